@@ -1,0 +1,30 @@
+"""Run the test functions of one file under MicroPython: `micropython run_tests.py test_topics`. Told from pytest by its name."""
+
+import os
+import sys
+
+# What a line of the account starts with, so that it is told from what a test prints.
+MARK = "=== "
+
+
+def main() -> None:
+    directory = os.getenv("SECUREMQTT_TEST_DIRECTORY")
+    for joined in sys.argv[2:]:  # a board's library has these in one module: they go by their own names all the same
+        sys.modules["securemqtt." + joined.replace("/", ".")] = __import__("securemqtt")
+    module = __import__(sys.argv[1])
+    for name in sorted(dir(module)):
+        if not name.startswith("test_"):
+            continue
+        print(MARK + "run " + name)
+        os.mkdir(directory + "/" + name)  # noqa: PTH102  (MicroPython has no pathlib)
+        os.putenv("SECUREMQTT_TEST_DIRECTORY", directory + "/" + name)
+        try:
+            getattr(module, name)()
+        except Exception as error:  # noqa: BLE001  (whatever a test raises is its failure)
+            sys.print_exception(error)
+            print(MARK + "failed " + name)
+        else:
+            print(MARK + "passed " + name)
+
+
+main()

@@ -1,0 +1,284 @@
+"""A connection in memory, with the device's real client and backend on one end, under a clock of the test's own.
+
+What it stands in for is the TLS socket alone, so that thousands of histories take seconds and a seed repeats each of them, on both
+interpreters. The same backends meet real sockets, real TLS and real brokers in tests/contract and tests/faults.
+"""
+
+import errno
+import socket
+import sys
+
+MICROPYTHON = sys.implementation.name == "micropython"
+
+
+class Wire:
+    """One connection: bytes on their way up to the broker and down to the device."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.up = bytearray()
+        self.down = bytearray()
+        self.heard_ms = now_ms  # when the device last read something
+        self.read_bytes = 0
+        self.lost = False  # the network has dropped it; the device sees that when it has read the rest
+        self.stuck = False  # the network takes nothing from the device
+        self.was_stuck = False
+        self.ended_ms = None  # when the device closed it
+        self.allowed = 0  # how many bytes may still come down
+
+    def readable(self) -> int:
+        return min(len(self.down), self.allowed)
+
+
+class World:
+    """A clock, a network that has the broker or not, and the connections there have been; `with` puts it in the real one's place."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1000000
+        self.reachable = True
+        self.wires = []
+        self.attempted_ms = 0  # when the device began its last attempt to connect
+        # What the test wants to hear of: a connection made, or closed by the device; bytes written, or read.
+        self.on_connect = lambda: None
+        self.on_end = lambda: None
+        self.on_write = lambda data: None
+        self.on_read = lambda: None
+
+    @property
+    def wire(self) -> "Wire | None":
+        """The connection that the device has now."""
+        return self.wires[-1] if self.wires and self.wires[-1].ended_ms is None else None
+
+    def __enter__(self) -> "World":
+        self._patches = install(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for undo in self._patches:
+            undo()
+
+    def connect(self) -> Wire:
+        """Open a connection, or raise what a board gets from its network."""
+        if not self.reachable:
+            raise OSError(errno.ECONNREFUSED, "refused")
+        self.wires.append(Wire(self.now_ms))
+        self.on_connect()
+        return self.wires[-1]
+
+    def end(self, wire: Wire) -> None:
+        """The device has closed a connection."""
+        if wire.ended_ms is None:
+            wire.ended_ms = self.now_ms
+            self.on_end()
+
+    def write(self, wire: Wire, data: bytes) -> None:
+        """The device has written."""
+        wire.up += data
+        self.on_write(data)
+
+    def read(self, wire: Wire, limit: int) -> bytes:
+        """The device reads up to `limit` bytes; nothing if nothing is there; OSError at the end of a lost connection."""
+        count = min(limit, wire.readable())
+        if not count:
+            if wire.lost and not wire.down:
+                raise OSError(errno.ECONNRESET, "reset")
+            return b""
+        data = bytes(wire.down[:count])
+        wire.down = wire.down[count:]
+        wire.allowed -= count
+        wire.read_bytes += count
+        wire.heard_ms = self.now_ms
+        self.on_read()
+        return data
+
+
+class _Probe:
+    """Stands in for backends/probe_*.py: there is nobody to ask."""
+
+    def probe(self, settings: object) -> "tuple[str, None]":
+        return "closed", None
+
+
+if MICROPYTHON:
+    import time
+
+    import securemqtt  # noqa: F401  (it brings the module that is wanted)
+
+    _side = sys.modules["securemqtt._micropython"]
+
+    class _Time:
+        """MicroPython's `time`, with the world's clock in `ticks_ms`."""
+
+        def __init__(self, world: World) -> None:
+            self._world = world
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(time, name)
+
+        def ticks_ms(self) -> int:
+            return self._world.now_ms
+
+    class _Tls:
+        """A TLS socket of MicroPython's, with its ways: a write that gives None has taken its record, and wants the same bytes again."""
+
+        def __init__(self, world: World, wire: Wire) -> None:
+            self._world = world
+            self._wire = wire
+            self._taken = None
+
+        def write(self, data: memoryview) -> "int | None":
+            wire = self._wire
+            if wire.lost:
+                raise OSError(errno.ECONNRESET)
+            content = bytes(data)
+            assert self._taken is None or self._taken == content, "other bytes than those that were taken already"
+            if wire.stuck:
+                self._taken = content
+                self._world.now_ms += 20
+                return None
+            self._taken = None
+            self._world.write(wire, content)
+            return len(content)
+
+        def readinto(self, buffer: memoryview) -> "int | None":
+            data = self._world.read(self._wire, len(buffer))
+            buffer[: len(data)] = data
+            return len(data) or None
+
+        def close(self) -> None:
+            self._world.end(self._wire)
+
+    class _Mbedtls:
+        """Stands in for backends/tls_mbedtls.py."""
+
+        def __init__(self, world: World) -> None:
+            self._world = world
+
+        def make_context(self, settings: object) -> None:
+            return None
+
+        def opening(self, stream: object, context: object, settings: object) -> object:
+            self._world.attempted_ms = self._world.now_ms
+            return self._steps(stream)
+
+        def _steps(self, stream: object) -> object:
+            stream.stage = "connect"
+            yield
+            wire = self._world.connect()
+            stream.stage = "handshake"
+            stream.attach(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), _Tls(self._world, wire))
+
+    def install(world: World) -> "list[object]":
+        """Give the library this world; gives how to undo that: by nothing, a process of MicroPython's has tests of one kind only."""
+        _side.time = _Time(world)
+        sys.modules["securemqtt.backends.tls_mbedtls"] = _Mbedtls(world)
+        sys.modules["securemqtt.backends.probe_mbedtls"] = _Probe()
+        return []
+
+else:
+    import select
+    from unittest import mock
+
+    from securemqtt import client as _client
+    from securemqtt import lifecycle as _lifecycle
+    from securemqtt.backends import paho as _paho
+
+    class _Stream:
+        """Stands in for backends/stream_openssl.Stream."""
+
+        world = World()
+
+        def __init__(self, settings: object, context: object, wake: object) -> None:
+            self._wire = None
+            self._buffer = bytearray()
+            self._always, other = socket.socketpair()
+            other.send(b"-")
+            other.close()
+            self.stage = "resolve"
+            self.sent_bytes = 0
+
+        def fileno(self) -> int:
+            return self._always.fileno() if self._wire else -1
+
+        def events(self) -> int:
+            return select.POLLIN
+
+        def unsent(self) -> int:
+            return len(self._buffer)
+
+        def ended(self) -> bool:
+            return False
+
+        def opening(self) -> object:
+            self.world.attempted_ms = self.world.now_ms
+            return self._steps()
+
+        def _steps(self) -> object:
+            self.stage = "connect"
+            yield select.POLLOUT
+            self._wire = self.world.connect()
+            self.stage = "connack"
+
+        def write(self, data: bytes) -> None:
+            self._buffer += data
+
+        def flush(self) -> bool:
+            wire = self._wire
+            if wire.lost:
+                raise OSError(errno.ECONNRESET, "reset")
+            if wire.stuck:
+                return not self._buffer
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self.sent_bytes += len(data)
+            self.world.write(wire, data)
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:
+            data = self.world.read(self._wire, len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+
+        def close(self, good: bool) -> None:
+            if self._wire:
+                self.world.end(self._wire)
+            self._wire = None
+            self._buffer.clear()
+
+    class _Loop:
+        """The loop as MicroPython has it: the caller's own thread turns it."""
+
+        def __init__(self, turn: object, wake: object, changed: object) -> None:
+            self._turn = turn
+            self._running = False
+
+        def start(self) -> None:
+            self._running = True
+
+        def stop(self, finish: object) -> None:
+            self._running = False
+            finish()
+
+        def wait_for(self, condition: object, timeout_ms: int) -> bool:
+            if self._running:
+                self._turn(0)
+            return condition()
+
+        def pause(self, timeout_ms: int) -> None:
+            """Do nothing: the test's clock is not ours to move."""
+
+        def wake(self) -> None:
+            """Do nothing."""
+
+    def install(world: World) -> "list[object]":
+        """Give the library this world; gives how to undo that."""
+        clock = {"now_ms": lambda: world.now_ms}
+        stream = type("Stream", (_Stream,), {"world": world})
+        patches = [
+            mock.patch.multiple(_client, Loop=_Loop, **clock),
+            mock.patch.multiple(_lifecycle, **clock),
+            mock.patch.multiple(_paho, Stream=stream, make_context=lambda settings: None, **clock),
+            mock.patch.dict(sys.modules, {"securemqtt.backends.probe_openssl": _Probe()}),
+        ]
+        for patch in patches:
+            patch.start()
+        return [patch.stop for patch in patches]

@@ -1,0 +1,148 @@
+"""The CPython side of `_compat`: a thread that turns the loop, the standard logging. Not copied to a board."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+OUTBOX_MESSAGES = 10000
+OUTBOX_BYTES = 16 << 20
+INBOX_BYTES = 16 << 20
+MAX_PACKET_BYTES = 1 << 20
+TLS = "openssl"
+MEDIUM = "disk"
+FLASH = False
+
+
+def usual_places() -> list[str]:
+    """Give the directories in which a bundle is looked for."""
+    named = os.environ.get("SECUREMQTT_BUNDLE")
+    return [named] if named else ["/etc/securemqtt", os.path.expanduser("~/.config/securemqtt")]
+
+
+def const(value: T) -> T:
+    """Mark a constant for MicroPython's compiler."""
+    return value
+
+
+Lock = threading.Condition
+plain = str.isascii  # whether a topic needs no closer look
+
+
+def now_ms() -> int:
+    """Give monotonic milliseconds."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def sleep_ms(duration_ms: int) -> None:
+    """Block for `duration_ms` milliseconds."""
+    time.sleep(duration_ms / 1000)
+
+
+class Loop:
+    """Turn the client's loop in a thread of its own, so that a program that sleeps keeps its connection."""
+
+    def __init__(self, turn: "Callable[[int], None]", wake: "Callable[[], None]", changed: "threading.Condition") -> None:
+        self._turn = turn
+        self._wake_link = wake
+        self._changed = changed
+        self._woken = threading.Event()
+        self._finish: "Callable[[], None] | None" = None
+        self._thread: "threading.Thread | None" = None
+        self._broken: "BaseException | None" = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._finish = None
+        self._broken = None
+        self._thread = threading.Thread(target=self._run, name="securemqtt", daemon=True)
+        self._thread.start()
+
+    def stop(self, finish: "Callable[[], None]") -> None:
+        """Have the thread call `finish` as its last turn, and wait for that."""
+        self._finish = finish
+        self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(60)
+
+    def _run(self) -> None:
+        try:
+            while self._finish is None:
+                self._turn(60_000)
+            self._finish()
+        except BaseException as error:
+            # A mistake in the program, as `_turn` deals with all else: it is raised where the program waits, as on a board.
+            with self._changed:
+                self._broken = error
+                self._changed.notify_all()
+            raise
+
+    def wait_for(self, condition: "Callable[[], bool]", timeout_ms: int) -> bool:
+        """Block until `condition` holds, which is looked at with the lock held; give whether it does within `timeout_ms`."""
+        with self._changed:
+            held = bool(self._changed.wait_for(lambda: self._broken or condition(), timeout_ms / 1000))
+        if self._broken is not None:
+            raise self._broken
+        return held
+
+    def pause(self, duration_ms: int) -> None:
+        """Let time pass inside a turn, until `wake`."""
+        self._woken.wait(duration_ms / 1000)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """End a pause, or a wait for the network, at once."""
+        self._woken.set()
+        self._wake_link()
+
+
+def link_class() -> type:
+    """Give the class that carries a connection on this interpreter."""
+    from .backends.paho import PahoLink
+
+    return PahoLink
+
+
+def print_exception(error: BaseException) -> None:
+    """Log that a handler of the user's failed, with its traceback."""
+    _logger.error("a handler failed", exc_info=error)
+
+
+def unix_time() -> int:
+    """Give the wall clock in seconds since 1970."""
+    return int(time.time())
+
+
+_logger = logging.getLogger("securemqtt")
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def log(level: str, text: str) -> None:
+    """Log under the name `securemqtt`; `level` is debug, info, warning or error."""
+    _logger.log(_LEVELS[level], text)
+
+
+def log_to(function: "Callable[[str, str], None]") -> None:
+    """Have `function(level, text)` called for each line of the log, beside what `logging` does with it."""
+
+    class _Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            function(record.levelname.lower(), record.getMessage())
+
+    _logger.addHandler(_Handler())
+
+
+def ready(settings: dict[str, Any], failures: int) -> Iterator[int]:
+    """Check what must hold before an attempt: a clock that is not plainly wrong. Raises ClockWrong."""
+    from .failure import failure
+
+    if unix_time() < settings["clock_floor"]:
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        raise failure("ClockWrong", f"the clock says {date}, before this device was provisioned")
+    return iter(())

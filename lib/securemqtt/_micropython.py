@@ -1,0 +1,139 @@
+"""The MicroPython side of `_compat`: one thread, a clock that wraps, a log that prints."""
+
+import os
+import sys
+import time
+
+from micropython import const  # noqa: F401  (every module takes it from _compat)
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUTBOX_MESSAGES = 100
+OUTBOX_BYTES = 16384
+INBOX_BYTES = 16384
+MAX_PACKET_BYTES = 16384
+TLS = "mbedtls"
+MEDIUM = "flash"
+FLASH = True
+
+
+def usual_places() -> list[str]:
+    """Give the directories in which a bundle is looked for."""
+    named = os.getenv("SECUREMQTT_BUNDLE") if hasattr(os, "getenv") else None
+    return [named] if named else ["/secure"]
+
+
+def plain(text: str) -> bool:
+    """Tell whether a topic needs no closer look: half a surrogate pair would show as 0xED, like some characters that are good."""
+    return b"\xed" not in text.encode()
+
+
+class Lock:
+    """Stand in for a lock and a condition where there is one thread."""
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def notify_all(self) -> None:
+        """Do nothing: no other thread waits."""
+
+
+_last = time.ticks_ms()
+_total = 0
+
+
+def now_ms() -> int:
+    """Give monotonic milliseconds that do not wrap, as long as this is called at least once in six days."""
+    global _last, _total
+    ticks = time.ticks_ms()
+    _total += time.ticks_diff(ticks, _last)
+    _last = ticks
+    return _total
+
+
+sleep_ms = time.sleep_ms
+
+
+class Loop:
+    """Turn the client's loop in the caller's own thread: there is no other."""
+
+    def __init__(self, turn: "Callable[[int], None]", wake: "Callable[[], None]", changed: Lock) -> None:
+        self._turn = turn
+        self._running = False
+
+    def start(self) -> None:
+        """Let `wait_for` turn the loop."""
+        self._running = True
+
+    def stop(self, finish: "Callable[[], None]") -> None:
+        """Call `finish` as the last turn."""
+        self._running = False
+        finish()
+
+    def wait_for(self, condition: "Callable[[], bool]", timeout_ms: int) -> bool:
+        """Turn the loop, at least once, until `condition` holds; give whether it does within `timeout_ms`."""
+        deadline = now_ms() + timeout_ms
+        done = condition()
+        while True:
+            left = 0 if done else max(deadline - now_ms(), 0)
+            if self._running:
+                self._turn(left)
+            else:
+                sleep_ms(min(left, 1000))
+            done = condition()
+            if done or not left:
+                return done
+
+    def pause(self, timeout_ms: int) -> None:
+        """Let time pass inside a turn."""
+        sleep_ms(timeout_ms)
+
+    def wake(self) -> None:
+        """Do nothing: whoever could be waiting is the caller."""
+
+
+def link_class() -> type:
+    """Give the class that carries a connection on this interpreter."""
+    from .backends.umqtt import UmqttLink
+
+    return UmqttLink
+
+
+def print_exception(error: BaseException) -> None:
+    """Log that a handler of the user's failed, and print its traceback."""
+    log("error", "a handler failed")
+    sys.print_exception(error)
+
+
+# Ports count from 1970 or from 2000; ours is always 1970, as in certificates and config.json.
+_EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
+
+
+def unix_time() -> int:
+    """Give the wall clock in seconds since 1970."""
+    return int(time.time()) + _EPOCH_S
+
+
+def _print(level: str, text: str) -> None:
+    if level != "debug":
+        print("securemqtt", level + ":", text)
+
+
+_write = _print
+
+
+def log(level: str, text: str) -> None:
+    """Pass one line to the function that `log_to` set; without one, print it unless its level is debug."""
+    _write(level, text)
+
+
+def log_to(function: "Callable[[str, str], None]") -> None:
+    """Have `function(level, text)` called for each line of the log in place of `print`."""
+    global _write
+    _write = function

@@ -1,0 +1,131 @@
+"""The stream under the MicroPython backend: a TLS connection that never blocks without a deadline, one record per `flush`."""
+
+import errno
+import select
+
+from .._compat import TYPE_CHECKING, const, now_ms
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# Packets that are ready together share a TLS record up to this size; mbedTLS on a board takes 4,096 bytes at most.
+_RECORD_BYTES = const(1024)
+# How long a write may wait for a peer that does not read.
+_WRITE_MS = const(15000)
+_HANDSHAKE_STEP_MS = const(20)
+
+
+class Stream:
+    """A TLS connection that collects what is written into one record per `flush`. umqtt's encoder writes into it as into a socket."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(_RECORD_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = 0
+        self._end = 0
+        self._stuck = 0
+        self._broken: "OSError | None" = None
+        self._raw: "Any" = None
+        self._tls: "Any" = None
+        self._poll = select.poll()
+        # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack, session.
+        self.stage = "resolve"
+
+    def attach(self, raw: "Any", tls: "Any") -> None:
+        """Take over a connected socket and the TLS socket on it, whose handshake has not begun."""
+        self._raw = raw
+        self._tls = tls
+        self._poll.register(raw, select.POLLIN)
+
+    def write(self, data: "Any", size: "int | None" = None) -> None:
+        """Collect the first `size` bytes of `data`; write out what does not fit, waiting for the peer with a deadline.
+
+        Does not raise for the network's sake: what failed here comes out of the next `flush`.
+        """
+        count = len(data) if size is None else size
+        end = self._end
+        if count <= _RECORD_BYTES - end:
+            self._buffer[end : end + count] = data if size is None else memoryview(data)[:count]
+            self._end = end + count
+            return
+        view = memoryview(data)
+        done = 0
+        while done < count:
+            if self._broken is not None:
+                return
+            if self._end == _RECORD_BYTES:
+                try:
+                    self.drain(_WRITE_MS)
+                except OSError as error:
+                    self._broken = error
+                    return
+            part = min(count - done, _RECORD_BYTES - self._end)
+            self._buffer[self._end : self._end + part] = view[done : done + part]
+            self._end += part
+            done += part
+
+    def flush(self) -> bool:
+        """Write out what was collected as far as the peer takes it; give whether all of it went."""
+        if self._broken is not None:
+            raise self._broken
+        while self._start < self._end:
+            # A write that gave None has taken its record already: the same bytes must be offered again, not one more or less.
+            size = self._stuck or self._end - self._start
+            written = self._tls.write(self._view[self._start : self._start + size])
+            if written is None:
+                self._stuck = size
+                return False
+            if not written:
+                raise OSError(errno.ECONNRESET)
+            self._stuck = 0
+            self._start += written
+        self._start = self._end = 0
+        return True
+
+    def drain(self, timeout_ms: int) -> None:
+        """Write out all that was collected; OSError(ETIMEDOUT) if the peer does not take it within `timeout_ms`."""
+        deadline = now_ms() + timeout_ms
+        while not self.flush():
+            if now_ms() > deadline:
+                raise OSError(errno.ETIMEDOUT)
+            self.wait(100, True)
+
+    def pending(self) -> bool:
+        """Tell whether something collected has not been written."""
+        return self._start < self._end
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read what is there; 0 if nothing is. OSError(ECONNRESET) when the peer has closed."""
+        count = self._tls.readinto(buffer)
+        if count is None:
+            return 0
+        if count == 0:
+            raise OSError(errno.ECONNRESET)
+        return int(count)
+
+    def wait(self, timeout_ms: int, writing: bool) -> bool:
+        """Wait until the socket has something to read or, if `writing`, room to write; give whether it has within `timeout_ms`.
+
+        Only after `readinto` gave 0: what mbedTLS holds does not show here. During the handshake, which may want either, at most 20 ms.
+        """
+        events = select.POLLIN
+        if writing:
+            if self.stage == "handshake":
+                timeout_ms = min(timeout_ms, _HANDSHAKE_STEP_MS)
+            else:
+                events |= select.POLLOUT
+        self._poll.modify(self._raw, events)
+        for _ in self._poll.ipoll(timeout_ms):
+            return True
+        return False
+
+    def close(self) -> None:
+        """Drop the connection and what was not written; the next `opening` starts afresh."""
+        if self._tls is not None:
+            self._poll.unregister(self._raw)
+        for sock in (self._tls, self._raw):
+            if sock is not None:
+                sock.close()
+        self._tls = self._raw = None
+        self._start = self._end = self._stuck = 0
+        self._broken = None

@@ -1,0 +1,291 @@
+"""The MicroPython backend: umqtt.simple writes the packets, this module decides when and waits for the answers.
+
+umqtt's class is right about the bytes of PUBLISH and PINGREQ, so it writes them, into a `Stream` that makes one TLS record of them. What it
+does around that is replaced: it blocks for the one answer, lets packet ids run over, hides PINGRESP, knows no deadline, no session and no
+subscription made again (docs/ARCHITECTURE.md, "The MicroPython backend").
+"""
+
+import errno
+import os
+
+from umqtt.simple import MQTTClient
+
+from .._compat import TYPE_CHECKING, const, now_ms, rarely
+from ..failure import failure, translated
+from ..messages import Message
+from ..packets import Reader
+from ..session import KeepAlive, Window
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..outbox import Delivery
+    from .contract import Owner
+
+# How much is read in one turn: then the program has its turn, however much more there is.
+_TURN_BYTES = const(4096)
+# A packet that has begun must be whole within this time: a peer that trickles bytes is no better than a silent one.
+_PACKET_MS = const(30000)
+
+
+class _Written(Exception):
+    """Leaves umqtt's code once it has written a packet and would wait for the answer."""
+
+
+class _Encoder(MQTTClient):  # type: ignore[misc]
+    """umqtt's client as a writer of packets: `sock` is the stream that collects them."""
+
+    def wait_msg(self) -> None:
+        # A new one each time: MicroPython adds to the traceback of an exception that is raised again, without bound.
+        raise _Written
+
+
+class UmqttLink:
+    """See contract.py. What QoS 2 takes is loaded with the first such message (umqtt_qos2.py)."""
+
+    def __init__(self, settings: "dict[str, Any]", owner: "Owner") -> None:
+        self._settings = settings
+        self._owner = owner
+        self.up = False
+        self._context = rarely("backends.tls_mbedtls").make_context(settings)
+        self._stream = Stream()
+        self._reader = Reader(settings["max_packet_bytes"])
+        # Ids start anywhere, so that after a restart they are not those that a kept session may still know.
+        self._window = Window(settings["window"], 1 + int.from_bytes(os.urandom(2), "big") % 65535)
+        self._encoder = _Encoder(settings["client_id"], settings["host"])
+        self._encoder.sock = self._stream
+        self._opening: "Any" = None
+        self._deadline_ms = 0
+        self._packet_ms = 0
+        self._epoch = 0
+        self._doubtful = False
+        self._exactly_once: "Any" = None
+
+    def wake(self) -> None:
+        """Do nothing: there is one thread."""
+
+    def room(self) -> int:
+        return self._window.room()
+
+    def open(self) -> None:
+        self._drop()
+        now = now_ms()
+        self._deadline_ms = now + int(self._settings["connect_timeout_s"] * 1000)
+        self._keep_alive = KeepAlive(self._settings["keep_alive_s"] * 1000, now)
+        self._epoch += 1
+        self._packet_ms = 0
+        if self._stream.stage == "connack":
+            self._doubtful = True
+        self._stream.stage = "resolve"
+        self._opening = rarely("backends.tls_mbedtls").opening(self._stream, self._context, self._settings)
+
+    def serve(self, wait_ms: int) -> None:
+        try:
+            if self._opening is None or self._opened(wait_ms):
+                self._serve(wait_ms)
+        except Exception as error:
+            stage = self._stream.stage
+            self._drop()
+            ours = translated(error, stage, self._settings)
+            if ours is None:  # it is one of ours already, or a mistake in the program
+                raise
+            raise ours
+
+    def send(self, delivery: "Delivery") -> None:
+        if delivery.qos:
+            self._write_publish(delivery, self._window.add(delivery), 0)
+        else:
+            self._write_publish(delivery, 0, 0)
+            self._owner.link_acknowledged(delivery)
+
+    def request(self, topic_filter: str, qos: int) -> None:
+        rarely("backends.umqtt_rare").write_request(self, topic_filter, qos)
+
+    def ack(self, message: Message) -> None:
+        if message.qos == 2:
+            self._qos2().handled(message)
+        elif self.up and message.epoch == self._epoch:
+            self._write_head(0x40, 2, message.packet_id)
+
+    def close(self, orderly: bool) -> None:
+        if orderly and self.up:
+            rarely("backends.umqtt_rare").write_disconnect(self)
+        self._drop()
+
+    def _qos2(self) -> "Any":
+        if self._exactly_once is None:
+            self._exactly_once = rarely("backends.umqtt_qos2").ExactlyOnce(self)
+        return self._exactly_once
+
+    def _drop(self) -> None:
+        self.up = False
+        self._opening = None
+        self._stream.close()
+        self._reader.reset()
+
+    # Reading
+
+    def _opened(self, wait_ms: int) -> bool:
+        """Go on connecting; give whether the connection stands. Then CONNECT waits in the stream, and with it the handshake."""
+        end_ms = now_ms() + wait_ms
+        for _ in self._opening:
+            now = now_ms()
+            if now > self._deadline_ms:
+                raise OSError(errno.ETIMEDOUT)
+            if now >= end_ms:
+                return False
+        self._opening = None
+        rarely("backends.umqtt_rare").write_connect(self)
+        return True
+
+    def _serve(self, wait_ms: int) -> None:
+        stream = self._stream
+        now = now_ms()
+        left_ms = self._left_ms(now)
+        if left_ms < wait_ms:
+            wait_ms = left_ms
+        if stream.pending():
+            self._keep_alive.sent_ms = now
+        flushed = stream.flush()
+        if flushed and stream.stage == "handshake":
+            stream.stage = "connack"
+        # Reading comes before waiting: what mbedTLS has buffered already does not show in the socket.
+        if not self._read(stream) and stream.wait(wait_ms, not flushed):
+            self._read(stream)
+
+    def _read(self, stream: Stream) -> int:
+        """Handle what is there; give how many bytes it was."""
+        reader = self._reader
+        total = 0
+        while True:
+            space = reader.space()
+            count = stream.readinto(space)
+            total += count
+            if count:
+                reader.fed(count)
+                now = now_ms()
+                self._keep_alive.received_ms = now
+                while self._handle(reader):
+                    self._packet_ms = 0
+                if not reader.partial():
+                    self._packet_ms = 0
+                elif not self._packet_ms:
+                    self._packet_ms = now
+            if count < len(space) or total >= _TURN_BYTES:
+                return total
+
+    def _left_ms(self, now: int) -> int:
+        """Give how long nothing needs to be done, at least 0; OSError(ETIMEDOUT) when a deadline has passed."""
+        if not self.up:
+            left_ms = self._deadline_ms - now
+        elif self._packet_ms and now - self._packet_ms > _PACKET_MS:
+            left_ms = 0
+        else:
+            left_ms = self._keep_alive.due(now)
+            if not left_ms:
+                self._encoder.ping()
+                left_ms = 1
+        if left_ms <= 0:
+            raise OSError(errno.ETIMEDOUT)
+        return left_ms
+
+    def _handle(self, reader: Reader) -> bool:
+        kind = reader.next()
+        if not kind:
+            return False
+        data = reader.data
+        at = reader.at
+        if not self.up:
+            if kind != 0x20:
+                raise failure("MalformedPacket", "the broker sent something before CONNACK", kind)
+            self._connected(data[at] & 1, data[at + 1])
+        elif kind & 0xF0 == 0x30:
+            self._received(reader, kind, data, at)
+        elif kind == 0xD0:
+            return True
+        elif kind == 0x20:
+            raise failure("MalformedPacket", "the broker sent a second CONNACK", kind)
+        else:
+            packet_id = data[at] << 8 | data[at + 1]
+            what = self._window.find(packet_id)
+            if kind in (0x50, 0x62, 0x70):
+                self._qos2().answered(kind, packet_id, what)
+                return True
+            # What was never sent, or not with this kind of packet, is acknowledged by a broker in error only: no harm in leaving it.
+            if what is None or isinstance(what, str) == (kind == 0x40):
+                return True
+            self._window.remove(packet_id)
+            if kind == 0x40:
+                self._owner.link_acknowledged(what)
+            elif kind == 0x90:
+                self._owner.link_event("subscribed", what, data[at + 2] < 3)
+            else:
+                self._owner.link_event("unsubscribed", what)
+        return True
+
+    def _connected(self, session_present: int, return_code: int) -> None:
+        if return_code:
+            raise rarely("diagnose").refused(return_code, self._settings)
+        self.up = True
+        self._stream.stage = "session"
+        # A broker that had lost our session may have made one for an attempt whose CONNACK we never saw: then it is present, and empty.
+        if self._doubtful:
+            self._doubtful = False
+            session_present = 0
+        # Only within a kept session is it a second delivery [MQTT-3.3.1-1]; order first in any case [MQTT-4.6.0-1].
+        released = self._exactly_once.resumed(session_present) if self._exactly_once else ()
+        for packet_id in self._window.unacknowledged():
+            if packet_id in released:
+                self._write_head(0x62, 2, packet_id)
+                continue
+            self._write_publish(self._window.find(packet_id), packet_id, 8 if session_present else 0)
+        self._owner.link_event("up", bool(session_present))
+
+    def _received(self, reader: Reader, kind: int, data: memoryview, at: int) -> None:
+        end = at + reader.size
+        topic_end = at + 2 + (data[at] << 8 | data[at + 1])
+        qos = kind >> 1 & 3
+        body = topic_end + 2 if qos else topic_end
+        if body > end:
+            raise failure("MalformedPacket", "a PUBLISH is shorter than its topic", kind)
+        try:
+            topic = str(data[at + 2 : topic_end], "utf-8")
+        except ValueError:
+            raise failure("MalformedPacket", "a topic is not UTF-8", kind)
+        packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
+        if qos == 2 and not self._qos2().is_new(packet_id):
+            return
+        payload = b"" if reader.oversized else bytes(data[body:end])
+        message = Message(topic, payload, qos, bool(kind & 1), bool(kind & 8), packet_id, self._epoch)
+        if reader.oversized:
+            self._owner.link_event("oversized", topic, reader.oversized)
+            if qos == 2:
+                self._qos2().taken(message)
+            if qos:
+                self.ack(message)
+        elif self._owner.link_message(message) and qos == 2:
+            self._qos2().taken(message)
+
+    # Writing
+
+    def _write_publish(self, delivery: "Any", packet_id: int, dup: int) -> None:
+        encoder = self._encoder
+        encoder.pid = packet_id - 1  # umqtt takes the next one
+        try:
+            # umqtt puts `retain` into the first byte as it is, where DUP is bit 3.
+            encoder.publish(delivery.topic.encode(), delivery.payload, (1 if delivery.retain else 0) | dup, delivery.qos)
+        except (_Written, AssertionError):  # umqtt's way of saying that it does not wait for the answer to QoS 2
+            return
+
+    def _write_head(self, kind: int, size: int, packet_id: int) -> None:
+        self._write_length(kind, size)
+        self._stream.write(bytes((packet_id >> 8, packet_id & 255)))
+
+    def _write_length(self, kind: int, size: int) -> None:
+        head = bytearray((kind,))
+        while size > 127:
+            head.append(size & 127 | 128)
+            size >>= 7
+        head.append(size)
+        self._stream.write(head)

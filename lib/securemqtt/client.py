@@ -1,0 +1,373 @@
+"""`Client`: the thin API, and the only loop.
+
+A message's way out: `publish` puts it into the outbox, `_turn` moves it to the link as the window has room, the link (backends/) writes it. On
+CPython a thread of its own turns the loop, and whoever waits is woken; on a board `wait`, `poll` and `flush` turn it themselves. The lock
+guards what both sides touch: outbox, inbox, subscriptions, state. The link belongs to whoever turns.
+
+What runs for each message is here; what runs once per connection is in lifecycle.py, which a board does not keep in memory.
+"""
+
+import random
+
+from ._compat import INBOX_BYTES, TYPE_CHECKING, Lock, Loop, const, link_class, now_ms, plain, print_exception, rarely, ready
+from .backoff import Backoff
+from .failure import base, exhausted, failure
+from .messages import Message, encode, matches
+from .outbox import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .backends.contract import Link
+    from .errors import SecureMQTTError
+    from .outbox import Outbox
+
+# Longest wait in one turn, so that a board's watchdog is fed and its Wi-Fi looked at often enough.
+_TURN_MS = const(1000)
+# A board that has had neither a connection nor Wi-Fi for so long is stuck: its watchdog is no longer fed, and restarts it.
+_PATIENCE_MS = const(900_000)
+# Incoming messages that wait for `wait` or `poll`: above so many, QoS 0 is dropped and QoS 1 left to be redelivered; both are counted. Above
+# INBOX_BYTES, each with so much for itself, QoS 0 is dropped; how many of QoS 1 and 2 there may be is bounded by the broker's own window.
+_INBOX_MESSAGES = const(1000)
+_MESSAGE_BYTES = const(128)
+# How long the next attempt waits where not even what follows a failed one had room.
+_EXHAUSTED_MS = const(10_000)
+
+
+class Client:
+    """One device's connection to its broker: secured, kept up, and with a memory for what is not delivered yet.
+
+    `bundle` is the directory of the device's identity, by default the first that is found in the usual places. `options` override what its
+    config.json says; docs/ARCHITECTURE.md lists them. Raises BundleNotFound, or what is wrong with the bundle. Does not touch the network.
+    """
+
+    def __init__(self, bundle: "str | None" = None, **options: "Any") -> None:
+        link = link_class()  # first what stays in memory, then what goes again: that leaves no holes
+        self._settings: "dict[str, Any]" = rarely("bundle").load(bundle, options)
+        settings = self._settings
+        self.client_id: str = settings["client_id"]
+        self.state = "closed"
+        self.last_error: "SecureMQTTError | None" = None
+        self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "dropped": 0, "oversized": 0}
+        self._lock = Lock()
+        self._inbox: "list[Message]" = []
+        self._inbox_bytes = 0
+        self._handled: "list[Message]" = []
+        self._states: "list[str]" = []
+        # topic filter -> [handler, qos, whether the broker has granted it, how many requests for it are not answered]. One that was
+        # unsubscribed, with None and -1, stays until the broker has confirmed that.
+        self._subscriptions: "dict[str, list[Any]]" = {}
+        self._requests: "list[tuple[str, int]]" = []
+        self._on_state: "Callable[[str], None] | None" = None
+        self._on_error: "Callable[[Exception], None] | None" = None
+        self._backoff = Backoff(random.randint)
+        self._retry_ms = 0
+        self._alive_ms = now_ms()
+        self._readying: "Any" = None
+        self._dispatching = False
+        self._link: "Link" = link(settings, self)
+        self._outbox: "Outbox" = rarely("lifecycle").make_outbox(self)
+        self._loop = Loop(self._turn, self._link.wake, self._lock)
+
+    # The connection
+
+    def connect(self, timeout_s: float = 30) -> None:
+        """Connect once, in at most `timeout_s` seconds, or raise the error that says why not; nothing goes on in the background then.
+
+        Returns when the broker has accepted us (CONNACK). What time may cure (`error.transient`) can be tried again; `start` does that.
+        """
+        try:
+            rarely("lifecycle").connect(self, timeout_s)
+        except MemoryError:
+            raise exhausted()
+
+    def start(self) -> None:
+        """Keep the connection up from now on, trying again for ever; never raises for the network's sake. On a board, call `wait` or `poll`."""
+        if self.state == "closed":
+            if self._outbox.sync:
+                rarely("journal_start").resume(self._outbox)
+            self.last_error = None
+            self._retry_ms = now_ms()
+            self._set_state("starting")
+            self._loop.start()
+
+    def disconnect(self, timeout_s: float = 10) -> None:
+        """Deliver what is queued, within `timeout_s` seconds if connected, and leave in order. What is left stays in the outbox."""
+        rarely("lifecycle").disconnect(self, timeout_s)
+
+    def __enter__(self) -> "Client":
+        self.connect(self._settings["connect_timeout_s"])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.disconnect()
+
+    @property
+    def stats(self) -> "dict[str, int]":
+        """Counters since this client was made: sent, acknowledged, received, connects, reconnects, failures, dropped, oversized."""
+        stats = self._stats
+        stats["reconnects"] = max(0, stats["connects"] - 1)
+        stats["dropped"] = self._outbox.dropped + self._outbox.expired
+        return stats
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted us and has not gone since."""
+        return self.state == "connected"
+
+    @property
+    def pending(self) -> int:
+        """How many messages the broker has not acknowledged yet: those that wait and those in flight."""
+        return self._outbox.count
+
+    def on_state(self, handler: "Callable[[str], None] | None") -> None:
+        """Have `handler(state)` called in `wait` or `poll` for each change: starting, connecting, connected, waiting (back-off), closed."""
+        self._on_state = handler
+
+    def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
+        """Have `handler(exception)` called for each exception that leaves a handler; it is logged in any case."""
+        self._on_error = handler
+
+    # Messages
+
+    def publish(
+        self,
+        topic: str,
+        payload: object,
+        qos: int = 1,
+        retain: bool = False,
+        expires_s: "float | None" = None,
+        newest_only: bool = False,
+    ) -> Delivery:
+        """Queue a message and return at once; any thread may call this on CPython.
+
+        `payload` is bytes, str, or what JSON can say. With QoS 1 it arrives at least once as long as this process lives, with outbox="durable"
+        whatever becomes of process and power: docs/outbox.md has how long that takes, and OutboxInUse. `expires_s`: drop it if it could not be
+        sent within so many seconds. `newest_only`: drop what waits on this topic still, as suits a retained state. Raises InvalidTopic,
+        InvalidPayload, UsageError, MessageTooLarge, or, where the outbox is full and is to refuse then, OutboxFull.
+        """
+        if topic[:2] == "~/":
+            topic = "devices/" + self.client_id + topic[1:]
+        if not 0 < len(topic) < 16384 or "+" in topic or "#" in topic or "\0" in topic or not plain(topic):
+            rarely("lifecycle").checked(self, topic, False)
+        if not 0 <= qos <= 2:
+            raise rarely("lifecycle").unknown_qos(qos)
+        try:
+            content = payload if type(payload) is bytes else encode(payload)
+        except (TypeError, ValueError, RuntimeError) as error:  # the last: nested too deep
+            raise failure("InvalidPayload", "the payload is neither bytes nor str nor JSON", str(error))
+        now = now_ms()
+        delivery = Delivery(topic, content, qos, retain, None if expires_s is None else now + int(expires_s * 1000))
+        delivery.client = self
+        outbox = self._outbox
+        with self._lock:
+            idle = outbox.head is None
+            accepted = outbox.put(delivery, newest_only, now)
+        if accepted is None:
+            raise rarely("lifecycle").refused(self, delivery)
+        if idle:
+            self._loop.wake()
+        if outbox.eager:
+            outbox.sync()
+        return accepted
+
+    def subscribe(self, topic_filter: str, handler: "Callable[[Message], None]", qos: int = 1) -> None:
+        """Have `handler(message)` called in `wait` or `poll` for what comes under `topic_filter`; made again after a reconnect if need be.
+
+        A QoS 1 message is acknowledged when its handler has returned. A second handler for the same filter replaces the first.
+        """
+        rarely("lifecycle").subscribe(self, topic_filter, handler, qos)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Forget a subscription, here and at the broker."""
+        rarely("lifecycle").unsubscribe(self, topic_filter)
+
+    # Serving the network, in the caller's thread
+
+    def wait(self, seconds: float) -> None:
+        """Serve the network for `seconds`: the handlers run here. On a board this is what carries messages in and out.
+
+        Name resolution on a board blocks for as long as its resolver does; all else keeps to the time given, but for a handler's own.
+        """
+        deadline_ms = now_ms() + int(seconds * 1000)
+        while True:
+            self._loop.wait_for(self._has_news, max(deadline_ms - now_ms(), 0))
+            self._dispatch(deadline_ms)
+            if now_ms() >= deadline_ms:
+                break
+
+    def poll(self) -> None:
+        """Serve the network as far as it is ready, without waiting: handlers run here."""
+        self._loop.wait_for(self._has_news, 0)
+        for _ in range(len(self._inbox) or 1):
+            self._dispatch(now_ms())
+
+    def run_forever(self) -> None:
+        """Serve the network until an exception ends it, KeyboardInterrupt for one."""
+        while True:
+            self.wait(3600)
+
+    def flush(self, timeout_s: float = 30) -> bool:
+        """Serve the network until everything is acknowledged; give whether it is within `timeout_s` seconds. Then it is safe to sleep deeply.
+
+        With outbox="durable" it is in any case, for what is not acknowledged is on the medium by then. Handlers do not run here: what comes in
+        waits for `wait` or `poll`.
+        """
+        delivered = self._loop.wait_for(lambda: not self._outbox.count, int(timeout_s * 1000))
+        if self._outbox.sync:
+            self._outbox.sync()
+        return delivered
+
+    def wait_for(self, delivery: Delivery, timeout_s: float) -> bool:
+        """Serve the network until `delivery` is acknowledged or dropped; give whether it is acknowledged. `Delivery.wait` calls this."""
+        delivery.awaited = True
+        self._loop.wait_for(lambda: delivery.acknowledged or delivery.dropped, int(timeout_s * 1000))
+        return delivery.acknowledged
+
+    def _has_news(self) -> bool:
+        return bool(self._inbox or self._states) and not self._dispatching
+
+    def _dispatch(self, deadline_ms: int) -> None:
+        if self._dispatching:  # a handler that calls wait(): the network is served, the next message waits its turn
+            return
+        self._dispatching = True
+        try:
+            while self._states:
+                self._call(self._on_state, self._states.pop(0))
+            while self._inbox:
+                with self._lock:
+                    message = self._inbox.pop(0)
+                    self._inbox_bytes -= len(message.payload) + _MESSAGE_BYTES
+                for topic_filter, subscription in list(self._subscriptions.items()):
+                    if matches(topic_filter, message.topic):
+                        self._call(subscription[0], message)
+                if message.qos:
+                    with self._lock:
+                        self._handled.append(message)
+                    self._loop.wake()
+                if now_ms() >= deadline_ms:
+                    break
+        finally:
+            self._dispatching = False
+
+    def _call(self, handler: "Callable[[Any], None] | None", what: object) -> None:
+        try:
+            if handler:
+                handler(what)
+        except Exception as error:  # noqa: BLE001  (whatever a user's handler raises is reported, and the loop goes on)
+            print_exception(error)
+            if self._on_error:
+                self._on_error(error)
+
+    # The loop: everything below runs where the loop turns, on CPython in its thread
+
+    def _turn(self, wait_ms: int) -> None:
+        """Do what is due and let the network move, for `wait_ms` at most."""
+        link = self._link
+        watchdog = self._settings["watchdog"]
+        if watchdog is not None and now_ms() - self._alive_ms < _PATIENCE_MS:
+            watchdog.feed()
+        if self._outbox.tick:
+            self._outbox.tick()
+        try:
+            if self.state in ("waiting", "starting"):
+                left_ms = self._retry_ms - now_ms()
+                if left_ms > 0:
+                    self._loop.pause(min(left_ms, wait_ms))
+                    return
+                self._readying = ready(self._settings, self._backoff.failures)
+                self._set_state("connecting")
+            if self._readying is not None:
+                for pause_ms in self._readying:
+                    self._loop.pause(min(pause_ms, wait_ms))
+                    return
+                self._readying = None
+                self._alive_ms = now_ms()
+                link.open()
+            if link.up:
+                self._alive_ms = now_ms()
+                self._feed(link)
+            # QoS 0 fills no window, so no answer comes that would end a wait.
+            more = link.up and self._outbox.head is not None and link.room() > 0
+            link.serve(0 if more else min(wait_ms, _TURN_MS))
+        except (base(), MemoryError) as error:
+            self._lost(error)
+
+    def _lost(self, error: "SecureMQTTError | MemoryError") -> None:
+        if isinstance(error, MemoryError):
+            self._link.close(False)
+            error = exhausted()
+        try:
+            rarely("lifecycle").lost(self, error)
+        except MemoryError:  # not even that fits in, on a board: what the program lets go of in the meantime may make room for the next attempt
+            self._readying = None
+            self.last_error = error
+            self._retry_ms = now_ms() + _EXHAUSTED_MS
+            self._set_state("waiting")
+
+    def _feed(self, link: "Any") -> None:
+        """Hand the link what waits, as far as its window has room."""
+        outbox = self._outbox
+        messages = []
+        with self._lock:
+            handled, self._handled = self._handled, []
+            requests, self._requests = self._requests, []
+            room = link.room()
+            if room > 0 and outbox.head is not None:
+                now = now_ms()
+                while room > 0:
+                    delivery = outbox.take(now)
+                    if delivery is None:
+                        break
+                    messages.append(delivery)
+                    room -= 1
+                if not outbox.count:  # all that was left had expired
+                    self._lock.notify_all()
+        for message in handled:
+            link.ack(message)
+        for topic_filter, qos in requests:
+            link.request(topic_filter, qos)
+        for delivery in messages:
+            link.send(delivery)
+        self._stats["sent"] += len(messages)
+
+    def _finish(self) -> None:
+        rarely("lifecycle").finish(self)
+
+    def _set_state(self, state: str) -> None:
+        with self._lock:
+            if state != self.state:
+                self.state = state
+                if self._on_state:
+                    self._states.append(state)
+            self._lock.notify_all()
+
+    # What the link tells, from inside its `serve`: see backends/contract.py
+
+    def link_event(self, event: str, *details: object) -> None:
+        """Tell what comes once in a while: `event` is the name of a function in lifecycle.py."""
+        getattr(rarely("lifecycle"), event)(self, *details)
+
+    def link_acknowledged(self, delivery: Delivery) -> None:
+        if delivery.client is None:  # our own status message, which was never in the outbox
+            return
+        delivery.acknowledged = True
+        self._stats["acknowledged"] += 1
+        outbox = self._outbox
+        with self._lock:
+            outbox.forget(delivery)
+            if delivery.awaited or not outbox.count:
+                self._lock.notify_all()
+
+    def link_message(self, message: Message) -> bool:
+        with self._lock:
+            size = self._inbox_bytes + len(message.payload) + _MESSAGE_BYTES
+            if len(self._inbox) >= _INBOX_MESSAGES or (size > INBOX_BYTES and self._inbox and not message.qos):
+                self._outbox.dropped += 1
+                return False
+            self._inbox_bytes = size
+            self._stats["received"] += 1
+            self._inbox.append(message)
+            self._lock.notify_all()
+        return True

@@ -1,0 +1,279 @@
+"""The outbox's durable form: each QoS 1 and 2 message is in a journal on the medium, too, until the broker has acknowledged it.
+
+The journal is a directory of segments, files that are only ever appended to, and removed once all in them is settled. They hold messages,
+numbered in their order, and now and then a floor: the number below which all is settled. Each record begins with a mark and ends with a
+checksum, and both depend on the journal's salt, so that nothing in a payload can pass for a record:
+
+    mark (2)  flags (1)  topic's length (2)  payload's length (4)  expiry in Unix time, or 0 (4)  number, its low 32 bits (4)
+    topic, payload, CRC-32 of all the rest (4)
+
+A segment's name is the number of its first message and the salt, in hexadecimal. What memory has no room for is on the medium alone, and read
+back later. This module is what runs for each message; journal_start.py has start and failure, journal_read.py reads, journal_late.py writes
+what may wait, journal_room.py makes room in a full journal. docs/outbox.md says what all this promises and what it costs.
+"""
+
+import os
+import struct
+from binascii import crc32
+
+from ._compat import TYPE_CHECKING, const, now_ms, rarely, unix_time
+from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
+
+    from .client import Client
+    from .outbox import Delivery
+
+HEAD = ">HBHIII"
+HEAD_BYTES = const(17)
+RECORD_BYTES = const(21)  # head and checksum: what a record takes beside topic and payload
+# Flags: bits 0 and 1 are the QoS.
+RETAIN = const(4)
+NEWEST_ONLY = const(8)
+FLOOR = const(16)
+# So many acknowledgements may go unrecorded: after a kill, as many messages may be sent twice.
+_FLOOR_EVERY = const(100)
+
+
+class Segment:
+    """One file of the journal. `live` of its messages are not settled; of those, `unread` are not in memory, from `offset` on."""
+
+    __slots__ = ("first", "live", "offset", "size", "unread")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.size = self.live = self.unread = self.offset = 0
+
+
+def blocks(size: int) -> int:
+    """Give how many blocks of 4 kB, the unit of the usual file systems, a file of `size` bytes takes."""
+    return (size + 4095) >> 12
+
+
+class DurableOutbox(Outbox):
+    """An outbox whose messages outlive the process and the power. journal_start.open_outbox makes it, and sets what is only declared here.
+
+    `put`, `take` and `forget` are called with the client's lock held, `sync` and `tick` without it.
+    """
+
+    _client: "Client"
+    _stats: "dict[str, int]"
+    _lock: "Any"
+    _directory: str
+    _salt: int
+    _segments: "list[Segment]"
+    _segment_bytes: int  # the size up to which a segment is appended to
+    _kept_bytes: int  # up to this size, the last segment stays when it is not needed, to be continued
+    _append_to: "Callable[[str], BinaryIO]"
+    _later: "Callable[[int, Callable[[], None]], None] | None"
+    _bound: int  # how many blocks all segments may take
+    _blocks: int  # how many of them are left
+    _clock_floor_s: int
+    _interval_ms: int
+    _late: bool  # on flash with an interval: only what is not acknowledged when it is over is written
+    _unsaved: "list[tuple[Delivery, bool]]"  # what is to be written then
+    _file: "BinaryIO | None"  # the last segment's
+    _closing: "list[BinaryIO]"  # earlier ones', to be brought to the medium
+    _appendable: bool  # the last segment is not open, but may be continued
+    _claim: "Any"  # holds the directory against other processes
+    _parked: bool  # the directory was left to others
+    _retry_ms: int  # the medium has failed: it is not tried again before
+    _full_ms: int  # there was no room: none is looked for before
+    _next: int  # the number of the next message
+    _born: int  # the same, when this process began
+    _taken: int  # the number of the last message taken
+    _flying: "list[int]"  # the numbers of those in flight
+    _settled: int  # acknowledgements that no floor tells of yet
+    _unread: int  # messages that are on the medium alone
+    _newest: "dict[str, int]"  # topic -> number, where all before it are superseded, on the medium
+    _reading: "Any"  # journal_read, or None
+    _dirty: bool
+    _due_ms: int
+    _syncing: "Any"  # a lock
+
+    def put(self, delivery: "Delivery", newest_only: bool = False, now_ms: int = 0) -> "Delivery | None":
+        size = self.size(delivery)
+        if size > self.max_bytes:
+            return None
+        if self._parked:
+            rarely("journal_start").resume(self)
+        if not (delivery.qos or self._unread):
+            return Outbox.put(self, delivery, newest_only, now_ms)
+        if newest_only:
+            self.sweep(delivery.topic, now_ms)
+        if self._late and not self._unread and self.fits(size):
+            self._unsaved.append((delivery, newest_only))
+            self._mark()
+            return Outbox.put(self, delivery)
+        if now_ms >= self._retry_ms:
+            try:
+                if self._unsaved:
+                    rarely("journal_late").save(self)
+                if not self.write(delivery, newest_only):
+                    return rarely("journal_room").refuse(self, delivery)  # type: ignore[no-any-return]
+            except OSError as error:
+                rarely("journal_start").failed(self, error)
+        if delivery.stored and (self._unread or not self.fits(size)):
+            return self._reader().left(self, delivery)  # type: ignore[no-any-return]
+        if not delivery.stored:
+            if self._unread:  # it would overtake what is on the medium
+                return None
+            self._stats["unstored"] += 1
+        return Outbox.put(self, delivery, False, now_ms)
+
+    def take(self, now_ms: int) -> "Delivery | None":
+        delivery = None
+        while delivery is None and self.head is not None:
+            delivery = Outbox.take(self, now_ms)
+            if self.head is None and self._unread:
+                self._reader().read_back(self)
+                if not self._unread:
+                    self._reading = None
+        if delivery is not None:
+            if delivery.stored:
+                self._flying.append(delivery.stored)
+                self._taken = delivery.stored
+            else:
+                delivery.stored = -1
+        return delivery
+
+    def _reader(self) -> "Any":
+        """Give the module that reads, which stays in memory while there are messages on the medium alone."""
+        if self._reading is None:
+            self._reading = rarely("journal_read")
+        return self._reading
+
+    def forget(self, delivery: "Delivery") -> None:
+        Outbox.forget(self, delivery)
+        number = delivery.stored
+        if number > 0:
+            if number in self._flying:
+                self._flying.remove(number)
+            self.settle(number)
+        else:
+            self._unsaved = [entry for entry in self._unsaved if entry[0] is not delivery]
+
+    def settle(self, number: int) -> None:
+        """Note that a message on the medium needs to be there no longer."""
+        segments = self._segments
+        index = 0
+        while index + 1 < len(segments) and segments[index + 1].first <= number:
+            index += 1
+        segment = segments[index]
+        segment.live -= 1
+        if not segment.live and (segment.size > self._kept_bytes or not self._file or index + 1 < len(segments)):
+            self.discard(segment)
+        else:
+            self._settled += 1
+            if self._settled >= _FLOOR_EVERY:
+                rarely("journal_late").note_floor(self)
+
+    def sync(self) -> None:
+        """Bring to the medium what was put, and what is settled; blocks for as long as that takes."""
+        files: "list[BinaryIO]" = []
+        with self._syncing:
+            try:
+                with self._lock:
+                    if self._unsaved:
+                        rarely("journal_late").save(self)
+                    if self._settled > 0:
+                        rarely("journal_late").note_floor(self)
+                    if self._file and self._dirty:
+                        files.append(self._file)
+                    files += self._closing
+                    self._closing = []
+                    self._dirty = False
+                for file in files:
+                    file.flush()
+                    if file is not self._file:
+                        file.close()
+            except OSError as error:
+                rarely("journal_start").failed(self, error, files)
+
+    def tick(self) -> None:
+        """Sync if it is due: on a board, which has no thread for that."""
+        if self._dirty and now_ms() >= self._due_ms:
+            self.sync()
+
+    def path(self, segment: Segment) -> str:
+        """Give the path of a segment's file."""
+        return "{}/{:012x}{:08x}".format(self._directory, segment.first, self._salt)
+
+    def encode(self, flags: int, topic: bytes, payload: bytes, expiry: int, number: int) -> bytes:
+        """Give the bytes of a record."""
+        head = struct.pack(HEAD, self._salt >> 16, flags, len(topic), len(payload), expiry, number & 0xFFFFFFFF)
+        record = b"".join((head, topic, payload))
+        return record + struct.pack("<I", crc32(record, self._salt))
+
+    def _mark(self) -> None:
+        """Note that there is something to sync."""
+        if not self._dirty:
+            self._dirty = True
+            self._due_ms = now_ms() + self._interval_ms
+            if self._later and self._interval_ms:
+                self._later(self._interval_ms, self.sync)
+
+    def write(self, delivery: "Delivery", newest_only: bool) -> bool:
+        """Append a message; False if the journal has no room for it, OSError if the medium does not take it."""
+        expiry = 0
+        if delivery.expires_ms is not None and unix_time() > self._clock_floor_s:
+            expiry = min(max(unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1, 1), 0xFFFFFFFF)
+        flags = delivery.qos | (RETAIN if delivery.retain else 0) | (NEWEST_ONLY if newest_only else 0)
+        record = self.encode(flags, delivery.topic.encode(), delivery.payload, expiry, self._next)
+        size = len(record)
+        used = self._segments[-1].size if self._file or self._appendable else 0
+        if used + size > self._segment_bytes:
+            used = 0
+        enough = blocks(used + size) - blocks(used) <= self._blocks
+        if not enough and (now_ms() < self._full_ms or not rarely("journal_room").make_room(self, blocks(size))):
+            return False
+        self.append(record)
+        self.failure = None
+        if newest_only and self._unread:
+            self._newest[delivery.topic] = self._next
+        self._segments[-1].live += 1
+        delivery.stored = self._next
+        self._next += 1
+        self._mark()
+        return True
+
+    def append(self, record: bytes) -> None:
+        """Write a record behind the last one, in a new segment if there is none that may be continued."""
+        size = len(record)
+        last = self._segments[-1] if self._file or self._appendable else None
+        if last and last.size + size > self._segment_bytes:
+            if self._file:
+                self._closing.append(self._file)
+                self._file = None
+            if not last.live:
+                self.discard(last)
+            last = None
+        if last is None:
+            last = Segment(self._next)
+            self._file = self._append_to(self.path(last))
+            self._segments.append(last)
+        elif not self._file:
+            self._file = self._append_to(self.path(last))
+        self._appendable = False
+        if self._file.write(record) != size:
+            raise OSError(28, "no space")  # ENOSPC, which not every board's errno has
+        self._blocks -= blocks(last.size + size) - blocks(last.size)
+        last.size += size
+        self._stats["journal_bytes"] += size
+
+    def discard(self, segment: Segment) -> None:
+        """Remove a segment in which nothing is needed any longer."""
+        if segment is self._segments[-1]:
+            if self._file:
+                self._file.close()
+                self._file = None
+            self._appendable = False
+        self._segments.remove(segment)
+        self._blocks += blocks(segment.size)
+        self._full_ms = 0
+        try:
+            os.remove(self.path(segment))
+        except OSError as error:
+            rarely("journal_start").failed(self, error)

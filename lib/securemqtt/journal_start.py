@@ -1,0 +1,223 @@
+"""The journal's start and end, and what happens when the medium fails. See journal.py."""
+
+import os
+
+from ._compat import FLASH, MEDIUM, TYPE_CHECKING, Lock, const, log, now_ms, rarely
+from .failure import failure
+from .journal import FLOOR, NEWEST_ONLY, DurableOutbox, Segment, blocks
+from .journal_read import read_back, records
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+    from .client import Client
+
+# After a failure, the medium is left alone for so long.
+_RETRY_MS = const(60000)
+# A clock that shows less is wrong, whatever the bundle's clock_floor.
+_EARLIEST_S = const(1735689600)
+_FULL = (28, 27, 122)  # ENOSPC, EFBIG, EDQUOT
+_READ_ONLY = (30, 13, 1)  # EROFS, EACCES, EPERM
+
+
+def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, Any]", stats: "dict[str, int]", lock: "Any") -> None:
+    """Make a client's outbox ready, with what an earlier process has left in it; `stats` and `lock` are the client's.
+
+    Raises OutboxInUse. A medium that fails is no reason to raise: the outbox then works in memory, and client.last_error says why.
+    """
+    medium = rarely("medium_" + MEDIUM)
+    journal_bytes = settings["outbox_journal_bytes"] or medium.JOURNAL_BYTES
+    smallest, largest = medium.SEGMENT_BYTES
+    outbox.max_bytes = min(outbox.max_bytes, journal_bytes // 4)  # a record must leave room for others
+    outbox._client = client
+    outbox._stats = stats
+    outbox._lock = lock
+    outbox._directory = settings["outbox_dir"] or settings["path"] + "/outbox"
+    outbox._segment_bytes = min(max(journal_bytes // 16 & ~4095, smallest), largest)
+    outbox._bound = blocks(journal_bytes) - blocks(outbox._segment_bytes)  # what is kept free is for journal_room
+    outbox._clock_floor_s = max(settings["clock_floor"], _EARLIEST_S)
+    outbox.eager = settings["outbox_fsync"] == "each"
+    outbox._interval_ms = 0 if outbox.eager else int(settings["outbox_interval_s"] * 1000)
+    outbox._late = FLASH and not outbox.eager
+    outbox._kept_bytes = medium.KEPT_BYTES
+    outbox._append_to = medium.append_to
+    outbox._later = medium.later
+    if medium.later:
+        outbox.tick = None  # type: ignore[method-assign, assignment]
+    outbox._unsaved = []
+    outbox._closing = []
+    outbox._file = outbox._claim = outbox._reading = None
+    outbox._parked = outbox._dirty = False
+    outbox._due_ms = outbox._retry_ms = outbox._full_ms = 0
+    outbox._flying = []
+    outbox._syncing = Lock()
+    for counter in ("journal_bytes", "journal_damaged", "journal_failures", "unstored"):
+        stats[counter] = 0
+    _reset(outbox)
+    try:
+        _make_directory(outbox._directory)
+        _claim(outbox)
+        _load(outbox)
+    except OSError as error:
+        failed(outbox, error)
+
+
+def resume(outbox: DurableOutbox) -> None:
+    """Take up again a directory that was left to others. Raises OutboxInUse if one has it, or has changed what is not delivered yet."""
+    with outbox._lock:
+        if not outbox._parked:
+            return
+        try:
+            _claim(outbox)
+            if _listing(outbox) != [(outbox.path(segment), segment.size) for segment in outbox._segments]:
+                if outbox.count:
+                    outbox._claim.close()
+                    raise failure("OutboxInUse", "another process has used the outbox in {} meanwhile".format(outbox._directory))
+                _load(outbox)
+        except OSError as error:
+            failed(outbox, error)
+        outbox._parked = False
+
+
+def park(outbox: DurableOutbox) -> None:
+    """Bring all to the medium and leave the directory to other processes, until it is needed again."""
+    outbox.sync()
+    with outbox._lock:
+        for segment in list(outbox._segments):
+            if not segment.live:
+                outbox.discard(segment)
+        if outbox._file:
+            outbox._file.close()
+            outbox._file = None
+            outbox._appendable = True
+        if outbox._claim:
+            outbox._claim.close()
+            outbox._claim = None
+            outbox._parked = True
+
+
+def failed(outbox: DurableOutbox, error: OSError, files: "list[BinaryIO] | None" = None) -> None:
+    """Go on in memory for a while: say so, and close what is open."""
+    client = outbox._client
+    code = error.errno
+    variant = "full" if code in _FULL else "read_only" if code in _READ_ONLY else None
+    with outbox._lock:
+        for file in (files or []) + outbox._closing + [outbox._file]:
+            try:
+                if file:
+                    file.close()
+            except OSError as again:
+                log("debug", str(again))
+        outbox._file = None
+        outbox._closing = []
+        outbox._appendable = False
+        if outbox._segments and not outbox._segments[-1].live:
+            outbox._blocks += blocks(outbox._segments[-1].size)
+            _unlink(outbox.path(outbox._segments.pop()))
+        outbox._next += 1  # so that the next segment has another name than one that was begun in vain
+        outbox._retry_ms = outbox._due_ms = now_ms() + _RETRY_MS
+        outbox._dirty = bool(outbox._unsaved)
+        outbox._stats["journal_failures"] += 1
+        what = "the outbox's directory {} fails, so messages are in memory only".format(outbox._directory)
+        outbox.failure = client.last_error = rarely("diagnose").explain("OutboxNotDurable", what, code, variant)
+    log("error", str(outbox.failure))
+
+
+def _reset(outbox: DurableOutbox) -> None:
+    outbox._segments = []
+    outbox._newest = {}
+    outbox._appendable = False
+    outbox._salt = int.from_bytes(os.urandom(4), "big")
+    outbox._next = outbox._born = 1
+    outbox._taken = outbox._settled = outbox._unread = 0
+    outbox._blocks = outbox._bound
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.stat(path)
+    except OSError:
+        rarely("medium_" + MEDIUM).make_directory(path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.remove(path)
+    except OSError as error:
+        log("debug", "{}: {}".format(path, error))
+
+
+def _claim(outbox: DurableOutbox) -> None:
+    medium = rarely("medium_" + MEDIUM)
+    if medium.claim:
+        outbox._claim = medium.claim(outbox._directory)
+        if outbox._claim is None:
+            raise failure("OutboxInUse", "another process, or another Client, has the outbox in " + outbox._directory)
+
+
+def _listing(outbox: DurableOutbox) -> "list[tuple[str, int]]":
+    """Give path and size of each segment's file, in order."""
+    names = sorted(name for name in os.listdir(outbox._directory) if _is_segment(name))
+    paths = [outbox._directory + "/" + name for name in names]
+    return [(path, os.stat(path)[6]) for path in paths]
+
+
+def _is_segment(name: str) -> bool:
+    return len(name) == 20 and all(digit in "0123456789abcdef" for digit in name)
+
+
+def _load(outbox: DurableOutbox) -> None:
+    """Find what an earlier process has left: past a torn tail, past damaged records."""
+    _reset(outbox)
+    if "new" in os.listdir(outbox._directory):  # journal_room was at it
+        os.remove(outbox._directory + "/new")
+    last = floor = damaged = gaps = 0
+    for path, size in _listing(outbox):
+        segment = Segment(int(path[-20:-8], 16))
+        segment.size = size
+        outbox._salt = int(path[-8:], 16)
+        outbox._segments.append(segment)
+        last, noted, gaps = _survey(outbox, segment, last)
+        floor = max(floor, noted)
+        damaged += gaps
+    above = floor - 1
+    for segment in outbox._segments:
+        if segment.first < floor:
+            above = _survey(outbox, segment, above)[0]
+    if outbox._segments:
+        outbox._appendable = not gaps and outbox._segments[-1].live > 0
+        outbox._next = outbox._born = max(last + 1, outbox._segments[-1].first + 1, floor)
+        outbox._taken = max(floor, outbox._segments[0].first) - 1
+        outbox._settled = 1
+    outbox._newest = {topic: number for topic, number in outbox._newest.items() if number >= floor}
+    for segment in list(outbox._segments):
+        outbox._blocks -= blocks(segment.size)
+        outbox._unread += segment.live
+        if not segment.live:
+            outbox.discard(segment)
+    outbox.count = outbox._unread
+    outbox._stats["journal_damaged"] += damaged
+    if outbox.count or damaged:
+        log("info", "{} messages were left in {}, {} damaged places passed over".format(outbox.count, outbox._directory, damaged))
+    read_back(outbox)
+
+
+def _survey(outbox: DurableOutbox, segment: Segment, above: int) -> "tuple[int, int, int]":
+    """Count the messages in a segment with numbers above `above`; give the last number, the highest floor, and how many gaps there are."""
+    floor = gaps = end = 0
+    segment.live = 0
+    for record in records(outbox, segment):
+        gaps += record.start != end
+        end = record.end
+        if record.flags & FLOOR:
+            floor = max(floor, record.number)
+        elif record.number > above:
+            above = record.number
+            if record.flags & 3:
+                if not segment.live:
+                    segment.offset = record.start
+                segment.live += 1
+                if record.flags & NEWEST_ONLY:
+                    outbox._newest[record.topic] = above
+    segment.unread = segment.live
+    return above, floor, gaps + (end != segment.size)

@@ -1,0 +1,188 @@
+"""What a client does once per connection, or rarely: not kept in a board's memory, see `_compat.rarely`.
+
+Each function is a method of `Client` that lives here; `client.py` holds what runs for each message.
+"""
+
+from ._compat import TYPE_CHECKING, log, now_ms, rarely
+from .failure import failure
+from .outbox import Delivery, Outbox
+from .topics import expand, fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .client import Client
+    from .errors import SecureMQTTError
+    from .messages import Message
+
+
+def make_outbox(client: "Client") -> Outbox:
+    """Make the outbox that the settings ask for, with what an earlier process has left in it."""
+    settings = client._settings
+    bounds = settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"]
+    if settings["outbox"] != "durable":
+        return Outbox(*bounds)
+    from .journal import DurableOutbox  # imported in the usual way, so that it stays
+
+    outbox = DurableOutbox(*bounds)
+    rarely("journal_start").open_outbox(outbox, client, settings, client._stats, client._lock)
+    return outbox
+
+
+def connect(client: "Client", timeout_s: float) -> None:
+    """See Client.connect."""
+    stats = client._stats
+    failures = stats["failures"]
+    client.start()
+    # The count, too, since after a short back-off the state may have gone on from "waiting" before this thread looks at it.
+    client._loop.wait_for(lambda: client.state in ("connected", "waiting") or stats["failures"] > failures, int(timeout_s * 1000))
+    if client.state == "connected":
+        return
+    error = client.last_error if client.state == "waiting" or stats["failures"] > failures else None
+    client._loop.stop(lambda: finish(client))
+    raise error or failure("TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s))
+
+
+def disconnect(client: "Client", timeout_s: float) -> None:
+    """See Client.disconnect."""
+    if client.state == "closed":
+        return
+    if client.connected:
+        client.flush(timeout_s)
+    if client._outbox.count:
+        log("warning", "leaving with {} messages undelivered".format(client._outbox.count))
+    client._loop.stop(lambda: finish(client))
+
+
+def finish(client: "Client") -> None:
+    """Leave: the last turn of the loop."""
+    link = client._link
+    orderly = link.up
+    if orderly and client._settings["status"]:
+        link.send(_status(client, b"offline"))
+    link.close(orderly)
+    if client._outbox.sync:
+        rarely("journal_start").park(client._outbox)
+    client._set_state("closed")
+
+
+def up(client: "Client", session_present: bool) -> None:
+    """The broker has accepted us: say so, and subscribe again to what it does not know any more."""
+    client._backoff.connected(now_ms())
+    client.stats["connects"] += 1
+    with client._lock:
+        client._requests = []
+        for topic_filter, subscription in client._subscriptions.items():
+            subscription[2] = subscription[2] and session_present
+            subscription[3] = 0
+            if not subscription[2]:
+                _request(client, topic_filter, subscription[1])
+    if client._settings["status"]:
+        client._link.send(_status(client, b"online"))
+    log("info", "connected to " + _peer(client) + (", session resumed" if session_present else ""))
+    client._set_state("connected")
+
+
+def lost(client: "Client", error: "SecureMQTTError") -> None:
+    """An attempt failed, or the connection is gone: note why, and when to try again."""
+    now = now_ms()
+    client._readying = None
+    client.last_error = error
+    client.stats["failures"] += 1
+    client._retry_ms = now + client._backoff.lost(now, error.transient)
+    log("warning", "{} Next attempt in {} ms.".format(error, client._retry_ms - now))
+    client._set_state("waiting")
+
+
+def subscribe(client: "Client", topic_filter: str, handler: "Callable[[Message], None]", qos: int) -> None:
+    """See Client.subscribe."""
+    if not 0 <= qos <= 2:
+        raise unknown_qos(qos)
+    topic_filter = checked(client, topic_filter, True)
+    with client._lock:
+        _set(client, topic_filter, handler, qos)
+    client._loop.wake()
+
+
+def unsubscribe(client: "Client", topic_filter: str) -> None:
+    """See Client.unsubscribe."""
+    topic_filter = checked(client, topic_filter, True)
+    with client._lock:
+        if topic_filter in client._subscriptions:
+            _set(client, topic_filter, None, -1)
+    client._loop.wake()
+
+
+def _set(client: "Client", topic_filter: str, handler: "Callable[[Message], None] | None", qos: int) -> None:
+    subscription = client._subscriptions.setdefault(topic_filter, [None, 0, False, 0])
+    subscription[:3] = [handler, qos, False]
+    _request(client, topic_filter, qos)
+
+
+def _request(client: "Client", topic_filter: str, qos: int) -> None:
+    if client._link.up:  # else `up` does it
+        client._subscriptions[topic_filter][3] += 1
+        client._requests.append((topic_filter, qos))
+
+
+def subscribed(client: "Client", topic_filter: str, granted: bool) -> None:
+    """See backends/contract.py."""
+    with client._lock:
+        subscription = client._subscriptions.get(topic_filter)
+        if subscription:
+            subscription[3] -= 1
+            if subscription[3] <= 0:  # else this was not the answer to what was asked for last
+                subscription[2] = granted and subscription[1] >= 0
+    if not granted:
+        client.last_error = failure("SubscriptionRefused", "the broker refused the subscription to " + topic_filter)
+        log("warning", str(client.last_error))
+
+
+def unsubscribed(client: "Client", topic_filter: str) -> None:
+    """See backends/contract.py."""
+    with client._lock:
+        subscription = client._subscriptions.get(topic_filter)
+        if subscription:
+            subscription[3] -= 1
+            if subscription[3] <= 0 and subscription[1] < 0:
+                del client._subscriptions[topic_filter]
+
+
+def oversized(client: "Client", topic: str, size: int) -> None:
+    """See backends/contract.py."""
+    client.stats["oversized"] += 1
+    log("warning", "a message of {} bytes on {} is larger than max_packet_bytes: thrown away".format(size, topic))
+
+
+def checked(client: "Client", topic: str, is_filter: bool) -> str:
+    """Give a topic with `~` put into words; raises InvalidTopic."""
+    topic = expand(topic, client.client_id) if isinstance(topic, str) else topic
+    wrong = fault(topic, is_filter)
+    if wrong:
+        raise failure("InvalidTopic", "{!r} is no topic {}: {}".format(topic, "filter" if is_filter else "name", wrong))
+    return topic
+
+
+def unknown_qos(qos: int) -> "SecureMQTTError":
+    """Make the error for a QoS that MQTT does not know."""
+    return failure("UsageError", "there is no QoS {}: 0, 1 or 2".format(qos))
+
+
+def refused(client: "Client", delivery: Delivery) -> "SecureMQTTError":
+    """Make the error for a message that the outbox did not take."""
+    outbox = client._outbox
+    outbox.dropped += 1
+    size = outbox.size(delivery)
+    if size > outbox.max_bytes:
+        return failure("MessageTooLarge", "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes))
+    if outbox.failure:
+        return outbox.failure
+    return failure("OutboxFull", "{} messages wait for the broker".format(outbox.count))
+
+
+def _status(client: "Client", payload: bytes) -> Delivery:
+    return Delivery(expand("~/status", client.client_id), payload, 0, True)
+
+
+def _peer(client: "Client") -> str:
+    return "{}:{}".format(client._settings["host"], client._settings["port"])

@@ -1,0 +1,160 @@
+"""The bounded queue of messages that the broker has not acknowledged yet. No I/O, and no clock is read here."""
+
+from ._compat import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .client import Client
+    from .errors import SecureMQTTError
+
+# What the topic, the header and the object itself cost beside the payload, for the bound in bytes.
+_OVERHEAD_BYTES = 64
+
+
+class Delivery:
+    """A message on its way out: what `publish` returns.
+
+    `acknowledged` becomes true when the broker has taken it over (PUBACK for QoS 1, PUBCOMP for QoS 2, written to the network for QoS 0);
+    `dropped` when it was given up: the outbox was full, `expires_s` had passed, or a newer one took its place. `stored` is above 0 once it is
+    on the medium (outbox="durable").
+    """
+
+    __slots__ = ("acknowledged", "awaited", "client", "dropped", "expires_ms", "next", "payload", "qos", "retain", "stored", "topic")
+
+    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool, expires_ms: "int | None" = None) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.expires_ms = expires_ms
+        self.acknowledged = False
+        self.dropped = False
+        self.awaited = False
+        self.stored = 0
+        self.next: "Delivery | None" = None
+        self.client: "Client | None" = None
+
+    def wait(self, timeout_s: float = 30) -> bool:
+        """Serve the network until the broker has acknowledged this message; give whether it has within `timeout_s` seconds."""
+        if self.client is None or self.dropped:
+            return self.acknowledged
+        return self.client.wait_for(self, timeout_s)
+
+
+class Outbox:
+    """Messages in their order: those in flight first, then those waiting. Bounded in messages and in bytes.
+
+    `when_full`: "refuse" (put gives None), "drop_oldest" (of those waiting), or "drop_newest" (the new one itself). journal.py has the durable
+    form, which has something in the place of what is None or False here.
+    """
+
+    eager = False  # whether `sync` is due after each `put`
+    sync: "Any" = None  # brings what was put to the medium
+    tick: "Any" = None  # to be called once in a while, where there is no thread for that
+    failure: "SecureMQTTError | None" = None  # why the medium takes nothing
+
+    def __init__(self, max_messages: int, max_bytes: int, when_full: str = "refuse") -> None:
+        self.max_messages = max_messages
+        self.max_bytes = max_bytes
+        self.when_full = when_full
+        self.count = 0
+        self.bytes = 0
+        self.dropped = 0
+        self.expired = 0
+        self._stale_ms = 0  # when the next one of those waiting expires, or earlier; 0: none does
+        self.head: "Delivery | None" = None  # the next one to send
+        self._tail: "Any" = None  # the last one; stale while there is no head
+
+    @staticmethod
+    def size(delivery: Delivery) -> int:
+        """Give what a message counts against the bound in bytes."""
+        return len(delivery.payload) + len(delivery.topic) + _OVERHEAD_BYTES
+
+    def fits(self, size: int) -> bool:
+        """Tell whether there is room for one more message of `size` bytes."""
+        return self.count < self.max_messages and self.bytes + size <= self.max_bytes
+
+    def put(self, delivery: Delivery, newest_only: bool = False, now_ms: int = 0) -> "Delivery | None":
+        """Append a message and give what to tell its sender by; None if it was refused. What can never fit is, whatever `when_full` says.
+
+        `newest_only`: what waits on the same topic is dropped. Where there is no room, what has expired goes first.
+        """
+        size = self.size(delivery)
+        if size > self.max_bytes:
+            return None
+        expires_ms = delivery.expires_ms
+        if expires_ms is not None and (not self._stale_ms or expires_ms < self._stale_ms):
+            self._stale_ms = expires_ms
+        if newest_only or (0 < self._stale_ms <= now_ms and not self.fits(size)):
+            self.sweep(delivery.topic if newest_only else "", now_ms)
+        while not self.fits(size):
+            if self.when_full == "drop_newest":
+                victim = delivery
+            elif self.when_full == "drop_oldest" and self.head is not None:
+                victim = self.head
+                self._unlink(None, victim)
+            else:
+                return None
+            self.dropped += 1
+            victim.dropped = True
+            if victim is delivery:
+                return delivery
+        self.count += 1
+        self._link(delivery, size)
+        return delivery
+
+    def sweep(self, topic: str, now_ms: int) -> None:
+        """Drop, and count, what waits on `topic` and what has expired; what is in flight stays."""
+        before = None
+        delivery = self.head
+        self._stale_ms = 0
+        while delivery is not None:
+            after = delivery.next
+            expires_ms = delivery.expires_ms or 0
+            if delivery.topic == topic or 0 < expires_ms <= now_ms:
+                self._unlink(before, delivery)
+                self.expired += 1
+                delivery.dropped = True
+            else:
+                before = delivery
+                if expires_ms and (not self._stale_ms or expires_ms < self._stale_ms):
+                    self._stale_ms = expires_ms
+            delivery = after
+
+    def take(self, now_ms: int) -> "Delivery | None":
+        """Give the next message to send; None if there is none. What expired while it waited is dropped and counted."""
+        while self.head is not None:
+            delivery = self.head
+            if delivery.expires_ms is None or now_ms < delivery.expires_ms:
+                self.head = delivery.next
+                delivery.next = None
+                return delivery
+            self._unlink(None, delivery)
+            self.expired += 1
+            delivery.dropped = True
+        return None
+
+    def forget(self, delivery: Delivery) -> None:
+        """Stop counting a message: it is acknowledged, or given up."""
+        self.count -= 1
+        self.bytes -= self.size(delivery)
+
+    def _link(self, delivery: Delivery, size: int) -> None:
+        self.bytes += size
+        if self.head is None:
+            self.head = delivery
+        else:
+            self._tail.next = delivery
+        self._tail = delivery
+
+    def _unlink(self, before: "Delivery | None", delivery: Delivery) -> None:
+        """Take a message that waits behind `before` (None: the first) out of the queue, for good."""
+        if before is None:
+            self.head = delivery.next
+        else:
+            before.next = delivery.next
+            if delivery.next is None:
+                self._tail = before
+        delivery.next = None
+        self.forget(delivery)

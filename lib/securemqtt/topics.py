@@ -1,0 +1,40 @@
+"""Topic names and filters: `~`, what is allowed in them (MQTT 3.1.1, section 4.7). What a filter matches is in messages.py."""
+
+PREFIX = "devices/"
+
+
+def valid_id(client_id: object) -> bool:
+    """Tell whether `client_id` is 1 to 64 of A-Z a-z 0-9 _ -, so that it cannot escape its topics."""
+    if not isinstance(client_id, str) or not 0 < len(client_id) <= 64:
+        return False
+    return all("a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "_-" for c in client_id)
+
+
+def expand(topic: str, client_id: str) -> str:
+    """Put this device's own prefix in place of a leading `~`: `~/led` becomes `devices/<client_id>/led`."""
+    if topic == "~" or topic[:2] == "~/":
+        return PREFIX + client_id + topic[1:]
+    return topic
+
+
+def fault(topic: str, is_filter: bool) -> str | None:
+    """Say what is wrong with a topic name, or filter, in a few words; None if nothing is ([MQTT-1.5.3-1], [MQTT-4.7.1-1] to [MQTT-4.7.3-3])."""
+    if not isinstance(topic, str) or not topic:
+        return "it is empty or no string"
+    if any("\ud800" <= character <= "\udfff" for character in topic):
+        return "it holds half a surrogate pair, which UTF-8 cannot say"
+    if len(topic.encode()) > 65535:
+        return "it is longer than 65,535 bytes"
+    if "\0" in topic:
+        return "it holds a NUL"
+    if "+" not in topic and "#" not in topic:
+        return None
+    if not is_filter:
+        return "+ and # stand in filters only"
+    levels = topic.split("/")
+    for index, level in enumerate(levels):
+        if level == "#" and index == len(levels) - 1:
+            continue
+        if "#" in level or ("+" in level and level != "+"):
+            return "+ stands for a whole level, # for all the last ones"
+    return None

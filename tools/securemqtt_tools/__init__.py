@@ -1,0 +1,1 @@
+"""The host side of securemqtt: certificate authority, broker, provisioning, simulated board. CPython only."""

@@ -1,0 +1,109 @@
+"""A device's bundle in the making: its files and its config.json, in DER for a board and in PEM for a Pi.
+
+A device uses what its config.json names, so a new identity goes under names that are not in use, and config.json is
+replaced last: whenever the power goes, the device has its old identity or its new one, never a mixture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from cryptography import x509
+
+from securemqtt_tools.pki import Issued
+from securemqtt_tools.pki.issued import certificate_der, certificate_pem
+
+CONFIG = "config.json"
+# Names that a bundle has unless they are in use by the identity that is being replaced.
+BOARD_NAMES = {"certificate": ["device.der"], "key": "device.key.der"}
+PI_NAMES = {"certificate": ["device.pem"], "key": "device.key"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What config.json says beside the names of files. None leaves a key to the user, or to the library's default."""
+
+    device_id: str
+    host: str
+    port: int
+    keep_alive_s: int | None = None
+    ntp_host: str | None = None
+
+    def entries(self) -> dict[str, Any]:
+        """Give the keys of config.json that these settings fix."""
+        entries: dict[str, Any] = {
+            "format": 1,
+            "client_id": self.device_id,
+            "host": self.host,
+            "port": self.port,
+        }
+        if self.ntp_host is not None:
+            entries["ntp_host"] = self.ntp_host
+        if self.keep_alive_s is not None:
+            entries["keep_alive_s"] = self.keep_alive_s
+        return entries
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files to put into a bundle, and the keys of config.json that name them. Never shown: one may be a private key."""
+
+    names: dict[str, Any]
+    content: dict[str, bytes] = field(repr=False)
+
+
+def anchor_files(anchors: Sequence[x509.Certificate], in_use: Mapping[str, str | None], der: bool) -> Files:
+    """Give the trust anchors, one certificate per file. `in_use`: the hashes of files that the device relies on now."""
+    content = {}
+    for number, anchor in enumerate(anchors):
+        encoded = certificate_der(anchor) if der else certificate_pem(anchor)
+        digest = hashlib.sha256(encoded).hexdigest()
+        there = [name for name, held in in_use.items() if held == digest]
+        name = there[0] if there else _free(f"ca{number or ''}.{'der' if der else 'pem'}", digest[:8], in_use)
+        content[name] = encoded
+    return Files({"ca": list(content)}, content)
+
+
+def identity_files(issued: Issued, in_use: Mapping[str, str | None], der: bool, key_passphrase: bytes | None = None) -> Files:
+    """Give certificate, intermediate and private key: one file each in DER, the chain in one file in PEM."""
+    tag = issued.serial[:8].lower()
+    if der:
+        chain = dict(zip(("device.der", "intermediate.der"), issued.chain_der(), strict=False))
+        key, key_content = "device.key.der", issued.key_der()
+    else:
+        chain = {"device.pem": issued.chain_pem()}
+        key, key_content = "device.key", issued.key_pem(key_passphrase)
+    certificates = {_free(name, tag, in_use): content for name, content in chain.items()}
+    key = _free(key, tag, in_use)
+    return Files({"certificate": list(certificates), "key": key}, {**certificates, key: key_content})
+
+
+def config_text(settings: Settings, names: Mapping[str, Any], current: Mapping[str, Any], clock_floor: int) -> bytes | None:
+    """Give the new content of config.json, or None when `current` says the same already.
+
+    Keys of the user's own in `current` are kept; `clock_floor` (seconds since 1970) alone is no reason for a change.
+    """
+    kept = current if current.get("client_id") == settings.device_id else {}
+    wanted = {**kept, **settings.entries(), **names}
+    if wanted == current and isinstance(current.get("clock_floor"), int):
+        return None
+    return json.dumps({**wanted, "clock_floor": clock_floor}, indent=2).encode() + b"\n"
+
+
+def named_files(config: Mapping[str, Any]) -> list[str]:
+    """Give the files that a config.json names, those in its own directory only."""
+    values = [config.get(key) for key in ("ca", "certificate", "key", "password_file")]
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [one for one in flat if isinstance(one, str) and one and "/" not in one]
+
+
+def _free(name: str, tag: str, in_use: Mapping[str, str | None]) -> str:
+    if name not in in_use:
+        return name
+    path = PurePosixPath(name)
+    return f"{path.name.split('.')[0]}-{tag}{''.join(path.suffixes)}"

@@ -1,0 +1,223 @@
+"""The broker's directory: its settings, and the files that follow from them.
+
+broker.json       the settings, the only file that is not made from others
+ca.pem crl.pem    whom to trust, whom no longer
+server.pem        the server's key and its certificate chain, in one file so that they change together
+acl               who may do what; acl.websockets is for Mosquitto 2.0, which checks no CRL on WebSockets
+passwords         their hashes
+mosquitto.conf    for the Mosquitto that is installed here
+data/ broker.log  what the running broker writes
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from securemqtt_tools.broker.rules import ROLES, mosquitto_acl
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.entry import REVOKED
+from securemqtt_tools.pki.files import explained, make_directory, write_files
+from securemqtt_tools.pki.names import check_device_id
+from securemqtt_tools.pki.profiles import DEVICE
+
+SETTINGS = "broker.json"
+CA = "ca.pem"
+CRL = "crl.pem"
+SERVER = "server.pem"
+ACL = "acl"
+WEBSOCKETS_ACL = "acl.websockets"
+PASSWORDS = "passwords"
+DATA = "data"
+LOG = "broker.log"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may take of the broker. Generous for a device that is offline for days, yet bounded."""
+
+    connections: int = 10_000
+    in_flight: int = 20  # QoS 1 and 2 messages to a client that it has not acknowledged
+    queued_messages: int = 100_000  # per client, beyond those in flight
+    queued_bytes: int = 64 * 1024 * 1024  # per client
+    packet_bytes: int = 1024 * 1024  # MQTT would allow 256 MB, which one packet could make the broker allocate
+    keep_alive_s: int = 3600  # Mosquitto can impose it on MQTT 5 clients only
+
+
+@dataclass(frozen=True)
+class BrokerConfig:
+    """The settings of a broker. Made by `create` or `open`; a change is a new object, written with `save`."""
+
+    directory: Path
+    names: tuple[str, ...]
+    port: int
+    bind: str = ""  # an address of this machine; empty: all of them
+    websockets_port: int | None = None
+    passwords: bool = False
+    roles: Mapping[str, str] = field(default_factory=dict)
+    revoked: tuple[str, ...] = ()  # ids with a revoked certificate that has not run out; see `mosquitto.py`
+    save_interval_s: int = 60
+    save_each_change: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        authority: Authority,
+        *,
+        names: Sequence[str],
+        port: int = 8883,
+        bind: str | None = None,
+        websockets_port: int | None = None,
+        passwords: bool = False,
+        roles: Mapping[str, str] | None = None,
+        save_each_change: bool = False,
+    ) -> BrokerConfig:
+        """Set up a broker in `directory`: server certificate for `names`, trust, CRL, rules, settings.
+
+        Port 0 stands for a free one, chosen when the broker first starts and kept from then on. Without `bind` the
+        broker listens on all addresses, or on loopback when `names` has nothing else. `roles` maps identities to names
+        in ROLES. `save_each_change` writes sessions to disk at each change, not every minute: a crash loses less.
+        Raises FatalError.
+        """
+        config = cls(
+            directory=directory.resolve(),
+            names=tuple(names),
+            port=port,
+            bind=_default_bind(names) if bind is None else bind,
+            websockets_port=websockets_port,
+            passwords=passwords,
+            roles=dict(roles or {}),
+            save_each_change=save_each_change,
+        )
+        config.check()
+        make_directory(config.directory / DATA)
+        config.renew_certificate(authority)
+        return config.refresh(authority)
+
+    @classmethod
+    def open(cls, directory: Path) -> BrokerConfig:
+        """Read the settings in `directory`. Raises FatalError when there are none or they make no sense."""
+        path = directory / SETTINGS
+        if not path.exists():
+            raise FatalError(f"there is no broker in {directory}: run securemqtt broker init")
+        with explained(f"read {path}"):
+            content = path.read_bytes()
+        try:
+            values: dict[str, Any] = json.loads(content)
+            if values.pop("format") != _FORMAT:
+                raise FatalError(f"{path} is of another version of securemqtt: run securemqtt broker init --force")
+            values["names"] = tuple(values["names"])
+            values["revoked"] = tuple(values["revoked"])
+            values["limits"] = Limits(**values["limits"])
+            config = cls(directory=directory.resolve(), **values)
+            config.check()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FatalError(f"{path} is damaged ({error}): run securemqtt broker init --force") from error
+        return config
+
+    def check(self) -> None:
+        """Raise FatalError for settings that cannot be meant, or that would break out of their line in a file."""
+        for identity, role in self.roles.items():
+            check_device_id(identity)
+            if role not in ROLES:
+                raise FatalError(f"{role!r} is no role: use one of {', '.join(ROLES)}")
+        ports = [self.port] if self.websockets_port is None else [self.port, self.websockets_port]
+        if not all(0 <= port <= 65535 for port in ports) or (len(ports) == 2 and ports[0] == ports[1] != 0):
+            wanted = " and ".join(str(port) for port in ports)
+            raise FatalError(f"cannot listen on {wanted}: use different ports, 1 to 65535")
+        try:
+            if self.bind != "":
+                ipaddress.ip_address(str(self.bind))
+        except ValueError as error:
+            raise FatalError(f"{self.bind!r} is no IP address to listen on") from error
+        if any(character in str(self.directory) for character in "\r\n"):
+            raise FatalError("Mosquitto cannot use a directory with a line break in its name")
+
+    def save(self) -> None:
+        """Write the settings and the rules that follow from them. Raises FatalError."""
+        values = asdict(self)
+        del values["directory"]
+        text = json.dumps({"format": _FORMAT, **values}, indent=2) + "\n"
+        files = {
+            SETTINGS: text.encode(),
+            ACL: mosquitto_acl(self.roles).encode(),
+            WEBSOCKETS_ACL: mosquitto_acl(self.roles, muted=self.revoked).encode(),
+        }
+        if not (self.directory / PASSWORDS).exists():
+            files[PASSWORDS] = b""
+        write_files(self.directory, files)
+
+    def renew_certificate(self, authority: Authority) -> None:
+        """Issue a new certificate for this server; write it with its key, and the trust anchors. Raises FatalError."""
+        issued = authority.issue_server(self.names, renew=True)
+        anchors = b"".join(one.public_bytes(Encoding.PEM) for one in authority.trust_anchors())
+        write_files(self.directory, {CA: anchors, SERVER: issued.key_pem() + issued.chain_pem()})
+
+    def refresh(self, authority: Authority) -> BrokerConfig:
+        """Bring the CRL and the server's certificate up to date; give and save the settings that go with them.
+
+        The authority's key, and so its passphrase, is used only when something has to be signed: certificates were
+        revoked since the last CRL, or the CRL or the server's certificate has used up two thirds of its life. A running
+        broker learns of it by `BrokerProcess.reload`. Raises FatalError.
+        """
+        now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
+        entries = authority.inventory.entries()
+        newest = authority.inventory.newest_crl()
+        unlisted = any(one.state == REVOKED and one.in_crl is None and one.not_after > now for one in entries)
+        if newest is None or unlisted or _aged(newest.issued_at, newest.next_update, now, last):
+            authority.crl_pem()
+        authority.write_crl(self.directory / CRL)
+        certificate = self.server_certificate()
+        if _aged(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now, last):
+            self.renew_certificate(authority)
+        revoked = {one.subject for one in entries if one.state == REVOKED and one.role == DEVICE and one.not_after > now}
+        return self.changed(revoked=tuple(sorted(revoked)))
+
+    def crl(self) -> x509.CertificateRevocationList:
+        """Read the CRL. Raises FatalError."""
+        path = self.directory / CRL
+        with explained(f"read {path}"):
+            content = path.read_bytes()
+        try:
+            return x509.load_pem_x509_crl(content)
+        except ValueError as error:
+            raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
+
+    def server_certificate(self) -> x509.Certificate:
+        """Read the server's own certificate. Raises FatalError."""
+        path = self.directory / SERVER
+        with explained(f"read {path}"):
+            content = path.read_bytes()
+        try:
+            return x509.load_pem_x509_certificates(content)[0]
+        except ValueError as error:
+            raise FatalError(f"{path} is damaged: run securemqtt broker init --force") from error
+
+    def changed(self, **changes: Any) -> BrokerConfig:
+        """Give and save the same settings with some of them changed. Raises FatalError."""
+        config = replace(self, **changes)
+        config.check()
+        config.save()
+        return config
+
+
+def _aged(begin: datetime, end: datetime, now: datetime, last: datetime) -> bool:
+    """Say whether two thirds of a life are over, and a new one would end later: nothing outlives its issuer."""
+    return now > begin + (end - begin) * 2 / 3 and end < last
+
+
+def _default_bind(names: Sequence[str]) -> str:
+    loopback = {"localhost", "127.0.0.1", "::1"}
+    return "127.0.0.1" if set(names) <= loopback else ""

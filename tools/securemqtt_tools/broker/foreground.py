@@ -1,0 +1,111 @@
+"""`securemqtt broker run`: the broker in the foreground, one per directory, told what to do by signals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from securemqtt_tools.broker.process import BrokerProcess
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import OWNER_ONLY, explained
+
+_LOCK = "run.lock"
+_LOOK_S = 0.5
+DAY_S = 24 * 3600.0
+
+
+def serve(
+    broker: BrokerProcess,
+    started: Callable[[], None],
+    say: Callable[[str], None],
+    upkeep: Callable[[], bool],
+    every_s: float = DAY_S,
+) -> None:
+    """Run a broker until SIGTERM or SIGINT; SIGHUP reloads it. For the main thread.
+
+    `started` is called once it listens; `say` gets a line about each reload; `upkeep` is called every `every_s` and says
+    whether there is something to reload. Raises FatalError when it runs in this directory already, does not start, or
+    ends by itself.
+    """
+    with _only_one(broker.directory), _received_signals() as received, broker:
+        started()
+        due_s = time.monotonic() + every_s
+        while True:
+            try:
+                number = received.get(timeout=min(_LOOK_S, every_s))
+            except queue.Empty:
+                if not broker.running:
+                    raise FatalError(f"the broker has ended by itself: see {broker.log}") from None
+                if time.monotonic() < due_s:
+                    continue
+                due_s += every_s
+                if not upkeep():
+                    continue
+            else:
+                if number != signal.SIGHUP:
+                    return
+            say(_reload(broker))
+
+
+def _reload(broker: BrokerProcess) -> str:
+    try:
+        restarted = broker.reload()
+    except FatalError as error:
+        if not broker.running:
+            raise
+        return f"Not reloaded, it goes on as it was: {error}"
+    return "Restarted, which ends live sessions of the revoked." if restarted else "Reloaded."
+
+
+@contextmanager
+def _received_signals() -> Iterator[queue.SimpleQueue[int]]:
+    """Collect the signals that arrive, instead of what they would do; a SimpleQueue may be filled by a handler."""
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: received.put(number)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def tell_to_reload(directory: Path) -> int | None:
+    """Have the broker that runs in the foreground for this directory reload; give its process id, None if there is none."""
+    path = directory / _LOCK
+    if not path.exists():
+        return None
+    with explained(f"read {path}"), path.open("r+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = int(lock.read() or b"0")
+        else:
+            return None  # nobody holds it
+    if pid:
+        with explained(f"tell the broker to reload, process {pid}"):
+            os.kill(pid, signal.SIGHUP)
+    return pid or None
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    path = directory / _LOCK
+    with explained(f"write {path}"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FatalError(f"the broker of {directory} runs already") from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)

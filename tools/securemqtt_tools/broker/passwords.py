@@ -1,0 +1,78 @@
+"""Passwords on top of certificates, in the file format of Mosquitto's password file.
+
+They are made here, of 192 random bits, and never chosen, so a hash needs no stretching against guessing.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from securemqtt_tools.pki.files import OWNER_ONLY, explained, write_file
+from securemqtt_tools.pki.names import check_device_id
+
+_KIND = "7"  # PBKDF2 with HMAC-SHA-512
+_ITERATIONS = 101  # what mosquitto_passwd writes
+_SALT_BYTES = 12
+_PASSWORD_BYTES = 24
+
+
+def set_password(file: Path, identity: str) -> str:
+    """Make a new password for `identity`, replacing the old one; give it. The file gets its hash. Raises FatalError."""
+    check_device_id(identity)
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    with _changing(file) as hashes:
+        hashes[identity] = _hash(password, secrets.token_bytes(_SALT_BYTES), _ITERATIONS)
+    return password
+
+
+def remove_password(file: Path, identity: str) -> bool:
+    """Take away the password of `identity`; give whether there was one. Raises FatalError."""
+    with _changing(file) as hashes:
+        return hashes.pop(identity, None) is not None
+
+
+def read_hashes(file: Path) -> dict[str, str]:
+    """Read the file: the hash of each identity that has a password. Raises FatalError."""
+    with explained(f"read {file}"):
+        text = file.read_text(encoding="utf-8")
+    lines = [line.partition(":") for line in text.splitlines() if line]
+    return {identity: hashed for identity, _, hashed in lines}
+
+
+def password_matches(hashed: str | None, password: str | None) -> bool:
+    """Say whether a password fits a hash of the file; never when either is missing or of another kind."""
+    if not hashed or password is None:
+        return False
+    try:
+        _, kind, iterations, salt, _ = hashed.split("$")
+        expected = _hash(password, base64.b64decode(salt, validate=True), int(iterations))
+    except ValueError:
+        return False
+    return kind == _KIND and hmac.compare_digest(expected, hashed)
+
+
+def _hash(password: str, salt: bytes, iterations: int) -> str:
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations)
+    return f"${_KIND}${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+@contextmanager
+def _changing(file: Path) -> Iterator[dict[str, str]]:
+    """Give the content to be changed and write it back; other processes that want to change it wait meanwhile."""
+    with explained(f"lock {file}"):
+        lock = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        hashes = read_hashes(file)
+        yield hashes
+        write_file(file, "".join(f"{identity}:{hashed}\n" for identity, hashed in hashes.items()).encode())
+    finally:
+        os.close(lock)

@@ -1,0 +1,26 @@
+"""Free ports."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from securemqtt_tools.cli import FatalError
+
+# Below the range from which Linux takes ports for outgoing connections: none can take ours while the broker is down.
+_CHOICE = range(20_000, 32_000)
+_ATTEMPTS = 100
+
+
+def free_port(bind: str) -> int:
+    """Give a TCP port that nothing listens on now at the address `bind` (empty: all). Raises FatalError."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    for _ in range(_ATTEMPTS):
+        port = random.choice(_CHOICE)  # noqa: S311  (nothing secret about a port)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((bind, port))
+            except OSError:
+                continue
+            return port
+    raise FatalError(f"no port from {_CHOICE.start} to {_CHOICE.stop} could be had on {bind or 'any address'}")

@@ -1,0 +1,236 @@
+"""A broker as a child process: started and listening, stopped, killed, reloaded, restarted on the same port."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import securemqtt_tools
+from securemqtt_tools.broker import config as files
+from securemqtt_tools.broker.children import spawn
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto import READY, REWORKED_SINCE, Places, Program, find_mosquitto, render
+from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import explained, write_file
+
+AUTO = "auto"
+MOSQUITTO = "mosquitto"
+AMQTT = "amqtt"
+ENGINES = (AUTO, MOSQUITTO, AMQTT)
+
+CONFIGURATION = "mosquitto.conf"
+_RELOADED = re.compile(rb"Reload(ing config|ed)")
+_START_S = 30.0
+_STOP_S = 15.0
+_POLL_S = 0.01
+_PORT_ATTEMPTS = 5
+_LOG_BYTES = 10 * 1024 * 1024
+
+
+class BrokerProcess:
+    """The broker that a directory describes, as a child process. An object belongs to one thread at a time.
+
+    The child ends with this process at the latest, also when this process is killed.
+    """
+
+    def __init__(self, directory: Path, engine: str = AUTO) -> None:
+        self.directory = directory
+        self.config = BrokerConfig.open(directory)
+        self.engine, self._program = _choose(engine)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._revoked: frozenset[int] = frozenset()
+
+    def __enter__(self) -> BrokerProcess:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port of the MQTT listener; known once the broker has started."""
+        return self.config.port
+
+    @property
+    def websockets_port(self) -> int | None:
+        """The port of the WebSockets listener, if there is one."""
+        return self.config.websockets_port
+
+    @property
+    def log(self) -> Path:
+        """The file with the broker's log."""
+        return self.directory / files.LOG
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, if it is running."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    def start(self, timeout_s: float = _START_S) -> None:
+        """Start the broker and wait until it listens, at most `timeout_s`. Nothing happens when it runs already.
+
+        Raises FatalError with the broker's own last words when it does not start.
+        """
+        if self.running:
+            return
+        settings = BrokerConfig.open(self.directory)
+        chosen = 0 in (settings.port, settings.websockets_port)
+        for attempt in range(_PORT_ATTEMPTS):
+            self.config = _with_free_ports(settings) if chosen else settings
+            if self._started(timeout_s):
+                return
+            if not chosen or not self._port_was_taken() or attempt == _PORT_ATTEMPTS - 1:
+                settings.save()
+                raise FatalError(f"the broker does not start: {self._last_words()} (see {self.log})")
+
+    def stop(self, timeout_s: float = _STOP_S) -> None:
+        """End the broker in order: it saves its sessions. After `timeout_s` it is killed."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """End the broker at once, as a crash would: what it had not saved is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop and start on the same port. Sessions and queued messages are kept (Mosquitto), connections are not."""
+        self.stop()
+        self.start()
+
+    def reload(self) -> bool:
+        """Make the broker take up changed rules, passwords, certificates and CRL; give True when that took a restart.
+
+        When certificates were revoked since the start, Mosquitto is restarted: on a mere reload the live session of a
+        revoked device goes on. So it is with WebSockets before 2.1, where a reload leaves that listener in ruins. The
+        sessions and queued messages outlast a restart, but every client has to connect again.
+        Raises FatalError when it is not running, or does not come back.
+        """
+        if not self.running or self._process is None:
+            raise FatalError(f"the broker in {self.directory} is not running")
+        before, self.config = self.config, BrokerConfig.open(self.directory)
+        moved = (before.port, before.websockets_port, before.bind) != (
+            self.config.port,
+            self.config.websockets_port,
+            self.config.bind,
+        )
+        if moved or self._reload_is_not_enough():
+            self.restart()
+            return True
+        self._write_configuration()
+        offset = self._log_size()
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _START_S
+        while not _RELOADED.search(self._log_since(offset)):
+            if not self.running or time.monotonic() > deadline:
+                raise FatalError(f"the broker did not reload: {self._last_words()} (see {self.log})")
+            time.sleep(_POLL_S)
+        return False
+
+    def _reload_is_not_enough(self) -> bool:
+        if self._program is None:
+            return False
+        fragile = self.config.websockets_port is not None and self._program.version < REWORKED_SINCE
+        return fragile or not _revoked(self.config) <= self._revoked
+
+    def _started(self, timeout_s: float) -> bool:
+        self._write_configuration()
+        self._rotate_log()
+        self._revoked = _revoked(self.config)
+        self._started_at = self._log_size()
+        with explained(f"start {self.engine}"):
+            self._process = spawn(self._arguments(), self.log, _environment(), self.config.limits.connections + 100)
+        deadline = time.monotonic() + timeout_s
+        while not READY.search(self._log_since(self._started_at)):
+            if not self.running:
+                return False
+            if time.monotonic() > deadline:
+                self.kill()
+                raise FatalError(f"the broker did not start within {timeout_s:.0f} s: see {self.log}")
+            time.sleep(_POLL_S)
+        return True
+
+    def _arguments(self) -> list[str]:
+        if self._program is not None:
+            return [str(self._program.path), "-c", str(self.directory / CONFIGURATION)]
+        return [sys.executable, "-m", "securemqtt_tools.broker.embedded", str(self.directory)]
+
+    def _write_configuration(self) -> None:
+        if self._program is None:
+            return
+        # Started by root, Mosquitto would become the user mosquitto and could read nothing of what is ours.
+        user = "root" if os.geteuid() == 0 else None
+        places = Places(self.config.directory, self.config.directory / files.DATA, self.log.resolve(), user)
+        text = render(self.config, places, self._program.version)
+        write_file(self.directory / CONFIGURATION, text.encode())
+
+    def _rotate_log(self) -> None:
+        if self._log_size() > _LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+    def _log_size(self) -> int:
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def _log_since(self, offset: int) -> bytes:
+        with self.log.open("rb") as file:
+            file.seek(offset)
+            return file.read()
+
+    def _port_was_taken(self) -> bool:
+        return os.strerror(errno.EADDRINUSE).lower().encode() in self._log_since(self._started_at).lower()
+
+    def _last_words(self) -> str:
+        text = self._log_since(self._started_at).decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        errors = [line for line in lines if "rror" in line]
+        return (errors or lines or ["it said nothing"])[-1].strip()
+
+
+def _choose(engine: str) -> tuple[str, Program | None]:
+    if engine not in ENGINES:
+        raise FatalError(f"{engine!r} is no broker: use one of {', '.join(ENGINES)}")
+    program = None if engine == AMQTT else find_mosquitto()
+    if engine == MOSQUITTO and program is None:
+        raise FatalError("Mosquitto is not installed: apt-get install mosquitto, or use --engine amqtt")
+    return (MOSQUITTO if program else AMQTT), program
+
+
+def _environment() -> dict[str, str]:
+    """Let the child find this package also where it is not installed but run from a checkout."""
+    tools = str(Path(securemqtt_tools.__file__).parents[1])
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{tools}{os.pathsep}{path}" if path else tools}
+
+
+def _with_free_ports(config: BrokerConfig) -> BrokerConfig:
+    port = config.port or free_port(config.bind)
+    websockets_port = config.websockets_port
+    while websockets_port == 0 or websockets_port == port:
+        websockets_port = free_port(config.bind)
+    return config.changed(port=port, websockets_port=websockets_port)
+
+
+def _revoked(config: BrokerConfig) -> frozenset[int]:
+    return frozenset(entry.serial_number for entry in config.crl())

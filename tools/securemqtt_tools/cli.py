@@ -1,0 +1,98 @@
+"""The frame of every host command: options in common, one line for a user's mistake, the exit status.
+
+`securemqtt provision …` and `python tools/provision.py …` both end up in `main`. A command is a module in
+`securemqtt_tools.commands` with three names:
+
+    HELP                    one line, shown in the list of commands
+    configure(parser)       adds the arguments (argparse); examples go in parser.epilog
+    run(args) -> int        does the work, prints, gives the exit status; raises FatalError for a mistake
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+COMMANDS = ("ca", "broker", "provision", "simboard", "demo")
+# From the checkout, not by name: who owns that name in an index is not ours to vouch for.
+INSTALL_TOOLS = "run `make setup`, or pip install '.[tools]', in the project's directory"
+
+
+class FatalError(Exception):
+    """A mistake of the user's or a fault outside: the message says what is wrong and what to do. Exit status 1."""
+
+
+def default_home() -> Path:
+    """Give the directory in which the host commands keep their state: $SECUREMQTT_HOME, else ~/.securemqtt."""
+    return Path(os.environ.get("SECUREMQTT_HOME") or Path.home() / ".securemqtt")
+
+
+def add_home_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--home DIR`, common to all commands that keep state on the host."""
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=default_home(),
+        metavar="DIR",
+        help="where the authority, the broker and the cache are kept (default: $SECUREMQTT_HOME, else ~/.securemqtt)",
+    )
+
+
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
+    """Run the command that `argv` names, or `command` with `argv` as its arguments; give the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parse(arguments, command)
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except FatalError as error:
+        print(f"securemqtt: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("securemqtt"):
+            raise
+        print(f"securemqtt: the package {error.name} is not installed: {INSTALL_TOOLS}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("securemqtt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (a pager, head) has gone: not an error, but nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
+    if command is not None:
+        parser = argparse.ArgumentParser(prog=f"{command}.py")
+        _configure(parser, _module(command))
+        return parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="securemqtt",
+        description="Secure MQTT for Python devices: the host's tools.",
+        epilog="Example: securemqtt provision --help",
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    # The one command that is called is loaded alone: the others may need packages that are not there, and time.
+    called = [name for name in COMMANDS if arguments[:1] == [name]]
+    for name in called or COMMANDS:
+        module = _module(name)
+        _configure(subparsers.add_parser(name, help=module.HELP), module)
+    return parser.parse_args(arguments)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"securemqtt_tools.commands.{name}")
+
+
+def _configure(parser: argparse.ArgumentParser, module: ModuleType) -> None:
+    parser.description = module.__doc__
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.set_defaults(run=module.run)
+    module.configure(parser)

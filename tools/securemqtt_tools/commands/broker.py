@@ -1,0 +1,183 @@
+"""MQTT broker with mutual TLS: Mosquitto where it is installed, else an embedded one with the same rules.
+
+Every client shows a certificate of your authority; the id in it is its user name and its client id, and it may read and
+write devices/<its id>/ and nothing else. Operators read every device and send it commands.
+
+Examples:
+  securemqtt broker init mqtt.local 192.168.1.5     set it up, for the names that devices will use
+  securemqtt broker run                             run it here, until Ctrl-C
+  sudo securemqtt broker install --home ~/.securemqtt     or put it into the system's Mosquitto
+  securemqtt broker grant controller operator       let controller read all devices and send them commands
+  securemqtt broker reload                          after a revocation
+  securemqtt broker check                           what does it look like from outside?
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from securemqtt_tools.broker.process import AUTO, ENGINES
+from securemqtt_tools.broker.rules import ROLES
+from securemqtt_tools.cli import add_home_option
+from securemqtt_tools.commands import broker_actions as actions
+from securemqtt_tools.pki.passphrase import add_passphrase_option
+
+HELP = "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check"
+PLAIN = "device"  # the role of who has none
+DEFAULT_PORT = 8883
+DEFAULT_WEBSOCKETS_PORT = 8884
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}{'' if command.help.endswith('?') else '.'}{command.more}",
+            epilog="Examples:\n" + "\n".join(f"  securemqtt broker {example}" for example in command.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.configure(subparser)
+        add_home_option(subparser)
+        subparser.set_defaults(action=command.action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand; 0 when all was well. Raises FatalError."""
+    status: int = args.action(args)
+    return status
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="host name or IP address (default: those of this host)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}")
+    parser.add_argument(
+        "--websockets",
+        type=int,
+        nargs="?",
+        const=DEFAULT_WEBSOCKETS_PORT,
+        metavar="PORT",
+        help=f"also listen for WebSockets over TLS (wss) (PORT: {DEFAULT_WEBSOCKETS_PORT})",
+    )
+    parser.add_argument("--passwords", action="store_true", help="demand user name and password on top of the certificate")
+    parser.add_argument("--bind", metavar="ADDRESS", help="listen on this address only (default: all; loopback if NAMEs are loopback)")
+    for role in ROLES:
+        parser.add_argument(f"--{role}", action="append", default=[], metavar="ID", help=f"an id that {ROLES[role].summary}")
+    parser.add_argument(
+        "--save-each-change",
+        action="store_true",
+        help="write sessions to disk at each change instead of every minute: a crash loses less, at a cost",
+    )
+    parser.add_argument("--force", action="store_true", help="set it up anew where there is one already; ids keep their roles")
+    add_passphrase_option(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", choices=ENGINES, default=AUTO, help="default: mosquitto where installed, else amqtt")
+    add_passphrase_option(parser)
+
+
+def _reload(parser: argparse.ArgumentParser) -> None:
+    add_passphrase_option(parser)
+
+
+def _grant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the id in the certificate")
+    roles = "; ".join(f"{name} {role.summary}" for name, role in ROLES.items())
+    parser.add_argument("role", choices=[*ROLES, PLAIN], help=f"{roles}; {PLAIN} has its own prefix only")
+
+
+def _password(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the id in the certificate; it is the user name too")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="FILE", help="write the new password to FILE, owner-only")
+    where.add_argument("--remove", action="store_true", help="take the password away: the id is then refused")
+
+
+def _install(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--etc", type=Path, default=Path("/etc/mosquitto"), metavar="DIR", help="default: /etc/mosquitto")
+    parser.add_argument("--restart", metavar="COMMAND", help="what restarts Mosquitto (default: systemctl or service)")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="where it runs (default: this host)")
+
+
+class _Command(NamedTuple):
+    name: str
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    action: Callable[[argparse.Namespace], int]
+    examples: tuple[str, ...]
+    more: str = ""
+
+
+_COMMANDS = (
+    _Command(
+        "init",
+        "set up the broker: its certificate, rules and settings",
+        _init,
+        actions.init,
+        ("init", "init mqtt.local 192.168.1.5 --operator controller", "init mqtt.local --websockets --passwords"),
+        """
+
+With --passwords, a client needs a certificate of the authority and its own user name and password. The embedded broker
+also sees to it that both belong to the same id. Mosquitto cannot: there the user name alone says who a client is, so
+whoever has the password of one device and the certificate of another passes for the first.
+
+With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There a revoked id is let in but may
+neither read nor write, also with a newer certificate; on the other port all is as it should be.""",
+    ),
+    _Command("run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")),
+    _Command(
+        "reload",
+        "renew the CRL and what is about to expire, and have the running broker take it up",
+        _reload,
+        actions.reload,
+        ("reload",),
+    ),
+    _Command(
+        "grant",
+        "give an id a role, or take it away",
+        _grant,
+        actions.grant,
+        ("grant controller operator", "grant dashboard monitor", f"grant controller {PLAIN}"),
+    ),
+    _Command(
+        "password",
+        "make a password for an id",
+        _password,
+        actions.password,
+        ("password greenhouse-1 --out greenhouse-1.password", "password greenhouse-1 --remove"),
+    ),
+    _Command(
+        "install",
+        "put the broker into the system's Mosquitto",
+        _install,
+        actions.install,
+        (
+            "install --dry-run",
+            "install        (as root: sudo securemqtt broker install --home ~/.securemqtt)",
+            "install --etc /usr/local/etc/mosquitto --restart 'rc-service mosquitto restart'",
+        ),
+        """
+
+Shows what would change, tries it out with the real Mosquitto, asks, writes it, restarts Mosquitto, and waits for it to
+answer; if it does not, the previous configuration is put back. Run it again after reload.""",
+    ),
+    _Command(
+        "check",
+        "look at the running broker from outside: does it refuse what it should?",
+        _check,
+        actions.check,
+        ("check", "check --host mqtt.local"),
+    ),
+)

@@ -1,0 +1,236 @@
+"""What the subcommands of `securemqtt broker` do."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from securemqtt_tools.broker import check as looking
+from securemqtt_tools.broker import config as files
+from securemqtt_tools.broker import foreground, passwords
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.install import Installation, restart_command
+from securemqtt_tools.broker.mosquitto import find_mosquitto
+from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
+from securemqtt_tools.broker.rules import ROLES
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.files import write_file
+from securemqtt_tools.pki.layout import check_exists
+from securemqtt_tools.pki.names import check_device_id
+from securemqtt_tools.pki.passphrase import passphrase_source
+
+
+def init(args: argparse.Namespace) -> int:
+    """Set up the broker."""
+    directory = _directory(args)
+    if (directory / files.SETTINGS).exists() and not args.force:
+        raise FatalError(f"there is a broker in {directory} already: to set it up anew, add --force")
+    roles = _roles_so_far(directory)
+    roles |= {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
+    config = BrokerConfig.create(
+        directory,
+        _authority(args),
+        names=args.names or _own_names(),
+        port=args.port,
+        bind=args.bind,
+        websockets_port=args.websockets,
+        passwords=args.passwords,
+        roles=roles,
+        save_each_change=args.save_each_change,
+    )
+    print(f"The broker is set up in {directory}: {_where(config)}, for {', '.join(config.names)}.")
+    for identity, role in config.roles.items():
+        print(f"{identity} {ROLES[role].summary}.")
+    if config.passwords:
+        print("Each device needs a password as well: securemqtt broker password ID --out FILE")
+    print("Next: securemqtt broker run, or install.")
+    return 0
+
+
+def _roles_so_far(directory: Path) -> dict[str, str]:
+    """Give the roles that ids have already: a broker that is set up anew, for another name perhaps, keeps them."""
+    try:
+        return dict(BrokerConfig.open(directory).roles)
+    except FatalError:  # there is none yet, or its settings cannot be read, which --force is there for
+        return {}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the broker in the foreground."""
+    config = BrokerConfig.open(_directory(args))
+    _refresh(config, lambda: _authority(args))
+    broker = BrokerProcess(config.directory, engine=args.engine)
+
+    def started() -> None:
+        kind = "Mosquitto" if broker.engine == MOSQUITTO else "The embedded broker"
+        print(f"{kind} is running: {_where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.", flush=True)
+        if broker.engine != MOSQUITTO:
+            _warn("sessions and queued messages end with it: install Mosquitto for anything that must last")
+
+    def upkeep() -> bool:
+        # Nobody is there to be asked for a passphrase any more.
+        source = passphrase_source(args.passphrase_file) if args.passphrase_file else None
+        try:
+            return _refresh(BrokerConfig.open(config.directory), lambda: Authority.open(args.home / "ca", source))
+        except FatalError as error:
+            _warn(str(error))  # a clock that jumped, perhaps: what runs goes on
+            return False
+
+    foreground.serve(broker, started, lambda line: print(line, flush=True), upkeep)
+    print("The broker has ended.")
+    return 0
+
+
+def reload(args: argparse.Namespace) -> int:
+    """Bring the broker's files up to date and tell the running one."""
+    config = BrokerConfig.open(_directory(args)).refresh(_authority(args))
+    _say_crl(config)
+    _tell(config)
+    return 0
+
+
+def grant(args: argparse.Namespace) -> int:
+    """Give an id a role."""
+    identity = check_device_id(args.id)
+    config = BrokerConfig.open(_directory(args))
+    roles = {name: role for name, role in config.roles.items() if name != identity}
+    if args.role in ROLES:
+        roles[identity] = args.role
+    config = config.changed(roles=roles)
+    print(f"{identity} {ROLES[args.role].summary if args.role in ROLES else 'has its own prefix only'}.")
+    _tell(config)
+    return 0
+
+
+def password(args: argparse.Namespace) -> int:
+    """Make a password, or take it away."""
+    config = BrokerConfig.open(_directory(args))
+    if not config.passwords:
+        raise FatalError("this broker asks for no passwords: run securemqtt broker init --force --passwords first")
+    file = config.directory / files.PASSWORDS
+    if args.remove:
+        if not passwords.remove_password(file, args.id):
+            raise FatalError(f"{args.id} has no password")
+        print(f"{args.id} has no password any more.")
+    else:
+        if args.out.exists():
+            raise FatalError(f"{args.out} exists and was left as it is: choose another file")
+        write_file(args.out, passwords.set_password(file, args.id).encode())
+        print(f"The password of {args.id} is in {args.out}; the broker keeps its hash only.")
+    _tell(config)
+    return 0
+
+
+def install(args: argparse.Namespace) -> int:
+    """Put the broker into the system's Mosquitto."""
+    program = find_mosquitto()
+    if program is None:
+        raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
+    config = BrokerConfig.open(_directory(args))
+    for warning in warnings(config, datetime.now(timezone.utc)):
+        _warn(warning)
+    installation = Installation(config, program, args.etc)
+    for listener in installation.listeners_in_clear():
+        _warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
+    description = installation.describe()
+    if not description:
+        print("Nothing would change: it is installed as it is.")
+        return 0
+    print("\n".join(description))
+    with Console(stderr=True).status("Trying it out with Mosquitto"):
+        installation.try_out()
+    if args.dry_run:
+        print("Nothing was changed.")
+        return 0
+    restart = shlex.split(args.restart) if args.restart else restart_command()
+    if not args.yes and not _confirmed(f"Write this and run {shlex.join(restart)}?"):
+        print("Nothing was changed.")
+        return 1
+    installation.apply(restart)
+    print(f"Mosquitto is running with it: {_where(config)}.")
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Look at the running broker from outside; 1 when something is not as it should be."""
+    config = BrokerConfig.open(_directory(args))
+    host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
+    findings = []
+    with Console(stderr=True).status("Knocking"):
+        for port in filter(None, (config.port, config.websockets_port)):
+            findings += looking.check(host, port, config.names[0], config.directory / files.CA)
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        mark = "[green]yes[/]" if finding.good else "[red]NO [/]"
+        console.print(f"{mark}  {escape(finding.what)}: {escape(finding.detail)}")
+    for warning in warnings(config, datetime.now(timezone.utc)):
+        _warn(warning)
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:
+    """Bring CRL and certificate up to date as far as possible, and warn; give whether they changed. Raises FatalError."""
+    before = config.crl(), config.server_certificate()
+    try:
+        config.refresh(authority())
+    except FatalError as error:
+        _warn(f"certificate and CRL are used as they are: {error}")
+    for warning in warnings(config, datetime.now(timezone.utc)):
+        _warn(warning)
+    return before != (config.crl(), config.server_certificate())
+
+
+def _directory(args: argparse.Namespace) -> Path:
+    directory: Path = args.home / "broker"
+    return directory
+
+
+def _authority(args: argparse.Namespace) -> Authority:
+    directory: Path = args.home / "ca"
+    check_exists(directory)
+    return Authority.open(directory, passphrase_source(args.passphrase_file))
+
+
+def _own_names() -> list[str]:
+    host = socket.gethostname().partition(".")[0]
+    return [f"{host}.local", host, "localhost", "127.0.0.1"]
+
+
+def _where(config: BrokerConfig) -> str:
+    address = config.bind or "all addresses"
+    wss = f", WebSockets on {config.websockets_port}" if config.websockets_port is not None else ""
+    return f"port {config.port}{wss} of {address}"
+
+
+def _tell(config: BrokerConfig) -> None:
+    pid = foreground.tell_to_reload(config.directory)
+    if pid is not None:
+        print(f"The running broker (process {pid}) takes it up now.")
+    else:
+        print("The broker takes it up when it starts; if it is installed in the system, run securemqtt broker install.")
+
+
+def _say_crl(config: BrokerConfig) -> None:
+    crl = config.crl()
+    end = crl.next_update_utc
+    print(f"The CRL lists {len(crl)} revoked, valid until {end:%Y-%m-%d}." if end else f"The CRL lists {len(crl)}.")
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise FatalError("there is no terminal to ask whether to go on: add --yes")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _warn(message: str) -> None:
+    print(f"securemqtt: warning: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,139 @@
+"""Checks: whoever must not get in does not, and is told why; whoever is in cannot reach beyond what is his."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from securemqtt import Client, Message
+from securemqtt.errors import (
+    BrokerError,
+    ClientCertificateExpired,
+    ClientCertificateMissing,
+    ClientCertificateRefused,
+    ClientCertificateRevoked,
+)
+from securemqtt_tools.broker.process import AMQTT
+from securemqtt_tools.demo import plaintext
+from securemqtt_tools.demo.failure import Failed, wait_for
+from securemqtt_tools.demo.stage import DEVICE_ID, Stage, past
+from securemqtt_tools.demo.strangers import refusal, words, write_bundle
+from securemqtt_tools.pki import Authority, Issued
+
+_NEIGHBOUR_ID = "garden-2"  # a device in its own right, which oversteps it
+_FORGED = 999_999
+_READINGS = 5
+
+
+def no_certificate(stage: Stage) -> str:
+    """Whoever trusts the broker, but has nothing to show."""
+    return words(refusal(_bundle(stage, DEVICE_ID, None, "nobody"), ClientCertificateMissing))
+
+
+def foreign_certificate(stage: Stage) -> str:
+    """A certificate in the device's own name, from a CA that has the same name as ours."""
+    issued = stage.foreign.issue_device(DEVICE_ID)
+    return words(refusal(_bundle(stage, DEVICE_ID, issued, "foreigner"), ClientCertificateRefused))
+
+
+def expired_certificate(stage: Stage) -> str:
+    """A certificate of ours that has run out."""
+    before = Authority.open(stage.authority.directory, passphrase=stage.passphrase, clock=past)
+    issued = before.issue_device("shed-0", days=30)
+    return words(refusal(_bundle(stage, "shed-0", issued, "latecomer"), ClientCertificateExpired))
+
+
+def revoked_certificate(stage: Stage) -> str:
+    """A device that gets in, is revoked while it is connected, and must be out and stay out."""
+    device_id = "lost-3"
+    bundle = _bundle(stage, device_id, stage.authority.issue_device(device_id), device_id)
+    with Client(str(bundle), status=False) as client:
+        stage.authority.revoke(device_id, reason="keyCompromise")
+        stage.broker.config.refresh(stage.authority)
+        stage.broker.reload()
+        wait_for(lambda: not client.connected, "the broker to end the connection of a revoked device")
+    # asyncio, which the embedded broker is built on, hangs up without TLS's word for it, so the client cannot know that much.
+    expected = ClientCertificateRefused if stage.broker.engine == AMQTT else ClientCertificateRevoked
+    return words(refusal(bundle, expected))
+
+
+def without_tls(stage: Stage) -> str:
+    """A client that speaks MQTT in clear to the broker's port."""
+    why = plaintext.exchange(stage.broker.port, "plain", f"devices/{DEVICE_ID}/reading", b"{}")
+    if why is None:
+        raise Failed("it could publish")
+    return f"the broker hung up on it: {why}"
+
+
+def forged_messages(stage: Stage) -> str:
+    """A neighbour sends a reading and a command in the device's name: judged by whether they arrive."""
+    answers = f"devices/{DEVICE_ID}/answer/interval"
+    before = len(stage.hub.payloads(answers))
+    with _neighbour(stage) as neighbour:
+        neighbour.publish(f"devices/{DEVICE_ID}/reading", {"number": _FORGED})
+        neighbour.publish(f"devices/{DEVICE_ID}/command/interval", "3600")
+        neighbour.publish("~/reading", {"number": 1})
+        neighbour.flush()
+        # Its own reading, which it may send, was the last: once that is there, the others would be.
+        stage.until(lambda: stage.hub.numbers(_NEIGHBOUR_ID), "the neighbour's own reading at the Pi")
+    stage.new_readings(_READINGS)
+    if _FORGED in stage.hub.numbers(DEVICE_ID):
+        raise Failed("the forged reading reached the Pi")
+    if len(stage.hub.payloads(answers)) > before:
+        raise Failed("the forged command reached the device")
+    return "its own reading came through, the forged ones did not"
+
+
+def eavesdropping(stage: Stage) -> str:
+    """A neighbour subscribes to the device's topics, and to everything: judged by what is delivered, since a broker may promise anything."""
+    heard: list[str] = []
+    echo = f"devices/{_NEIGHBOUR_ID}/echo"
+    with _neighbour(stage) as neighbour:
+        for topic_filter in (f"devices/{DEVICE_ID}/#", "devices/+/reading", "#", "~/echo"):
+            neighbour.subscribe(topic_filter, lambda message: heard.append(message.topic))
+        stage.new_readings(_READINGS)
+        neighbour.publish("~/echo", "still there")
+
+        def echoed() -> bool:
+            neighbour.poll()
+            return echo in heard
+
+        wait_for(echoed, "the neighbour's own message")
+    foreign = set(heard) - {echo}
+    if foreign:
+        raise Failed(f"it heard {', '.join(sorted(foreign))}")
+    return f"of {_READINGS} readings and more that passed meanwhile it got none, its own messages it did"
+
+
+def takeover(stage: Stage) -> str:
+    """A neighbour connects under the device's client id: the device must stay connected, and its messages its own."""
+    connections = stage.device_line.accepted
+    heard: list[Message] = []
+    said = "the broker took it for what its certificate says"
+    try:
+        with _neighbour(stage, client_id=DEVICE_ID) as thief:
+            thief.subscribe("~/#", heard.append)
+            stage.new_readings(_READINGS)
+            thief.wait(0)
+    except BrokerError as error:
+        said = words(error)
+        stage.new_readings(_READINGS)
+    if stage.device_line.accepted != connections:
+        raise Failed("the device lost its connection")
+    if heard:
+        raise Failed(f"it got {heard[0].topic}")
+    return f"{said}; the device stayed connected"
+
+
+@contextmanager
+def _neighbour(stage: Stage, **options: str) -> Iterator[Client]:
+    directory = stage.directory / "strangers" / _NEIGHBOUR_ID
+    if not directory.exists():
+        _bundle(stage, _NEIGHBOUR_ID, stage.authority.issue_device(_NEIGHBOUR_ID), _NEIGHBOUR_ID)
+    with Client(str(directory), status=False, **options) as client:
+        yield client
+
+
+def _bundle(stage: Stage, device_id: str, issued: Issued | None, name: str) -> Path:
+    return write_bundle(stage.directory / "strangers" / name, stage.authority, device_id, stage.broker.port, issued)

@@ -1,0 +1,114 @@
+"""Files that are whole or absent, and owner-only: how everything secret or precious reaches the disk."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import shlex
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from securemqtt_tools.cli import FatalError
+
+OWNER_ONLY = 0o600
+READABLE = 0o644
+_ABANDONED_S = 600  # writing one of these files takes far less
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def explained(action: str) -> Iterator[None]:
+    """Turn an OSError inside the block into a FatalError that says what could not be done, why, and the remedy.
+
+    `action` completes the words "cannot …", for example "write /tmp/ca.crt".
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise FatalError(f"cannot {action}: the disk (or your quota) is full; free some space and try again") from error
+        raise FatalError(f"cannot {action}: {error.strerror or error}") from error
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory (and its parents), owner-only where it is new; FatalError when that fails."""
+    with explained(f"make the directory {path}"):
+        missing = [one for one in (path, *path.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(one.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable, as fsync does for a file's content."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_files(directory: Path, contents: Mapping[str, bytes], mode: int = OWNER_ONLY) -> None:
+    """Write several files into a directory: each is seen with its old content or its new one, never with a part.
+
+    All of them are written beside their places and made durable first, and only then renamed one after the other, so a
+    full disk changes nothing. Raises FatalError.
+    """
+    make_directory(directory)
+    staged: list[tuple[Path, Path]] = []
+    with explained(f"write to {directory}"):
+        try:
+            for name, content in contents.items():
+                temporary = _write_beside(directory / name, content, mode)
+                staged.append((temporary, directory / name))
+            while staged:
+                temporary, final = staged[0]
+                temporary.replace(final)
+                staged.pop(0)
+            sync_directory(directory)
+        finally:
+            for temporary, _ in staged:
+                temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
+    """Write one file as `write_files` does. Raises FatalError."""
+    write_files(path.parent, {path.name: content}, mode)
+
+
+def _write_beside(path: Path, content: bytes, mode: int) -> Path:
+    _remove_leftovers(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # owner-only
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a process that was killed half way left beside `path`: it may hold a private key."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(FileNotFoundError):  # another process may be faster
+            if leftover.stat().st_mtime < time.time() - _ABANDONED_S:
+                leftover.unlink()
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file that only its owner may read; FatalError with the chmod to run when others may as well."""
+    with explained(f"read {path}"), path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise FatalError(f"{path} is open to other users (mode {stat.S_IMODE(mode):o}): run chmod 600 {shlex.quote(str(path))}")
+        return file.read()

@@ -1,0 +1,223 @@
+"""The inventory: what was issued, to whom, until when, and what became of it. One SQLite file for several processes.
+
+A certificate is recorded, durably, before anybody is handed it: the commit has reached the disk (journal, file and
+directory) when `record` returns. Each operation opens the file anew, so nothing is shared between threads.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from cryptography import x509
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.entry import COLUMNS, ISSUED, REVOKED, SUPERSEDED, Entry, from_seconds, to_seconds
+from securemqtt_tools.pki.files import explained
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE certificate (
+    serial TEXT PRIMARY KEY,              -- hex, as `serial_text` gives it
+    role TEXT NOT NULL,                   -- root, intermediate, server, device
+    subject TEXT NOT NULL,                -- a device's id, a server's first name
+    names TEXT NOT NULL,                  -- JSON: the subject alternative names
+    key_type TEXT NOT NULL,
+    key_fingerprint TEXT NOT NULL,        -- SHA-256 of the SubjectPublicKeyInfo
+    from_request INTEGER NOT NULL,        -- 1: the private key was made by its owner, and was never here
+    issued_at INTEGER NOT NULL,           -- this and the other times: seconds since 1970, UTC
+    not_after INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('issued', 'superseded', 'revoked')),
+    changed_at INTEGER NOT NULL,
+    reason TEXT,                          -- of a revocation, as RFC 5280 names it
+    in_crl INTEGER,                       -- the number of the first CRL that lists it
+    der BLOB NOT NULL
+);
+CREATE INDEX certificate_subject ON certificate (role, subject);
+CREATE INDEX certificate_key ON certificate (key_fingerprint);
+CREATE UNIQUE INDEX certificate_current ON certificate (role, subject) WHERE state = 'issued';
+CREATE TABLE crl (
+    number INTEGER PRIMARY KEY,
+    issued_at INTEGER NOT NULL,
+    next_update INTEGER NOT NULL,
+    pem BLOB NOT NULL
+);
+"""
+_SHORTEST_PREFIX = 8
+
+
+@dataclass(frozen=True)
+class CrlRecord:
+    """The newest CRL."""
+
+    number: int
+    issued_at: datetime
+    next_update: datetime
+    pem: bytes
+
+
+class Inventory:
+    """The file. Every method that finds it locked waits for `lock_timeout_s` at most, then raises FatalError."""
+
+    def __init__(self, path: Path, lock_timeout_s: float = 20.0) -> None:
+        self.path = path
+        self._lock_timeout_s = lock_timeout_s
+
+    def initialise(self) -> None:
+        """Make the file, empty and owner-only."""
+        with explained(f"make {self.path}"):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with self._connection() as connection:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+
+    def check(self) -> None:
+        """Raise FatalError unless the file is an inventory of a version that this program knows."""
+        with self._connection() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != _VERSION:
+            raise FatalError(f"{self.path} is of version {version}, this program knows {_VERSION}: update securemqtt")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock for a block; commit durably at its end, roll back when it raises."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def record(self, entry: Entry, replacing: bool = False, revoke_old: bool = False) -> None:
+        """Add a certificate; with `replacing`, the subject's current one becomes superseded in the same step.
+
+        With `revoke_old` as well, all its unexpired ones become revoked, for the reason "superseded".
+
+        Raises FatalError when the subject has a valid certificate and `replacing` is false, and for another's key.
+        """
+        now = entry.issued_at
+        with self.transaction() as connection:
+            _check_key(connection, entry)
+            unrevoked = "role = ? AND subject = ? AND state != ?"
+            for old in _select(connection, unrevoked, (entry.role, entry.subject, REVOKED)):
+                if old.state_at(now) == ISSUED and not replacing:
+                    raise already_issued(old)
+                if revoke_old and old.not_after > now:
+                    _change(connection, old.serial, REVOKED, now, x509.ReasonFlags.superseded.value)
+                elif old.state == ISSUED:
+                    _change(connection, old.serial, SUPERSEDED, now, None)
+            row = entry.to_row()
+            places = ", ".join("?" for _ in row)
+            connection.execute(f"INSERT INTO certificate ({COLUMNS}) VALUES ({places})", row)  # noqa: S608  (constants)
+
+    def entries(self, role: str | None = None, subject: str | None = None) -> list[Entry]:
+        """Give the certificates of a role and a subject (None: of any), oldest first."""
+        condition = "role = coalesce(?, role) AND subject = coalesce(?, subject)"
+        with self._connection() as connection:
+            return _select(connection, condition, (role, subject))
+
+    def by_serial(self, text: str) -> Entry | None:
+        """Give the certificate whose serial number in hex is, or alone begins with, `text` (8 digits or more)."""
+        digits = text.replace(":", "").upper()
+        if len(digits) < _SHORTEST_PREFIX:
+            return None
+        with self._connection() as connection:
+            found = _select(connection, "substr(serial, 1, ?) = ?", (len(digits), digits))
+        return found[0] if len(found) == 1 else None
+
+    def revoke(self, serials: Sequence[str], reason: str, now: datetime) -> list[Entry]:
+        """Mark certificates as revoked, those that are not yet; give the ones that changed."""
+        changed = []
+        with self.transaction() as connection:
+            for serial in serials:
+                for entry in _select(connection, "serial = ? AND state != ?", (serial, REVOKED)):
+                    _change(connection, serial, REVOKED, now, reason)
+                    changed.append(replace(entry, state=REVOKED, changed_at=now, reason=reason))
+        return changed
+
+    def record_crl(self, sign: Callable[[int, list[Entry]], bytes], now: datetime, next_update: datetime) -> bytes:
+        """Record the CRL that `sign(number, revoked entries)` makes, and give it. Its number is one above the last.
+
+        An expired certificate stays listed until one CRL was issued after its end (RFC 5280 §3.3).
+        """
+        with self.transaction() as connection:
+            last = _newest_crl(connection)
+            number = last.number + 1 if last else 1
+            since = to_seconds(last.issued_at) if last else 0
+            pem = sign(number, _select(connection, "state = ? AND not_after >= ?", (REVOKED, since)))
+            row = (number, to_seconds(now), to_seconds(next_update), pem)
+            connection.execute("INSERT INTO crl VALUES (?, ?, ?, ?)", row)
+            connection.execute("DELETE FROM crl WHERE number < ?", (number,))
+            in_crl = "UPDATE certificate SET in_crl = ? WHERE state = ? AND in_crl IS NULL"
+            connection.execute(in_crl, (number, REVOKED))
+        return pem
+
+    def newest_crl(self) -> CrlRecord | None:
+        """Give the CRL with the highest number, or None when there is none yet."""
+        with self._connection() as connection:
+            return _newest_crl(connection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        address = f"file:{quote(str(self.path.absolute()))}?mode=rw"  # rw: never make an empty inventory by mistake
+        try:
+            connecting = sqlite3.connect(address, timeout=self._lock_timeout_s, isolation_level=None, uri=True)
+            with closing(connecting) as connection:
+                # EXTRA also syncs the directory when the journal goes: a commit that returned survives a power cut.
+                connection.execute("PRAGMA synchronous = EXTRA")
+                yield connection
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: sqlite3.Error) -> FatalError:
+        text = str(error)
+        if "locked" in text:
+            waited = f"{self.path} was locked by another process for {self._lock_timeout_s:g} s"
+            return FatalError(f"{waited}: try again when that is done")
+        if "full" in text or "disk I/O" in text:
+            return FatalError(f"{self.path} cannot be written ({text}): free some space, or check the disk's health, and try again")
+        if "readonly" in text or "unable to open" in text:
+            return FatalError(f"{self.path} cannot be opened for writing: check who owns it and its directory")
+        return FatalError(f"{self.path} is damaged or no inventory ({text}): restore it from a backup")
+
+
+def already_issued(entry: Entry) -> FatalError:
+    """Give the error for a subject that has a valid certificate."""
+    return FatalError(
+        f"{entry.role} {entry.subject} has a certificate until {entry.not_after:%Y-%m-%d} (serial {entry.serial}): "
+        "to replace it, use ca renew (or the option --renew)"
+    )
+
+
+def _check_key(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Refuse a key that is another's (ETSI EN 303 645, 5.4-4: unique per device), and one that was revoked."""
+    for other in _select(connection, "key_fingerprint = ?", (entry.key_fingerprint,)):
+        if (other.role, other.subject) != (entry.role, entry.subject):
+            owner = f"{other.role} {other.subject}"
+            raise FatalError(f"this key belongs to {owner} already: {entry.subject} needs one of its own")
+        if other.state == REVOKED and other.reason != x509.ReasonFlags.superseded.value:
+            raise FatalError(f"this key of {entry.subject} was revoked ({other.reason}): make a new one")
+
+
+def _select(connection: sqlite3.Connection, condition: str, parameters: Sequence[object]) -> list[Entry]:
+    query = f"SELECT {COLUMNS} FROM certificate WHERE {condition} ORDER BY issued_at, rowid"  # noqa: S608  (constants)
+    return [Entry.from_row(row) for row in connection.execute(query, parameters)]
+
+
+def _change(connection: sqlite3.Connection, serial: str, state: str, now: datetime, reason: str | None) -> None:
+    change = "UPDATE certificate SET state = ?, changed_at = ?, reason = ? WHERE serial = ?"
+    connection.execute(change, (state, to_seconds(now), reason, serial))
+
+
+def _newest_crl(connection: sqlite3.Connection) -> CrlRecord | None:
+    query = "SELECT number, issued_at, next_update, pem FROM crl ORDER BY number DESC LIMIT 1"
+    row = connection.execute(query).fetchone()
+    return CrlRecord(row[0], from_seconds(row[1]), from_seconds(row[2]), row[3]) if row else None

@@ -1,0 +1,61 @@
+"""Passphrases: from a prompt without echo, or from an owner-only file; never from the command line, seen by all."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import read_private
+
+# The key file's own format stretches a passphrase little (PBKDF2, 2048 rounds), so its length has to carry it.
+SHORTEST = 12
+_STANDARD_INPUT = Path("-")
+_LONGEST = 1024
+
+
+def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--passphrase-file FILE`, common to all commands that sign."""
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="read the authority's passphrase from FILE, which only you may read (-: standard input); default: ask",
+    )
+
+
+def passphrase_source(file: Path | None, what: str = "the certificate authority") -> Callable[[], bytes]:
+    """Give what `Authority.open` takes as a passphrase: it reads `file`, or asks, once an encrypted key needs it."""
+    return lambda: _read(file) if file else _ask(f"Passphrase of {what}: ")
+
+
+def new_passphrase(file: Path | None, what: str) -> bytes:
+    """Read a new passphrase from `file`, or ask for it twice. Raises FatalError when it is too short."""
+    chosen = _read(file) if file else _ask(f"New passphrase for {what} ({SHORTEST} characters or more): ")
+    if len(chosen.decode(errors="replace")) < SHORTEST:
+        raise FatalError(f"the passphrase is too short: use {SHORTEST} characters or more (four random words will do)")
+    if not file and _ask("The same again: ") != chosen:
+        raise FatalError("the two passphrases differ: try again")
+    return chosen
+
+
+def _ask(prompt: str) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)  # refuse a prompt that would show what is typed
+        try:
+            return getpass.getpass(prompt).encode()
+        except (getpass.GetPassWarning, EOFError) as error:
+            remedy = "give --passphrase-file FILE (- for standard input)"
+            raise FatalError(f"there is no terminal to ask for the passphrase: {remedy}") from error
+
+
+def _read(file: Path) -> bytes:
+    content = sys.stdin.buffer.readline(_LONGEST) if file == _STANDARD_INPUT else read_private(file)
+    passphrase = content.removesuffix(b"\n").removesuffix(b"\r")
+    if not passphrase or len(content) >= _LONGEST or b"\n" in passphrase:
+        raise FatalError(f"{'standard input' if file == _STANDARD_INPUT else file} must hold one line, the passphrase")
+    return passphrase

@@ -1,0 +1,145 @@
+"""What stands in each certificate and CRL (RFC 5280; draft-ietf-uta-tls13-iot-profile), and nothing beyond it.
+
+ECDSA (or RSA) with SHA-256 and random serials of 20 octets. A CA has critical basicConstraints with a path length and
+no extended key usage; a leaf has critical keyUsage digitalSignature and the extended key usage of its one role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from securemqtt_tools.pki.keys import PrivateKey, PublicKey
+
+DEVICE = "device"
+SERVER = "server"
+ROLES = (DEVICE, SERVER)
+
+# Certificates and CRLs begin this much earlier, for peers whose clock is slow.
+BACKDATE = timedelta(hours=1)
+
+_PURPOSES = {DEVICE: ExtendedKeyUsageOID.CLIENT_AUTH, SERVER: ExtendedKeyUsageOID.SERVER_AUTH}
+_LONGEST_COMMON_NAME = 64  # RFC 5280 appendix A, ub-common-name
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """A CA's certificate with its private key: what signs."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+
+def ca_certificate(
+    name: str,
+    public_key: PublicKey,
+    path_length: int,
+    not_before: datetime,
+    not_after: datetime,
+    signer: Issuer | PrivateKey,
+) -> x509.Certificate:
+    """Make a CA's certificate: self-signed when `signer` is its own private key, else signed by that issuer."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    if isinstance(signer, Issuer):
+        issuer_name, issuer_key, key = signer.certificate.subject, signer.certificate.public_key(), signer.key
+    else:
+        issuer_name, issuer_key, key = subject, signer.public_key(), signer
+    builder = (
+        _builder(subject, issuer_name, public_key, not_before, not_after)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)  # type: ignore[arg-type]
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+def leaf_certificate(
+    role: str,
+    common_name: str,
+    names: Sequence[x509.GeneralName],
+    public_key: PublicKey,
+    not_before: datetime,
+    not_after: datetime,
+    issuer: Issuer,
+) -> x509.Certificate:
+    """Make the certificate of a device (client authentication) or a server (server authentication, with `names`).
+
+    A server's name that is too long for a common name is left out of the subject; the alternative names, which are what
+    TLS checks, are critical then (RFC 5280 §4.2.1.6).
+    """
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if len(common_name) <= _LONGEST_COMMON_NAME else []
+    builder = (
+        _builder(x509.Name(attributes), issuer.certificate.subject, public_key, not_before, not_after)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([_PURPOSES[role]]), critical=False)
+        .add_extension(_authority_key_identifier(issuer), critical=False)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """A line of a CRL."""
+
+    serial: int
+    date: datetime
+    reason: x509.ReasonFlags
+
+
+def revocation_list(
+    issuer: Issuer, number: int, this_update: datetime, next_update: datetime, revocations: Sequence[Revocation]
+) -> x509.CertificateRevocationList:
+    """Make a CRL with its number; a reason of "unspecified" is left out, as RFC 5280 §5.3.1 wishes."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(this_update)
+        .next_update(next_update)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(_authority_key_identifier(issuer), critical=False)
+    )
+    for one in revocations:
+        line = x509.RevokedCertificateBuilder().serial_number(one.serial).revocation_date(one.date)
+        if one.reason is not x509.ReasonFlags.unspecified:
+            line = line.add_extension(x509.CRLReason(one.reason), critical=False)
+        builder = builder.add_revoked_certificate(line.build())
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, public_key: PublicKey, not_before: datetime, not_after: datetime) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+    )
+
+
+def _authority_key_identifier(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+    identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _key_usage(digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,139 @@
+"""What the inventory says, as tables for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from rich.table import Table
+from rich.text import Text
+
+from securemqtt_tools.pki.authority import Authority
+from securemqtt_tools.pki.entry import EXPIRED, ISSUED, REVOKED, STATES, SUPERSEDED, Entry
+from securemqtt_tools.pki.profiles import ROLES
+
+_STYLES = {ISSUED: "green", SUPERSEDED: "dim", REVOKED: "red", EXPIRED: "yellow"}
+_SOON_DAYS = 60
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Give a certificate's SHA-256 fingerprint as openssl prints it."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def entries_json(entries: Iterable[Entry], now: datetime) -> str:
+    """Give certificates as a JSON list."""
+    return json.dumps([_entry_object(entry, now) for entry in entries], indent=2)
+
+
+def entries_table(entries: Iterable[Entry], now: datetime) -> Table:
+    """Give certificates as a table, a line each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("subject", "role", "state", "ends", "days left", "key", "serial"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "days left" else "left")
+    for entry in entries:
+        state, days = entry.state_at(now), math.ceil((entry.not_after - now) / timedelta(days=1))
+        soon = "yellow" if state == ISSUED and days < _SOON_DAYS else ""
+        table.add_row(
+            Text(entry.subject),
+            entry.role,
+            Text(state, _STYLES[state]),
+            f"{entry.not_after:%Y-%m-%d}",
+            Text(str(max(days, 0)), soon),
+            entry.key_type,
+            entry.serial[:16],
+        )
+    return table
+
+
+def entry_table(entry: Entry, now: datetime) -> Table:
+    """Give everything about one certificate."""
+    certificate = entry.certificate
+    state = entry.state_at(now)
+    told = f" on {entry.changed_at:%Y-%m-%d %H:%M} UTC" if state in (REVOKED, SUPERSEDED) else ""
+    why = f", reason: {entry.reason}" if entry.reason else ""
+    listed = "" if state != REVOKED else f", in CRL {entry.in_crl}" if entry.in_crl else ", in no CRL yet"
+    origin = "made by its owner" if entry.from_request else "made here"
+    rows = {
+        "subject": entry.subject,
+        "role": entry.role,
+        "names": ", ".join(entry.names) or "-",
+        "state": f"{state}{told}{why}{listed}",
+        "valid": f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to {entry.not_after:%Y-%m-%d %H:%M} UTC",
+        "key": f"{entry.key_type}, {origin}",
+        "serial": entry.serial,
+        "issuer": certificate.issuer.rfc4514_string(),
+        "SHA-256": fingerprint(certificate),
+    }
+    return _facts(rows, _STYLES[state])
+
+
+def authority_object(authority: Authority, warnings: list[str]) -> dict[str, Any]:
+    """Give what there is to say about the authority itself, ready for JSON."""
+    crl = authority.inventory.newest_crl()
+    leaves = [entry.state_at(authority.now) for entry in authority.inventory.entries() if entry.role in ROLES]
+    return {
+        "directory": str(authority.directory),
+        "root": _certificate_object(authority.root),
+        "intermediate": _certificate_object(authority.intermediate) if authority.intermediate else None,
+        "crl": {"number": crl.number, "issued_at": _iso(crl.issued_at), "ends": _iso(crl.next_update)} if crl else None,
+        "certificates": {state: leaves.count(state) for state in STATES},
+        "warnings": warnings,
+    }
+
+
+def authority_table(facts: dict[str, Any]) -> Table:
+    """Give what `authority_object` says as a table."""
+    rows = {"directory": facts["directory"]}
+    for role in ("root", "intermediate"):
+        if facts[role]:
+            rows[role] = f"{facts[role]['subject']}, until {facts[role]['ends'][:10]}"
+            rows[f"{role} SHA-256"] = facts[role]["sha256"]
+    crl = facts["crl"]
+    rows["CRL"] = f"number {crl['number']}, until {crl['ends'][:10]}" if crl else "none yet"
+    rows["certificates"] = ", ".join(f"{count} {state}" for state, count in facts["certificates"].items())
+    return _facts(rows)
+
+
+def _entry_object(entry: Entry, now: datetime) -> dict[str, Any]:
+    return {
+        "serial": entry.serial,
+        "role": entry.role,
+        "subject": entry.subject,
+        "names": list(entry.names),
+        "state": entry.state_at(now),
+        "issued_at": _iso(entry.issued_at),
+        "ends": _iso(entry.not_after),
+        "changed_at": _iso(entry.changed_at),
+        "reason": entry.reason,
+        "in_crl": entry.in_crl,
+        "key_type": entry.key_type,
+        "from_request": entry.from_request,
+        "sha256": fingerprint(entry.certificate),
+    }
+
+
+def _certificate_object(certificate: x509.Certificate) -> dict[str, str]:
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "ends": _iso(certificate.not_valid_after_utc),
+        "sha256": fingerprint(certificate),
+    }
+
+
+def _iso(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _facts(rows: dict[str, str], state_style: str = "") -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(value, state_style if name == "state" else ""))
+    return table

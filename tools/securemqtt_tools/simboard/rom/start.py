@@ -1,0 +1,1 @@
+__import__("boot_sequence").run(globals())

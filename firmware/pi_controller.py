@@ -1,0 +1,44 @@
+"""Show what every device says, and tell each how often to report: a Raspberry Pi's program, beside main.py on the boards.
+
+    python pi_controller.py [--every SECONDS]
+
+The broker must know this Pi's client id as an operator, who may read every device and send it commands. Ctrl-C ends it.
+"""
+
+import argparse
+import sys
+
+from securemqtt import Client
+from securemqtt.errors import SecureMQTTError
+
+parser = argparse.ArgumentParser(description="Show what every device says, and tell each how often to report.")
+parser.add_argument("--every", type=float, default=5, metavar="SECONDS", help="pause between two readings of a device (default: 5)")
+interval_s = parser.parse_args().every
+told = set()
+
+
+def show(message):
+    """Print a message: its topic, a space, its payload."""
+    print(message.topic, message.text(), flush=True)
+
+
+def on_reading(message):
+    """Show a reading; whoever is heard for the first time is told how often to report."""
+    show(message)
+    device = message.topic.split("/")[1]
+    if device not in told:
+        told.add(device)
+        client.publish("devices/" + device + "/command/interval", str(interval_s))
+
+
+try:
+    client = Client()
+    client.subscribe("devices/+/reading", on_reading)
+    client.subscribe("devices/+/answer/#", show)
+    client.subscribe("devices/+/status", show)
+    with client:
+        client.run_forever()
+except SecureMQTTError as error:
+    sys.exit(str(error))
+except KeyboardInterrupt:
+    print("pi_controller: ended")

@@ -1,0 +1,101 @@
+"""Runs a scenario under an interpreter, and does to broker and network what it wants done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from securemqtt_tools.broker import BrokerProcess
+from support.micropython import micropython_command, micropython_environment
+from support.proxy import Proxy
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+INTERPRETERS = ("cpython", "micropython")
+_LIMIT_S = 90.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scenario printed and how it ended."""
+
+    status: int
+    lines: list[str]
+    errors: str
+
+    @property
+    def checks(self) -> list[str]:
+        """What it found in order."""
+        return [line.removeprefix("ok ") for line in self.lines if line.startswith("ok ")]
+
+
+def play(
+    interpreter: str,
+    scenario: str,
+    setting: dict[str, object],
+    act: Callable[[str], None] | None = None,
+    *,
+    options: tuple[str, ...] = (),
+) -> Outcome:
+    """Run a scenario to its end; `act` is called with each wish. Ends the process in any case, after 90 s at the latest."""
+    path = str(SCENARIOS / f"{scenario}.py")
+    if interpreter == "micropython":
+        command, environment = micropython_command(*options), micropython_environment()
+    else:
+        command, environment = [sys.executable, "-u", "-X", "dev", *options], None
+    process = subprocess.Popen(
+        [*command, path, json.dumps(setting)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    errors: list[str] = []
+    draining = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+    draining.start()
+    limit = threading.Timer(_LIMIT_S, process.kill)
+    limit.start()
+    lines = []
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if line.startswith("want ") and act is not None:
+                act(line.removeprefix("want ").strip())
+                process.stdin.write("done\n")
+                process.stdin.flush()
+        process.wait()
+        draining.join()
+    finally:
+        limit.cancel()
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+    return Outcome(process.returncode, lines, "".join(errors))
+
+
+class Stage:
+    """A broker and a proxy before it, and the wishes that they know: `broker restart`, `proxy reset`, `down hold 3`, …"""
+
+    def __init__(self, broker: BrokerProcess, proxy: Proxy) -> None:
+        self.broker = broker
+        self.proxy = proxy
+
+    def act(self, wish: str) -> None:
+        """Do what a scenario wants."""
+        if wish == "broker forget":
+            self.broker.stop()
+            shutil.rmtree(self.broker.directory / "data")
+            (self.broker.directory / "data").mkdir(mode=0o700)
+            self.broker.start()
+            return
+        name, verb, *numbers = wish.split()
+        targets = {"broker": self.broker, "proxy": self.proxy, "up": self.proxy.up, "down": self.proxy.down}
+        getattr(targets[name], verb)(*map(int, numbers))

@@ -1,0 +1,73 @@
+"""The test's end of remote_device.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from support.micropython import micropython_command, micropython_environment
+
+_PROGRAM = Path(__file__).with_name("remote_device.py")
+_LIMIT_S = 60.0
+
+
+class Remote:
+    """A device in a process of its own under one interpreter; ended with the block, after 60 s in any case."""
+
+    def __init__(self, interpreter: str, bundle: Path, **options: object) -> None:
+        if interpreter == "micropython":
+            command, environment = micropython_command(), micropython_environment()
+        else:
+            command, environment = [sys.executable, "-u", "-X", "dev"], None
+        self.process = subprocess.Popen(
+            [*command, str(_PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self._limit = threading.Timer(_LIMIT_S, self.process.kill)
+        self._limit.start()
+        self.ask(f"make({str(bundle)!r}, {options!r})")
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self._limit.cancel()
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def tell(self, expression: str) -> None:
+        """Have an expression evaluated; `answer` gives what comes of it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Wait for the value of what was told; AssertionError if it was an exception."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("= "):
+                return json.loads(line[2:])
+            assert not line.startswith("! "), line
+        raise AssertionError("the device has gone")
+
+    def ask(self, expression: str) -> Any:
+        """Have an expression evaluated, and give its value."""
+        self.tell(expression)
+        return self.answer()
+
+    def resident_bytes(self) -> int:
+        """Give how much memory its process has (Linux)."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * 4096

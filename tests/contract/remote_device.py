@@ -1,0 +1,61 @@
+"""A device that does what it is told, line by line, on its standard input: for tests that play the broker themselves.
+
+Each line is an expression; its value comes back as JSON after `= `, or the name of the exception after `! `. While it waits for the next
+line it serves the network, but calls no handlers. Runs on both interpreters.
+"""
+
+import json
+import select
+import sys
+import time
+
+from securemqtt import Client
+
+client = None
+messages = []
+
+
+def make(bundle, options):
+    """Make the client."""
+    global client
+    client = Client(bundle, **options)
+
+
+def subscribe(topic_filter, qos):
+    client.subscribe(topic_filter, lambda message: messages.append([message.topic, message.payload.decode(), message.qos, message.dup]), qos)
+
+
+def link_until(condition, timeout_s=20):
+    """Serve the network, but call no handlers, until the condition holds."""
+    end = time.time() + timeout_s
+    while not condition() and time.time() < end:
+        client._loop.wait_for(condition, 20)
+    return bool(condition())
+
+
+def until(condition, timeout_s=20):
+    """Serve the network and the handlers until the condition holds."""
+    end = time.time() + timeout_s
+    while not condition() and time.time() < end:
+        client.wait(0.02)
+    return bool(condition())
+
+
+def error():
+    """The name of the class of the last error."""
+    return type(client.last_error).__name__ if client.last_error else None
+
+
+lines = select.poll()
+lines.register(sys.stdin, select.POLLIN)
+while True:
+    while client and not lines.poll(0):
+        client._loop.wait_for(lambda: False, 5)
+    line = sys.stdin.readline()
+    if not line:
+        break
+    try:
+        value = eval(line)  # noqa: S307  (from the test that started this)
+        print("=", json.dumps(value if isinstance(value, (bool, int, float, str, list, dict)) else None))
+    except Exception as exception:  # noqa: BLE001
+        print("!", type(exception).__name__, exception)

@@ -1,0 +1,74 @@
+"""What the scenarios share. Plain Python that runs on CPython and on MicroPython; no pytest, no typing.
+
+A scenario prints `ok <what>` for each check that held, and ends with an exception at the first that did not. What it wants done to the
+broker or the network it prints as `want <what>` and then waits for an answer on its standard input: test_contract.py does it.
+"""
+
+import json
+import sys
+import time
+
+from securemqtt import Client
+from securemqtt.errors import SecureMQTTError
+
+SETTING = json.loads(sys.argv[1])
+# Long enough for a loaded machine; nothing waits for it when all is well.
+PATIENCE_S = 30
+
+
+def ok(held, what):
+    if not held:
+        raise AssertionError(what)
+    print("ok", what)
+
+
+def want(what):
+    print("want", what)
+    if sys.stdin.readline().strip() != "done":
+        raise AssertionError(what + " was not done")
+
+
+def device(**options):
+    """The device under test: it reaches the broker through the proxy."""
+    return Client(SETTING["bundle"], **options)
+
+
+def observer():
+    """An operator's client, which may read every device's topics, and goes to the broker directly."""
+    return Client(SETTING["operator"], status=False, clean_session=True)
+
+
+def topic(name):
+    return "devices/" + SETTING["id"] + "/" + name
+
+
+def until(condition, *clients):
+    """Serve the clients until the condition holds; give whether it does in time."""
+    end = time.time() + PATIENCE_S
+    while not condition():
+        if time.time() > end:
+            return False
+        for client in clients:
+            client.wait(0.02)
+    return True
+
+
+def failure_of(call, *arguments, **options):
+    """The name of the class of the error that a call raises, "" for none of ours."""
+    try:
+        call(*arguments, **options)
+    except SecureMQTTError as error:
+        return type(error).__name__
+    return ""
+
+
+def collector(client, topic_filter, qos=1):
+    """Subscribe, and give the list in which the payloads will be."""
+    received = []
+    client.subscribe(topic_filter, lambda message: received.append(message.payload), qos)
+    return received
+
+
+def settled(client):
+    """Wait until the broker has granted every subscription."""
+    return until(lambda: all(entry[2] for entry in client._subscriptions.values()), client)

@@ -1,0 +1,81 @@
+"""Connect, leave, come back; birth and will; what is refused."""
+
+from common import SETTING, device, failure_of, observer, ok, settled, topic, until, want
+
+client = device()
+ok(client.state == "closed" and not client.connected, "a new client is closed")
+states = []
+client.on_state(states.append)
+
+watcher = observer()
+seen = []
+watcher.subscribe(topic("status"), lambda message: seen.append(message.text()))
+watcher.connect()
+ok(settled(watcher), "the observer subscribed")
+
+with client:
+    ok(client.connected and client.state == "connected", "with connects")
+    ok(until(lambda: seen == ["online"], watcher, client), "birth: online")
+    client.poll()
+    ok(states == ["starting", "connecting", "connected"], "the states were told")
+ok(client.state == "closed" and not client.connected, "with leaves")
+ok(until(lambda: seen == ["online", "offline"], watcher), "an orderly leave says offline")
+
+client.connect(20)
+client.connect(20)
+ok(client.connected and client.stats["connects"] == 2, "it connects again, and once only")
+client.disconnect()
+client.disconnect()
+ok(client.state == "closed", "it leaves again")
+ok(until(lambda: len(seen) == 4, watcher), "birth and leave again")
+
+late = observer()
+watcher.disconnect()
+retained = []
+late.subscribe(topic("status"), lambda message: retained.append((message.text(), message.retain)))
+late.connect()
+ok(until(lambda: retained, late) and retained == [("offline", True)], "the status is retained")
+late.disconnect()
+
+quiet = device(status=False)
+quiet.connect()
+ok(quiet.flush(5), "nothing is left to send")
+quiet.disconnect()
+
+refusing = device(port=SETTING["closed_port"])
+ok(failure_of(refusing.connect, 20) == "ConnectionRefused", "a closed port: ConnectionRefused")
+ok(refusing.state == "closed" and refusing.last_error.transient, "connect gives up, and says that it may pass")
+
+# started, it goes on trying
+refusing.start()
+ok(until(lambda: refusing.stats["failures"] >= 3, refusing), "start goes on trying")
+ok(type(refusing.last_error).__name__ == "ConnectionRefused", "last_error tells why")
+refusing.disconnect()
+ok(refusing.state == "closed", "and can be stopped")
+
+want("up hold")
+silent = device(connect_timeout_s=1)
+silent._backoff.base_ms = 0  # so that the next attempt would begin at once
+ok(failure_of(silent.connect, 20) == "TimedOut", "a broker that does not answer: TimedOut")
+ok(silent.stats["failures"] == 1, "connect is one attempt, however short the back-off")
+hasty = device()
+ok(failure_of(hasty.connect, 0.5) == "TimedOut", "connect keeps to its own time-out")
+want("up release")
+
+unknown = device(host="no-such-host.invalid")
+ok(failure_of(unknown.connect, 20) == "NameNotResolved", "a name that does not resolve: NameNotResolved")
+
+# The operator's client id with the device's certificate and the other way round are for the broker to refuse;
+# what is for us to refuse comes before the network.
+for name, options in (
+    ("UsageError", {"colour": "red"}),
+    ("UsageError", {"port": 0}),
+    ("UsageError", {"port": "8883"}),
+    ("UsageError", {"client_id": "a/b"}),
+    ("UsageError", {"keep_alive_s": 0}),
+    ("UsageError", {"window": 0}),
+    ("UsageError", {"transport": "tcp"}),
+    ("UsageError", {"outbox_full": "panic"}),
+    ("InvalidTopic", {"will": ("a/#", b"")}),
+):
+    ok(failure_of(device, **options) == name, f"Client({options}): {name}")

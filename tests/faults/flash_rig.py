@@ -1,0 +1,93 @@
+"""A board's flash under a durable outbox: the simulated board's chip, and a device in MicroPython that lives on it, again and again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from securemqtt_tools.board.library import board_sources, compile_modules
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.simboard.flash import FlashChip, FlashStats
+from support.bundles import write_bundle
+from support.micropython import ROOT, micropython_command, micropython_environment
+
+BLOCK_BYTES = 4096
+PROGRAM = Path(__file__).with_name("flash_device.py")
+ROM = ROOT / "tools" / "securemqtt_tools" / "simboard" / "rom"
+LIFE_S = 60
+
+
+def compiled(directory: Path, environment: dict[str, str]) -> Path:
+    """Compile the library with its names as they are, for what is rarely needed is read from the flash again and again."""
+    version = "import sys; print(sys.implementation._mpy & 255)"
+    asked = subprocess.run([*micropython_command(), "-c", version], capture_output=True, text=True, env=environment, timeout=LIFE_S, check=True)
+    for name, content in compile_modules(board_sources(ROOT / "lib" / "securemqtt"), int(asked.stdout)).items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+    return directory
+
+
+class FlashDevice:
+    """flash_device.py and its chip, and what it said over all its lives."""
+
+    def __init__(self, authority: Authority, scratch: Path, program_bytes: int = 256, blocks: int = 64, **options: object) -> None:
+        self.bundle = write_bundle(scratch / "bundle", authority, "flash", port=1, board=True)
+        self.chip = FlashChip(scratch / "image", scratch / "counters", blocks * BLOCK_BYTES, BLOCK_BYTES)
+        self.published: list[int] = []
+        self.delivered: list[int] = []
+        self.on_medium = 0
+        self.errors: list[str] = []
+        self.damaged = 0
+        self.stats: dict[str, int] = {}
+        self._program_bytes = program_bytes
+        self._options = {"outbox_messages": 20, "outbox_journal_bytes": 65536, **options}
+        self._environment = micropython_environment(ROM, ROOT / "tests")
+        library = compiled(scratch / "library", self._environment)
+        self._environment["MICROPYPATH"] = f"{library}:{self._environment['MICROPYPATH']}"
+
+    def live(self, seed: int, count: int) -> int:
+        """Publish up to `count` more numbers and deliver all; give the exit status."""
+        first = self.published[-1] + 1 if self.published else 0
+        options = json.dumps(self._options)
+        arguments = [self.chip.image, self.chip.counters, self._program_bytes, self.bundle, options, seed, first, first + count]
+        command = [*micropython_command("-X", "heapsize=384k"), str(PROGRAM), *map(str, arguments)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=self._environment, timeout=LIFE_S, check=False)
+        for line in done.stdout.splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "P":
+                self.published.append(int(rest))
+            elif word == "D":
+                self.delivered.append(int(rest))
+            elif word == "S":
+                self.on_medium = int(rest)
+            elif word == "E":
+                self.errors.append(rest)
+            else:
+                assert word == "done", line
+                self.stats = json.loads(rest)
+                self.damaged += self.stats["journal_damaged"]
+        return done.returncode
+
+    def __enter__(self) -> FlashDevice:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.chip.close()
+
+    def flash_stats(self) -> FlashStats:
+        """Give what the flash has gone through."""
+        return self.chip.stats()
+
+
+@contextmanager
+def directory_in_memory() -> Iterator[Path]:
+    """Give a directory in memory, where there is one: a chip's every access is a few writes, which a busy disk would slow down."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as directory:
+        yield Path(directory)

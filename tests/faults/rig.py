@@ -1,0 +1,274 @@
+"""What a fault happens to: a device in a process of its own, a proxy before the broker, and who counts what arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.pki import Authority
+from support.bundles import write_bundle
+from support.micropython import micropython_command, micropython_environment
+from support.net import wait_until
+from support.proxy import Proxy
+
+INTERPRETERS = ("cpython", "micropython")
+NAMES = ["localhost", "127.0.0.1", "broker.test"]
+KEEP_ALIVE_S = 5
+# A peer that says nothing is given up after 1.5 × the keep-alive.
+SILENCE_S = KEEP_ALIVE_S * 1.5
+CONNECT_S = 4
+PAUSE_MS = 100
+# Nothing on a port that only root may listen on, and does not here: what is taken there is refused.
+NOWHERE = 1
+PATIENCE_S = 60.0
+GRACE_S = 10.0
+_SENDER = Path(__file__).with_name("sender.py")
+_OBSERVER = "observer"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the messages on one topic."""
+
+    sent: int
+    delivered: int
+    duplicates: int
+    in_order: bool
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.delivered
+
+
+class Observer:
+    """An operator's client, paho's own, straight at the broker: it notes every number that arrives, and when.
+
+    It subscribes with QoS 0, since Mosquitto then writes to it before it writes PUBACK: a broker that is killed takes nothing with it that it
+    has acknowledged. What is published while it is away would pass it by, so devices are let in again once `ready` is set.
+    """
+
+    def __init__(self, bundle: Path, port: int) -> None:
+        self.arrivals: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.ready = threading.Event()
+        context = ssl.create_default_context(cafile=str(bundle / "ca0.crt"))
+        context.load_cert_chain(bundle / "device0.crt", bundle / "device.key")
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, _OBSERVER)
+        self._client.tls_set_context(context)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe("devices/+/data/#", 0)
+        self._client.on_subscribe = lambda *_: self.ready.set()
+        self._client.on_disconnect = lambda *_: self.ready.clear()
+        self._client.on_message = self._note
+        self._client.connect("localhost", port)
+
+    def __enter__(self) -> Observer:
+        self._client.loop_start()
+        self.await_ready()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def await_ready(self) -> None:
+        """Wait until everything that is published arrives here."""
+        assert self.ready.wait(PATIENCE_S), "the observer did not get through"
+
+    def latest(self, topic: str) -> int:
+        """Give the highest number that has come on a topic, -1 for none."""
+        return max((number for number, _ in list(self.arrivals[topic])), default=-1)
+
+    def when_after(self, topic: str, number: int, since_s: float) -> float | None:
+        """Give when the first number above `number` came after `since_s`, None if none has."""
+        return next((when for got, when in list(self.arrivals[topic]) if got > number and when >= since_s), None)
+
+    def tally(self, topic: str, sent: int) -> Tally:
+        """Count what has come on a topic of so many messages, all of them acknowledged."""
+        arrivals = self.arrivals[topic]
+        # PUBACK can be faster than what comes here, but what is lost does not come however long one waits.
+        deadline = time.monotonic() + GRACE_S
+        while len({number for number, _ in list(arrivals) if number < sent}) < sent and time.monotonic() < deadline:
+            time.sleep(0.05)
+        numbers = [number for number, _ in list(arrivals) if number < sent]
+        delivered = len(set(numbers))
+        # A second delivery comes in its order, too: each number is at most one above the highest before it.
+        highest, in_order = -1, True
+        for number in numbers:
+            in_order = in_order and number <= highest + 1
+            highest = max(highest, number)
+        return Tally(sent, delivered, len(numbers) - delivered, in_order)
+
+    def _note(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        self.arrivals[message.topic].append((int(message.payload), time.monotonic()))
+
+
+class Sender:
+    """sender.py under one interpreter; ended with the block."""
+
+    def __init__(
+        self, interpreter: str, bundle: Path, topic: str, options: Mapping[str, object], environment: Mapping[str, str]
+    ) -> None:
+        board = interpreter == "micropython"
+        self.topic = topic
+        self._process = subprocess.Popen(
+            [*(micropython_command() if board else [sys.executable]), str(_SENDER), str(bundle), json.dumps(options), topic, str(PAUSE_MS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**(micropython_environment() if board else os.environ), **environment},
+        )
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, command: str = "report") -> dict[str, Any]:
+        """Give a command and wait for the answer."""
+        assert self._process.stdin is not None and self._process.stdout is not None and self._process.stderr is not None
+        limit = threading.Timer(2 * PATIENCE_S, self._process.kill)
+        limit.start()
+        try:
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        finally:
+            limit.cancel()
+        assert line, f"the device has gone: {self._process.stderr.read()}"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class Ground:
+    """A broker with its observer, on which devices can be put. Mosquitto writes down its sessions at each change."""
+
+    def __init__(self, authority: Authority, directory: Path) -> None:
+        self.authority = authority
+        self.directory = directory
+        BrokerConfig.create(
+            directory / "broker", authority, names=NAMES, port=0, roles={_OBSERVER: "operator"}, save_each_change=True
+        )
+        self.broker = BrokerProcess(directory / "broker", engine="mosquitto")
+        self.observer: Observer
+
+    def __enter__(self) -> Ground:
+        with ExitStack() as stack:
+            stack.enter_context(self.broker)
+            bundle = write_bundle(self.directory / "observer", self.authority, _OBSERVER, port=self.broker.port)
+            self.observer = stack.enter_context(Observer(bundle, self.broker.port))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stack.close()
+
+    def forget(self) -> None:
+        """Have the broker, which must not run, lose all its sessions."""
+        data = self.broker.directory / "data"
+        shutil.rmtree(data)
+        data.mkdir(mode=0o700)
+
+
+class Scene:
+    """One device, its proxy and its ground; what a fault needs to do its work."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        interpreter: str,
+        device: str,
+        options: Mapping[str, object],
+        environment: Mapping[str, str] | None = None,
+        host: str = "localhost",
+    ) -> None:
+        self.ground = ground
+        self.interpreter = interpreter
+        self.device = device
+        self.options = {"keep_alive_s": KEEP_ALIVE_S, "connect_timeout_s": CONNECT_S, **options}
+        self.directory = ground.directory / device
+        self.environment = environment or {}
+        self.noticed_s: float | None = None
+        """How long the device took to notice the fault, where that has a bound."""
+        self.attempts = 0
+        """How often a device connected, or tried to, in a fight."""
+        self.lifted_s = 0.0
+        self._host = host
+
+    def __enter__(self) -> Scene:
+        with ExitStack() as stack:
+            self.stack = stack
+            self.proxy = stack.enter_context(Proxy(self.ground.broker.port))
+            board = self.interpreter == "micropython"
+            self.bundle = write_bundle(
+                self.directory, self.ground.authority, self.device, port=self.proxy.port, host=self._host, board=board
+            )
+            self.sender = self.enter_sender("data/a")
+            self.await_number(4)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stack.close()
+
+    def enter_sender(self, topic: str) -> Sender:
+        """Start a device with this identity that publishes on a topic of its own; it ends with the scene."""
+        topic = f"devices/{self.device}/{topic}"
+        return self.stack.enter_context(Sender(self.interpreter, self.bundle, topic, self.options, self.environment))
+
+    def lift(self) -> None:
+        """Note that the fault is lifted now."""
+        self.lifted_s = time.monotonic()
+
+    def report(self) -> dict[str, Any]:
+        """Ask the device how it stands."""
+        return self.sender.ask()
+
+    def await_number(self, number: int, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until this number, or one above it, has arrived."""
+        topic = self.sender.topic
+        wait_until(lambda: self.ground.observer.latest(topic) >= number, timeout_s, f"message {number} on {topic}")
+
+    def await_more(self, count: int) -> None:
+        """Wait until so many more numbers have arrived."""
+        self.await_number(self.ground.observer.latest(self.sender.topic) + count)
+
+    def await_loss(self) -> None:
+        """Wait until the device has noticed that its connection is gone, and note how long that took."""
+        began = time.monotonic()
+        connects = self.report()["connects"]
+        while (report := self.report())["connected"] and report["connects"] == connects:
+            assert time.monotonic() - began < PATIENCE_S, "the device did not notice"
+            time.sleep(0.05)
+        self.noticed_s = time.monotonic() - began
+
+    def await_failures(self, count: int) -> None:
+        """Wait until so many more attempts have failed."""
+        wanted = self.report()["failures"] + count
+        wait_until(lambda: self.report()["failures"] >= wanted, PATIENCE_S, f"{count} failed attempts")
+
+    def tally(self, sender: Sender | None = None) -> Tally:
+        """End the publishing, wait until all is acknowledged, and count what the observer has."""
+        sender = sender or self.sender
+        report = sender.ask("finish")
+        assert report["flushed"], f"not everything was acknowledged: {report}"
+        return self.ground.observer.tally(sender.topic, report["published"])

@@ -1,0 +1,31 @@
+"""The soak, for a few seconds: `make soak` runs it for as long as one wishes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from support.requirements import require_program
+
+SOAK = Path(__file__).with_name("soak.py")
+
+
+def test_a_short_soak_delivers_all_that_was_sent() -> None:
+    require_program("mosquitto")
+    require_program("micropython")
+    # Two of this seed's faults strike each device; their recovery is what takes the time.
+    done = subprocess.run(
+        [sys.executable, str(SOAK), "--minutes", "0.15", "--seed", "1"], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    total = re.search(r"^soak: sent (\d+), delivered (\d+), lost 0$", done.stdout, re.M)
+    assert total is not None, done.stdout
+    assert int(total[1]) == int(total[2]) > 50
+    assert done.stdout.startswith("soak: seed 1\n")
+
+
+def test_the_soak_explains_itself() -> None:
+    done = subprocess.run([sys.executable, str(SOAK), "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "--seed 42" in done.stdout

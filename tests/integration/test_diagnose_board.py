@@ -1,0 +1,87 @@
+"""Promise 4 on a board: no Wi-Fi, and a clock as it is after power-on, on the simulated board with the library as provisioning compiles it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.simboard import SimulatedBoard
+from support.bundles import write_bundle
+from support.micropython import compiled_library, umqtt_directory
+from support.simboard import Line, mpremote, require_libfaketime, require_micropython
+
+JOIN = """
+import network, time
+w = network.WLAN(network.STA_IF)
+w.active(True)
+w.connect('any', 'thing')
+while not w.isconnected(): time.sleep_ms(10)
+"""
+CONNECT = """
+from securemqtt import Client, log_to
+log_to(lambda level, text: None)
+def told(error):
+    print(type(error).__name__, error.transient, error)
+client = Client(keep_alive_s=5)
+try:
+    client.connect()
+    print("connected")
+except Exception as error:
+    told(error)
+"""
+LOSE = """
+while not client.last_error:
+    client.wait(1)
+told(client.last_error)
+"""
+
+
+@pytest.fixture(scope="module")
+def board(authority: Authority, broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBoard]:
+    """Run a board with the library and a bundle that says nothing of Wi-Fi, nor of the time."""
+    require_micropython()
+    require_libfaketime()
+    directory = tmp_path_factory.mktemp("board")
+    library = compiled_library(directory / "lib")
+    shutil.copytree(umqtt_directory() / "umqtt", library / "umqtt")
+    bundle = write_bundle(directory / "secure", authority, "diagnosed-board", port=broker.port, host="127.0.0.1", board=True)
+    with SimulatedBoard() as running:
+        mpremote(running, "fs", "cp", "-r", str(library), str(bundle), ":/")
+        yield running
+
+
+@pytest.fixture
+def line(board: SimulatedBoard) -> Iterator[Line]:
+    """Give a line to the raw REPL of the board, just reset, within reach of its access point."""
+    board.wifi(True)
+    board.reset()
+    with Line(board) as opened:
+        opened.enter_raw_repl()
+        yield opened
+
+
+def test_no_wifi(line: Line) -> None:
+    told = line.execute(CONNECT).decode()
+    assert told.startswith("WiFiNotConnected True "), told
+    assert "wifi.json" in told and "Likely cause: " in told and "--wifi NAME" in told
+
+
+def test_clock_after_power_on(line: Line) -> None:
+    told = line.execute(JOIN + CONNECT).decode()
+    assert told.startswith("ClockWrong False "), told
+    assert "mpremote rtc --set" in told
+
+
+def test_wifi_lost_within_the_session(board: SimulatedBoard, line: Line) -> None:
+    now = time.gmtime()
+    set_clock = f"import machine; machine.RTC().datetime({(*now[:3], now.tm_wday, *now[3:6], 0)})\n"
+    told = line.execute(set_clock + JOIN + CONNECT).decode()
+    assert told.strip() == "connected"
+    board.wifi(False)
+    told = line.execute(LOSE).decode()
+    assert told.startswith("WiFiNotConnected True "), told

@@ -1,0 +1,99 @@
+"""Promise 4, the files of the bundle; remedies that are commands are run, and must cure."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.laboratory import RUN_S, Device, Laboratory
+
+
+def test_no_bundle(device: Device, tmp_path: Path) -> None:
+    report = device.fails(tmp_path, "BundleNotFound")
+    assert str(tmp_path) in report.what and "SECUREMQTT_BUNDLE" in report.remedy
+
+
+@pytest.mark.parametrize("name", ["ca0.crt", "device0.crt", "device.key"])
+def test_missing_file(lab: Laboratory, device: Device, name: str) -> None:
+    bundle = lab.bundle(device, 8883)
+    (bundle / name).unlink()
+    report = device.fails(bundle, "FileMissing")
+    assert str(bundle / name) in report.what and "provision.py" in report.remedy
+
+
+@pytest.mark.parametrize("name", ["ca0.crt", "device0.crt", "device.key", "config.json"])
+@pytest.mark.parametrize("size", [0, 100])
+def test_truncated_file(lab: Laboratory, device: Device, name: str, size: int) -> None:
+    bundle = lab.bundle(device, 8883)
+    os.truncate(bundle / name, size)
+    report = device.fails(bundle, "FileTruncated")
+    assert str(bundle / name) in report.what
+
+
+@pytest.mark.parametrize("name", ["device0.crt", "device.key"])
+def test_other_encoding(lab: Laboratory, device: Device, name: str) -> None:
+    bundle = lab.bundle(device, 8883)
+    issued = lab.now.issue_device(lab.new_id())
+    other = {
+        "device0.crt": issued.certificate_pem() if device.is_board else issued.certificate_der(),
+        "device.key": issued.key_pem() if device.is_board else issued.key_der(),
+    }
+    (bundle / name).write_bytes(other[name])
+    report = device.fails(bundle, "WrongEncoding")
+    assert str(bundle / name) in report.what
+    assert ("PEM, and DER is needed" if device.is_board else "DER, and PEM is needed") in report.what
+    assert f"openssl {'pkey' if name == 'device.key' else 'x509'} " in report.remedy
+
+
+def test_remedy_for_der_on_a_pi(lab: Laboratory, mosquitto_port: int) -> None:
+    pi, board = Device("cpython"), Device("micropython")
+    bundle = lab.bundle(board, mosquitto_port)
+    config = json.loads((bundle / "config.json").read_text())
+    for key, name in (("key", "device.key"), ("certificate", "device0.crt")):
+        remedy = pi.fails(bundle, "WrongEncoding").remedy
+        commands, _, _ = remedy.rpartition(", and name that file in config.json")
+        for command in commands.split(", "):
+            subprocess.run(command.split(), check=True, capture_output=True, timeout=RUN_S)
+        config[key] = f"{name}.pem"
+        (bundle / "config.json").write_text(json.dumps(config))
+    assert pi.run(bundle) is None
+
+
+def test_certificate_in_place_of_the_key(lab: Laboratory, device: Device) -> None:
+    bundle = lab.bundle(device, 8883)
+    shutil.copyfile(bundle / "device0.crt", bundle / "device.key")
+    report = device.fails(bundle, "WrongEncoding")
+    assert str(bundle / "device.key") in report.what
+
+
+def test_encrypted_key_on_a_board(lab: Laboratory) -> None:
+    board = Device("micropython")
+    bundle = lab.bundle(board, 8883)
+    (bundle / "device.key").write_bytes(lab.now.issue_device(lab.new_id()).key_pem(b"correct horse"))
+    report = board.fails(bundle, "WrongEncoding")
+    assert "cannot decrypt" in report.cause
+
+
+@pytest.mark.parametrize("options", [{}, {"key_password": "battery staple"}], ids=["none", "wrong"])
+def test_key_password(lab: Laboratory, options: dict[str, Any]) -> None:
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, 8883)
+    (bundle / "device.key").write_bytes(lab.now.issue_device(lab.new_id()).key_pem(b"correct horse"))
+    report = pi.fails(bundle, "WrongKeyPassword", options=options)
+    assert "staple" not in report.text
+
+
+def test_key_that_others_may_read(lab: Laboratory, mosquitto_port: int) -> None:
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, mosquitto_port)
+    (bundle / "device.key").chmod(0o644)
+    remedy = pi.fails(bundle, "FileNotPrivate").remedy
+    assert remedy.startswith(f"chmod 600 {bundle / 'device.key'}")
+    subprocess.run(remedy.partition(", as")[0].split(), check=True, timeout=RUN_S)
+    assert pi.run(bundle) is None

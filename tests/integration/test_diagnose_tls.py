@@ -1,0 +1,99 @@
+"""Promise 4, TLS: what listens there, the broker's certificate, the device's clock."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+import pytest
+
+from support.credentials import issued_credentials
+from support.laboratory import CONNACK_ACCEPTED, Device, Laboratory, days_from_now, faked_time
+from support.servers import mosquitto, tcp_server, tls_server
+
+
+def test_plaintext_port(lab: Laboratory, device: Device) -> None:
+    with mosquitto(lab.directory / "mosquitto", "allow_anonymous true") as port:
+        report = device.fails(lab.bundle(device, port), "NotTLS")
+    assert not report.transient
+    assert "8883" in report.remedy
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["greets", "answers"])
+def test_another_service(lab: Laboratory, device: Device, greeting: bytes) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(greeting)
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+    with tcp_server(serve) as port:
+        device.fails(lab.bundle(device, port), "NotTLS")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_old_server(lab: Laboratory, device: Device) -> None:
+    old = lab.context(minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1, ciphers="ALL:@SECLEVEL=0")
+    with tls_server(old, CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port), "TLSVersionTooOld")
+    assert "tls_version tlsv1.2" in report.remedy
+
+
+def test_server_that_is_too_new_for_a_board(lab: Laboratory) -> None:
+    with tls_server(lab.context(minimum_version=ssl.TLSVersion.TLSv1_3), CONNACK_ACCEPTED) as port:
+        pi, board = Device("cpython"), Device("micropython")
+        assert pi.run(lab.bundle(pi, port)) is None
+        report = board.fails(lab.bundle(board, port), "TLSVersionTooOld")
+    assert "MicroPython does not have" in report.cause
+
+
+def test_no_common_cipher(lab: Laboratory, device: Device) -> None:
+    odd = lab.context(maximum_version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-ARIA256-GCM-SHA384")
+    with tls_server(odd, CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port), "HandshakeFailed")
+    assert "no cipher suite" in report.cause
+
+
+def test_unknown_ca(lab: Laboratory, device: Device) -> None:
+    with tls_server(lab.context(lab.server(lab.foreign)), CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port), "UnknownCA")
+    assert not report.transient
+    assert "posing as the broker" in report.cause
+
+
+def test_expired(lab: Laboratory, device: Device) -> None:
+    with tls_server(lab.context(lab.server(lab.past)), CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port), "CertificateExpired")
+    assert f"{days_from_now():%Y-%m-%d}" in report.what
+
+
+def test_not_yet_valid(lab: Laboratory, device: Device) -> None:
+    with tls_server(lab.context(lab.server(lab.future)), CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port), "CertificateNotYetValid")
+    assert f"{days_from_now():%Y-%m-%d}" in report.what
+
+
+def test_clock_before_the_bundle_was_made(lab: Laboratory, device: Device) -> None:
+    with tls_server(lab.context(lab.server(lab.future)), CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port, clock_floor=int(days_from_now(days=50).timestamp())), "ClockWrong")
+    assert "mpremote rtc --set" in report.remedy
+
+
+def test_clock_as_after_power_on(lab: Laboratory, device: Device, mosquitto_port: int) -> None:
+    report = device.fails(lab.bundle(device, mosquitto_port), "ClockWrong", environment=faked_time("2000-01-01 00:00:09"))
+    assert "2000-01-01 00:00" in report.what
+    assert "ntp_host" in report.remedy
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_wrong_host_name(lab: Laboratory, device: Device, host: str) -> None:
+    with tls_server(lab.context(lab.server(None, "other.local")), CONNACK_ACCEPTED) as port:
+        report = device.fails(lab.bundle(device, port, host=host), "HostNameMismatch")
+    assert f"broker.py init --force {host}" in report.remedy
+
+
+def test_client_certificate_used_by_a_server(lab: Laboratory, device: Device) -> None:
+    disguised = issued_credentials(lab.directory / "servers", lab.now.issue_device(lab.new_id()))
+    with tls_server(lab.context(disguised), CONNACK_ACCEPTED) as port:
+        report = device.run(lab.bundle(device, port))
+    # Which comes first, its missing name or its use, is the TLS library's choice.
+    assert report is not None and report.name in ("HandshakeFailed", "HostNameMismatch")

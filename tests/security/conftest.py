@@ -1,0 +1,23 @@
+"""Fixtures of the security tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from securemqtt_tools.pki import Authority
+from support.doors import Door, open_door
+from support.requirements import require_program
+
+DOORS = [("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)]
+
+
+@pytest.fixture(scope="module", params=DOORS, ids=lambda door: f"{door[0]}-{'wss' if door[1] else 'tls'}")
+def door(request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Run a broker for the tests of a module: with each engine, entered by each transport."""
+    engine, websockets = request.param
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    with open_door(authority, tmp_path_factory.mktemp("door"), engine, websockets) as opened:
+        yield opened

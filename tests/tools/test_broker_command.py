@@ -1,0 +1,312 @@
+"""The command `broker`, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker.foreground import serve
+from securemqtt_tools.broker.passwords import password_matches, read_hashes
+from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.cli import main
+from securemqtt_tools.pki import Authority
+from support.credentials import issued_credentials
+from support.mqtt import Peer, Refused, client_context
+from support.net import wait_until
+from support.requirements import require_program
+from support.servers import mosquitto
+
+SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "broker.py")
+
+
+class Home:
+    """A home directory with an authority, and the command `broker` run in it."""
+
+    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self.authority = Authority.create(directory / "ca", passphrase=None)
+        self._capture = capture
+
+    @property
+    def broker(self) -> Path:
+        return self.directory / "broker"
+
+    def run(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Run the command; give its exit status, what it printed, and what it complained about."""
+        status = main([*map(str, arguments), "--home", str(self.directory)], command="broker")
+        printed = self._capture.readouterr()
+        return status, printed.out, printed.err
+
+    def good(self, *arguments: str | Path) -> str:
+        """Run the command, which must succeed; give what it printed."""
+        status, out, err = self.run(*arguments)
+        assert (status, err) == (0, "")
+        return out
+
+    def bad(self, *arguments: str | Path) -> str:
+        """Run the command, which must fail with one line on stderr; give that line."""
+        status, _, err = self.run(*arguments)
+        assert (status, err.count("\n")) == (1, 1)
+        return err
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
+    return Home(tmp_path / "home", capsys)
+
+
+@contextmanager
+def running(home: Home, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `broker run` as a program of its own, and wait until it listens."""
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "run", "--home", str(home.directory), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "is running: port" in line, process.communicate(timeout=20)
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["init"], ["run"], ["reload"], ["grant"], ["password"], ["install"], ["check"]):
+        with pytest.raises(SystemExit) as caught:
+            main([*arguments, "--help"], command="broker")
+        assert caught.value.code == 0
+        assert "securemqtt broker" in capsys.readouterr().out
+
+
+def test_init(home: Home) -> None:
+    out = home.good("init", "mqtt.local", "10.1.2.3", "--operator", "boss", "--monitor", "eye", "--websockets")
+    assert "port 8883, WebSockets on 8884 of all addresses, for mqtt.local, 10.1.2.3" in out
+    config = BrokerConfig.open(home.broker)
+    assert (config.names, config.websockets_port) == (("mqtt.local", "10.1.2.3"), 8884)
+    assert config.roles == {"boss": "operator", "eye": "monitor"}
+
+
+def test_init_takes_the_names_of_this_host(home: Home) -> None:
+    home.good("init")
+    assert {"localhost", "127.0.0.1"} < set(BrokerConfig.open(home.broker).names)
+
+
+def test_init_anew_keeps_the_roles(home: Home) -> None:
+    home.good("init", "localhost", "--operator", "hub")
+    home.good("init", "localhost", "127.0.0.1", "--force", "--monitor", "eye")
+    assert dict(BrokerConfig.open(home.broker).roles) == {"hub": "operator", "eye": "monitor"}
+
+
+def test_init_does_not_overwrite(home: Home) -> None:
+    home.good("init", "localhost")
+    before = (home.broker / "server.pem").read_bytes()
+    assert "add --force" in home.bad("init", "localhost")
+    assert (home.broker / "server.pem").read_bytes() == before
+    home.good("init", "localhost", "--force")
+    assert (home.broker / "server.pem").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["init", "not a name"], "neither a host name nor an IP address"),
+        (["init", "localhost", "--port", "99999"], "use different ports, 1 to 65535"),
+        (["init", "localhost", "--bind", "eth0"], "no IP address"),
+        (["init", "localhost", "--operator", "a/b"], "no device id"),
+        (["run"], "run securemqtt broker init"),
+        (["reload"], "run securemqtt broker init"),
+        (["grant", "a", "operator"], "run securemqtt broker init"),
+        (["check"], "run securemqtt broker init"),
+    ],
+)
+def test_mistakes(home: Home, arguments: list[str], complaint: str) -> None:
+    assert complaint in home.bad(*arguments)
+
+
+def test_without_an_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "localhost", "--home", str(tmp_path)], command="broker") == 1
+    assert "make one with securemqtt ca init" in capsys.readouterr().err
+
+
+def test_grant(home: Home) -> None:
+    home.good("init", "localhost")
+    assert "boss reads every device and sends it commands" in home.good("grant", "boss", "operator")
+    assert "user boss" in (home.broker / "acl").read_text()
+    home.good("grant", "boss", "device")
+    assert BrokerConfig.open(home.broker).roles == {}
+    assert "no device id" in home.bad("grant", "#", "operator")
+
+
+def test_password(home: Home, tmp_path: Path) -> None:
+    home.good("init", "localhost")
+    file = tmp_path / "password"
+    assert "asks for no passwords" in home.bad("password", "a", "--out", file)
+    home.good("init", "localhost", "--force", "--passwords")
+    out = home.good("password", "a", "--out", file)
+    password = file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert password not in out
+    assert password_matches(read_hashes(home.broker / "passwords")["a"], password)
+    assert "left as it is" in home.bad("password", "a", "--out", file)
+    home.good("password", "a", "--remove")
+    assert read_hashes(home.broker / "passwords") == {}
+    assert "has no password" in home.bad("password", "a", "--remove")
+
+
+@pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
+def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
+    port = BrokerConfig.open(home.broker).port
+    credentials = issued_credentials(tmp_path, home.authority.issue_device("pump"))
+    context = client_context(home.broker / "ca.pem", credentials)
+    with running(home, "--engine", engine) as process:
+        with Peer(port, context) as peer:
+            peer.connect("pump")
+            assert "runs already" in home.bad("run")
+            home.authority.revoke("pump")
+            out = home.good("reload")
+            assert "The CRL lists 1 revoked" in out
+            assert f"process {process.pid}" in out
+            peer.wait_closed()
+
+        def shut_out() -> bool:
+            try:
+                with Peer(port, context) as late:
+                    late.connect("pump")
+            except ConnectionRefusedError:
+                return False
+            except Refused:
+                return True
+            return False
+
+        wait_until(shut_out, what="the refusal of the revoked")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert out.splitlines()[-1] == "The broker has ended."
+        assert "Traceback" not in err
+        with pytest.raises(ConnectionRefusedError):
+            Peer(port, context)
+    assert "takes it up when it starts" in home.good("reload")
+
+
+def test_run_when_the_broker_dies(home: Home) -> None:
+    require_program("mosquitto")
+    home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
+    with running(home, "--engine", "mosquitto") as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        pids = [int(pid) for task in children.parent.parent.iterdir() for pid in (task / "children").read_text().split()]
+        assert len(pids) == 1
+        subprocess.run(["kill", "-KILL", str(pids[0])], check=True, timeout=10)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert "has ended by itself: see" in err
+
+
+def test_run_goes_on_without_the_authority(home: Home) -> None:
+    """The broker's host may have no authority, and an unattended start can be asked for no passphrase."""
+    require_program("mosquitto")
+    home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
+    (home.directory / "ca").rename(home.directory / "elsewhere")
+    with running(home) as process:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert "warning: certificate and CRL are used as they are" in err
+    assert process.returncode == 0
+
+
+def test_upkeep_while_it_runs(home: Home) -> None:
+    home.good("init", "localhost", "--port", "0")
+    said: list[str] = []
+    asked: list[bool] = []
+
+    def upkeep() -> bool:
+        asked.append(True)
+        if len(asked) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return len(asked) == 2
+
+    broker = BrokerProcess(home.broker, engine="amqtt")
+    serve(broker, lambda: said.append("started"), said.append, upkeep, every_s=0.05)
+    assert said == ["started", "Reloaded."]
+    assert not broker.running
+
+
+def test_run_refuses_when_all_would_be_refused(home: Home) -> None:
+    home.good("init", "localhost")
+    crl = home.broker / "crl.pem"
+    program = require_program("openssl")
+    assert subprocess.run([program, "crl", "-in", crl, "-noout"], timeout=20, check=False).returncode == 0
+    crl.write_bytes(b"nonsense")
+    (home.directory / "ca").rename(home.directory / "elsewhere")
+    status, _, err = home.run("run")
+    assert status == 1
+    assert err.splitlines()[-1].endswith("crl.pem is damaged: run securemqtt broker reload")
+
+
+@pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
+def test_check(home: Home, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    home.good("init", "localhost", "--websockets", "0", "--port", "0")
+    with BrokerProcess(home.broker, engine=engine):
+        lines = home.good("check").splitlines()
+    assert len(lines) == 10
+    assert all(line.startswith("yes") for line in lines)
+    assert "nothing answers on" in home.bad("check")
+
+
+def check_other(home: Home, port: int) -> list[str]:
+    """Run `check` against what listens on `port`, which must not pass; give what was wrong."""
+    BrokerConfig.open(home.broker).changed(port=port)
+    status, out, _ = home.run("check")
+    assert status == 1
+    return [line for line in out.splitlines() if not line.startswith("yes")]
+
+
+def test_check_finds_an_open_door(home: Home, tmp_path: Path) -> None:
+    home.good("init", "localhost")
+    files = (f"cafile {home.broker}/ca.pem", f"certfile {home.broker}/server.pem", f"keyfile {home.broker}/server.pem")
+    with mosquitto(tmp_path, "allow_anonymous true", *files) as port:
+        assert check_other(home, port) == ["NO   refuses a client without a certificate: it was let in"]
+
+
+def test_check_finds_plaintext(home: Home, tmp_path: Path) -> None:
+    home.good("init", "localhost")
+    with mosquitto(tmp_path, "allow_anonymous true") as port:
+        (line,) = check_other(home, port)
+    assert line.startswith("NO   speaks TLS: ")
+
+
+def test_check_finds_a_stranger(home: Home, tmp_path: Path) -> None:
+    home.good("init", "localhost")
+    server = tmp_path / "server.pem"
+    issued = Authority.create(tmp_path / "ca", passphrase=None).issue_server(["localhost"])
+    server.touch(mode=0o600)
+    server.write_bytes(issued.key_pem() + issued.chain_pem())
+    with mosquitto(tmp_path / "run", f"certfile {server}", f"keyfile {server}") as port:
+        (line,) = check_other(home, port)
+    assert line.startswith("NO   proves who it is: ")
+
+
+def test_settings_hold_no_secret(home: Home) -> None:
+    home.good("init", "localhost", "--passwords")
+    text = (home.broker / "broker.json").read_text()
+    assert "PRIVATE" not in text
+    assert json.loads(text)["passwords"] is True

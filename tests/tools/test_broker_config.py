@@ -1,0 +1,176 @@
+"""The broker's settings and the files that follow from them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from securemqtt_tools.broker import BrokerConfig
+from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.mosquitto import Places, render
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+
+NAMES = ["localhost", "127.0.0.1"]
+
+
+@pytest.fixture
+def config(tmp_path: Path, authority: Authority) -> BrokerConfig:
+    return BrokerConfig.create(tmp_path / "broker", authority, names=NAMES, roles={"boss": "operator"})
+
+
+def places(config: BrokerConfig) -> Places:
+    return Places(config.directory, config.directory / "data", config.directory / "broker.log", None)
+
+
+def test_what_is_created_can_be_opened(config: BrokerConfig) -> None:
+    assert BrokerConfig.open(config.directory) == config
+
+
+def test_secrets_are_for_their_owner_only(config: BrokerConfig) -> None:
+    for name in ("server.pem", "passwords", "acl", "broker.json"):
+        assert stat.S_IMODE((config.directory / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(config.directory.stat().st_mode) == 0o700
+
+
+def test_listens_on_loopback_only_when_its_names_are(tmp_path: Path, authority: Authority) -> None:
+    assert BrokerConfig.create(tmp_path / "a", authority, names=NAMES).bind == "127.0.0.1"
+    assert BrokerConfig.create(tmp_path / "b", authority, names=["mqtt.local", "localhost"]).bind == ""
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="run securemqtt broker init"):
+        BrokerConfig.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "names": 3}', "\xff"])
+def test_damaged_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "broker.json").write_text(content, encoding="latin-1")
+    with pytest.raises(FatalError, match=r"broker\.json is damaged .*init --force"):
+        BrokerConfig.open(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("port", "x"), ("roles", []), ("limits", {"x": 1}), ("bind", []), ("x", 1)])
+def test_damaged_settings(config: BrokerConfig, key: str, value: object) -> None:
+    file = config.directory / "broker.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(FatalError, match=r"damaged|no IP address"):
+        BrokerConfig.open(config.directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"port": 70000}, "70000"),
+        ({"websockets_port": 8883}, "different ports"),
+        ({"bind": "mqtt.local"}, "no IP address"),
+        ({"roles": {"a/b": "operator"}}, "no device id"),
+        ({"roles": {"a": "king"}}, "no role"),
+        ({"directory": Path("/tmp/a\nlistener 1883")}, "line break"),
+    ],
+)
+def test_settings_that_cannot_be_meant(config: BrokerConfig, change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(FatalError, match=complaint):
+        replace(config, **change).check()
+
+
+def test_refresh_needs_the_key_only_when_something_is_to_be_signed(tmp_path: Path) -> None:
+    secret = b"correct horse battery"
+    BrokerConfig.create(tmp_path / "broker", Authority.create(tmp_path / "ca", passphrase=secret), names=NAMES)
+    asked = []
+
+    def ask() -> bytes:
+        asked.append(True)
+        return secret
+
+    authority = Authority.open(tmp_path / "ca", ask)
+    config = BrokerConfig.open(tmp_path / "broker").refresh(authority)
+    assert asked == []
+    Authority.open(tmp_path / "ca", secret).issue_device("lost")
+    authority.revoke("lost")
+    config = config.refresh(authority)
+    assert asked == [True]
+    assert len(config.crl()) == 1
+    assert config.revoked == ("lost",)
+    assert "user lost\ntopic deny #" in (config.directory / "acl.websockets").read_text()
+    assert "lost" not in (config.directory / "acl").read_text()
+
+
+def test_refresh_renews_what_is_old(tmp_path: Path) -> None:
+    authority = Authority.create(tmp_path / "ca", passphrase=None)
+    config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
+    serial, number = config.server_certificate().serial_number, crl_number(config)
+    now = authority.now
+    later = Authority.open(tmp_path / "ca", clock=lambda: now + timedelta(days=600))
+    config.refresh(later)
+    assert config.server_certificate().serial_number != serial
+    assert crl_number(config) == number
+    much_later = Authority.open(tmp_path / "ca", clock=lambda: now + timedelta(days=8 * 365))
+    config.refresh(much_later)
+    assert crl_number(config) > number
+
+
+def crl_number(config: BrokerConfig) -> int:
+    return config.crl().extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_health(config: BrokerConfig) -> None:
+    certificate = config.server_certificate()
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    assert warnings(config, begin + timedelta(days=1)) == []
+    (warning,) = warnings(config, end - timedelta(days=10))
+    assert "its certificate runs out on" in warning
+    for moment, complaint in ((end + timedelta(seconds=1), "run out"), (begin - timedelta(days=1), "clock")):
+        with pytest.raises(FatalError, match=complaint):
+            warnings(config, moment)
+
+
+def test_mosquitto_2_0(config: BrokerConfig) -> None:
+    lines = render(config, places(config), (2, 0, 11)).splitlines()
+    listener = lines[lines.index("listener 8883 127.0.0.1") :]
+    assert {
+        "require_certificate true",
+        "use_identity_as_username true",
+        "use_username_as_clientid true",
+        "tls_version tlsv1.2",
+        f"crlfile {config.directory}/crl.pem",
+    } <= set(listener)
+    assert {"allow_anonymous false", f"acl_file {config.directory}/acl", "persistence true"} <= set(lines)
+    assert not any(line.startswith(("per_listener_settings", "password_file", "plugin")) for line in lines)
+    (ciphers,) = [line.split()[1] for line in listener if line.startswith("ciphers ")]
+    for cipher in ciphers.split(":"):
+        assert cipher.startswith("ECDHE-")
+        assert "GCM" in cipher or "POLY1305" in cipher
+
+
+def test_mosquitto_2_0_with_websockets_has_rules_of_their_own(config: BrokerConfig) -> None:
+    text = render(replace(config, websockets_port=8884), places(config), (2, 0, 11))
+    tls, websockets = text.split("listener ")[1:]
+    assert text.index("per_listener_settings true") < text.index("listener ")
+    assert f"acl_file {config.directory}/acl\n" in tls
+    assert f"acl_file {config.directory}/acl.websockets\n" in websockets
+    assert "allow_anonymous false" in tls and "allow_anonymous false" in websockets
+
+
+def test_mosquitto_2_1_gets_no_deprecated_option(config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = tmp_path / "prefix"
+    (prefix / "sbin").mkdir(parents=True)
+    (prefix / "lib").mkdir()
+    for name in ("mosquitto_acl_file.so", "mosquitto_password_file.so"):
+        (prefix / "lib" / name).touch()
+    program = prefix / "sbin" / "mosquitto"
+    program.write_text("#!/bin/sh\necho mosquitto version 2.1.2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("SECUREMQTT_MOSQUITTO", str(program))
+    text = render(replace(config, websockets_port=8884, passwords=True), places(config), (2, 1, 2))
+    for deprecated in ("acl_file ", "password_file ", "per_listener_settings"):
+        assert not any(line.startswith(deprecated) for line in text.splitlines())
+    assert f"plugin {prefix}/lib/mosquitto_acl_file.so\nplugin_opt_acl_file {config.directory}/acl\n" in text
+    assert f"plugin {prefix}/lib/mosquitto_password_file.so\n" in text
+    assert "use_identity_as_username false" in text

@@ -1,0 +1,139 @@
+"""The embedded broker where amqtt alone would lose messages, never let go of a dead client, or grow without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from securemqtt_tools.broker import Limits
+from securemqtt_tools.broker.courier import Backlog, Waiting
+from securemqtt_tools.pki import Authority
+from support.doors import Door, open_door
+from support.mqtt import Peer, Refused
+from support.net import wait_until
+
+
+@pytest.fixture(scope="module")
+def door(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with open_door(authority, tmp_path_factory.mktemp("door"), "amqtt") as opened:
+        yield opened
+
+
+def test_what_was_not_acknowledged_comes_again(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    count = 50  # more than a window
+    device = door.peer(credentials)
+    device.connect(device_id, clean=False)
+    device.subscribe(f"devices/{device_id}/#")
+    with door.enter("controller") as controller:
+        for number in range(count):
+            controller.publish(f"devices/{device_id}/command/n", b"%d" % number)
+        device.receive_unacknowledged()
+        device.drop()
+        controller.publish(f"devices/{device_id}/command/n", b"%d" % count)
+    with door.peer(credentials) as device:
+        assert device.connect(device_id, clean=False) is True
+        got = {int(device.receive()[1]) for _ in range(count + 1)}
+    assert got == set(range(count + 1))
+
+
+def test_messages_for_an_absent_client_wait_for_it_in_order(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    with door.peer(credentials) as device:
+        device.connect(device_id, clean=False)
+        device.subscribe(f"devices/{device_id}/#")
+        device.disconnect()
+    with door.enter("controller") as controller:
+        for number in range(30):
+            controller.publish(f"devices/{device_id}/command/n", b"%d" % number)
+    with door.peer(credentials) as device:
+        device.connect(device_id, clean=False)
+        assert [int(device.receive()[1]) for _ in range(30)] == list(range(30))
+
+
+def test_silent_client_is_put_out_and_its_will_is_sent(door: Door) -> None:
+    device_id = door.new_id()
+    with door.enter("controller") as controller, door.peer(door.credentials(device_id)) as device:
+        controller.subscribe(f"devices/{device_id}/#")
+        device.connect(device_id, keep_alive_s=1, will=(f"devices/{device_id}/status", b"offline"))
+        device.wait_closed()
+        assert controller.receive() == (f"devices/{device_id}/status", b"offline")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(b"\x10\xff\xff\xff\x7f", id="256 MB announced"),
+        pytest.param(b"\x10\xff\xff\xff\xff\xff", id="length without end"),
+        pytest.param(b"\x30\x05\x00\x01a12", id="PUBLISH first"),
+        pytest.param(b"\x10\x00", id="empty CONNECT"),
+        pytest.param(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\xff", id="client id cut off"),
+        pytest.param(b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00", id="MQTT 3.1"),
+        pytest.param(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00", id="MQTT 5"),
+        pytest.param(bytes(range(256)), id="noise"),
+    ],
+)
+def test_unsound_beginning_is_refused(door: Door, first: bytes) -> None:
+    with door.peer(door.credentials(door.new_id())) as peer:
+        peer.tls.sendall(first)
+        peer.wait_closed()
+    with door.enter(door.new_id()):
+        pass  # and the broker is in good health
+
+
+def test_packet_that_is_too_large(door: Door) -> None:
+    device_id = door.new_id()
+    with door.enter(device_id) as peer:
+        peer.tls.sendall(b"\x32" + b"\xff\xff\xff\x7f" + struct.pack("!H1sH", 1, b"t", 1))
+        peer.wait_closed()
+
+
+def test_subscription_that_is_not_allowed_is_refused(door: Door) -> None:
+    with door.enter(door.new_id()) as peer:
+        assert peer.subscribe("devices/#") == 0x80
+
+
+def test_nobody_in_after_the_connections_are_used_up(authority: Authority, door: Door) -> None:
+    limits = Limits(connections=2)
+    before = door.broker.config
+    try:
+        before.changed(limits=limits)
+        door.broker.reload()
+        with door.enter(door.new_id()) as one, door.enter(door.new_id()) as two:
+            with pytest.raises(Refused):
+                door.enter(door.new_id())
+            one.drain()
+            two.drain()
+        assert wait_until(lambda: _enters(door))
+    finally:
+        before.save()
+        door.broker.reload()
+
+
+def _enters(door: Door) -> bool:
+    try:
+        peer: Peer = door.enter(door.new_id())
+    except Refused:
+        return False
+    peer.disconnect()
+    return True
+
+
+def test_backlog_is_bounded() -> None:
+    async def fill() -> tuple[int, int, int]:
+        few = Backlog(Limits(queued_messages=3, queued_bytes=1000))
+        small = Backlog(Limits(queued_messages=1000, queued_bytes=10))
+        for _ in range(5):
+            few.put_nowait(Waiting("t", b"1", 1))
+            small.put_nowait(Waiting("t", b"123", 1))
+        sizes = few.qsize(), small.qsize()
+        small.get_nowait()
+        small.put_nowait(Waiting("t", b"123", 1))
+        return *sizes, small.qsize()
+
+    assert asyncio.run(fill()) == (3, 2, 2)

@@ -1,0 +1,222 @@
+"""The broker as a child process: it starts, keeps its port and its sessions, and never outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import securemqtt_tools
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from support.doors import Door, open_door
+from support.net import wait_until
+from support.requirements import require_program
+
+ENGINES = ["mosquitto", "amqtt"]
+
+
+@pytest.fixture
+def config(tmp_path: Path, authority: Authority) -> BrokerConfig:
+    return BrokerConfig.create(tmp_path / "broker", authority, names=["localhost"], port=0)
+
+
+@pytest.fixture(params=[False, True], ids=["tls", "tls and wss"])
+def door(request: pytest.FixtureRequest, authority: Authority, tmp_path: Path) -> Iterator[Door]:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto", websockets=request.param) as opened:
+        yield Door(opened.broker, authority, tmp_path)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_life(config: BrokerConfig, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    broker = BrokerProcess(config.directory, engine=engine)
+    assert not broker.running
+    with broker:
+        port = broker.port
+        assert listens(port)
+        pid = broker.pid
+        broker.start()  # it runs already
+        assert broker.pid == pid
+        broker.restart()
+        assert (broker.port, listens(port)) == (port, True)
+        assert broker.pid != pid
+        broker.kill()
+        assert not listens(port)
+        broker.start()
+        assert (broker.port, listens(port)) == (port, True)
+    assert not listens(port)
+    assert BrokerConfig.open(config.directory).port == port
+    broker.stop()  # it has ended already
+
+
+def test_listens_on_the_named_address_only(door: Door) -> None:
+    ports = {door.broker.port, door.broker.websockets_port} - {None}
+    listening = [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    everywhere = {int(fields[1].split(":")[1], 16) for fields in listening if set(fields[1].split(":")[0]) == {"0"}}
+    assert not ports & everywhere
+    for port in ports:
+        with socket.socket() as other:
+            other.bind(("127.0.0.2", port))  # still free there
+
+
+def test_sessions_outlast_a_restart(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    with door.peer(credentials) as device:
+        assert device.connect(device_id, clean=False) is False
+        device.subscribe(f"devices/{device_id}/#")
+    door.broker.restart()
+    with door.enter("controller") as controller:
+        controller.publish(f"devices/{device_id}/command/led", b"before")
+        controller.publish(f"devices/{device_id}/command/led", b"kept", retain=True)
+    door.broker.restart()
+    with door.peer(credentials) as device:
+        assert device.connect(device_id, clean=False) is True
+        assert [device.receive()[1], device.receive()[1]] == [b"before", b"kept"]
+
+
+def test_saving_each_change_survives_a_crash(authority: Authority, tmp_path: Path) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        door.broker.config.changed(save_each_change=True)
+        door.broker.restart()
+        device_id = door.new_id()
+        credentials = door.credentials(device_id)
+        with door.peer(credentials) as device:
+            device.connect(device_id, clean=False)
+            device.subscribe(f"devices/{device_id}/#")
+        with door.enter("controller") as controller:
+            for number in range(20):
+                controller.publish(f"devices/{device_id}/command/n", b"%d" % number)
+            controller.drain()
+        door.broker.kill()
+        door.broker.start()
+        with door.peer(credentials) as device:
+            assert device.connect(device_id, clean=False) is True
+            assert [device.receive()[1] for _ in range(20)] == [b"%d" % number for number in range(20)]
+
+
+def test_port_that_is_taken(config: BrokerConfig) -> None:
+    require_program("mosquitto")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.changed(port=taken.getsockname()[1])
+        with pytest.raises(FatalError, match=r"does not start: .*Address already in use"):
+            BrokerProcess(config.directory, engine="mosquitto").start()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_damaged_certificate(config: BrokerConfig, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    (config.directory / "server.pem").write_text("nonsense")
+    broker = BrokerProcess(config.directory, engine=engine)
+    with pytest.raises(FatalError, match="does not start"):
+        broker.start()
+    assert not broker.running
+    assert BrokerConfig.open(config.directory).port == 0
+
+
+def test_unknown_engine(config: BrokerConfig) -> None:
+    with pytest.raises(FatalError, match="'rabbit' is no broker"):
+        BrokerProcess(config.directory, engine="rabbit")
+
+
+def test_mosquitto_is_missing_or_too_old(config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "mosquitto"
+    program.write_text("#!/bin/sh\necho mosquitto version 1.5.7\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("SECUREMQTT_MOSQUITTO", str(program))
+    with pytest.raises(FatalError, match=r"1\.5\.7 is too old"):
+        BrokerProcess(config.directory, engine="mosquitto")
+    monkeypatch.setenv("SECUREMQTT_MOSQUITTO", str(tmp_path / "nothing"))
+    with pytest.raises(FatalError, match="cannot start"):
+        BrokerProcess(config.directory)
+
+
+def test_reload_without_a_broker(config: BrokerConfig) -> None:
+    with pytest.raises(FatalError, match="is not running"):
+        BrokerProcess(config.directory, engine="amqtt").reload()
+
+
+def test_reload_moves_to_another_port(door: Door) -> None:
+    broker = door.broker
+    old = broker.port
+    broker.config.changed(port=0)
+    assert broker.reload() is True
+    assert broker.port not in (0, old)
+    assert listens(broker.port)
+    assert not listens(old)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_plain_reload_keeps_connections(authority: Authority, tmp_path: Path, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    with open_door(authority, tmp_path, engine) as door, door.enter(door.new_id()) as peer:
+        assert door.broker.reload() is False
+        peer.drain()
+
+
+def test_a_broker_started_by_a_thread_outlives_the_thread(config: BrokerConfig) -> None:
+    require_program("mosquitto")
+    broker = BrokerProcess(config.directory, engine="mosquitto")
+    thread = threading.Thread(target=broker.start)
+    thread.start()
+    thread.join()
+    try:
+        with pytest.raises(AssertionError):
+            wait_until(lambda: not broker.running, timeout_s=0.3)
+        assert listens(broker.port)
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_the_broker_ends_with_its_parent(config: BrokerConfig, engine: str, end: signal.Signals) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    code = (
+        "import sys, time; from pathlib import Path; from securemqtt_tools.broker import BrokerProcess\n"
+        "broker = BrokerProcess(Path(sys.argv[1]), engine=sys.argv[2]); broker.start()\n"
+        "print(broker.pid, broker.port, flush=True); time.sleep(60)"
+    )
+    tools = str(Path(securemqtt_tools.__file__).parents[1])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(config.directory), engine],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": tools},
+    )
+    try:
+        assert parent.stdout is not None
+        pid, port = map(int, parent.stdout.readline().split())
+        assert listens(port)
+    finally:
+        parent.send_signal(end)
+        parent.communicate(timeout=20)
+    wait_until(lambda: not listens(port), what="the end of the broker")
+    wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def test_each_broker_has_a_port_of_its_own(config: BrokerConfig, authority: Authority, tmp_path: Path) -> None:
+    other = BrokerConfig.create(tmp_path / "other", authority, names=["localhost"], port=0, websockets_port=0)
+    with BrokerProcess(config.directory, "amqtt") as first, BrokerProcess(other.directory, "amqtt") as second:
+        ports = [first.port, second.port, second.websockets_port]
+        assert len(set(ports)) == 3

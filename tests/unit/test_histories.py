@@ -1,0 +1,69 @@
+"""Thousands of random histories of a device, the same on both interpreters from the same seed; see support/history.py.
+
+test_histories_by_hypothesis.py lets hypothesis look for them on CPython, and make them short.
+"""
+
+from support.either import Random, for_seeds
+from support.history import History
+
+
+def _random_step(history: History, random: Random) -> None:
+    """Do one of the things that can happen; the frequent ones are those that bring a history forward."""
+    kind = random.below(100)
+    if kind < 22:
+        history.publish(random.below(random.pick((5, 60, 700))), random.pick((0, 1, 1, 1, 2)), random.pick((0, 0, 0, 1, 40)))
+    elif kind < 45:
+        history.turn()
+    elif kind < 65:
+        history.carry(random.pick((1, 5, 30, 10000)), random.pick((1, 3, 30, 10000)))
+    elif kind < 77:
+        history.answer(0)
+    elif kind < 79:
+        history.answer(random.below(8))
+    elif kind < 81:
+        history.answer_wrongly(random.below(6), random.below(60000))
+    elif kind < 84:
+        history.send_down(random.below(3))
+    elif kind < 86:
+        (history.subscribe if random.chance(60) else history.unsubscribe)(random.below(3))
+    elif kind < 89:
+        history.lose(random.below(40))
+    elif kind < 90:
+        history.forget_session()
+    elif kind < 91:
+        history.lose_answers(random.chance(50))
+    elif kind < 92:
+        history.reach(random.chance(70))
+    elif kind < 93:
+        history.stick(random.chance(50))
+    elif kind < 94:
+        history.restart()
+    else:
+        history.pass_time(random.below(random.pick((5, 2000, 11000, 50000))))
+
+
+def _history(random: Random, when_full: str = "refuse", durable: bool = False) -> None:
+    history = History(random.below(1 << 20), when_full, durable)
+    try:
+        for _ in range(random.between(10, 120)):
+            _random_step(history, random)
+            history.check()
+        history.settle()
+    finally:
+        history.close()
+
+
+def test_nothing_is_lost_and_order_is_kept() -> None:
+    for_seeds(60, _history)
+
+
+def test_what_a_journal_holds_is_not_lost_by_a_kill() -> None:
+    for_seeds(20, lambda random: _history(random, durable=True))
+
+
+def test_a_full_outbox_drops_the_oldest_that_waits() -> None:
+    for_seeds(30, lambda random: _history(random, "drop_oldest"))
+
+
+def test_a_full_outbox_drops_the_newest() -> None:
+    for_seeds(30, lambda random: _history(random, "drop_newest"))

@@ -1,0 +1,527 @@
+"""The journal behind a durable outbox: restart, order, bounds, damage, room. Each restart is without a farewell, as by a kill."""
+
+import os
+
+from securemqtt._compat import Lock, now_ms, rarely
+from securemqtt.journal import DurableOutbox
+from securemqtt.outbox import Delivery
+from support.either import MICROPYTHON, directory, for_seeds, scratch, write
+
+PAST_S = 10
+OPTIONS = {
+    "path": "",
+    "outbox_fsync": "each",
+    "outbox_interval_s": 0.01,
+    "outbox_journal_bytes": 65536,
+    "outbox_messages": 1000,
+    "outbox_bytes": 1 << 20,
+    "outbox_full": "refuse",
+    "clock_floor": 0,
+}
+
+
+class Device:
+    """A durable outbox, and what it knows of its client."""
+
+    started = 0
+
+    def __init__(self, name: str, **options: object) -> None:
+        self.directory = directory(name)
+        self.options = options
+        self.stats: dict[str, int] = {}
+        self.last_error = None
+        self.lock = Lock()
+        settings = dict(OPTIONS)
+        settings.update(options)
+        settings["outbox_dir"] = self.directory
+        self.outbox = DurableOutbox(settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"])
+        rarely("journal_start").open_outbox(self.outbox, self, settings, self.stats, self.lock)
+
+    def put(self, text: str, topic: str = "t", newest_only: bool = False, expires_s: "float | None" = None, qos: int = 1) -> "Delivery | None":
+        """Publish, as Client.publish does, but for the sync."""
+        delivery = Delivery(topic, text.encode(), qos, False, None if expires_s is None else now_ms() + int(expires_s * 1000))
+        delivery.client = self
+        return self.offer(delivery, newest_only)
+
+    def offer(self, delivery: Delivery, newest_only: bool = False) -> "Delivery | None":
+        """Put a message into the outbox."""
+        with self.lock:
+            return self.outbox.put(delivery, newest_only, now_ms())
+
+    def take(self) -> "Delivery | None":
+        """Put the next message in flight."""
+        with self.lock:
+            return self.outbox.take(now_ms())
+
+    def forget(self, delivery: Delivery) -> None:
+        """Have a message acknowledged."""
+        with self.lock:
+            self.outbox.forget(delivery)
+
+    def drain(self, acknowledge: bool = True, length: int = 10000) -> "list[str]":
+        """Take all there is, and have it acknowledged; give the texts, cut to `length`."""
+        texts = []
+        while True:
+            delivery = self.take()
+            if delivery is None:
+                return texts
+            texts.append(delivery.payload[:length].decode())
+            if acknowledge:
+                self.forget(delivery)
+
+    def restart(self, **options: object) -> "Device":
+        """Start anew on what a kill at this moment would leave behind: a copy of it."""
+        Device.started += 1
+        name = "copy" + str(Device.started)
+        copy = directory(name)
+        for path in self.segments():
+            with open(path, "rb") as source, open(copy + path[len(self.directory) :], "wb") as target:  # noqa: PTH123
+                piece = source.read(512)
+                while piece:
+                    target.write(piece)
+                    piece = source.read(512)
+        changed = dict(self.options)
+        changed.update(options)
+        return Device(name, **changed)
+
+    def segments(self) -> "list[str]":
+        """Give the paths of the journal's files."""
+        names = os.listdir(self.directory)  # noqa: PTH208  (MicroPython has no pathlib)
+        return sorted(self.directory + "/" + name for name in names if len(name) == 20)
+
+    def taken_bytes(self) -> int:
+        """Give what the segments take, in blocks of the file system."""
+        return sum((os.stat(path)[6] + 4095) // 4096 * 4096 for path in self.segments())  # noqa: PTH116
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read()
+
+
+def texts(count: int, *more: str, start: int = 0) -> "list[str]":
+    """Give the texts of `count` messages, and `more` behind them."""
+    return ["message " + str(number) for number in range(start, start + count)] + list(more)
+
+
+def in_memory(device: Device) -> int:
+    """Count the messages that wait in memory."""
+    count = 0
+    delivery = device.outbox.head
+    while delivery is not None:
+        count += 1
+        delivery = delivery.next
+    return count
+
+
+def filled(name: str, count: int, **options: object) -> Device:
+    device = Device(name, **options)
+    for text in texts(count):
+        assert device.put(text)
+    return device
+
+
+def test_what_was_put_is_there_after_a_kill_in_its_order() -> None:
+    device = filled("o", 50)
+    assert device.restart().drain() == texts(50)
+
+
+def test_a_message_comes_back_as_it_was() -> None:
+    device = Device("o")
+    given = Delivery("devices/ü/temperature", bytes(range(256)), 1, True)
+    device.offer(given)
+    empty = Delivery("e", b"", 2, False)
+    device.offer(empty)
+    device = device.restart()
+    for wanted in (given, empty):
+        got = device.take()
+        for name in ("topic", "payload", "qos", "retain", "expires_ms"):
+            assert getattr(got, name) == getattr(wanted, name), name
+
+
+def test_what_is_acknowledged_leaves_nothing_behind() -> None:
+    device = filled("o", 120)
+    assert device.drain() == texts(120)
+    device.outbox.sync()
+    device = device.restart()
+    assert device.drain() == []
+    assert device.segments() == []
+
+
+def test_what_was_in_flight_comes_again() -> None:
+    device = filled("o", 10)
+    for _ in range(4):
+        device.take()
+    assert device.restart().drain() == texts(10)
+
+
+def test_acknowledgements_are_remembered_once_synced() -> None:
+    device = filled("o", 30)
+    for _ in range(12):
+        device.forget(device.take())
+    device.outbox.sync()
+    device = device.restart()
+    assert device.outbox.count == 18
+    assert device.drain() == texts(18, start=12)
+
+
+def test_acknowledgements_not_synced_cost_a_second_delivery_at_most() -> None:
+    device = filled("o", 150, outbox_journal_bytes=1 << 20)
+    for _ in range(140):
+        device.forget(device.take())
+    again = device.restart().drain()
+    assert again[-10:] == texts(10, start=140)
+    assert len(again) <= 110
+
+
+def test_acknowledgements_out_of_order_lose_nothing() -> None:
+    device = filled("o", 6)
+    taken = [device.take() for _ in range(6)]
+    for index in (1, 2, 4):
+        device.forget(taken[index])
+    device.outbox.sync()
+    again = device.restart().drain()
+    for text in ("message 0", "message 3", "message 5"):
+        assert text in again
+    assert again == sorted(again)
+
+
+def test_a_floor_never_hides_what_is_put_after_a_restart() -> None:
+    device = filled("o", 3)
+    for round_ in range(5):
+        while device.outbox.count:
+            device.forget(device.take())
+        device.outbox.sync()
+        device = device.restart()
+        assert device.put("new " + str(round_))
+        device = device.restart()
+        assert device.drain(False) == ["new " + str(round_)]
+        device = device.restart()
+
+
+def test_a_backlog_larger_than_memory_is_read_back_in_order() -> None:
+    device = Device("o", outbox_messages=7)
+    results = [device.put(text) for text in texts(100)]
+    assert device.outbox.count == 100
+    assert not any(result.acknowledged or result.dropped for result in results)
+    seen = []
+    while device.outbox.count:
+        assert in_memory(device) <= 7
+        delivery = device.take()
+        seen.append(delivery.payload.decode())
+        device.forget(delivery)
+        delivery.acknowledged = True
+        if len(seen) % 20 == 0 and len(seen) < 80:
+            results.append(device.put("later " + str(len(seen))))
+    assert seen == texts(100) + ["later " + str(count) for count in range(20, 80, 20)]
+    assert all(result.acknowledged and not result.dropped for result in results)
+
+
+def test_a_backlog_larger_than_memory_survives() -> None:
+    device = filled("o", 100, outbox_messages=5)
+    device = device.restart()
+    assert device.outbox.count == 100
+    device.put("one more")
+    assert device.restart().drain() == texts(100, "one more")
+
+
+def test_what_is_left_to_the_medium_tells_of_its_fate() -> None:
+    device = Device("o", outbox_messages=2)
+    _, _, left, later = [device.put(text) for text in "abcd"]
+    assert (left.topic, left.payload, left.qos) == ("t", b"c", 1)
+    for _ in range(3):
+        assert not left.acknowledged
+        device.forget(device.take())
+    assert (left.acknowledged, left.dropped, later.acknowledged) == (True, False, False)
+    device = Device("stale", outbox_messages=1)
+    device.put("a")
+    left = device.put("b", expires_s=-PAST_S)
+    assert device.drain() == ["a"]
+    assert (left.acknowledged, left.dropped) == (False, True)
+
+
+def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
+    device = Device("o", outbox_messages=2)
+    device.put("a", qos=0)
+    assert device.stats["journal_bytes"] == 0
+    for text in "bcd":
+        device.put(text)
+    device.put("e", qos=0)
+    assert device.drain(False) == ["a", "b", "c", "d", "e"]
+    assert device.restart().drain() == ["b", "c", "d"]
+
+
+def test_what_expired_meanwhile_is_not_sent_after_a_restart() -> None:
+    device = Device("o")
+    device.put("fresh", expires_s=1000)
+    device.put("stale", expires_s=-PAST_S)
+    device.put("timeless")
+    device = device.restart()
+    assert device.drain() == ["fresh", "timeless"]
+    assert (device.outbox.count, device.outbox.expired) == (0, 1)
+
+
+def test_without_a_plausible_clock_nothing_expires() -> None:
+    device = Device("o", clock_floor=1 << 35)
+    device.put("stale or not", expires_s=-PAST_S)
+    assert device.restart().drain() == ["stale or not"]
+
+
+def test_only_the_newest_of_a_topic_waits() -> None:
+    device = Device("o")
+    first = device.put("1", "state", True)
+    device.put("a")
+    device.put("2", "state", True)
+    assert first.dropped
+    device = device.restart()
+    assert device.drain(False) == ["a", "2"]
+    device = device.restart(outbox_messages=1)
+    for text in ("3", "4", "5"):
+        device.put(text, "state", True)
+        device.put("other " + text)
+    assert device.restart().drain() == ["a", "other 3", "other 4", "5", "other 5"]
+
+
+def test_state_that_changes_for_ever_does_not_fill_the_journal() -> None:
+    for messages in (1000, 4):
+        device = Device("o" + str(messages), outbox_journal_bytes=32768, outbox_messages=messages)
+        for text in texts(10):
+            device.put(text)
+        for number in range(1500):
+            for state in ("state/a", "state/b"):
+                assert device.put("value " + str(number), state, True)
+            assert device.taken_bytes() <= 32768
+        device = device.restart()
+        assert device.drain() == texts(10, "value 1499", "value 1499")
+
+
+def test_what_expires_does_not_fill_the_journal() -> None:
+    device = Device("o", outbox_journal_bytes=32768, outbox_messages=5)
+    for text in texts(10):
+        device.put(text)
+    for number in range(1500):
+        assert device.put("x" * 50, expires_s=-PAST_S), number
+    assert device.taken_bytes() <= 32768
+    assert device.drain() == texts(10)
+
+
+def _fill(device: Device) -> int:
+    """Publish until it is refused, or something is dropped; give how many were accepted."""
+    count = 0
+    while device.put("message " + str(count) + "." * 80) and not device.outbox.dropped:
+        count += 1
+        assert count < 1000
+    return count
+
+
+def test_a_full_journal_refuses_and_takes_more_as_it_empties() -> None:
+    device = Device("o", outbox_journal_bytes=32768, outbox_messages=10)
+    count = _fill(device)
+    assert count > 150 and device.outbox.count == count
+    assert device.taken_bytes() <= 32768
+    device = device.restart()
+    assert device.put("x" * 80) is None
+    for _ in range(count // 2):
+        device.forget(device.take())
+    assert device.put("last" + "." * 80)
+    assert [text.split(".")[0] for text in device.restart().drain()][-2:] == ["message " + str(count - 1), "last"]
+
+
+def test_a_full_journal_drops_the_newest() -> None:
+    device = Device("o", outbox_journal_bytes=32768, outbox_full="drop_newest")
+    count = _fill(device)
+    dropped = device.put("y" * 80)
+    assert dropped.dropped and device.outbox.count == count
+    assert len(device.restart().drain()) == count
+
+
+def test_a_full_journal_drops_the_oldest_but_not_what_is_in_flight() -> None:
+    for messages in (1000, 10):
+        device = Device("o" + str(messages), outbox_journal_bytes=32768, outbox_messages=messages, outbox_full="drop_oldest")
+        flying = []
+        for number in range(1000):
+            assert device.put(f"{number:04}" + "." * 80)
+            if len(flying) < 5:
+                flying.append(device.take())
+            assert device.taken_bytes() <= 32768
+        assert device.outbox.dropped + device.outbox.count == 1000
+        for delivery in flying:
+            device.forget(delivery)
+        left = [int(text[:4]) for text in device.drain()]
+        assert left == list(range(left[0], 1000)) and len(left) == 995 - device.outbox.dropped
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    device = Device("o", outbox_journal_bytes=32768)
+    assert device.put("x" * 8192) is None
+    assert device.put("x" * 8000)
+    assert device.put("y")
+    assert device.restart().drain() == ["x" * 8000, "y"]
+
+
+def _put_back(device: Device, content: "bytes | bytearray") -> Device:
+    """Start anew with this in the place of the only segment."""
+    write(device.segments()[0], content)
+    return device.restart()
+
+
+def test_a_tail_torn_at_any_byte_costs_what_was_torn_only() -> None:
+    device = filled("o", 3)
+    whole = read(device.segments()[0])
+    size = len(whole) // 3
+    for length in range(len(whole)):
+        torn = _put_back(device, whole[:length])
+        assert torn.stats["journal_damaged"] == (length % size > 0)
+        torn.put("next")
+        assert torn.drain(False) == texts(length // size, "next")
+        assert torn.restart().drain() == texts(length // size, "next")
+
+
+def test_a_flipped_bit_anywhere_costs_one_message_only() -> None:
+    device = filled("o", 3)
+    whole = read(device.segments()[0])
+    size = len(whole) // 3
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        flipped = _put_back(device, damaged)
+        assert flipped.drain(False) == [text for number, text in enumerate(texts(3)) if number != position // size], position
+        assert flipped.stats["journal_damaged"] == 1
+
+
+def test_rubbish_between_records_is_passed_over() -> None:
+    device = filled("o", 2)
+    whole = read(device.segments()[0])
+    half = len(whole) // 2
+    for rubbish in (bytes(5000), b"\xff" * 700, whole[:20], whole[: half - 1], whole[:2] * 600):
+        assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
+
+
+def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
+    device = filled("o", 30, outbox_messages=3)
+    path = device.segments()[0]
+    damaged = bytearray(read(path))
+    damaged[len(damaged) // 2] ^= 1
+    write(path, damaged)
+    seen = device.drain()
+    assert len(seen) == 29 and seen == [text for text in texts(30) if text in seen]
+    assert (device.outbox.count, device.stats["journal_damaged"]) == (0, 1)
+    device.outbox.sync()
+    assert device.put("next") and device.restart().drain() == ["next"]
+
+
+def test_no_payload_can_pass_for_a_record() -> None:
+    device = Device("o")
+    device.put("outer")
+    forged = read(device.segments()[0]).replace(b"outer", b"inner")
+    other = Device("other")
+    other.offer(Delivery("t", forged * 3, 1, False))
+    path = other.segments()[0]
+    whole = bytearray(read(path))
+    whole[2] ^= 1
+    write(path, whole)
+    assert other.restart().drain() == []
+
+
+def test_other_files_in_the_directory_are_left_alone() -> None:
+    notes = directory("o") + "/notes.txt"
+    write(notes, "mine")
+    Device("o").drain()
+    assert read(notes) == b"mine"
+
+
+def test_a_directory_that_cannot_be_used_leaves_the_messages_in_memory() -> None:
+    path = scratch() + "/o"
+    write(path, "no directory")
+    device = Device("o")
+    assert type(device.last_error).__name__ == "OutboxNotDurable"
+    assert path in str(device.last_error) and "What to do" in str(device.last_error)
+    assert device.put("a").stored == 0
+    assert device.stats["unstored"] == 1
+    assert device.drain() == ["a"]
+
+
+def test_an_outbox_that_was_left_can_be_taken_up_again() -> None:
+    device = filled("o", 3)
+    rarely("journal_start").park(device.outbox)
+    rarely("journal_start").resume(device.outbox)
+    device.put("d")
+    assert device.drain(False) == texts(3, "d")
+    assert device.restart().drain() == texts(3, "d")
+
+
+def test_nothing_is_written_late_where_a_kill_would_lose_it() -> None:
+    device = Device("o", outbox_fsync="interval", outbox_interval_s=3600)
+    delivery = Delivery("t", b"x", 1, False)
+    device.offer(delivery)
+    assert (delivery.stored > 0) == (not MICROPYTHON)
+
+
+def test_on_flash_what_is_acknowledged_within_the_interval_is_never_written() -> None:
+    if not MICROPYTHON:
+        return
+    device = Device("o", outbox_fsync="interval", outbox_interval_s=3600)
+    deliveries = [Delivery("t", text.encode(), 1, False) for text in "abc"]
+    for delivery in deliveries:
+        device.offer(delivery)
+    device.forget(device.take())
+    flying = device.take()
+    device.outbox.tick()
+    assert device.stats["journal_bytes"] == 0
+    device.outbox.sync()
+    assert flying.stored == 1 and device.stats["journal_bytes"] > 0
+    device.offer(Delivery("t", b"d", 1, False))
+    assert device.restart().drain() == ["b", "c"]
+
+
+def test_the_interval_ends_by_itself() -> None:
+    device = Device("o", outbox_fsync="interval", outbox_interval_s=0.01)
+    device.offer(Delivery("t", b"x", 1, False))
+    deadline_ms = now_ms() + 10000
+    while MICROPYTHON and not device.stats["journal_bytes"] and now_ms() < deadline_ms:
+        device.outbox.tick()
+    assert device.restart().drain() == ["x"]
+
+
+def test_random_histories_lose_nothing() -> None:
+    for_seeds(15 if MICROPYTHON else 40, _history)
+
+
+def _history(random: "object") -> None:
+    """Publish, take, acknowledge, sync and restart in any order: all arrives, in order, and within the bounds."""
+    bound = 32768 * random.between(1, 4)
+    fsync = random.pick(["each", "interval"])
+    device = Device(str(random.below(1 << 24)), outbox_messages=random.between(1, 40), outbox_journal_bytes=bound, outbox_fsync=fsync)
+    flying: list[Delivery] = []
+    waiting: list[str] = []  # accepted, not acknowledged
+    sent: set[str] = set()
+    for number in range(random.between(50, 400)):
+        action = random.below(100)
+        if action < 45:
+            text = f"{number:06}" + "x" * random.below(300)
+            if device.put(text):
+                waiting.append(text[:6])
+        elif action < 75 and len(flying) < 20:
+            delivery = device.take()
+            if delivery:
+                flying.append(delivery)
+                sent.add(delivery.payload[:6].decode())
+        elif action < 96 and flying:
+            delivery = flying.pop(0 if random.chance(90) else random.below(len(flying)))
+            device.forget(delivery)
+            text = delivery.payload[:6].decode()
+            if text in waiting:  # else it came a second time
+                waiting.remove(text)
+        elif action < 98:
+            device.outbox.sync()
+        elif action == 98:
+            if MICROPYTHON and fsync == "interval":
+                device.outbox.sync()  # what is not on the medium yet may be lost then
+            device = device.restart()
+            flying = []
+        assert device.taken_bytes() <= bound
+    device.outbox.sync()
+    rest = device.restart().drain(length=6)
+    assert rest == sorted(rest)
+    assert [text for text in waiting if text not in rest] == []
+    assert [text for text in rest if text not in waiting and text not in sent] == []

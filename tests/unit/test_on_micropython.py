@@ -1,0 +1,90 @@
+"""What runs on both interpreters is tested on both, by the same files: each test of this directory, under the real MicroPython.
+
+Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts and line numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from securemqtt_tools.board.shrink import RESIDENT
+from support.micropython import ROOT, compiled_library, micropython_command, micropython_environment
+
+HERE = Path(__file__).parent
+RUNNER = ROOT / "tests" / "support" / "run_tests.py"
+MARK = "=== "
+# These need hypothesis or subprocesses; every other file here must pass under MicroPython as it is.
+CPYTHON_ONLY = {"test_on_micropython.py", "test_websocket.py"}
+# A heap as an ESP32 has it, twice as large since objects take twice the room on 64 bits.
+HEAP = "heapsize=384k"
+RUN_S = 100
+
+
+def shared_tests() -> list[tuple[str, str]]:
+    """Give (module, function) for every test that both interpreters run."""
+    tests = []
+    for path in sorted(HERE.glob("test_*.py")):
+        if path.name not in CPYTHON_ONLY:
+            functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+            tests += [(path.stem, node.name) for node in functions if node.name.startswith("test_")]
+    return tests
+
+
+class Account:
+    """What came of the tests of one file, run by one interpreter."""
+
+    def __init__(self, module: str, form: str, scratch: Path) -> None:
+        environment = micropython_environment(HERE, ROOT / "tests")
+        if form == "mpy":
+            library = compiled_library(scratch.parent / "library")
+            environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(str(ROOT / "lib"), str(library))
+        environment["SECUREMQTT_TEST_DIRECTORY"] = str(scratch)
+        joined = RESIDENT if form == "mpy" else ()
+        command = [*micropython_command("-X", HEAP), str(RUNNER), module, *joined]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=RUN_S, check=False)
+        self.passed: set[str] = set()
+        self.failed: set[str] = set()
+        self._output: dict[str, str] = {}
+        self.rest = done.stderr
+        name = ""
+        for line in done.stdout.splitlines(keepends=True):
+            verdict, _, rest = line.removeprefix(MARK).strip().partition(" ")
+            if not line.startswith(MARK):
+                self._output[name] = self._output.get(name, "") + line
+            elif verdict == "run":
+                name = rest
+            else:
+                (self.passed if verdict == "passed" else self.failed).add(rest)
+
+    def output(self, test: str) -> str:
+        """Give what a test printed, its traceback included, and what came before the first test."""
+        return self._output.get("", "") + self._output.get(test, "") + self.rest
+
+
+Accounts = Callable[[str, str], Account]
+
+
+@pytest.fixture(scope="session")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    """Run each file once per form of the library, when its first test asks for it."""
+
+    @functools.cache
+    def account(module: str, form: str) -> Account:
+        return Account(module, form, tmp_path_factory.mktemp(f"micropython-{form}-{module}"))
+
+    return account
+
+
+@pytest.mark.parametrize("form", ["source", "mpy"])
+@pytest.mark.parametrize(("module", "test"), shared_tests())
+def test_under_micropython(module: str, test: str, form: str, accounts: Accounts) -> None:
+    account = accounts(module, form)
+    if test in account.failed:
+        pytest.fail(f"{module}.{test} under MicroPython ({form}):\n{account.output(test)}", pytrace=False)
+    assert test in account.passed, f"{module}.{test} was not run to its end:\n{account.output(test)}"

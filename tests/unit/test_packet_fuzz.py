@@ -1,0 +1,78 @@
+"""The packet reader under random, damaged, truncated, oversized input, in pieces of any size.
+
+A failure prints its seed: SECUREMQTT_SEED=… repeats it, on either interpreter.
+"""
+
+import gc
+
+from securemqtt.packets import Reader
+from support.either import Random, for_seeds
+from support.packet_streams import check, random_cuts, random_packet, random_stream, read
+
+_LIMITS = ((128, 64), (200, 512), (1000, 128), (4000, 512))
+
+
+def test_good_streams_come_out_exactly() -> None:
+    def trial(random: Random) -> None:
+        max_bytes, buffer_bytes = random.pick(_LIMITS)
+        stream = b"".join([random_packet(random, 2 * max_bytes) for _ in range(random.below(20))])
+        reader = Reader(max_bytes, buffer_bytes)
+        check(reader, stream, random_cuts(random), max_bytes, buffer_bytes)
+        assert not reader.partial()
+
+    for_seeds(150, trial)
+
+
+def test_of_bad_streams_only_malformed_packet_comes_and_the_cuts_do_not_matter() -> None:
+    readers = {limits: Reader(*limits) for limits in _LIMITS}
+
+    def trial(random: Random) -> None:
+        limits = random.pick(_LIMITS)
+        stream = random_stream(random, random.pick((20, 300, 2 * limits[0])))
+        for _ in range(3):
+            check(readers[limits], stream, random_cuts(random), *limits)
+
+    for_seeds(500, trial)
+
+
+def test_noise_behind_each_first_byte() -> None:
+    def trial(random: Random) -> None:
+        reader = Reader(128, 64)
+        for first in range(256):
+            check(reader, bytes((first,)) + random.data(random.below(12)), random_cuts(random), 128, 64)
+
+    for_seeds(5, trial)
+
+
+def test_memory_does_not_grow() -> None:
+    mem_alloc = getattr(gc, "mem_alloc", None)
+    if mem_alloc is None:  # CPython does not say; there the reader is the same code
+        return
+    reader = Reader(1000, 128)
+
+    def trial(random: Random) -> None:
+        read(reader, random_stream(random, 2000), random_cuts(random))
+        reader.reset()
+
+    for_seeds(20, trial)
+    gc.collect()
+    before = mem_alloc()
+    for_seeds(200, trial)
+    gc.collect()
+    assert mem_alloc() - before < 512
+
+
+def test_a_length_of_256_mb_takes_no_memory() -> None:
+    mem_alloc = getattr(gc, "mem_alloc", None)
+    if mem_alloc is None:
+        return
+    reader = Reader(1000, 128)
+    piece = b"x" * 4096
+    gc.collect()
+    before = mem_alloc()
+    read(reader, b"\x30\xff\xff\xff\x7f\0\1t", lambda limit: limit)
+    for _ in range(500):
+        read(reader, piece, lambda limit: limit)
+        assert reader.partial()
+    gc.collect()
+    assert mem_alloc() - before < 512

@@ -1,0 +1,41 @@
+"""Topic names and filters, by the letter of MQTT 3.1.1, section 4.7."""
+
+from securemqtt.topics import expand, fault, valid_id
+
+
+def test_an_id_is_1_to_64_of_the_characters_that_cannot_leave_a_topic() -> None:
+    for good in ("a", "Z", "0", "_", "-", "greenhouse-1", "x" * 64):
+        assert valid_id(good), good
+    for bad in ("", "x" * 65, "a/b", "+", "#", "a b", "é", "a\0", "a\n", ".", "$SYS", None, 7, b"a"):
+        assert not valid_id(bad), bad
+
+
+def test_a_tilde_stands_for_the_devices_own_prefix_at_the_start_only() -> None:
+    assert expand("~/led", "pi") == "devices/pi/led"
+    assert expand("~", "pi") == "devices/pi"
+    assert expand("~led", "pi") == "~led"
+    assert expand("a/~/led", "pi") == "a/~/led"
+    assert expand("/~", "pi") == "/~"
+
+
+def test_a_name_may_be_any_text_without_wildcards_and_nul() -> None:
+    for good in ("a", "/", "//", "a b", "é/😀", "$SYS/x", "x" * 65535):
+        assert fault(good, False) is None, good
+        assert fault(good, True) is None, good
+    for bad in ("", "+", "#", "a/+", "a/#", "a+", "a\0b", "x" * 65536, "é" * 32768, None, 5, b"a"):
+        assert fault(bad, False), bad
+
+
+def test_a_wildcard_in_a_filter_takes_a_whole_level() -> None:
+    for good in ("+", "#", "/+", "+/", "a/+/b", "a/#", "+/+/#", "+/tennis/#", "a//+"):
+        assert fault(good, True) is None, good
+    for bad in ("a+", "+a", "a/b+/c", "a#", "#/a", "a/#/b", "##", "++", "a/+#", "\0", ""):
+        assert fault(bad, True), bad
+
+
+def test_what_utf_8_cannot_say_is_no_topic() -> None:
+    for lone in (0xD800, 0xDBFF, 0xDC80, 0xDFFF):
+        assert fault("a/" + chr(lone), False), hex(lone)
+        assert fault("a/" + chr(lone) + "/#", True), hex(lone)
+    for near in (0xD7FF, 0xE000, 0x10FFFF):
+        assert fault("a/" + chr(near), False) is None, hex(near)

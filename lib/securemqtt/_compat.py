@@ -33,6 +33,7 @@ def rarely(name: str) -> "Any":
             for path in list(sys.modules):
                 parent, _, leaf = path.rpartition(".")
                 if path not in before and parent[:10] == "securemqtt" and leaf != "errors":
-                    del sys.modules[path]
-                    if parent in sys.modules:
+                    # A default, and a question first: memory may have run out before there was a module behind its name.
+                    sys.modules.pop(path, None)
+                    if hasattr(sys.modules.get(parent), leaf):
                         delattr(sys.modules[parent], leaf)

@@ -15,11 +15,11 @@ from securemqtt.errors import SecureMQTTError
 def main(bundle: str, options: str, stay_s: str, left_bytes: str) -> None:
     """Print the error that ended the attempt, or null if there was none."""
     log_to(lambda level, text: None)
+    hoard = None
     try:
         client = Client(bundle or None, **json.loads(options))
-        hoard = None
         while int(left_bytes) and gc.mem_free() > int(left_bytes):
-            hoard = (bytearray(512), hoard)
+            hoard = (bytearray(64), hoard)
             gc.collect()
         client.connect()
         for _ in range(int(stay_s) * 10):
@@ -29,6 +29,7 @@ def main(bundle: str, options: str, stay_s: str, left_bytes: str) -> None:
         error = client.last_error
     except SecureMQTTError as raised:
         error = raised
+    hoard = None  # what is said next has room
     if error is None:
         print("null")
         return

@@ -77,7 +77,7 @@ def test_mistakes_in_a_publish_are_told_at_once() -> None:
     history = _connected()
     try:
         client = history.client
-        for topic in ("", "+", "a/#", "a\0", "a/" + chr(0xD800), "x" * 65536, "é" * 32768):
+        for topic in ("", "+", "a/#", "a\0", "a/" + chr(0xD800), "x/+" * 6000):
             raised("InvalidTopic", client.publish, topic, b"")
         nested = []
         for _ in range(5000):

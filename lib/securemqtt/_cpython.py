@@ -123,19 +123,23 @@ _logger = logging.getLogger("securemqtt")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+_told: "Callable[[str, str], None] | None" = None
+
+
 def log(level: str, text: str) -> None:
-    """Log under the name `securemqtt`; `level` is debug, info, warning or error."""
+    """Log under the name `securemqtt`, and tell the function that `log_to` set; `level` is debug, info, warning or error."""
     _logger.log(_LEVELS[level], text)
+    if _told is not None:
+        _told(level, text)
 
 
 def log_to(function: "Callable[[str, str], None]") -> None:
-    """Have `function(level, text)` called for each line of the log, beside what `logging` does with it."""
+    """Have `function(level, text)` called for each line of the log, whatever its level, beside what `logging` does with it.
 
-    class _Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            function(record.levelname.lower(), record.getMessage())
-
-    _logger.addHandler(_Handler())
+    It takes the place of the one before, and is called in the thread that has something to say, most often the client's own.
+    """
+    global _told
+    _told = function
 
 
 def ready(settings: dict[str, Any], failures: int) -> Iterator[int]:

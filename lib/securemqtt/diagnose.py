@@ -19,7 +19,7 @@ _BRANCHES = (
     ("Network", "NetworkError! NameNotResolved! ConnectionRefused! TimedOut! ConnectionLost! WiFiNotConnected!"),
     (
         "Security",
-        "NotTLS TLSVersionTooOld HandshakeFailed UnknownCA CertificateExpired CertificateNotYetValid ClockWrong HostNameMismatch "
+        "NotTLS TLSVersionTooOld HandshakeFailed UnknownCA CertificateExpired CertificateNotYetValid! ClockWrong! HostNameMismatch "
         "ClientCertificateMissing ClientCertificateExpired ClientCertificateRefused ClientCertificateRevoked",
     ),
     ("Broker", "NotAuthorised ClientIdRefused BrokerFull! ProtocolRefused SubscriptionRefused MalformedPacket!"),

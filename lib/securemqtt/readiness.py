@@ -6,7 +6,7 @@ A failed attempt alone has a new socket and resolves the name anew; after a few 
 import time
 
 from . import files
-from ._compat import TYPE_CHECKING, const, log, now_ms, unix_time
+from ._compat import TYPE_CHECKING, const, log, now_ms, rarely, unix_time
 from .failure import base, failure
 
 if TYPE_CHECKING:
@@ -60,7 +60,21 @@ def _joining(wlan: "Any", settings: "dict[str, Any]") -> "Any":
         if now_ms() > deadline_ms:
             raise failure("WiFiNotConnected", "no Wi-Fi " + ssid + " within 20 s", wlan.status())
         yield _STEP_MS
+        _check_joining(wlan.status(), ssid)
     log("info", "joined Wi-Fi " + ssid)
+
+
+def _check_joining(status: "Any", ssid: str) -> None:
+    """Raise WiFiNotConnected where the radio has given up already, and says why: it would not join by itself any more.
+
+    A firmware that goes on trying (the ESP32's, as it comes) says that it is connecting until the deadline.
+    """
+    import network
+
+    if status == getattr(network, "STAT_WRONG_PASSWORD", None):
+        raise rarely("diagnose").explain("WiFiNotConnected", "the Wi-Fi " + ssid + " does not take the password", status, "password")
+    if status == getattr(network, "STAT_NO_AP_FOUND", None):
+        raise rarely("diagnose").explain("WiFiNotConnected", "no Wi-Fi of the name " + ssid + " is in range", status, "absent")
 
 
 def _check_clock(settings: "dict[str, Any]") -> None:

@@ -50,4 +50,12 @@ WORDS = {
         "out of reach, access point off, or wrong name or password in /secure/wifi.json (2.4 GHz only on most boards)",
         "bring board and access point closer; correct name and password: python tools/provision.py … --wifi NAME",
     ),
+    "WiFiNotConnected.password": (
+        "the password in /secure/wifi.json is not this network's: capitals and blanks count; or the access point lets nobody new in",
+        "run the python tools/provision.py … --wifi NAME of this board again, which asks for the password",
+    ),
+    "WiFiNotConnected.absent": (
+        "the name in /secure/wifi.json is misspelt (capitals count), the access point is off or too far, or it has 5 GHz only",
+        "name it as it is: python tools/provision.py … --wifi NAME; or bring both closer, and switch its 2.4 GHz on",
+    ),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -42,16 +44,21 @@ told(client.last_error)
 
 
 @pytest.fixture(scope="module")
-def board(authority: Authority, broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBoard]:
-    """Run a board with the library and a bundle that says nothing of Wi-Fi, nor of the time."""
+def content(authority: Authority, broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Give what is to be copied to a board: the library, and a bundle that says nothing of Wi-Fi, nor of the time."""
     require_micropython()
     require_libfaketime()
     directory = tmp_path_factory.mktemp("board")
     library = compiled_library(directory / "lib")
     shutil.copytree(umqtt_directory() / "umqtt", library / "umqtt")
-    bundle = write_bundle(directory / "secure", authority, "diagnosed-board", port=broker.port, host="127.0.0.1", board=True)
+    return [library, write_bundle(directory / "secure", authority, "diagnosed-board", port=broker.port, host="127.0.0.1", board=True)]
+
+
+@pytest.fixture(scope="module")
+def board(content: list[Path]) -> Iterator[SimulatedBoard]:
+    """Run a board with the library and the bundle."""
     with SimulatedBoard() as running:
-        mpremote(running, "fs", "cp", "-r", str(library), str(bundle), ":/")
+        mpremote(running, "fs", "cp", "-r", *map(str, content), ":/")
         yield running
 
 
@@ -71,9 +78,26 @@ def test_no_wifi(line: Line) -> None:
     assert "wifi.json" in told and "Likely cause: " in told and "--wifi NAME" in told
 
 
+def test_wifi_that_turns_the_board_away(content: list[Path]) -> None:
+    with SimulatedBoard(ssid="home", wifi_password="correct") as running:
+        mpremote(running, "fs", "cp", "-r", *map(str, content), ":/")
+        with Line(running) as opened:
+            opened.enter_raw_repl()
+            for ssid, password, what in (
+                ("home", "wrong", "the Wi-Fi home does not take the password"),
+                ("away", "correct", "no Wi-Fi of the name away is in range"),
+            ):
+                access = json.dumps({"ssid": ssid, "password": password})
+                assert opened.execute(f"with open('/secure/wifi.json', 'w') as file:\n    n = file.write({access!r})\n") == b""
+                start = time.monotonic()
+                told = opened.execute(CONNECT).decode()
+                assert told.startswith(f"WiFiNotConnected True {what} ["), told
+                assert time.monotonic() - start < 10  # else it has waited for a radio that had given up
+
+
 def test_clock_after_power_on(line: Line) -> None:
     told = line.execute(JOIN + CONNECT).decode()
-    assert told.startswith("ClockWrong False "), told
+    assert told.startswith("ClockWrong True "), told
     assert "mpremote rtc --set" in told
 
 

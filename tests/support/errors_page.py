@@ -118,7 +118,7 @@ def _texts(tree: ast.Module) -> Iterator[tuple[str, str]]:
             if isinstance(target, ast.Name)
         }
         for node in ast.walk(function):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("failure", "explain"):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("failure", "explain"):
                 pair = node.args[:2]
             elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
                 pair = node.value.elts[:2]

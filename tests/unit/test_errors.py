@@ -32,7 +32,14 @@ _TREE = {
     "OutOfMemory": (),
 }
 # Whatever is not here needs a person.
-_TRANSIENT = {"NetworkError", "BrokerFull", "MalformedPacket", "OutOfMemory"} | set(_TREE["NetworkError"])
+_TRANSIENT = set(_TREE["NetworkError"]) | {
+    "NetworkError",
+    "BrokerFull",
+    "MalformedPacket",
+    "OutOfMemory",
+    "CertificateNotYetValid",  # a clock that is set, or the day that comes
+    "ClockWrong",
+}
 
 
 def _names() -> "list[str]":

@@ -17,11 +17,14 @@ class _Radio:
     """A board's `network` module and its one WLAN; it joins after `joins_after` questions."""
 
     STA_IF = 0
+    STAT_WRONG_PASSWORD = -3
+    STAT_NO_AP_FOUND = -2
 
-    def __init__(self, joins_after: int, fails: "Exception | None" = None) -> None:
+    def __init__(self, joins_after: int, fails: "Exception | None" = None, status: int = 1) -> None:
         self.calls = []
         self._left = joins_after
         self._fails = fails
+        self._status = status
 
     def WLAN(self, interface: int) -> "_Radio":
         return self
@@ -39,7 +42,7 @@ class _Radio:
             raise self._fails
 
     def status(self) -> int:
-        return 201
+        return self._status
 
 
 class _Ntp:
@@ -118,8 +121,22 @@ def test_wi_fi_that_does_not_come_is_given_up() -> None:
     finally:
         readiness.now_ms = original
     assert "greenhouse" in error.what
-    assert error.code == 201
+    assert error.code == 1
     assert 15000 < clock[0] < 30000
+
+
+def test_a_radio_that_has_given_up_is_not_waited_for() -> None:
+    for status, what, cause in (
+        (_Radio.STAT_WRONG_PASSWORD, "greenhouse does not take the password", "capitals and blanks count"),
+        (_Radio.STAT_NO_AP_FOUND, "of the name greenhouse is in range", "misspelt"),
+    ):
+        radio = _Radio(3, status=status)  # one that joined after all would not be asked any more
+        error = raised("WiFiNotConnected", _run, radio)
+        assert what in error.what
+        assert cause in error.cause
+        assert "--wifi NAME" in error.remedy
+        assert error.code == status
+        assert error.transient
 
 
 def test_without_a_good_wifi_json_the_error_says_so() -> None:

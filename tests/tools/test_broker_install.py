@@ -17,7 +17,7 @@ import pytest
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.children import spawn
 from securemqtt_tools.broker.install import Installation
-from securemqtt_tools.broker.mosquitto import find_mosquitto
+from securemqtt_tools.broker.mosquitto import REWORKED_SINCE, find_mosquitto
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
@@ -154,6 +154,20 @@ def test_installed_broker_takes_up_a_revocation(system: System, home: Path) -> N
         assert install(system, home, "--yes") == 0
         peer.wait_closed()
     assert enters(home, "pump", config.port)
+
+
+def test_only_what_is_in_use_is_installed(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def announced() -> set[str]:
+        assert install(system, home, "--dry-run") == 0
+        return {Path(line.split()[-1]).name for line in capsys.readouterr().out.splitlines() if line.startswith(("new: ", "+++ "))}
+
+    program = find_mosquitto()
+    assert program is not None
+    usual = {"ca.pem", "crl.pem", "server.pem", "acl", "securemqtt.conf"}
+    assert announced() == usual
+    BrokerConfig.open(home / "broker").changed(passwords=True, websockets_port=free_port("127.0.0.1"))
+    of_its_own = {"acl.websockets"} if program.version < REWORKED_SINCE else set()
+    assert announced() == usual | {"passwords"} | of_its_own
 
 
 def test_dry_run_changes_nothing(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,20 +10,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from securemqtt.backends.faults_openssl import classify
 from securemqtt_tools.cli import FatalError
 
 _WAIT_S = 5.0
 _CONNECT = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04look"
 _CONNACK = 0x20
+_TLS_ALERT = 0x15
 _OUTDATED = {"TLS 1.0": ssl.TLSVersion.TLSv1, "TLS 1.1": ssl.TLSVersion.TLSv1_1}
+# Where this computer's own OpenSSL is too strict for such an attempt, no byte of it was sent.
+_NOT_OURS_TO_TRY = ("NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH")
+
+# By the kind of fault (see classify): what is wrong with the proof, and what to do. {} is the name.
+_FAULTS = {
+    "untrusted": "its certificate is not from your authority: another broker answers there, or ours without its newest files "
+    "(securemqtt broker install again, or end broker run and start it again)",
+    "expired": "its certificate has expired: securemqtt broker reload renews it",
+    "future": "its certificate is not valid yet: this computer's clock is wrong, or was when the certificate was issued",
+    "name": "its certificate is not for {}: securemqtt broker init --force {} makes one that is",
+    "certificate": "its certificate is not fit for a server: securemqtt broker init --force makes one that is",
+    "plain": "it does not answer in TLS: all that is said there can be read on the way (securemqtt broker init sets up one that does)",
+    "version": "it offers no version of TLS from 1.2 on: update it",
+    "closed": "it hung up instead of answering in TLS",
+    "silent": f"it does not answer in TLS within {_WAIT_S:.0f} s",
+}
+_STRANGERS = "only who has a certificate of your authority may enter"
+_CLEAR = "what is said in clear can be read and changed on the way"
+_OLD = "versions before 1.2 can be broken, and nothing of yours needs them"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried."""
+    """One thing that was tried; `good` is None where it could not be."""
 
     what: str
-    good: bool
+    good: bool | None
     detail: str
 
 
@@ -31,43 +52,56 @@ def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
     """Try a broker as a stranger would; at most some 20 s. Raises FatalError when it cannot be reached."""
     context = ssl.create_default_context(cafile=str(ca))
     try:
-        plain = socket.create_connection((host, port), _WAIT_S)
+        with _reach(host, port) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
+            proof = Finding("proves who it is", True, f"a certificate of your authority, for {name}; {tls.version()}")
     except OSError as error:
-        raise FatalError(f"nothing answers on {host} port {port} ({error.strerror or error}): securemqtt broker run starts it") from error
-    try:
-        with plain, context.wrap_socket(plain, server_hostname=name) as tls:
-            proof = Finding("proves who it is", True, f"{name}, {tls.version()}")
-    except ssl.SSLCertVerificationError as error:
-        return [Finding("proves who it is", False, error.verify_message)]
-    except OSError as error:
-        return [Finding("speaks TLS", False, getattr(error, "reason", None) or error.strerror or str(error))]
-    findings = [proof, _refuses("a client without a certificate", lambda: _stranger(host, port, name, context))]
-    findings.append(_refuses("a connection in clear", lambda: _plaintext(host, port)))
+        kind = _kind(error)
+        what = "proves who it is" if isinstance(error, ssl.SSLCertVerificationError) else "speaks TLS"
+        return [Finding(what, False, _FAULTS.get(kind, f"the handshake fails: {error}").replace("{}", name))]
+    findings = [proof, _refuses("a client without a certificate", _STRANGERS, lambda: _stranger(host, port, name, context))]
+    findings.append(_refuses("a connection in clear", _CLEAR, lambda: _plaintext(host, port)))
     for label, version in _OUTDATED.items():
         attempt = functools.partial(_outdated, host, port, name, ca, version)
-        findings.append(_refuses(label, attempt))
+        findings.append(_refuses(label, _OLD, attempt))
     return findings
 
 
-def _refuses(what: str, attempt: Callable[[], bytes]) -> Finding:
-    """Make an attempt that must fail; it gives what the broker answered to a CONNECT, or raises OSError."""
+def _reach(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_connection((host, port), _WAIT_S)
+    except OSError as error:
+        raise FatalError(f"nothing answers on {host} port {port} ({error.strerror or error}): securemqtt broker run starts it") from error
+
+
+def _refuses(what: str, why: str, attempt: Callable[[], bytes]) -> Finding:
+    """Make an attempt that must fail; it gives what the broker answered to a CONNECT, or raises OSError. `why` it is right to."""
     try:
         answer = attempt()
     except OSError as error:
-        return Finding(f"refuses {what}", True, getattr(error, "reason", None) or error.strerror or str(error))
-    if answer[:1] == bytes([_CONNACK]) and answer[3:4] == b"\0":
-        return Finding(f"refuses {what}", False, "it was let in")
-    return Finding(f"refuses {what}", True, f"CONNACK {answer[3]}" if len(answer) > 3 else "closed")
+        if getattr(error, "reason", None) in _NOT_OURS_TO_TRY:
+            return Finding(f"refuses {what}", None, "not tried: this computer's OpenSSL does not let us")
+        kind = _kind(error)
+        manner = {"alert": "with a TLS alert", "silent": f"by not answering for {_WAIT_S:.0f} s"}.get(kind, "by hanging up")
+    else:
+        if answer == bytes([_CONNACK, 2, 0, 0]):
+            return Finding(f"refuses {what}", False, f"it was let in, though {why}")
+        first = answer[:1]
+        manner = "with a TLS alert" if first == bytes([_TLS_ALERT]) else "in CONNACK" if first == bytes([_CONNACK]) else "by hanging up"
+    return Finding(f"refuses {what}, {manner}", True, why)
+
+
+def _kind(error: OSError) -> str:
+    return "silent" if isinstance(error, TimeoutError) else classify(error, "handshake")[0].replace("system", "closed")
 
 
 def _stranger(host: str, port: int, name: str, context: ssl.SSLContext) -> bytes:
-    with socket.create_connection((host, port), _WAIT_S) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
+    with _reach(host, port) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
         tls.sendall(_CONNECT)
         return tls.recv(4)
 
 
 def _plaintext(host: str, port: int) -> bytes:
-    with socket.create_connection((host, port), _WAIT_S) as plain:
+    with _reach(host, port) as plain:
         plain.sendall(_CONNECT)
         return plain.recv(4)
 
@@ -78,5 +112,5 @@ def _outdated(host: str, port: int, name: str, ca: Path, version: ssl.TLSVersion
         warnings.simplefilter("ignore", DeprecationWarning)  # that it is outdated is the point
         context.minimum_version = context.maximum_version = version
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with socket.create_connection((host, port), _WAIT_S) as plain, context.wrap_socket(plain, server_hostname=name):
+    with _reach(host, port) as plain, context.wrap_socket(plain, server_hostname=name):
         return bytes([_CONNACK, 2, 0, 0])  # that the handshake succeeded is enough

@@ -33,7 +33,7 @@ _NAME = "securemqtt.conf"
 _INCLUDED = "conf.d"
 _DATA = Path("/var/lib/mosquitto")
 _NOT_SHOWN = frozenset({files.CA, files.CRL, files.SERVER, files.PASSWORDS})  # secret, or of no use to a reader
-_DEPLOYED = (files.CA, files.CRL, files.SERVER, files.ACL, files.WEBSOCKETS_ACL, files.PASSWORDS)
+_DEPLOYED = (files.CA, files.CRL, files.SERVER, files.ACL, files.WEBSOCKETS_ACL, files.PASSWORDS)  # those that are in use
 _TRIAL_S = 20.0
 _POLL_S = 0.05
 
@@ -65,6 +65,8 @@ class Installation:
         text = render(self.config, Places(self._folder, data, None, None), self.program.version)
         found = {included / _NAME: text.encode()}
         for name in _DEPLOYED:
+            if not any(line.endswith(f" {self._folder / name}") for line in text.splitlines()):
+                continue
             with explained(f"read {self.config.directory / name}"):
                 found[self._folder / name] = (self.config.directory / name).read_bytes()
         return found

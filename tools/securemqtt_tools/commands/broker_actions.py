@@ -29,6 +29,8 @@ from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import passphrase_source
 
+_MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
+
 
 def init(args: argparse.Namespace) -> int:
     """Set up the broker."""
@@ -166,16 +168,17 @@ def check(args: argparse.Namespace) -> int:
     config = BrokerConfig.open(_directory(args))
     host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
     findings = []
-    with Console(stderr=True).status("Knocking"):
-        for port in filter(None, (config.port, config.websockets_port)):
-            findings += looking.check(host, port, config.names[0], config.directory / files.CA)
     console = Console(soft_wrap=True, highlight=False)
-    for finding in findings:
-        mark = "[green]yes[/]" if finding.good else "[red]NO [/]"
-        console.print(f"{mark}  {escape(finding.what)}: {escape(finding.detail)}")
+    for port in filter(None, (config.port, config.websockets_port)):
+        with Console(stderr=True).status("Knocking"):
+            found = looking.check(host, port, config.names[0], config.directory / files.CA)
+        console.print(f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of {escape(host)}:")
+        for finding in found:
+            console.print(f"{_MARKS[finding.good]}  {escape(finding.what)}: {escape(finding.detail)}")
+        findings += found
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
-    return 0 if all(finding.good for finding in findings) else 1
+    return 1 if any(finding.good is False for finding in findings) else 0
 
 
 def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:

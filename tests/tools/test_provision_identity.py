@@ -50,8 +50,8 @@ def test_what_makes_a_new_certificate_necessary(
     chain = ours.issue_device("pump-1").chain
     good = Held(chain=chain, key_fits=True)
     assert fault(good, ours, "pump-1", NOW) is None
-    assert fault(Held(), ours, "pump-1", NOW) == "it has none"
-    assert fault(good, ours, "pump-2", NOW) == "it has that of 'pump-1'"
+    assert fault(Held(), ours, "pump-1", NOW) == "the device has none yet"
+    assert fault(good, ours, "pump-2", NOW) == "the device has that of 'pump-1'"
     assert fault(Held(chain=chain, key_fits=False), ours, "pump-1", NOW) == "its private key is missing or is another's"
     assert fault(Held(chain=chain[:1], key_fits=True), ours, "pump-1", NOW) == "its own is from another authority"
     foreign = Held(chain=authority.issue_device("foreign-pump").chain, key_fits=True)

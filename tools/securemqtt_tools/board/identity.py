@@ -38,10 +38,10 @@ class Held:
 def fault(held: Held, authority: Authority, device_id: str, now: datetime) -> str | None:
     """Say why a device needs a new certificate, or give None when the one that it has will do."""
     if not held.chain:
-        return "it has none"
+        return "the device has none yet"
     certificate = held.chain[0]
     if common_name(certificate) != device_id:
-        return f"it has that of {common_name(certificate)!r}"
+        return f"the device has that of {common_name(certificate)!r}"
     if not _issued_by(held.chain, authority):
         return "its own is from another authority"
     if not held.key_fits:

@@ -100,7 +100,7 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         if reason:
             place.put({CLAIM: json.dumps({"client_id": settings.device_id}).encode()}, ())
             issued = authority.issue_device(settings.device_id, days=order.certificate_days, renew=True)
-            step.note = f"certificate until {issued.certificate.not_valid_after_utc:%Y-%m-%d} ({reason})"
+            step.note = f"certificate issued, until {issued.certificate.not_valid_after_utc:%Y-%m-%d}"
             private = identity_files(issued, held.hashes, der=False, key_passphrase=order.key_passphrase)
             del issued  # with it goes the key: what is left of it here is what is sent
             names.update(private.names)

@@ -126,7 +126,7 @@ class _Provisioning:
             order.authority.unlock()  # a wrong passphrase shows before anything is copied
         self._copy(plan)
         if reason:
-            self._issue(identity, secure, reason)
+            self._issue(identity, secure)
         elif settings_change:
             self._configure(files, config, secure, names)
         with steps.step("Check") as step:
@@ -225,7 +225,7 @@ class _Provisioning:
             carry_out(self._board, plan, step.advance)
             step.note = f"{len(plan.writes)} files"
 
-    def _issue(self, identity: Held, secure: dict[str, str | None], reason: str) -> None:
+    def _issue(self, identity: Held, secure: dict[str, str | None]) -> None:
         order, board = self._order, self._board
         device_id = order.settings.device_id
         with self._steps.step("Certificate", quiet=True) as step:
@@ -242,7 +242,7 @@ class _Provisioning:
             del private
             config = config_text(order.settings, names, identity.config, self._clock_floor)
             self._put(files, config, secure, names)
-            step.note = f"issued to {device_id}, until {ends} ({reason})"
+            step.note = f"issued to {device_id}, until {ends}"
 
     def _configure(self, files: Plan, config: bytes | None, secure: dict[str, str | None], names: dict[str, object]) -> None:
         with self._steps.step("Settings") as step:

@@ -218,6 +218,9 @@ def test_a_soft_reset_closes_connections_and_keeps_the_network(line: Line, serve
 def test_the_station_tells_wrong_credentials_apart():
     require_micropython()
     with SimulatedBoard(ssid="home", wifi_password="-secret") as board, Line(board) as opened:
+        command_line = Path(f"/proc/{board.pid}/cmdline").read_bytes().split(b"\0")
+        assert b"--ssid=home" in command_line
+        assert not any(b"secret" in argument for argument in command_line)
         opened.enter_raw_repl()
         run(opened, "import network, time; w = network.WLAN(network.STA_IF); w.active(True)")
         assert evaluate(opened, "w.scan()[0][0]") == "b'home'"

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         image=image,
         link=args.link,
         ssid=args.ssid,
-        wifi_password=args.wifi_password,
+        wifi_password=_wifi_password(args),
         hosts=dict(args.host),
         own_prompt=args.own_prompt,
     )
@@ -78,7 +78,12 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="the flash's content (default: HOME/simboard/PROFILE.img); made if absent")
     parser.add_argument("--link", type=Path, metavar="PATH", help="keep a symbolic link to the serial port there")
     parser.add_argument("--ssid", help="name of the only Wi-Fi network in range (default: any name will do)")
-    parser.add_argument("--wifi-password", help="its password (default: any will do)")
+    parser.add_argument(
+        "--wifi-password-file",
+        type=Path,
+        metavar="FILE",
+        help="its password is in FILE, which only you may read (-: standard input; default: any password will do)",
+    )
     parser.add_argument(
         "--host",
         type=_host,
@@ -103,6 +108,14 @@ def _add_action(
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="simboard", help="which board, if several run (default: simboard)")
+
+
+def _wifi_password(args: argparse.Namespace) -> str | None:
+    if args.wifi_password_file is None:
+        return None
+    from securemqtt_tools.pki.passphrase import passphrase_source  # with it comes the authority, which a board does not need
+
+    return passphrase_source(args.wifi_password_file)().decode()
 
 
 def _host(text: str) -> tuple[str, str]:

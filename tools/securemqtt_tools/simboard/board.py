@@ -61,7 +61,7 @@ class BoardOptions:
     image: Path
     link: Path | None = None  # a symbolic link to the port, kept up to date
     ssid: str | None = None  # the only network there is; None: any name will do
-    wifi_password: str | None = None
+    wifi_password: str | None = field(default=None, repr=False)
     hosts: dict[str, str] = field(default_factory=dict)  # names with an address of their own
     own_prompt: bool = False  # rom/prompt.py, even where the interpreter has a raw REPL
 

@@ -79,6 +79,7 @@ class SimulatedBoard:
                 text=True,
                 env={**os.environ, "PYTHONPATH": _python_path()},
             )
+        self._tell_password()
         if self._process.stdout is None or not self._process.stdout.readline():
             reason = self._complaint()
             self.stop()
@@ -202,6 +203,14 @@ class SimulatedBoard:
         """Have every erase and program of the flash fail with EIO, or work again."""
         self._ask("flash_failing", failing=failing)
 
+    def _tell_password(self) -> None:
+        """Give the Wi-Fi's password by standard input: every user of this computer sees a command's arguments."""
+        if self._wifi_password is None or self._process is None or self._process.stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: what it says is read next
+            self._process.stdin.write(f"{self._wifi_password}\n")
+            self._process.stdin.flush()
+
     def _restart(self, verb: str) -> None:
         boots = self.status()["boots"]
         self._ask(verb)
@@ -240,7 +249,7 @@ class SimulatedBoard:
         if self._ssid is not None:
             arguments.append(f"--ssid={self._ssid}")  # joined by =, since it may begin with -
         if self._wifi_password is not None:
-            arguments.append(f"--wifi-password={self._wifi_password}")
+            arguments += ["--wifi-password-file", "-"]
         for name, address in self._hosts.items():
             arguments += ["--host", f"{name}={address}"]
         return [*arguments, "--own-prompt"] if self._own_prompt else arguments

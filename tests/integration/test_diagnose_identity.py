@@ -6,8 +6,10 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from support.laboratory import CONNACK_ACCEPTED, Device, Laboratory, days_from_now
+from support.net import free_port
 from support.servers import mosquitto, tls_server
 
 
@@ -64,6 +66,21 @@ def test_stale_revocation_list(lab: Laboratory, device: Device) -> None:
     with mosquitto(lab.directory / "mosquitto", *lab.mosquitto_lines(lab.stale_crl)) as port:
         report = device.fails(lab.bundle(device, port), "ClientCertificateRefused")
     assert "revocation list" in report.cause and "broker.py reload" in report.remedy
+
+
+@pytest.mark.parametrize("encoding", ["PKCS 8", "SEC1"])
+@pytest.mark.parametrize("key_type", ["p256", "p384"])
+def test_key_of_another_certificate_shows_without_a_broker(lab: Laboratory, device: Device, key_type: str, encoding: str) -> None:
+    bundle = lab.bundle(device, free_port())
+    identity, other = (lab.now.issue_device(lab.new_id(), key_type=key_type) for _ in range(2))
+    lab.put(bundle, device, identity)
+    for issued, name in ((identity, "ConnectionRefused"), (other, "KeyMismatch")):
+        form = PrivateFormat.PKCS8 if encoding == "PKCS 8" else PrivateFormat.TraditionalOpenSSL
+        assert issued.key is not None
+        key = issued.key.private_bytes(Encoding.DER if device.is_board else Encoding.PEM, form, NoEncryption())
+        (bundle / "device.key").write_bytes(key)
+        report = device.fails(bundle, name)
+    assert "device.key is not the key of " in report.what
 
 
 @pytest.mark.parametrize("key_type", ["p256", "p384", "rsa2048"])

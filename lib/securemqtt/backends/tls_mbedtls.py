@@ -11,7 +11,7 @@ import socket
 import tls
 
 from .. import files
-from .._compat import TYPE_CHECKING, const
+from .._compat import TYPE_CHECKING, const, rarely
 from ..failure import failure, unreadable
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def make_context(settings: "dict[str, Any]") -> "Any":
     chain = files.names(settings, "certificate")
     if chain:
         key = files.read(directory, settings["key"])
+        rarely("backends.keys_mbedtls").check(settings, key)
         for name in chain:
             _load(directory, name, lambda certificate: context.load_cert_chain(certificate, key), settings["key"])
     return context

@@ -181,10 +181,11 @@ def test_the_control_socket_is_its_owner_s_alone(program: subprocess.Popen[str])
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--help"], command="simboard")
-    assert ended.value.code == 0
-    assert "mpremote connect" in capsys.readouterr().out
+    for action in ([], ["run"], ["wifi"], ["reset"], ["power-cut"], ["power-on"], ["status"], ["stop"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*action, "--help"], command="simboard")
+        assert ended.value.code == 0
+        assert "mpremote connect" in capsys.readouterr().out
 
 
 def test_without_micropython_it_says_where_to_get_one(monkeypatch: pytest.MonkeyPatch):

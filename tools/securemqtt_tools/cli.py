@@ -17,14 +17,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 COMMANDS = ("ca", "broker", "provision", "simboard", "demo")
 # From the checkout, not by name: who owns that name in an index is not ours to vouch for.
+_EXAMPLES = """\
+From nothing to a board that reports, on the computer that is to be the authority:
+  securemqtt ca init                                    an authority of your own, once
+  securemqtt broker init mqtt.local --operator hub      a broker that lets in only whom it has certified, once
+  securemqtt broker run                                 or install, into this machine's Mosquitto
+  securemqtt provision pico_w --id greenhouse-1 --broker mqtt.local --wifi MyNetwork
+  securemqtt provision pi --out ~/.config/securemqtt --id hub --broker mqtt.local
+
+No board yet? securemqtt simboard run. All of it at once, on this machine: securemqtt demo.
+Each command, and each of its own commands, has --help with examples.
+"""
 INSTALL_TOOLS = "run `make setup`, or pip install '.[tools]', in the project's directory"
 
 
 class FatalError(Exception):
     """A mistake of the user's or a fault outside: the message says what is wrong and what to do. Exit status 1."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser, and so are those of its subcommands, for which a mistake is one line, as any other is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FatalError(f"{message} (see {self.prog} --help)")
 
 
 def default_home() -> Path:
@@ -70,13 +89,14 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
     if command is not None:
-        parser = argparse.ArgumentParser(prog=f"{command}.py")
+        parser = _Parser(prog=f"{command}.py")
         _configure(parser, _module(command))
         return parser.parse_args(arguments)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="securemqtt",
-        description="Secure MQTT for Python devices: the host's tools.",
-        epilog="Example: securemqtt provision --help",
+        description="MQTT over mutual TLS for a Raspberry Pi and for boards: the tools for your computer.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     # The one command that is called is loaded alone: the others may need packages that are not there, and time.
@@ -84,7 +104,7 @@ def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
     for name in called or COMMANDS:
         module = _module(name)
         _configure(subparsers.add_parser(name, help=module.HELP), module)
-    return parser.parse_args(arguments)
+    return parser.parse_args(arguments or ["--help"])
 
 
 def _module(name: str) -> ModuleType:

@@ -6,7 +6,7 @@ write devices/<its id>/ and nothing else. Operators read every device and send i
 Examples:
   securemqtt broker init mqtt.local 192.168.1.5     set it up, for the names that devices will use
   securemqtt broker run                             run it here, until Ctrl-C
-  sudo securemqtt broker install --home ~/.securemqtt     or put it into the system's Mosquitto
+  sudo "$(which securemqtt)" broker install --home ~/.securemqtt     or put it into the system's Mosquitto
   securemqtt broker grant controller operator       let controller read all devices and send them commands
   securemqtt broker reload                          after a revocation
   securemqtt broker check                           what does it look like from outside?
@@ -165,7 +165,7 @@ neither read nor write, also with a newer certificate; on the other port all is 
         actions.install,
         (
             "install --dry-run",
-            "install        (as root: sudo securemqtt broker install --home ~/.securemqtt)",
+            "install        (as root: sudo \"$(which securemqtt)\" broker install --home ~/.securemqtt)",
             "install --etc /usr/local/etc/mosquitto --restart 'rc-service mosquitto restart'",
         ),
         """

@@ -21,7 +21,7 @@ HELP = "the whole system on this machine, with intruders: every promise, checked
 
 _LONGEST_PATH = 45  # a socket's name has 107 bytes (unix(7)), and the board's lies up to three directories down
 _EXAMPLES = """\
-examples:
+Examples:
   securemqtt demo                       exit status 0 when every check held
   securemqtt demo --keep /tmp/demo      leave everything there, to look at logs and configuration
   securemqtt demo --engine amqtt        with the embedded broker, as where Mosquitto is not installed

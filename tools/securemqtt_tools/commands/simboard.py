@@ -101,7 +101,9 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
 def _add_action(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_text: str
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=help_text)
+    parser = actions.add_parser(
+        name, help=help_text, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     _add_name(parser)
     return parser
 

@@ -5,7 +5,6 @@ from binascii import crc32
 
 from ._compat import FLASH, TYPE_CHECKING, const, log, now_ms, rarely, unix_time
 from .journal import FLOOR, HEAD, HEAD_BYTES, RECORD_BYTES, RETAIN
-from .journal_late import floor
 from .outbox import Delivery
 
 if TYPE_CHECKING:
@@ -76,9 +75,12 @@ def _next_mark(file: "BinaryIO", at: int, end: int, mark: int) -> int:
 
 
 class Left(Delivery):
-    """What `publish` gives for a message that is left to the medium. If it is settled when others were dropped, it counts as dropped, too."""
+    """What `publish` gives for a message that is left to the medium.
 
-    __slots__ = ("_dropped", "_journal")
+    Nothing says later which of such messages were dropped, expired or damaged, so all that saw some go while they waited count as dropped.
+    """
+
+    __slots__ = ("_gone", "_journal", "_verdict")
 
     def __init__(self, delivery: Delivery, outbox: "DurableOutbox") -> None:
         self.topic = delivery.topic
@@ -88,21 +90,30 @@ class Left(Delivery):
         self.client = delivery.client
         self.stored = delivery.stored
         self._journal = outbox
-        self._dropped = outbox.dropped + outbox.expired
+        self._gone = _gone(outbox)
+        self._verdict = 0  # -1: dropped, 1: acknowledged; once said, it stays
 
     @property
     def acknowledged(self) -> bool:  # type: ignore[override]
-        return self._settled() and not self._others_dropped()
+        return self._judged() > 0
 
     @property
     def dropped(self) -> bool:  # type: ignore[override]
-        return self._settled() and self._others_dropped()
+        return self._judged() < 0
 
-    def _settled(self) -> bool:
-        return self.stored < floor(self._journal)
+    def _judged(self) -> int:
+        outbox = self._journal
+        if not self._verdict:
+            with outbox._lock:
+                if not outbox.count or (self.stored <= outbox._taken and self.stored not in outbox._flying):
+                    self._verdict = 1 if _gone(outbox) == self._gone else -1
+        return self._verdict
 
-    def _others_dropped(self) -> bool:
-        return self._journal.dropped + self._journal.expired != self._dropped
+
+def _gone(outbox: "DurableOutbox") -> int:
+    """Count the messages that waited and will not be sent; what was refused is not among them."""
+    dropped = outbox.dropped if outbox.when_full == "drop_oldest" else 0
+    return outbox.expired + dropped + outbox._stats["journal_damaged"]
 
 
 def left(outbox: "DurableOutbox", delivery: Delivery) -> "Delivery | None":

@@ -4,6 +4,7 @@ from support.wire import Wire
 
 WINDOW = 4
 TOPIC = "a"
+STATE_TOPIC = "s"  # of messages of which only the newest counts
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 
 
@@ -113,7 +114,7 @@ class Tap:
                 assert first in (PUBACK, PUBREC, PUBCOMP, 0xE0), hex(first)
 
     def _published(self, message: Publish) -> None:
-        if message.topic != TOPIC:  # its own status
+        if message.topic not in (TOPIC, STATE_TOPIC):  # its own status
             return
         number, packet_id, in_use = message.number, message.packet_id, self._device.in_use
         assert number > self._last_number, f"{number} after {self._last_number}"
@@ -246,7 +247,7 @@ class Broker:
 
     def _published(self, message: Publish) -> None:
         packet_id = message.packet_id
-        if message.topic == TOPIC and not (message.qos == 2 and packet_id in self.stored):
+        if message.topic in (TOPIC, STATE_TOPIC) and not (message.qos == 2 and packet_id in self.stored):
             self.received.append(message.number)
         if message.qos == 2:
             self.stored.add(packet_id)

@@ -6,11 +6,13 @@ each step `check` compares the device with the model; `settle` lets everything c
 plain numbers, so a seed drives them on either interpreter, and hypothesis on CPython.
 """
 
+import os
 import random
 
 from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull
-from support.broker_model import TOPIC, WINDOW, Broker, Device, Tap, answer
+from securemqtt.outbox import Delivery
+from support.broker_model import STATE_TOPIC, TOPIC, WINDOW, Broker, Device, Tap, answer
 from support.either import copy_files, directory
 from support.wire import World
 
@@ -22,6 +24,12 @@ OVERHEAD_BYTES = 64
 BACKOFF_CAP_MS = 120000
 STABLE_MS = 30000
 PACKET_MS = 30000
+# The smallest journal there is, so that it is often full; where one is full, room is looked for again after so long.
+JOURNAL_BYTES = 32768
+BLOCK_BYTES = 4096
+FULL_MS = 60000
+RECORD_BYTES = 22  # what the journal adds to a payload, the topic included
+INTERVAL_MS = 5000
 
 
 class History:
@@ -29,7 +37,8 @@ class History:
 
     restarts = 0
 
-    def __init__(self, seed: int, when_full: str = "refuse", durable: bool = False) -> None:
+    def __init__(self, seed: int, when_full: str = "refuse", durable: str = "") -> None:
+        """`durable`: the policy of a journal, each or interval; without one, the outbox is in memory."""
         random.seed(seed)
         log_to(lambda level, text: None)
         self.world = World().__enter__()
@@ -40,6 +49,8 @@ class History:
         self.when_full = when_full
         self.deliveries = []
         self.expiries_ms = {}  # by number
+        self.published_ms = []
+        self.newest = -1  # the number of the last message of which only the newest counts
         self.filters = {"c/x"}
         self.handled = []
         self._tap = None
@@ -48,8 +59,14 @@ class History:
         self._failures = 0
         self._lost_ms = None
         self._lost_count = 0
+        self.durable = durable
         self._journal = self._new_journal() if durable else None
         self._born = 0  # how many messages earlier processes have published
+        self._settled = 0  # how many of the first messages are settled for certain
+        self._dropped = 0  # how many messages earlier processes have dropped
+        self._full_ms = -FULL_MS  # when the journal may have been full last
+        self._safe_ms = 0  # what was published before is on the medium
+        self._gone = set()  # numbers of messages that a kill may have cost
         self._start()
 
     def _start(self) -> None:
@@ -63,6 +80,9 @@ class History:
             connect_timeout_s=CONNECT_TIMEOUT_MS // 1000,
             outbox="durable" if self._journal else "ram",
             outbox_dir=self._journal,
+            outbox_fsync=self.durable or "each",
+            outbox_interval_s=INTERVAL_MS // 1000,
+            outbox_journal_bytes=JOURNAL_BYTES,
             outbox_messages=MAX_MESSAGES,
             outbox_bytes=MAX_BYTES,
             outbox_full=self.when_full,
@@ -104,25 +124,43 @@ class History:
 
     # What the device's program does
 
-    def publish(self, size: int, qos: int, expires_s: int) -> None:
-        """Publish a message of about `size` bytes; 0 s: it does not expire."""
-        if self._journal:
-            expires_s = 0  # a journal goes by Unix time, which is not the test's to move
-        payload = f"{len(self.deliveries)} ".encode() + b"x" * size
-        live = [delivery for delivery in self.deliveries[self._born :] if not (delivery.acknowledged or delivery.dropped)]
-        size_bytes = sum(_size(delivery.payload) for delivery in live) + _size(payload)
-        full = len(live) == MAX_MESSAGES or size_bytes > MAX_BYTES or (self._journal is not None and self.client.pending > 4)
+    def publish(self, size: int, qos: int, expires_s: int, newest_only: bool = False) -> None:
+        """Publish a message of about `size` bytes, at most 1,900; 0 s: it does not expire."""
+        number = len(self.deliveries)
+        payload = f"{number} ".encode() + b"x" * size
+        full = self._full(payload, qos)
+        if newest_only:
+            self.newest = number
         try:
-            delivery = self.client.publish(TOPIC, payload, qos, False, expires_s or None)
+            delivery = self.client.publish(STATE_TOPIC if newest_only else TOPIC, payload, qos, False, expires_s or None, newest_only)
         except OutboxFull:
             assert full, "refused, and there was room"
             assert self.when_full != "drop_newest"
             return
-        if full and self.when_full == "refuse" and not self._journal:
-            assert any(delivery.dropped for delivery in live), "taken, and there was no room"
+        if full and self.when_full == "refuse" and not self._journal and not newest_only:
+            assert any(delivery.dropped for delivery in self.deliveries), "taken, and there was no room"
         if expires_s:
-            self.expiries_ms[len(self.deliveries)] = self.world.now_ms + expires_s * 1000
+            self.expiries_ms[number] = self.world.now_ms + expires_s * 1000
         self.deliveries.append(delivery)
+        self.published_ms.append(self.world.now_ms)
+
+    def _full(self, payload: bytes, qos: int) -> bool:
+        """Tell whether the outbox may be, so that there is no room for a message."""
+        waiting = self._perhaps_pending()
+        size_bytes = sum(_size(delivery.payload) for delivery in waiting) + _size(payload)
+        in_memory = len(waiting) >= MAX_MESSAGES or size_bytes > MAX_BYTES
+        if not self._journal:
+            return in_memory
+        # It has seven blocks, and two neighbouring ones are more than half full together: else they would have been put into one.
+        if sum(len(delivery.payload) + RECORD_BYTES for delivery in waiting) + len(payload) + RECORD_BYTES > 3 * BLOCK_BYTES:
+            self._full_ms = self.world.now_ms
+        return self.world.now_ms - self._full_ms <= FULL_MS or (qos == 0 and in_memory)
+
+    def _perhaps_pending(self) -> list:
+        """Give the deliveries that may be neither acknowledged nor dropped, those of earlier processes among them."""
+        earlier = self.deliveries[self._settled : self._born]
+        ours = self.deliveries[max(self._born, self._settled) :]
+        return earlier + [delivery for delivery in ours if not (delivery.acknowledged or delivery.dropped)]
 
     def subscribe(self, number: int) -> None:
         """Subscribe to one of a few filters."""
@@ -138,6 +176,7 @@ class History:
         """Let the device serve the network once, and run its handlers."""
         for _ in range(2):
             began_ms = self.world.now_ms
+            self._safe_ms = max(self._safe_ms, began_ms - INTERVAL_MS + 1)
             self.client.poll()
             self._check_turn(began_ms)
 
@@ -147,6 +186,10 @@ class History:
             return
         if self.world.wire is not None:
             self.world.end(self.world.wire)
+        self.filters |= self.broker.filters  # those that the broker was not told to forget: the program subscribes to them again
+        if self.durable == "interval":
+            self._gone.update(number for number in range(self._born, len(self.deliveries)) if self.published_ms[number] >= self._safe_ms)
+        self._dropped += self.client.stats["dropped"]
         left = self._journal
         self._journal = self._new_journal()
         copy_files(left, self._journal)
@@ -156,6 +199,22 @@ class History:
         self._tap = None
         self._lost_count = self._failures = 0
         self._start()
+
+    def pause(self) -> None:
+        """Leave in order, and start again."""
+        self.stick(False)  # no time passes inside a step, and leaving takes the network some
+        self.client.disconnect(0)
+        lost = self.client.stats["failures"] - self._lost_count
+        self._failures += lost
+        self._lost_count += lost
+        self._safe_ms = self.world.now_ms + 1
+        self.pass_time(1)  # so that the end of this connection is not taken for the loss of one
+        self.client.start()
+
+    def flush(self) -> None:
+        """Bring everything to the medium."""
+        self.client.flush(0)
+        self._safe_ms = self.world.now_ms + 1
 
     # What network, broker and time do
 
@@ -278,17 +337,28 @@ class History:
             if delivery.acknowledged:
                 assert not delivery.qos or number in received, f"{number} is acknowledged and was not received"
             elif delivery.dropped:
-                expired = self.world.now_ms >= self.expiries_ms.get(number, 1 << 30)
-                assert expired or self.when_full != "refuse", f"{number} was dropped"
-                assert number not in received, f"{number} was dropped after it was sent"
-            else:
+                left = _is_left(delivery)
+                assert left or self._may_go(number) or self.when_full != "refuse", f"{number} was dropped"
+                assert left or number not in received, f"{number} was dropped after it was sent"
+                assert self.client.stats["dropped"], f"{number} was dropped, and none was counted"
+            elif not _is_left(delivery):
                 live += 1
                 live_bytes += _size(delivery.payload)
-        # After a restart, what earlier processes have left counts, too.
         pending = self.client.pending
-        assert pending == live or (self._born and pending > live), f"{pending} pending, {live} neither acknowledged nor dropped"
-        assert self._journal or (live <= MAX_MESSAGES and live_bytes <= MAX_BYTES)
+        perhaps = len(self._perhaps_pending())
+        assert live <= pending <= perhaps, f"{pending} pending, {live} to {perhaps} neither acknowledged nor dropped"
+        if not pending:
+            self._settled = len(self.deliveries)
+        if self._journal:
+            assert _blocks_taken(self._journal) * BLOCK_BYTES <= JOURNAL_BYTES, "the journal is larger than it may be"
+        else:
+            assert live <= MAX_MESSAGES and live_bytes <= MAX_BYTES
         assert self.broker.acknowledged <= len(self.handled), "acknowledged before it was handled"
+
+    def _may_go(self, number: int) -> bool:
+        """Tell whether a message may be dropped: it has expired, a newer one counts in its place, or a kill came before it was written."""
+        superseded = number < self.newest and self.deliveries[number].topic == STATE_TOPIC
+        return superseded or number in self._gone or self.world.now_ms >= self.expiries_ms.get(number, 1 << 30)
 
     def settle(self) -> None:
         """Let everything come to rest: then nothing is missing. What follows, undisturbed, arrives exactly once."""
@@ -321,7 +391,10 @@ class History:
 
     def _check_all(self) -> None:
         received = set(self.broker.received)
-        missing = [n for n, delivery in enumerate(self.deliveries) if delivery.qos and not delivery.dropped and n not in received]
+        owed = [n for n, delivery in enumerate(self.deliveries) if delivery.qos and not delivery.dropped]
+        missing = [n for n in owed if not (n in received or self._may_go(n))]
+        if self.when_full != "refuse":  # what a later process has dropped, nobody holds a delivery of
+            missing = missing[self._dropped + self.client.stats["dropped"] :] if missing[-1:] < [self._born] else missing
         assert not missing, f"lost: {missing}"
         assert self.client.pending == 0, f"{self.client.pending} never left"
         assert all(delivery.acknowledged or delivery.dropped for delivery in self.deliveries[self._born :])
@@ -341,6 +414,17 @@ class History:
 
 def _ignore(message: object) -> None:
     """Do nothing with a message."""
+
+
+def _is_left(delivery: Delivery) -> bool:
+    """Tell whether there was no memory for a message: then its delivery may tell late that it was dropped, and say so because others were."""
+    return type(delivery) is not Delivery
+
+
+def _blocks_taken(path: str) -> int:
+    """Count the blocks that the files of a journal take."""
+    names = [name for name in os.listdir(path) if name != "lock"]  # noqa: PTH208
+    return sum((os.stat(path + "/" + name)[6] + BLOCK_BYTES - 1) // BLOCK_BYTES for name in names)  # noqa: PTH116
 
 
 def _size(payload: bytes) -> int:

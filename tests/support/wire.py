@@ -9,6 +9,8 @@ import socket
 import sys
 
 MICROPYTHON = sys.implementation.name == "micropython"
+# What a world's wall clock begins with.
+UNIX_S = 1800000000
 
 
 class Wire:
@@ -33,7 +35,7 @@ class World:
     """A clock, a network that has the broker or not, and the connections there have been; `with` puts it in the real one's place."""
 
     def __init__(self) -> None:
-        self.now_ms = 1000000
+        self.now_ms = 1000000  # monotonic; the wall clock goes with it
         self.reachable = True
         self.wires = []
         self.attempted_ms = 0  # when the device began its last attempt to connect
@@ -42,6 +44,10 @@ class World:
         self.on_end = lambda: None
         self.on_write = lambda data: None
         self.on_read = lambda: None
+
+    @property
+    def unix_s(self) -> int:
+        return UNIX_S + self.now_ms // 1000
 
     @property
     def wire(self) -> "Wire | None":
@@ -106,16 +112,20 @@ if MICROPYTHON:
     _side = sys.modules["securemqtt._micropython"]
 
     class _Time:
-        """MicroPython's `time`, with the world's clock in `ticks_ms`."""
+        """MicroPython's `time`, with the world's clocks; ticks go on from where they are, since the library's own clock never goes back."""
 
         def __init__(self, world: World) -> None:
             self._world = world
+            self._ahead_ms = _side.time.ticks_ms() - world.now_ms
 
         def __getattr__(self, name: str) -> object:
             return getattr(time, name)
 
         def ticks_ms(self) -> int:
-            return self._world.now_ms
+            return self._world.now_ms + self._ahead_ms
+
+        def time(self) -> int:
+            return self._world.unix_s - _side._EPOCH_S
 
     class _Tls:
         """A TLS socket of MicroPython's, with its ways: a write that gives None has taken its record, and wants the same bytes again."""
@@ -176,11 +186,27 @@ if MICROPYTHON:
 
 else:
     import select
+    import time
     from unittest import mock
 
+    from securemqtt import _cpython
     from securemqtt import client as _client
-    from securemqtt import lifecycle as _lifecycle
     from securemqtt.backends import paho as _paho
+
+    class _Time:
+        """Python's `time`, with the world's clocks."""
+
+        def __init__(self, world: World) -> None:
+            self._world = world
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(time, name)
+
+        def monotonic_ns(self) -> int:
+            return self._world.now_ms * 1000000
+
+        def time(self) -> float:
+            return self._world.unix_s
 
     class _Stream:
         """Stands in for backends/stream_openssl.Stream."""
@@ -271,12 +297,11 @@ else:
 
     def install(world: World) -> "list[object]":
         """Give the library this world; gives how to undo that."""
-        clock = {"now_ms": lambda: world.now_ms}
         stream = type("Stream", (_Stream,), {"world": world})
         patches = [
-            mock.patch.multiple(_client, Loop=_Loop, **clock),
-            mock.patch.multiple(_lifecycle, **clock),
-            mock.patch.multiple(_paho, Stream=stream, make_context=lambda settings: None, **clock),
+            mock.patch.object(_cpython, "time", _Time(world)),
+            mock.patch.object(_client, "Loop", _Loop),
+            mock.patch.multiple(_paho, Stream=stream, make_context=lambda settings: None),
             mock.patch.dict(sys.modules, {"securemqtt.backends.probe_openssl": _Probe()}),
         ]
         for patch in patches:

@@ -3,7 +3,7 @@
 test_histories_by_hypothesis.py lets hypothesis look for them on CPython, and make them short.
 """
 
-from support.either import Random, for_seeds
+from support.either import MICROPYTHON, Random, for_seeds
 from support.history import History
 
 
@@ -11,7 +11,8 @@ def _random_step(history: History, random: Random) -> None:
     """Do one of the things that can happen; the frequent ones are those that bring a history forward."""
     kind = random.below(100)
     if kind < 22:
-        history.publish(random.below(random.pick((5, 60, 700))), random.pick((0, 1, 1, 1, 2)), random.pick((0, 0, 0, 1, 40)))
+        sizes = random.pick((5, 60, 1900) if history.durable else (5, 60, 700))
+        history.publish(random.below(sizes), random.pick((0, 1, 1, 1, 2)), random.pick((0, 0, 0, 1, 40)), random.chance(15))
     elif kind < 45:
         history.turn()
     elif kind < 65:
@@ -37,15 +38,15 @@ def _random_step(history: History, random: Random) -> None:
     elif kind < 93:
         history.stick(random.chance(50))
     elif kind < 94:
-        history.restart()
+        random.pick((history.restart, history.restart, history.flush, history.pause))()
     else:
         history.pass_time(random.below(random.pick((5, 2000, 11000, 50000))))
 
 
-def _history(random: Random, when_full: str = "refuse", durable: bool = False) -> None:
+def _history(random: Random, when_full: str = "refuse", durable: str = "") -> None:
     history = History(random.below(1 << 20), when_full, durable)
     try:
-        for _ in range(random.between(10, 120)):
+        for _ in range(random.between(10, 300 if durable else 120)):
             _random_step(history, random)
             history.check()
         history.settle()
@@ -58,7 +59,12 @@ def test_nothing_is_lost_and_order_is_kept() -> None:
 
 
 def test_what_a_journal_holds_is_not_lost_by_a_kill() -> None:
-    for_seeds(20, lambda random: _history(random, durable=True))
+    for_seeds(20, lambda random: _history(random, random.pick(("refuse", "refuse", "drop_oldest", "drop_newest")), "each"))
+
+
+def test_what_a_board_writes_late_is_not_lost_once_the_interval_is_over() -> None:
+    if MICROPYTHON:  # elsewhere all is written at once, and a thread brings it to the medium
+        for_seeds(20, lambda random: _history(random, random.pick(("refuse", "drop_oldest", "drop_newest")), "interval"))
 
 
 def test_a_full_outbox_drops_the_oldest_that_waits() -> None:

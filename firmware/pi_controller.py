@@ -22,20 +22,19 @@ def show(message):
     print(message.topic, message.text(), flush=True)
 
 
-def on_reading(message):
-    """Show a reading; whoever is heard for the first time is told how often to report."""
+def on_message(message):
+    """Show what a device says; one whose reading is heard for the first time is told how often to report."""
     show(message)
-    device = message.topic.split("/")[1]
-    if device not in told:
+    device, kind = message.topic.split("/")[1:3]
+    if kind == "reading" and device not in told:
         told.add(device)
         client.publish("devices/" + device + "/command/interval", str(interval_s))
 
 
 try:
     client = Client()
-    client.subscribe("devices/+/reading", on_reading)
     client.subscribe("devices/+/answer/#", show)
-    client.subscribe("devices/+/status", show)
+    client.subscribe("devices/+/+", on_message)
     with client:
         client.run_forever()
 except SecureMQTTError as error:

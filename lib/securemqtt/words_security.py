@@ -45,7 +45,7 @@ WORDS = {
     ),
     "HostNameMismatch": (
         "the device calls the broker by a name or address that its certificate does not list",
-        "put a name that it lists into config.json as host; or make it anew, with all names: python tools/broker.py init --force {}",
+        "put a name that it lists into config.json as host; or make it anew, its other names too: python tools/broker.py init --force {} NAME…",
     ),
     "ClientCertificateMissing": (
         "config.json names no certificate, and the broker demands one",

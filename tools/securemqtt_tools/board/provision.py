@@ -223,7 +223,7 @@ class _Provisioning:
         with self._steps.step("Copy") as step:
             step.expect(plan.size_bytes)
             carry_out(self._board, plan, step.advance)
-            step.note = f"{len(plan.writes)} files"
+            step.note = f"{len(plan.writes)} file{'s' if len(plan.writes) != 1 else ''}"
 
     def _issue(self, identity: Held, secure: dict[str, str | None]) -> None:
         order, board = self._order, self._board

@@ -27,7 +27,7 @@ _FAULTS = {
     "(securemqtt broker install again, or end broker run and start it again)",
     "expired": "its certificate has expired: securemqtt broker reload renews it",
     "future": "its certificate is not valid yet: this computer's clock is wrong, or was when the certificate was issued",
-    "name": "its certificate is not for {}: securemqtt broker init --force {} makes one that is",
+    "name": "its certificate is not for {}: securemqtt broker init --force {} NAME… makes one that is, for its other names too",
     "certificate": "its certificate is not fit for a server: securemqtt broker init --force makes one that is",
     "plain": "it does not answer in TLS: all that is said there can be read on the way (securemqtt broker init sets up one that does)",
     "version": "it offers no version of TLS from 1.2 on: update it",

@@ -15,11 +15,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 
 from setting import Setting, setting
 
-from securemqtt.backoff import Backoff
+from support.fleet import arrivals
 
 _FLEET = 1_000_000
 _AWAY_S = 300
@@ -66,19 +65,6 @@ for _ in range(count):
     client.connect()
 client.disconnect()
 """
-
-
-def simulate(uniform: Callable[[int, int], int], fleet: int = _FLEET, away_s: int = _AWAY_S) -> Counter[int]:
-    """Give, per second after the broker's return, how many of a fleet that lost it at the same moment connect."""
-    arrivals: Counter[int] = Counter()
-    away_ms = away_s * 1000
-    for _ in range(fleet):
-        backoff = Backoff(uniform)
-        now_ms = 0
-        while now_ms < away_ms:
-            now_ms += backoff.lost(now_ms)
-        arrivals[(now_ms - away_ms) // 1000] += 1
-    return arrivals
 
 
 def real_fleet(everything: Setting) -> list[float]:
@@ -158,9 +144,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     args = parser.parse_args()
     print(f"seed {args.seed}")
-    jitter = simulate(random.Random(args.seed).randint)
-    none = simulate(lambda low, high: high, fleet=1)
-    none = Counter({second: count * _FLEET for second, count in none.items()})
+    jitter = Counter(arrivals(random.Random(args.seed).randint, _FLEET, _AWAY_S))
+    # Without jitter one is as the other.
+    none = Counter({second: count * _FLEET for second, count in arrivals(lambda low, high: high, 1, _AWAY_S).items()})
     print(f"simulated: peak {max(jitter.values()):,} connections per second with full jitter, {max(none.values()):,} without")
     with setting() as everything:
         bundle = str(everything.bundle("reconnects", der=False))

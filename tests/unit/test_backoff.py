@@ -2,6 +2,7 @@
 
 from securemqtt.backoff import Backoff
 from support.either import Random
+from support.fleet import arrivals
 
 
 def _longest() -> Backoff:
@@ -59,3 +60,15 @@ def test_the_delays_of_a_crowd_are_spread_evenly() -> None:
         delay = Backoff(source.between, base_ms=1000).lost(0)
         quarters[min(delay * 4 // 1000, 3)] += 1
     assert all(400 < count < 600 for count in quarters), quarters
+
+
+def test_a_fleet_does_not_come_back_at_once() -> None:
+    clients, away_s = 3000, 300
+    assert list(arrivals(lambda low, high: high, clients, away_s).values()) == [clients], "without jitter they do: this would show it"
+    spread = arrivals(Random(1).between, clients, away_s)
+    assert sum(spread.values()) == clients
+    # The bound is 120 s by then, and what is left of a delay is short rather than long: the first second has about 2 / 120 of a fleet
+    # (docs/recovery.md has it for a million). Of these few, chance may put twice as many into the fullest second.
+    assert max(spread.values()) < 4 * clients // 120
+    assert max(spread) <= 120
+    assert sum(count for second, count in spread.items() if second < 60) > clients // 2

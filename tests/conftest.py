@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.requirements import require_program
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to a command in the background, which is to hear no Ctrl-C: the programs under test would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

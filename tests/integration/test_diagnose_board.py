@@ -92,7 +92,7 @@ def test_wifi_that_turns_the_board_away(content: list[Path]) -> None:
                 start = time.monotonic()
                 told = opened.execute(CONNECT).decode()
                 assert told.startswith(f"WiFiNotConnected True {what} ["), told
-                assert time.monotonic() - start < 10  # else it has waited for a radio that had given up
+                assert time.monotonic() - start < 18  # else it has waited, for 20 s, for a radio that had given up
 
 
 def test_clock_after_power_on(line: Line) -> None:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.rig import CONNECT_S, NOWHERE, PATIENCE_S, Scene
+from faults.hostility import (
+    CONNACK,
+    FLOOD,
+    LARGEST,
+    UNASKED,
+    UNAVAILABLE,
+    Serve,
+    after,
+    answer_pings,
+    garbage,
+    hostile_broker,
+    hostile_context,
+    stream,
+)
+from faults.rig import CONNECT_S, NOWHERE, PATIENCE_S, RESOLVER_S, WINDOW, Kit, Scene, Sender
 from securemqtt_tools.simboard.clock import find_libfaketime
 from support.net import wait_until
-from support.proxy import Proxy
-from support.scripted import CONNECT, ScriptedBroker
+from support.proxy import Proxy, Records
 
 Act = Callable[[Scene], Iterator[None]]
 # What a slow network takes for a connection: TCP, up to two round trips of TLS and one of MQTT, then the message, at a second each.
@@ -21,7 +36,19 @@ SLOW_CONNECT_S = 20
 FIGHT_S = 5.0
 # Ten attempts by each of two would already be twice what back-off makes likely in that time; without it there would be hundreds.
 FIGHT_ATTEMPTS = 20
+# As a Pico W has it, twice as large since objects take twice the room on 64 bits.
+HEAP = "heapsize=320k"
+# Of some 100 bytes each: enough for a program to run, not for the library.
+LEFT_PIECES = 20
+# The pause of a client that had not even room for its error.
+EXHAUSTED_S = 10.0
 _NAME = "broker.test"
+# How long a slow name server takes: the resolver waits for it, but not much longer.
+SLOW_NAMES_S = 2.0
+_HANDSHAKE, _DATA = 22, 23
+# In TLS 1.3: header, hash, type, tag. CONNACK has four bytes and what TLS adds: 1.3, or 1.2 with ChaCha20-Poly1305, or with AES-GCM.
+_FINISHED_BYTES = (4 + 32 + 1 + 16, 4 + 48 + 1 + 16)
+_CONNACK_BYTES = (4 + 1 + 16, 4 + 16, 4 + 8 + 16)
 
 
 @dataclass(frozen=True)
@@ -36,11 +63,14 @@ class Fault:
     noticed: bool = False
     """Whether the device notices by silence alone, and so within 1.5 × the keep-alive."""
     options: dict[str, object] = field(default_factory=dict)
-    host: str = "localhost"
-    environment: Callable[[Path], dict[str, str]] | None = None
-    """What the device's process needs in its environment, given a directory of its own."""
+    kit: Callable[[Path], Kit] = lambda directory: Kit()
+    """What is special about the device, given its own directory."""
     alone: bool = False
     """Whether it needs an environment, or a device, that the soak has not."""
+    names: bool = False
+    """Whether it needs a name server of its own, which not every machine allows."""
+    board: bool = False
+    """Whether only a board can suffer it: MicroPython."""
 
 
 # The broker
@@ -115,23 +145,56 @@ def black_hole(up: bool, down: bool, after: int = 0) -> Act:
     return act
 
 
-def hole_in_handshake(scene: Scene) -> Iterator[None]:
-    scene.proxy.down.hold()  # ServerHello never comes
-    scene.proxy.reset()
-    scene.await_failures(2)
-    yield
-    scene.proxy.down.release()
+# In the handshake, and after it
 
 
-def hole_before_connack(scene: Scene) -> Iterator[None]:
-    with ScriptedBroker(scene.directory, scene.ground.authority) as silent:
-        scene.proxy.target_port = silent.port
-        scene.proxy.reset()
-        with silent.connection() as connection:
-            connection.expect(CONNECT)
-            scene.await_failures(1)
+def second(records: Records) -> bool:
+    """Choose what follows the first record: ClientHello or ServerHello."""
+    return len(records) == 2
+
+
+def connect(records: Records) -> bool:
+    """Choose CONNECT, the first record after Finished: encrypted, the latter is known by its length in TLS 1.3, by its type in 1.2."""
+    if len(records) < 2:
+        return False
+    (before, before_bytes), (kind, _) = records[-2:]
+    return kind == _DATA and (before == _HANDSHAKE or before_bytes in _FINISHED_BYTES)
+
+
+def connack(records: Records) -> bool:
+    """Choose CONNACK: no other record of the broker's is as short."""
+    return records[-1][0] == _DATA and records[-1][1] in _CONNACK_BYTES
+
+
+def hole(up: bool, choose: Callable[[Records], bool] | None = None) -> Act:
+    """Have every new connection end in a black hole where the record is that is chosen; at its first byte without."""
+
+    def act(scene: Scene) -> Iterator[None]:
+        direction = scene.proxy.up if up else scene.proxy.down
+        if choose:
+            direction.hold_at(choose)
+        else:
+            direction.hold()
+        scene.fail(2, "TimedOut")
+        assert direction.caught or not choose
+        yield
+        direction.release()
+
+    return act
+
+
+def connack_lost(scene: Scene) -> Iterator[None]:
+    accepted = _accepted(scene)
+    losing = hole(False, connack)(scene)
+    next(losing)
+    assert _accepted(scene) > accepted, "the broker has not accepted what it was to accept"
     yield
-    scene.proxy.target_port = scene.ground.broker.port
+    next(losing, None)
+
+
+def _accepted(scene: Scene) -> int:
+    """Give how often the broker has accepted the device."""
+    return len(re.findall(rf"New client connected from \S+ as {scene.device} ", scene.ground.broker.log.read_text()))
 
 
 def hole_before_puback(scene: Scene) -> Iterator[None]:
@@ -163,6 +226,52 @@ def trickle(scene: Scene) -> Iterator[None]:
         direction.piece_bytes, direction.pause_s = 0, 0.0
 
 
+# The broker's manners
+
+
+def hostile(serve: Serve, error: str) -> Act:
+    """Put the device before a broker that it cannot stay with."""
+
+    def act(scene: Scene) -> Iterator[None]:
+        with _in_place(scene, serve):
+            scene.fail(2, error)
+            yield
+            _put_back(scene)
+
+    return act
+
+
+def odd(serve: Serve, sent_bytes: int) -> Act:
+    """Put the device before a broker that sends so much and that it stays with; it acknowledges nothing that was published."""
+
+    def act(scene: Scene) -> Iterator[None]:
+        with _in_place(scene, serve):
+            passed_bytes = scene.proxy.down.passed_bytes
+            scene.await_connection()
+            before = scene.report()
+            wait_until(lambda: scene.proxy.down.passed_bytes >= passed_bytes + sent_bytes, PATIENCE_S, "what the broker sends")
+            wait_until(lambda: scene.report()["published"] > before["published"] + WINDOW, PATIENCE_S, "a window full of messages")
+            after = scene.report()
+            assert after["connected"] and after["connects"] == before["connects"], "the connection was given up"
+            assert after["acknowledged"] == before["acknowledged"], "what nobody acknowledged counts as acknowledged"
+            yield
+            _put_back(scene)
+
+    return act
+
+
+@contextmanager
+def _in_place(scene: Scene, serve: Serve) -> Iterator[None]:
+    with hostile_broker(hostile_context(scene.directory / "hostile", scene.ground.authority), serve) as port:
+        scene.proxy.target_port = port
+        yield
+
+
+def _put_back(scene: Scene) -> None:
+    scene.proxy.target_port = scene.ground.broker.port
+    scene.proxy.reset()
+
+
 # Names: nss_wrapper has the C library read another file in place of /etc/hosts
 
 
@@ -171,10 +280,10 @@ def find_nss_wrapper() -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob("*/libnss_wrapper.so"))), None)
 
 
-def hosts_environment(directory: Path) -> dict[str, str]:
+def hosts_kit(directory: Path) -> Kit:
     directory.mkdir(parents=True)
     _point(directory, "127.0.0.1")
-    return {"LD_PRELOAD": str(find_nss_wrapper()), "NSS_WRAPPER_HOSTS": str(directory / "hosts")}
+    return Kit(host=_NAME, environment={"LD_PRELOAD": str(find_nss_wrapper()), "NSS_WRAPPER_HOSTS": str(directory / "hosts")})
 
 
 def _point(directory: Path, address: str | None) -> None:
@@ -189,17 +298,36 @@ def _point(directory: Path, address: str | None) -> None:
 
 def name_gone(scene: Scene) -> Iterator[None]:
     _point(scene.directory, None)
-    scene.proxy.reset()
-    scene.await_failures(3)
-    assert scene.report()["error"] == "NameNotResolved"
+    scene.fail(3, "NameNotResolved")
     yield
     _point(scene.directory, "127.0.0.1")
 
 
+def names_kit(directory: Path) -> Kit:
+    return Kit(host=_NAME, name_server=True)
+
+
+def names_late(scene: Scene) -> Iterator[None]:
+    scene.names.delay_s = SLOW_NAMES_S
+    asked = scene.names.asked
+    yield
+    began = time.monotonic()
+    scene.await_connection()
+    assert time.monotonic() - began >= SLOW_NAMES_S and scene.names.asked > asked, "the device did not wait for the name server"
+    scene.await_more(5)
+    scene.names.delay_s = 0.0
+
+
+def names_silent(scene: Scene) -> Iterator[None]:
+    scene.names.delay_s = None
+    scene.fail(3, "NameNotResolved")
+    yield
+    scene.names.delay_s = 0.0
+
+
 def name_moved(scene: Scene) -> Iterator[None]:
     scene.proxy.target_port = NOWHERE
-    scene.proxy.reset()
-    scene.await_failures(2)
+    scene.fail(2)
     with Proxy(scene.ground.broker.port, ("127.0.0.2", scene.proxy.port)) as moved:
         yield from _moving(scene, moved)
     scene.proxy.target_port = scene.ground.broker.port
@@ -217,16 +345,17 @@ def _moving(scene: Scene, moved: Proxy) -> Iterator[None]:
 # The clock: libfaketime reads it from a file
 
 
-def clock_environment(directory: Path) -> dict[str, str]:
+def clock_kit(directory: Path) -> Kit:
     directory.mkdir(parents=True)
     _set_clock(directory, 0)
-    return {
+    environment = {
         "LD_PRELOAD": str(find_libfaketime()),
         "FAKETIME_TIMESTAMP_FILE": str(directory / "clock"),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
     }
+    return Kit(environment=environment)
 
 
 def _set_clock(directory: Path, shift_s: int) -> None:
@@ -252,15 +381,41 @@ def clock_jumps(scene: Scene) -> Iterator[None]:
 
 def twins(scene: Scene) -> Iterator[None]:
     twin = scene.enter_sender("data/b")
-    began = time.monotonic()
-    while time.monotonic() - began < FIGHT_S:
-        time.sleep(0.1)
     for sender in (scene.sender, twin):
-        report = sender.ask()
-        scene.attempts += report["connects"] + report["failures"]
+        wait_until(lambda sender=sender: sender.ask()["failures"], PATIENCE_S, "one that was pushed out")  # type: ignore[misc]
+    before, began = _attempts(scene.sender, twin), time.monotonic()
+    wait_until(lambda: time.monotonic() >= began + FIGHT_S, 2 * FIGHT_S, "the time over which they are counted")
+    scene.attempts = _attempts(scene.sender, twin) - before
     tally = scene.tally(twin)
     assert tally.lost == 0 and tally.in_order, tally
     yield
+
+
+def _attempts(*senders: Sender) -> int:
+    """Give how often devices have connected, or tried to and failed, or lost a connection."""
+    reports = [sender.ask() for sender in senders]
+    return sum(int(report["connects"]) + int(report["failures"]) for report in reports)
+
+
+# Memory
+
+
+def hoarder_kit(directory: Path) -> Kit:
+    return Kit("hoarder.py", flags=("-X", HEAP))
+
+
+def memory_gone(scene: Scene) -> Iterator[None]:
+    scene.sender.ask(f"hoard {LEFT_PIECES}")
+    scene.proxy.reset()
+
+    def exhausted() -> bool:
+        report = scene.report()
+        return report["error"] == "OutOfMemory" and not report["connected"]
+
+    wait_until(exhausted, PATIENCE_S, "an attempt for which there is no memory")
+    wait_until(lambda: scene.report()["refused"], PATIENCE_S, "a message for which there is no memory")
+    yield
+    scene.sender.ask("let go")
 
 
 FAULTS = {
@@ -273,14 +428,33 @@ FAULTS = {
     "black hole towards the broker": Fault(black_hole(True, False), hanging_s=CONNECT_S, noticed=True),
     "black hole towards the device": Fault(black_hole(False, True), hanging_s=CONNECT_S, noticed=True),
     "black hole in both directions": Fault(black_hole(True, True), hanging_s=CONNECT_S, noticed=True),
-    "black hole in the middle of a packet": Fault(black_hole(True, True, 7), hanging_s=CONNECT_S, noticed=True),
-    "black hole before ServerHello": Fault(hole_in_handshake, hanging_s=CONNECT_S),
-    "black hole between CONNECT and CONNACK": Fault(hole_before_connack),
-    "lost between PUBLISH and PUBACK": Fault(hole_before_puback, hanging_s=CONNECT_S),
+    "black hole in the middle of PUBLISH": Fault(black_hole(True, False, 7), hanging_s=CONNECT_S, noticed=True),
+    "black hole in the middle of PUBACK": Fault(black_hole(False, True, 7), hanging_s=CONNECT_S, noticed=True),
+    "handshake: ClientHello lost": Fault(hole(True), hanging_s=CONNECT_S),
+    "handshake: ServerHello lost": Fault(hole(False), hanging_s=CONNECT_S),
+    "handshake: the device's second flight lost": Fault(hole(True, second), hanging_s=CONNECT_S),
+    "handshake: the broker's flight cut off after ServerHello": Fault(hole(False, second), hanging_s=CONNECT_S),
+    "CONNECT lost": Fault(hole(True, connect), hanging_s=CONNECT_S),
+    "CONNACK lost, the session made": Fault(connack_lost, hanging_s=CONNECT_S),
+    "PUBACK lost": Fault(hole_before_puback, hanging_s=CONNECT_S),
     "latency of 500 ms each way": Fault(latency, drag_s=SLOW_S, options={"connect_timeout_s": SLOW_CONNECT_S}),
     "one byte at a time": Fault(trickle, drag_s=SLOW_S, options={"connect_timeout_s": SLOW_CONNECT_S}),
-    "name does not resolve": Fault(name_gone, host=_NAME, environment=hosts_environment, alone=True),
-    "address behind the name changes": Fault(name_moved, host=_NAME, environment=hosts_environment, alone=True),
-    "clock jumps forward and back": Fault(clock_jumps, environment=clock_environment, alone=True),
+    "broker refuses": Fault(hostile(after(UNAVAILABLE), "BrokerFull"), hanging_s=CONNECT_S),
+    "broker sends garbage": Fault(hostile(after(CONNACK, garbage), "MalformedPacket"), hanging_s=CONNECT_S),
+    "broker sends a length of 256 MB": Fault(hostile(after(CONNACK + LARGEST), "TimedOut"), hanging_s=CONNECT_S),
+    "broker floods": Fault(odd(after(CONNACK, stream(FLOOD, times=200)), 200 * len(FLOOD))),
+    "broker acknowledges what was never sent": Fault(odd(after(CONNACK, stream(UNASKED, times=500)), 500 * len(UNASKED))),
+    "broker never acknowledges": Fault(odd(after(CONNACK, answer_pings), 0)),
+    "name does not resolve": Fault(name_gone, kit=hosts_kit, alone=True),
+    "address behind the name changes": Fault(name_moved, kit=hosts_kit, alone=True),
+    "name server slow, 2 s": Fault(names_late, drag_s=SLOW_NAMES_S, kit=names_kit, alone=True, names=True),
+    "name server silent": Fault(names_silent, hanging_s=RESOLVER_S, kit=names_kit, alone=True, names=True),
+    "clock jumps forward and back": Fault(clock_jumps, kit=clock_kit, alone=True),
     "two devices with one id": Fault(twins, alone=True),
+    "memory exhausted on the board": Fault(memory_gone, hanging_s=EXHAUSTED_S, kit=hoarder_kit, alone=True, board=True),
 }
+
+
+def suffered_by(interpreter: str, *, names: bool) -> list[str]:
+    """Give the names of the faults that this interpreter can suffer: those that take a name server, or all others."""
+    return [name for name, fault in FAULTS.items() if fault.names == names and not (fault.board and interpreter == "cpython")]

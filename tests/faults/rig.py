@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +25,7 @@ from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
 from support.micropython import micropython_command, micropython_environment
+from support.name_server import NameServer
 from support.net import wait_until
 from support.proxy import Proxy
 
@@ -34,12 +35,16 @@ KEEP_ALIVE_S = 5
 # A peer that says nothing is given up after 1.5 × the keep-alive.
 SILENCE_S = KEEP_ALIVE_S * 1.5
 CONNECT_S = 4
+# Less, so that it is the resolver that gives up.
+RESOLVER_S = 3
 PAUSE_MS = 100
+# What is in flight at most.
+WINDOW = 20
 # Nothing on a port that only root may listen on, and does not here: what is taken there is refused.
 NOWHERE = 1
 PATIENCE_S = 60.0
 GRACE_S = 10.0
-_SENDER = Path(__file__).with_name("sender.py")
+_HERE = Path(__file__).parent
 _OBSERVER = "observer"
 
 
@@ -119,21 +124,35 @@ class Observer:
         self.arrivals[message.topic].append((int(message.payload), time.monotonic()))
 
 
-class Sender:
-    """sender.py under one interpreter; ended with the block."""
+@dataclass(frozen=True)
+class Kit:
+    """What is special about a device, and its surroundings."""
 
-    def __init__(
-        self, interpreter: str, bundle: Path, topic: str, options: Mapping[str, object], environment: Mapping[str, str]
-    ) -> None:
+    program: str = "sender.py"
+    """A file beside this one."""
+    flags: tuple[str, ...] = ()
+    """What MicroPython is started with."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    host: str = "localhost"
+    """The broker's name, as the device knows it."""
+    name_server: bool = False
+    """Whether the device asks a name server of the scene's, where it gives up after RESOLVER_S."""
+
+
+class Sender:
+    """A device's program under one interpreter; ended with the block."""
+
+    def __init__(self, interpreter: str, bundle: Path, topic: str, options: Mapping[str, object], kit: Kit, prefix: Sequence[str]) -> None:
         board = interpreter == "micropython"
         self.topic = topic
+        command = micropython_command(*kit.flags) if board else [sys.executable]
         self._process = subprocess.Popen(
-            [*(micropython_command() if board else [sys.executable]), str(_SENDER), str(bundle), json.dumps(options), topic, str(PAUSE_MS)],
+            [*prefix, *command, str(_HERE / kit.program), str(bundle), json.dumps(options), topic, str(PAUSE_MS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**(micropython_environment() if board else os.environ), **environment},
+            env={**(micropython_environment() if board else os.environ), **kit.environment},
         )
 
     def __enter__(self) -> Sender:
@@ -143,18 +162,28 @@ class Sender:
         self._process.kill()
         self._process.communicate()
 
+    def check(self) -> None:
+        """Raise AssertionError with its last words if it has ended."""
+        if self._process.poll() is not None and self._process.stdout is not None and self._process.stderr is not None:
+            raise AssertionError(f"the device has gone: {self._process.stdout.read()}{self._process.stderr.read()}")
+
     def ask(self, command: str = "report") -> dict[str, Any]:
         """Give a command and wait for the answer."""
-        assert self._process.stdin is not None and self._process.stdout is not None and self._process.stderr is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self.check()
         limit = threading.Timer(2 * PATIENCE_S, self._process.kill)
         limit.start()
         try:
             self._process.stdin.write(command + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         finally:
             limit.cancel()
-        assert line, f"the device has gone: {self._process.stderr.read()}"
+        if not line:
+            self._process.wait(PATIENCE_S)
+            self.check()
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -192,27 +221,19 @@ class Ground:
 class Scene:
     """One device, its proxy and its ground; what a fault needs to do its work."""
 
-    def __init__(
-        self,
-        ground: Ground,
-        interpreter: str,
-        device: str,
-        options: Mapping[str, object],
-        environment: Mapping[str, str] | None = None,
-        host: str = "localhost",
-    ) -> None:
+    def __init__(self, ground: Ground, interpreter: str, device: str, options: Mapping[str, object], kit: Kit | None = None) -> None:
         self.ground = ground
         self.interpreter = interpreter
         self.device = device
         self.options = {"keep_alive_s": KEEP_ALIVE_S, "connect_timeout_s": CONNECT_S, **options}
         self.directory = ground.directory / device
-        self.environment = environment or {}
+        self.kit = kit or Kit()
         self.noticed_s: float | None = None
         """How long the device took to notice the fault, where that has a bound."""
         self.attempts = 0
         """How often a device connected, or tried to, in a fight."""
         self.lifted_s = 0.0
-        self._host = host
+        self._prefix: list[str] = []
 
     def __enter__(self) -> Scene:
         with ExitStack() as stack:
@@ -220,8 +241,11 @@ class Scene:
             self.proxy = stack.enter_context(Proxy(self.ground.broker.port))
             board = self.interpreter == "micropython"
             self.bundle = write_bundle(
-                self.directory, self.ground.authority, self.device, port=self.proxy.port, host=self._host, board=board
+                self.directory, self.ground.authority, self.device, port=self.proxy.port, host=self.kit.host, board=board
             )
+            if self.kit.name_server:
+                self.names = stack.enter_context(NameServer(self.kit.host, "127.0.0.1"))
+                self._prefix = self.names.prefix(self.directory, RESOLVER_S)
             self.sender = self.enter_sender("data/a")
             self.await_number(4)
             self.stack = stack.pop_all()
@@ -233,7 +257,7 @@ class Scene:
     def enter_sender(self, topic: str) -> Sender:
         """Start a device with this identity that publishes on a topic of its own; it ends with the scene."""
         topic = f"devices/{self.device}/{topic}"
-        return self.stack.enter_context(Sender(self.interpreter, self.bundle, topic, self.options, self.environment))
+        return self.stack.enter_context(Sender(self.interpreter, self.bundle, topic, self.options, self.kit, self._prefix))
 
     def lift(self) -> None:
         """Note that the fault is lifted now."""
@@ -246,7 +270,12 @@ class Scene:
     def await_number(self, number: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until this number, or one above it, has arrived."""
         topic = self.sender.topic
-        wait_until(lambda: self.ground.observer.latest(topic) >= number, timeout_s, f"message {number} on {topic}")
+
+        def arrived() -> bool:
+            self.sender.check()
+            return self.ground.observer.latest(topic) >= number
+
+        wait_until(arrived, timeout_s, f"message {number} on {topic}")
 
     def await_more(self, count: int) -> None:
         """Wait until so many more numbers have arrived."""
@@ -261,10 +290,22 @@ class Scene:
             time.sleep(0.05)
         self.noticed_s = time.monotonic() - began
 
-    def await_failures(self, count: int) -> None:
-        """Wait until so many more attempts have failed."""
+    def fail(self, count: int, error: str | None = None) -> None:
+        """Reset the connection and wait until that and the attempts after it have made so many failures, the last one with this error."""
         wanted = self.report()["failures"] + count
-        wait_until(lambda: self.report()["failures"] >= wanted, PATIENCE_S, f"{count} failed attempts")
+        self.proxy.reset()
+
+        def failed() -> bool:
+            report = self.report()
+            return report["failures"] >= wanted and error in (None, report["error"])
+
+        wait_until(failed, 2 * PATIENCE_S, f"{count} failures, {error or 'of any kind'}")
+
+    def await_connection(self) -> None:
+        """Have the device connect anew, and wait until it has."""
+        connects = self.report()["connects"]
+        self.proxy.reset()
+        wait_until(lambda: self.report()["connects"] > connects, PATIENCE_S, "a new connection")
 
     def tally(self, sender: Sender | None = None) -> Tally:
         """End the publishing, wait until all is acknowledged, and count what the observer has."""

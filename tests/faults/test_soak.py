@@ -15,15 +15,15 @@ SOAK = Path(__file__).with_name("soak.py")
 def test_a_short_soak_delivers_all_that_was_sent() -> None:
     require_program("mosquitto")
     require_program("micropython")
-    # Two of this seed's faults strike each device; their recovery is what takes the time.
+    # The first three of this seed's faults for each device are soon over; their recovery is what takes the time.
     done = subprocess.run(
-        [sys.executable, str(SOAK), "--minutes", "0.15", "--seed", "1"], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, str(SOAK), "--minutes", "0.15", "--seed", "602"], capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     total = re.search(r"^soak: sent (\d+), delivered (\d+), lost 0$", done.stdout, re.M)
     assert total is not None, done.stdout
     assert int(total[1]) == int(total[2]) > 50
-    assert done.stdout.startswith("soak: seed 1\n")
+    assert done.stdout.startswith("soak: seed 602\n")
 
 
 def test_the_soak_explains_itself() -> None:

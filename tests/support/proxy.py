@@ -5,6 +5,7 @@ with Proxy(broker.port) as proxy:
     proxy.down.hold(after=3)    # three more bytes reach the device
     proxy.down.delay_s = 0.25   # in flight for so long, at full throughput
     proxy.up.piece_bytes = 1    # trickles
+    proxy.down.hold_at(choose)  # each new connection gets no further than the TLS record that is chosen
     proxy.reset()               # both sides get RST
 """
 
@@ -15,6 +16,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from support.net import wait_until
@@ -22,6 +24,42 @@ from support.net import wait_until
 _READ_BYTES = 65_536
 # What is under way in a delayed direction; TCP's own windows bound the rest.
 _QUEUED = 1_000
+_HEADER_BYTES = 5
+_STEP_S = 0.005
+
+Records = list[tuple[int, int]]
+"""The TLS records that went one way in a connection: their types (RFC 8446 §5.1) and the lengths of what follows their headers."""
+
+
+class Tracker:
+    """Follows the TLS records of one direction of a connection, until one of them is chosen."""
+
+    def __init__(self, choose: Callable[[Records], bool]) -> None:
+        self._choose = choose
+        self._records: Records = []
+        self._header = bytearray()
+        self._left = 0
+
+    def find(self, data: bytes) -> int | None:
+        """Give where in `data` the chosen record begins, None if it does not."""
+        at = 0
+        while at < len(data):
+            if self._left:
+                taken = min(self._left, len(data) - at)
+                self._left -= taken
+                at += taken
+                continue
+            begins = max(0, at - len(self._header))
+            taken = min(_HEADER_BYTES - len(self._header), len(data) - at)
+            self._header += data[at : at + taken]
+            at += taken
+            if len(self._header) == _HEADER_BYTES:
+                self._left = int.from_bytes(self._header[3:], "big")
+                self._records.append((self._header[0], self._left))
+                self._header.clear()
+                if self._choose(self._records):
+                    return begins
+        return None
 
 
 class Direction:
@@ -33,15 +71,23 @@ class Direction:
         """0: as they come. Otherwise so many at a time, each in a segment of its own, `pause_s` apart."""
         self.pause_s = 0.0
         self.passed_bytes = 0
+        self.caught = 0
+        """How many connections have come to the record that `hold_at` chose."""
         self._allowed: int | None = None
+        self._choose: Callable[[Records], bool] | None = None
 
     def hold(self, after: int = 0) -> None:
         """Let `after` more bytes through, then none, without a word to either side; they wait as in a network's queues."""
         self._allowed = after
 
+    def hold_at(self, choose: Callable[[Records], bool]) -> None:
+        """Let each connection that is made from now on through up to the record after which `choose`, given all up to it, says true."""
+        self._choose = choose
+
     def release(self) -> None:
         """Let everything through again, what waited first."""
         self._allowed = None
+        self._choose = None
 
     @property
     def holding(self) -> bool:
@@ -63,6 +109,7 @@ class Direction:
             sending.cancel()
 
     async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        tracker = Tracker(self._choose) if self._choose else None
         while True:
             due, data = await queue.get()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -70,18 +117,28 @@ class Direction:
                 await self._may_pass(1)
                 writer.write_eof()
                 return
-            while data:
-                count = await self._may_pass(self.piece_bytes or len(data))
-                writer.write(data[:count])
-                await writer.drain()
-                self.passed_bytes += min(count, len(data))
-                data = data[count:]
-                if self.pause_s:
-                    await asyncio.sleep(self.pause_s)
+            begins = tracker.find(data) if tracker else None
+            if begins is not None:
+                await self._pass_on(data[:begins], writer)
+                data, tracker = data[begins:], None
+                self.caught += 1
+                while self._choose:
+                    await asyncio.sleep(_STEP_S)
+            await self._pass_on(data, writer)
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        while data:
+            count = await self._may_pass(self.piece_bytes or len(data))
+            writer.write(data[:count])
+            await writer.drain()
+            self.passed_bytes += min(count, len(data))
+            data = data[count:]
+            if self.pause_s:
+                await asyncio.sleep(self.pause_s)
 
     async def _opened(self) -> None:
         while self.holding:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(_STEP_S)
 
     async def _may_pass(self, wanted: int) -> int:
         await self._opened()

@@ -156,6 +156,21 @@ def test_installed_broker_takes_up_a_revocation(system: System, home: Path) -> N
     assert enters(home, "pump", config.port)
 
 
+def test_a_restart_that_restarts_nothing_is_noticed(system: System, home: Path) -> None:
+    config = BrokerConfig.open(home / "broker")
+    assert install(system, home, "--yes") == 0
+    authority = Authority.open(home / "ca")
+    authority.issue_device("lost")
+    authority.revoke("lost")
+    program = find_mosquitto()
+    assert program is not None
+    before = system.content()
+    installation = Installation(config.refresh(authority), program, system.etc, answer_s=1)
+    with pytest.raises(FatalError, match=r"is a second Mosquitto running\?; the previous configuration is back$"):
+        installation.apply(["true"])
+    assert system.content() == before
+
+
 def test_only_what_is_in_use_is_installed(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def announced() -> set[str]:
         assert install(system, home, "--dry-run") == 0

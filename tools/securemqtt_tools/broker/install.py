@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,8 +138,10 @@ class Installation:
         before = {path: _read(path) for path in changes}
         new_folder = not self._folder.exists()
         try:
-            self._write(changes)
-            _run(restart)
+            with self._visit() as earlier:
+                self._write(changes)
+                _run(restart)
+                self._await_end(earlier)
             self._await_answer()
         except FatalError as error:
             for path, content in before.items():
@@ -171,16 +174,41 @@ class Installation:
                 with explained(f"give {path} to the user {SERVICE_USER}"):
                     os.chown(path, *owner)
 
+    @property
+    def _host(self) -> str:
+        return self.config.bind if self.config.bind not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104
+
+    @contextmanager
+    def _visit(self) -> Iterator[socket.socket | None]:
+        """Hold a connection to what listens on our port by now, if anything does."""
+        try:
+            visit = socket.create_connection((self._host, self.config.port), self.answer_s)
+        except OSError:
+            yield None
+            return
+        with visit:
+            yield visit
+
+    def _await_end(self, visit: socket.socket | None) -> None:
+        """Wait until what held our port has gone: else it answers on, knows nothing of the new files, and seems to be the new one."""
+        if visit is None:
+            return
+        try:
+            visit.recv(1)
+        except TimeoutError as error:
+            raise FatalError(f"the restart left port {self.config.port} to another process: is a second Mosquitto running?") from error
+        except OSError:
+            return  # a reset is an end, too
+
     def _await_answer(self) -> None:
         """Wait until our own certificate answers on our port."""
         context = ssl.create_default_context(cafile=str(self.config.directory / files.CA))
         own = self.config.server_certificate().public_bytes(Encoding.DER)
-        host = self.config.bind if self.config.bind not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104
         deadline = time.monotonic() + self.answer_s
         while True:
             try:
                 with (
-                    socket.create_connection((host, self.config.port), self.answer_s) as plain,
+                    socket.create_connection((self._host, self.config.port), self.answer_s) as plain,
                     context.wrap_socket(plain, server_hostname=self.config.names[0]) as tls,
                 ):
                     if tls.getpeercert(binary_form=True) == own:

@@ -48,6 +48,7 @@ def main(bundle: str, options: str, topic: str, pause_ms: str) -> None:
         report["published"] = published
         report["flushed"] = flushed
         report["connected"] = client.connected
+        report["clock_s"] = time.time()
         report["error"] = type(client.last_error).__name__
         report["text"] = str(client.last_error)
         print(json.dumps(report))

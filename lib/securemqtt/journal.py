@@ -35,6 +35,8 @@ NEWEST_ONLY = const(8)
 FLOOR = const(16)
 # So many acknowledgements may go unrecorded: after a kill, as many messages may be sent twice.
 _FLOOR_EVERY = const(100)
+# How long a sync for which there was no memory is put off.
+_SOON_MS = const(1000)
 
 
 class Segment:
@@ -67,7 +69,7 @@ class DurableOutbox(Outbox):
     _segment_bytes: int  # the size up to which a segment is appended to
     _kept_bytes: int  # up to this size, the last segment stays when it is not needed, to be continued
     _append_to: "Callable[[str], BinaryIO]"
-    _later: "Callable[[int, Callable[[], None]], None] | None"
+    _alarm: "Any"  # calls `sync` after the interval, in a thread of its own; None where there is none
     _bound: int  # how many blocks all segments may take
     _blocks: int  # how many of them are left
     _clock_floor_s: int
@@ -78,7 +80,7 @@ class DurableOutbox(Outbox):
     _closing: "list[BinaryIO]"  # earlier ones', to be brought to the medium
     _appendable: bool  # the last segment is not open, but may be continued
     _claim: "Any"  # holds the directory against other processes
-    _parked: bool  # the directory was left to others
+    _parked: "Any"  # what journal_start.resume has to know before the directory is used again; None: it is in use
     _retry_ms: int  # the medium has failed: it is not tried again before
     _full_ms: int  # there was no room: none is looked for before
     _next: int  # the number of the next message
@@ -97,7 +99,7 @@ class DurableOutbox(Outbox):
         size = self.size(delivery)
         if size > self.max_bytes:
             return None
-        if self._parked:
+        if self._parked and now_ms >= self._retry_ms:
             rarely("journal_start").resume(self)
         if not (delivery.qos or self._unread):
             return Outbox.put(self, delivery, newest_only, now_ms)
@@ -107,7 +109,7 @@ class DurableOutbox(Outbox):
             self._unsaved.append((delivery, newest_only))
             self._mark()
             return Outbox.put(self, delivery)
-        if now_ms >= self._retry_ms:
+        if now_ms >= self._retry_ms and not self._parked:
             try:
                 if self._unsaved:
                     rarely("journal_late").save(self)
@@ -128,9 +130,16 @@ class DurableOutbox(Outbox):
         while delivery is None and self.head is not None:
             delivery = Outbox.take(self, now_ms)
             if self.head is None and self._unread:
-                self._reader().read_back(self)
+                try:
+                    self._reader().read_back(self)
+                except MemoryError:
+                    if delivery is None or self.head is not None:
+                        raise
+                    self.head = self._tail = delivery  # it waits until there is memory for those behind it
+                    return None
                 if not self._unread:
                     self._reading = None
+                    self._newest = {}
         if delivery is not None:
             if delivery.stored:
                 self._flying.append(delivery.stored)
@@ -178,16 +187,17 @@ class DurableOutbox(Outbox):
                 with self._lock:
                     if self._unsaved:
                         rarely("journal_late").save(self)
-                    if self._settled > 0:
-                        rarely("journal_late").note_floor(self)
-                    if self._file and self._dirty:
-                        files.append(self._file)
+                    if self._settled > 0 and rarely("journal_late").note_floor(self):
+                        self._dirty = True
+                    last = self._file
+                    if last and self._dirty:
+                        files.append(last)
                     files += self._closing
                     self._closing = []
                     self._dirty = False
                 for file in files:
                     file.flush()
-                    if file is not self._file:
+                    if file is not last:
                         file.close()
             except OSError as error:
                 rarely("journal_start").failed(self, error, files)
@@ -195,7 +205,10 @@ class DurableOutbox(Outbox):
     def tick(self) -> None:
         """Sync if it is due: on a board, which has no thread for that."""
         if self._dirty and now_ms() >= self._due_ms:
-            self.sync()
+            try:
+                self.sync()
+            except MemoryError:  # there may be some later
+                self._due_ms = now_ms() + _SOON_MS
 
     def path(self, segment: Segment) -> str:
         """Give the path of a segment's file."""
@@ -212,8 +225,8 @@ class DurableOutbox(Outbox):
         if not self._dirty:
             self._dirty = True
             self._due_ms = now_ms() + self._interval_ms
-            if self._later and self._interval_ms:
-                self._later(self._interval_ms, self.sync)
+            if self._alarm and self._interval_ms:
+                self._alarm.set(self._interval_ms)
 
     def write(self, delivery: "Delivery", newest_only: bool) -> bool:
         """Append a message; False if the journal has no room for it, OSError if the medium does not take it."""
@@ -221,7 +234,8 @@ class DurableOutbox(Outbox):
         if delivery.expires_ms is not None and unix_time() > self._clock_floor_s:
             expiry = min(max(unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1, 1), 0xFFFFFFFF)
         flags = delivery.qos | (RETAIN if delivery.retain else 0) | (NEWEST_ONLY if newest_only else 0)
-        record = self.encode(flags, delivery.topic.encode(), delivery.payload, expiry, self._next)
+        number = self._next
+        record = self.encode(flags, delivery.topic.encode(), delivery.payload, expiry, number)
         size = len(record)
         used = self._segments[-1].size if self._file or self._appendable else 0
         if used + size > self._segment_bytes:
@@ -229,21 +243,23 @@ class DurableOutbox(Outbox):
         enough = blocks(used + size) - blocks(used) <= self._blocks
         if not enough and (now_ms() < self._full_ms or not rarely("journal_room").make_room(self, blocks(size))):
             return False
-        self.append(record)
+        try:
+            self.append(record)
+        finally:
+            self._next += 1  # also where it has failed: the record may be whole on the medium
         self.failure = None
         if newest_only and self._unread:
-            self._newest[delivery.topic] = self._next
+            self._newest[delivery.topic] = number
         self._segments[-1].live += 1
-        delivery.stored = self._next
-        self._next += 1
+        delivery.stored = number
         self._mark()
         return True
 
     def append(self, record: bytes) -> None:
         """Write a record behind the last one, in a new segment if there is none that may be continued."""
         size = len(record)
-        last = self._segments[-1] if self._file or self._appendable else None
-        if last and last.size + size > self._segment_bytes:
+        last = self._segments[-1] if self._segments else None
+        if last and (last.size + size > self._segment_bytes or not (self._file or self._appendable)):
             if self._file:
                 self._closing.append(self._file)
                 self._file = None
@@ -257,23 +273,27 @@ class DurableOutbox(Outbox):
         elif not self._file:
             self._file = self._append_to(self.path(last))
         self._appendable = False
+        self._blocks -= blocks(last.size + size) - blocks(last.size)
+        last.size += size  # also where it fails: a part may be there
         if self._file.write(record) != size:
             raise OSError(28, "no space")  # ENOSPC, which not every board's errno has
-        self._blocks -= blocks(last.size + size) - blocks(last.size)
-        last.size += size
         self._stats["journal_bytes"] += size
 
     def discard(self, segment: Segment) -> None:
         """Remove a segment in which nothing is needed any longer."""
+        file = None
         if segment is self._segments[-1]:
-            if self._file:
-                self._file.close()
-                self._file = None
+            file = self._file
+            self._file = None
             self._appendable = False
         self._segments.remove(segment)
-        self._blocks += blocks(segment.size)
         self._full_ms = 0
         try:
+            if file:
+                file.close()
             os.remove(self.path(segment))
         except OSError as error:
-            rarely("journal_start").failed(self, error)
+            if error.errno != 2:  # ENOENT
+                rarely("journal_start").failed(self, error)
+                return
+        self._blocks += blocks(segment.size)

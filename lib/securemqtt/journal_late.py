@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 def save(outbox: "DurableOutbox") -> None:
     """Write what is not acknowledged yet. May raise OSError: then it is tried again once the medium is."""
-    while outbox._unsaved and now_ms() >= outbox._retry_ms:
+    while outbox._unsaved and now_ms() >= outbox._retry_ms and not outbox._parked:
         delivery, newest_only = outbox._unsaved[0]
         flying = delivery.stored
         if not outbox.write(delivery, newest_only):
@@ -27,15 +27,17 @@ def floor(outbox: "DurableOutbox") -> int:
     return outbox._flying[0] if outbox._flying else outbox._taken + 1
 
 
-def note_floor(outbox: "DurableOutbox") -> None:
-    """Write down the number below which all is settled, where that is news and there is room for it."""
+def note_floor(outbox: "DurableOutbox") -> bool:
+    """Write down the number below which all is settled, where that is news and there is room for it; give whether it was written."""
     segments = outbox._segments
     outbox._settled = 0
     number = floor(outbox)
     if not segments or segments[0].first >= number or not (outbox._file or outbox._appendable):
-        return
+        return False
     if outbox._blocks and segments[-1].size + RECORD_BYTES <= outbox._segment_bytes:
         try:
             outbox.append(outbox.encode(FLOOR, b"", b"", 0, number))
+            return True
         except OSError as error:
             rarely("journal_start").failed(outbox, error)
+    return False

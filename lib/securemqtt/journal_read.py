@@ -196,11 +196,12 @@ def _read_segment(outbox: "DurableOutbox", segment: "Segment", read: int) -> int
         segment.live += segment.unread
         _give_up(outbox, segment)
         rarely("journal_start").failed(outbox, error)
-    reader.close()
-    for number in stale:
-        outbox.count -= 1
-        outbox.expired += 1
-        outbox.settle(number)
+    finally:  # also where there was no memory for more
+        reader.close()
+        for number in stale:
+            outbox.count -= 1
+            outbox.expired += 1
+            outbox.settle(number)
     if not segment.live and segment in outbox._segments:
         outbox.discard(segment)
     return read

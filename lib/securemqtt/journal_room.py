@@ -2,7 +2,7 @@
 
 import os
 
-from ._compat import TYPE_CHECKING, const, now_ms, unix_time
+from ._compat import MEDIUM, TYPE_CHECKING, const, now_ms, rarely, unix_time
 from .journal import Segment, blocks
 from .journal_read import Record, is_message, is_stale, read_back, records
 
@@ -77,7 +77,37 @@ def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[in
     """Put what is needed of `segments` in the place of the first of them."""
     path = outbox._directory + "/new"
     merged = Segment(segments[0].first)
+    try:
+        stale = _write(outbox, path, merged, segments, resident, now_s)
+    except OSError:
+        clear(outbox)
+        raise
+    gone = sum(segment.unread for segment in segments) - merged.unread
+    merged.live = sum(segment.live for segment in segments) - gone
+    first = segments[0]
+    if merged.live:
+        os.rename(path, outbox.path(first))
+        outbox._blocks += blocks(first.size) - blocks(merged.size)
+        outbox._segments[outbox._segments.index(first)] = merged
+        _sync_names(outbox)
+    else:
+        os.remove(path)
+        outbox.discard(first)
+    for segment in segments[1:]:
+        outbox.discard(segment)
+    outbox.count -= gone
+    outbox._unread -= gone
+    outbox.expired += stale
+    outbox._stats["journal_damaged"] += gone - stale
+    outbox._settled += 1  # a floor may have gone with what was left out
+
+
+def _write(
+    outbox: "DurableOutbox", path: str, merged: Segment, segments: "list[Segment]", resident: "set[int]", now_s: int
+) -> int:
+    """Write what is needed of `segments` to a file that is to be `merged`; give how many messages were stale."""
     stale = 0
+    clear(outbox)
     file = outbox._append_to(path)
     try:
         for segment in segments:
@@ -93,23 +123,23 @@ def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[in
         file.flush()
     finally:
         file.close()
-    gone = sum(segment.unread for segment in segments) - merged.unread
-    merged.live = sum(segment.live for segment in segments) - gone
-    first = segments[0]
-    if merged.live:
-        os.rename(path, outbox.path(first))
-        outbox._blocks += blocks(first.size) - blocks(merged.size)
-        outbox._segments[outbox._segments.index(first)] = merged
-    else:
-        os.remove(path)
-        outbox.discard(first)
-    for segment in segments[1:]:
-        outbox.discard(segment)
-    outbox.count -= gone
-    outbox._unread -= gone
-    outbox.expired += stale
-    outbox._stats["journal_damaged"] += gone - stale
-    outbox._settled += 1  # a floor may have gone with what was left out
+    return stale
+
+
+def clear(outbox: "DurableOutbox") -> None:
+    """Remove what is left of a segment that was not written to its end. May raise OSError."""
+    if "new" in os.listdir(outbox._directory):
+        os.remove(outbox._directory + "/new")
+
+
+def _sync_names(outbox: "DurableOutbox") -> None:
+    """Bring a new name to the medium before the files that it stands for go."""
+    sync_directory = rarely("medium_" + MEDIUM).sync_directory
+    if sync_directory:
+        try:
+            sync_directory(outbox._directory)
+        except OSError as error:
+            rarely("journal_start").failed(outbox, error)
 
 
 def _copy(outbox: "DurableOutbox", record: Record, file: "BinaryIO") -> int:

@@ -41,42 +41,48 @@ def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, An
     outbox._late = FLASH and not outbox.eager
     outbox._kept_bytes = medium.KEPT_BYTES
     outbox._append_to = medium.append_to
-    outbox._later = medium.later
-    if medium.later:
+    outbox._alarm = None
+    if medium.Alarm:
+        outbox._alarm = medium.Alarm(outbox.sync)
         outbox.tick = None  # type: ignore[method-assign, assignment]
     outbox._unsaved = []
     outbox._closing = []
     outbox._file = outbox._claim = outbox._reading = None
-    outbox._parked = outbox._dirty = False
+    outbox._parked = None
+    outbox._dirty = False
     outbox._due_ms = outbox._retry_ms = outbox._full_ms = 0
     outbox._flying = []
     outbox._syncing = Lock()
     for counter in ("journal_bytes", "journal_damaged", "journal_failures", "unstored"):
         stats[counter] = 0
     _reset(outbox)
-    try:
-        _make_directory(outbox._directory)
-        _claim(outbox)
-        _load(outbox)
-    except OSError as error:
-        failed(outbox, error)
+    _open(outbox)
 
 
 def resume(outbox: DurableOutbox) -> None:
-    """Take up again a directory that was left to others. Raises OutboxInUse if one has it, or has changed what is not delivered yet."""
+    """Take up again a directory that was left to others. Raises OutboxInUse if one has it, or has changed what is not delivered yet.
+
+    One that could not be read at the start is tried again, once nothing waits in memory that would have to come behind what is there.
+    """
     with outbox._lock:
         if not outbox._parked:
             return
+        (left,) = outbox._parked
+        if left is None:
+            if now_ms() >= outbox._retry_ms and not outbox.count:
+                _open(outbox)
+            return
         try:
             _claim(outbox)
-            if _listing(outbox) != [(outbox.path(segment), segment.size) for segment in outbox._segments]:
+            if _listing(outbox) != left:
                 if outbox.count:
-                    outbox._claim.close()
+                    _let_go(outbox)
                     raise failure("OutboxInUse", "another process has used the outbox in {} meanwhile".format(outbox._directory))
                 _load(outbox)
+            outbox._parked = None
         except OSError as error:
             failed(outbox, error)
-        outbox._parked = False
+            _let_go(outbox)
 
 
 def park(outbox: DurableOutbox) -> None:
@@ -86,14 +92,18 @@ def park(outbox: DurableOutbox) -> None:
         for segment in list(outbox._segments):
             if not segment.live:
                 outbox.discard(segment)
-        if outbox._file:
-            outbox._file.close()
-            outbox._file = None
-            outbox._appendable = True
-        if outbox._claim:
-            outbox._claim.close()
-            outbox._claim = None
-            outbox._parked = True
+        if outbox._alarm:
+            outbox._alarm.cancel()
+        try:
+            if outbox._file:
+                outbox._file.close()
+                outbox._file = None
+                outbox._appendable = True
+            if outbox._claim and not outbox._parked:
+                outbox._parked = (_listing(outbox),)
+        except OSError as error:
+            failed(outbox, error)
+        _let_go(outbox)
 
 
 def failed(outbox: DurableOutbox, error: OSError, files: "list[BinaryIO] | None" = None) -> None:
@@ -111,16 +121,26 @@ def failed(outbox: DurableOutbox, error: OSError, files: "list[BinaryIO] | None"
         outbox._file = None
         outbox._closing = []
         outbox._appendable = False
-        if outbox._segments and not outbox._segments[-1].live:
-            outbox._blocks += blocks(outbox._segments[-1].size)
-            _unlink(outbox.path(outbox._segments.pop()))
-        outbox._next += 1  # so that the next segment has another name than one that was begun in vain
         outbox._retry_ms = outbox._due_ms = now_ms() + _RETRY_MS
         outbox._dirty = bool(outbox._unsaved)
         outbox._stats["journal_failures"] += 1
         what = "the outbox's directory {} fails, so messages are in memory only".format(outbox._directory)
         outbox.failure = client.last_error = rarely("diagnose").explain("OutboxNotDurable", what, code, variant)
     log("error", str(outbox.failure))
+
+
+def _open(outbox: DurableOutbox) -> None:
+    """Make the directory, unless it is there, and read what is in it; where that fails, it is tried again later."""
+    outbox._parked = (None,)
+    try:
+        _make_directory(outbox._directory)
+        if not outbox._claim:
+            _claim(outbox)
+        _load(outbox)
+        outbox._parked = None
+    except OSError as error:
+        failed(outbox, error)
+        _reset(outbox)
 
 
 def _reset(outbox: DurableOutbox) -> None:
@@ -140,19 +160,18 @@ def _make_directory(path: str) -> None:
         rarely("medium_" + MEDIUM).make_directory(path)
 
 
-def _unlink(path: str) -> None:
-    try:
-        os.remove(path)
-    except OSError as error:
-        log("debug", "{}: {}".format(path, error))
-
-
 def _claim(outbox: DurableOutbox) -> None:
     medium = rarely("medium_" + MEDIUM)
     if medium.claim:
         outbox._claim = medium.claim(outbox._directory)
         if outbox._claim is None:
             raise failure("OutboxInUse", "another process, or another Client, has the outbox in " + outbox._directory)
+
+
+def _let_go(outbox: DurableOutbox) -> None:
+    if outbox._claim:
+        outbox._claim.close()
+        outbox._claim = None
 
 
 def _listing(outbox: DurableOutbox) -> "list[tuple[str, int]]":
@@ -169,8 +188,7 @@ def _is_segment(name: str) -> bool:
 def _load(outbox: DurableOutbox) -> None:
     """Find what an earlier process has left: past a torn tail, past damaged records."""
     _reset(outbox)
-    if "new" in os.listdir(outbox._directory):  # journal_room was at it
-        os.remove(outbox._directory + "/new")
+    rarely("journal_room").clear(outbox)
     last = floor = damaged = gaps = 0
     for path, size in _listing(outbox):
         segment = Segment(int(path[-20:-8], 16))

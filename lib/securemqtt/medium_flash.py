@@ -12,7 +12,7 @@ KEPT_BYTES = 0
 # A segment takes a block; larger ones only where there would be too many.
 SEGMENT_BYTES = (4096, 16384)
 
-claim = later = None
+claim = Alarm = sync_directory = None
 make_directory = os.mkdir
 
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from securemqtt.errors import OutboxNotDurable
 from securemqtt.journal import DurableOutbox
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
+from support.net import wait_until
 from support.requirements import require_program
 
 PROGRAM = Path(__file__).with_name("disk_device.py")
@@ -100,6 +102,18 @@ def test_a_medium_that_works_again_is_used_again(bundle: Path) -> None:
     client._outbox._retry_ms = 0  # a minute later
     assert client.publish("~/a", "b").stored
     assert (client.stats["unstored"], client.stats["journal_failures"]) == (2, 1)
+
+
+def test_an_interval_takes_one_thread_at_a_time_and_none_after_the_end(bundle: Path) -> None:
+    client = Client(str(bundle), outbox="durable", outbox_fsync="interval", outbox_interval_s=3600)
+    before = threading.active_count()
+    for _ in range(20):
+        client.publish("~/a", "b")
+        client.flush(0)
+    assert threading.active_count() == before + 1
+    client.start()
+    client.disconnect(0)
+    wait_until(lambda: threading.active_count() == before, RUN_S, "the end of the threads")
 
 
 def test_what_is_written_is_its_owners_alone(bundle: Path) -> None:

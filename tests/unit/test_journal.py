@@ -26,7 +26,11 @@ class Device:
     started = 0
 
     def __init__(self, name: str, **options: object) -> None:
-        self.directory = directory(name)
+        self.start(directory(name), **options)
+
+    def start(self, path: str, **options: object) -> None:
+        """Start on a directory."""
+        self.directory = path
         self.options = options
         self.stats: dict[str, int] = {}
         self.last_error = None
@@ -240,6 +244,57 @@ def test_what_is_left_to_the_medium_tells_of_its_fate() -> None:
     assert (left.acknowledged, left.dropped) == (False, True)
 
 
+def test_what_was_refused_or_comes_later_changes_nothing_about_what_is_left_to_the_medium() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("a")
+    left = device.put("b")
+    assert device.put("x" * 20000) is None
+    device.outbox.dropped += 1  # as the client counts what was refused
+    assert device.drain() == ["a", "b"]
+    assert (left.acknowledged, left.dropped) == (True, False)
+    device.put("c", expires_s=-PAST_S)
+    assert device.drain() == []
+    assert (left.acknowledged, left.dropped) == (True, False)
+
+
+def test_what_is_left_to_the_medium_is_acknowledged_before_what_waits_longer() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("a")
+    left = device.put("b")
+    first, second = device.take(), device.take()
+    device.forget(second)
+    assert left.acknowledged
+    device.forget(first)
+
+
+def test_what_was_damaged_on_the_medium_does_not_count_as_acknowledged() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("a")
+    left = device.put("b")
+    path = device.segments()[0]
+    damaged = bytearray(read(path))
+    damaged[-5] ^= 1
+    write(path, damaged)
+    assert device.drain() == ["a"]
+    assert (left.acknowledged, left.dropped) == (False, True)
+
+
+def test_where_there_is_no_memory_to_read_back_nothing_goes_under() -> None:
+    class NoMemory:
+        """In the place of journal_read."""
+
+        def read_back(self, outbox: object) -> None:
+            raise MemoryError
+
+    device = filled("o", 5, outbox_messages=1)
+    reader = device.outbox._reading
+    device.outbox._reading = NoMemory()
+    assert device.take() is None and device.take() is None
+    device.outbox._reading = reader
+    assert device.drain() == texts(5)
+    assert device.outbox.count == 0
+
+
 def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
     device = Device("o", outbox_messages=2)
     device.put("a", qos=0)
@@ -439,6 +494,55 @@ def test_a_directory_that_cannot_be_used_leaves_the_messages_in_memory() -> None
     assert device.put("a").stored == 0
     assert device.stats["unstored"] == 1
     assert device.drain() == ["a"]
+
+
+def test_a_directory_that_cannot_be_read_at_the_start_is_read_later_before_anything_is_written() -> None:
+    device = filled("o", 3)
+    path = device.directory
+    rarely("journal_start").park(device.outbox)
+    os.rename(path, path + "-away")  # noqa: PTH104
+    write(path, "no directory")
+    device = Device.__new__(Device)
+    device.start(path)
+    assert device.put("in memory").stored == 0
+    os.remove(path)  # noqa: PTH107
+    os.rename(path + "-away", path)  # noqa: PTH104
+    device.outbox._retry_ms = 0  # a minute later
+    assert device.put("in memory, too").stored == 0  # else what is on the medium would come behind it
+    assert device.drain() == ["in memory", "in memory, too"]
+    assert device.put("d").stored > 0
+    assert device.drain(False) == texts(3, "d")
+    assert device.restart().drain() == texts(3, "d")
+
+
+def test_what_a_broken_compaction_left_is_no_part_of_the_next() -> None:
+    device = Device("o", outbox_journal_bytes=32768)
+    rubbish = device.directory + "/new"
+    for number in range(600):
+        assert device.put("value " + str(number) + "." * 80, "state", True)
+        if number % 50 == 0:
+            device.put(f"{number:04}")
+            write(rubbish, b"torn" * 100)
+    assert device.stats["journal_damaged"] == 0
+    assert [text[:4] for text in device.restart().drain()] == [f"{number:04}" for number in range(0, 600, 50)] + ["valu"]
+
+
+def test_segments_that_are_gone_already_are_no_failure() -> None:
+    device = filled("o", 3)
+    for path in device.segments():
+        os.remove(path)  # noqa: PTH107
+    device.drain()
+    rarely("journal_start").park(device.outbox)
+    assert (device.stats["journal_failures"], device.outbox.count) == (0, 0)
+
+
+def test_what_a_torn_write_left_is_nobody_elses_change() -> None:
+    device = filled("o", 3)
+    with open(device.segments()[0], "ab") as file:  # noqa: PTH123
+        file.write(b"torn")
+    rarely("journal_start").park(device.outbox)
+    rarely("journal_start").resume(device.outbox)
+    assert device.drain() == texts(3)
 
 
 def test_an_outbox_that_was_left_can_be_taken_up_again() -> None:

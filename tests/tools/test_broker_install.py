@@ -26,15 +26,22 @@ from support.mqtt import Peer, client_context
 from support.net import wait_until
 from support.requirements import require_program
 
+# A broker that cannot start is started again and again, so its pid file, and the process, may be gone at any moment.
 RESTART = """
-import os, pathlib, signal, sys, time
+import contextlib, os, pathlib, signal, sys, time
 pid_file, deadline = pathlib.Path(sys.argv[1]), time.monotonic() + 20
-before = pid_file.read_text()
-os.kill(int(before), signal.SIGTERM)
-while not pid_file.exists() or pid_file.read_text() in ("", before):
-    if time.monotonic() > deadline:
-        sys.exit("Job for mosquitto.service failed")
-    time.sleep(0.01)
+def pid_other_than(unwanted):
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            if (pid := pid_file.read_text()) not in ("", unwanted):
+                return pid
+        if time.monotonic() > deadline:
+            sys.exit("Job for mosquitto.service failed")
+        time.sleep(0.01)
+before = pid_other_than(None)
+with contextlib.suppress(ProcessLookupError):
+    os.kill(int(before), signal.SIGTERM)
+pid_other_than(before)
 """
 
 

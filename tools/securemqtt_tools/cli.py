@@ -14,10 +14,10 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 COMMANDS = ("ca", "broker", "provision", "simboard", "demo")
 # From the checkout, not by name: who owns that name in an index is not ours to vouch for.
@@ -46,6 +46,17 @@ class _Parser(argparse.ArgumentParser):
         raise FatalError(f"{message} (see {self.prog} --help)")
 
 
+class Subcommand(NamedTuple):
+    """One of the commands of a command. `examples` are what comes after `securemqtt COMMAND`, `more` what its help says beyond `help`."""
+
+    name: str
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    action: Callable[[argparse.Namespace], int | None]
+    examples: tuple[str, ...]
+    more: str = ""
+
+
 def default_home() -> Path:
     """Give the directory in which the host commands keep their state: $SECUREMQTT_HOME, else ~/.securemqtt."""
     return Path(os.environ.get("SECUREMQTT_HOME") or Path.home() / ".securemqtt")
@@ -60,6 +71,24 @@ def add_home_option(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the authority, the broker and the cache are kept (default: $SECUREMQTT_HOME, else ~/.securemqtt)",
     )
+
+
+def add_subcommands(parser: argparse.ArgumentParser, command: str, subcommands: Iterable[Subcommand]) -> None:
+    """Add the subcommands of `command`, each with --home; the one that is called is `args.action`."""
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for subcommand in subcommands:
+        title = subcommand.help
+        subparser = subparsers.add_parser(
+            subcommand.name,
+            help=title,
+            description=f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}{subcommand.more}",
+            epilog="Examples:\n" + "\n".join(f"  securemqtt {command} {example}" for example in subcommand.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # or --passphrase SECRET would pass for --passphrase-file
+        )
+        subcommand.configure(subparser)
+        add_home_option(subparser)
+        subparser.set_defaults(action=subcommand.action)
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:

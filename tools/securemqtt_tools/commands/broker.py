@@ -15,13 +15,11 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
-from securemqtt_tools.cli import add_home_option
+from securemqtt_tools.cli import Subcommand, add_subcommands
 from securemqtt_tools.commands import broker_actions as actions
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
@@ -33,19 +31,7 @@ DEFAULT_WEBSOCKETS_PORT = 8884
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name,
-            help=command.help,
-            description=f"{command.help[0].upper()}{command.help[1:]}{'' if command.help.endswith('?') else '.'}{command.more}",
-            epilog="Examples:\n" + "\n".join(f"  securemqtt broker {example}" for example in command.examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.configure(subparser)
-        add_home_option(subparser)
-        subparser.set_defaults(action=command.action)
+    add_subcommands(parser, "broker", _COMMANDS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,17 +97,8 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="where it runs (default: this host)")
 
 
-class _Command(NamedTuple):
-    name: str
-    help: str
-    configure: Callable[[argparse.ArgumentParser], None]
-    action: Callable[[argparse.Namespace], int]
-    examples: tuple[str, ...]
-    more: str = ""
-
-
 _COMMANDS = (
-    _Command(
+    Subcommand(
         "init",
         "set up the broker: its certificate, rules and settings",
         _init,
@@ -136,29 +113,29 @@ whoever has the password of one device and the certificate of another passes for
 With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There a revoked id is let in but may
 neither read nor write, also with a newer certificate; on the other port all is as it should be.""",
     ),
-    _Command("run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")),
-    _Command(
+    Subcommand("run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")),
+    Subcommand(
         "reload",
         "renew the CRL and what is about to expire, and have the running broker take it up",
         _reload,
         actions.reload,
         ("reload",),
     ),
-    _Command(
+    Subcommand(
         "grant",
         "give an id a role, or take it away",
         _grant,
         actions.grant,
         ("grant controller operator", "grant dashboard monitor", f"grant controller {PLAIN}"),
     ),
-    _Command(
+    Subcommand(
         "password",
         "make a password for an id",
         _password,
         actions.password,
         ("password greenhouse-1 --out greenhouse-1.password", "password greenhouse-1 --remove"),
     ),
-    _Command(
+    Subcommand(
         "install",
         "put the broker into the system's Mosquitto",
         _install,
@@ -173,7 +150,7 @@ neither read nor write, also with a newer certificate; on the other port all is 
 Shows what would change, tries it out with the real Mosquitto, asks, writes it, restarts Mosquitto, and waits for it to
 answer; if it does not, the previous configuration is put back. Run it again after reload.""",
     ),
-    _Command(
+    Subcommand(
         "check",
         "look at the running broker from outside: does it refuse what it should?",
         _check,

@@ -12,11 +12,9 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from securemqtt_tools.cli import add_home_option
+from securemqtt_tools.cli import Subcommand, add_subcommands
 from securemqtt_tools.commands import ca_actions as actions
 from securemqtt_tools.pki.authority import CRL_DAYS, LIFETIME_DAYS, REASONS
 from securemqtt_tools.pki.entry import STATES
@@ -29,19 +27,7 @@ HELP = "certificate authority: init, server, device, sign, renew, revoke, crl, l
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name,
-            help=command.help,
-            description=f"{command.help[0].upper()}{command.help[1:]}.",
-            epilog="Examples:\n" + "\n".join(f"  securemqtt ca {example}" for example in command.examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,  # or --passphrase SECRET would pass for --passphrase-file
-        )
-        command.configure(subparser)
-        add_home_option(subparser)
-        subparser.set_defaults(action=command.action)
+    add_subcommands(parser, "ca", _COMMANDS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,67 +139,59 @@ def _add_key_options(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--key-passphrase-file", type=Path, metavar="FILE", help="encrypt the private key with the passphrase in FILE")
 
 
-class _Command(NamedTuple):
-    name: str
-    help: str
-    configure: Callable[[argparse.ArgumentParser], None]
-    action: Callable[[argparse.Namespace], None]
-    examples: tuple[str, ...]
-
-
 _COMMANDS = (
-    _Command("init", "make the authority", _init, actions.init, ("init", "init --intermediate --name 'Our farm'")),
-    _Command(
+    Subcommand("init", "make the authority", _init, actions.init, ("init", "init --intermediate --name 'Our farm'")),
+    Subcommand(
         "server",
         "issue a server's certificate and key",
         _server,
         actions.server,
         ("server mqtt.local 192.168.1.5", "server mqtt.local --renew --out /tmp/broker"),
     ),
-    _Command(
+    Subcommand(
         "device",
         "issue devices' certificates and keys",
         _device,
         actions.device,
         ("device greenhouse-1", "device pump-1 pump-2 --days 365", "device old-pi --key-type rsa2048"),
     ),
-    _Command(
+    Subcommand(
         "sign",
         "sign a request, made where the private key stays",
         _sign,
         actions.sign,
         ("sign greenhouse-2.csr", "sign broker.csr --role server --name mqtt.local"),
     ),
-    _Command(
+    Subcommand(
         "renew",
         "issue anew, for the same subject and names",
         _renew,
         actions.renew,
         ("renew greenhouse-1", "renew mqtt.local --revoke-old"),
     ),
-    _Command(
+    Subcommand(
         "renew-intermediate",
         "extend the life of the intermediate, with the root's key",
         _renew_intermediate,
         actions.renew_intermediate,
         ("renew-intermediate --root-key /media/usb/root.key",),
     ),
-    _Command(
+    Subcommand(
         "revoke",
         "revoke certificates and write the new CRL",
         _revoke,
         actions.revoke,
         ("revoke greenhouse-1 --reason keyCompromise", "revoke 21C821A4CA55621B"),
     ),
-    _Command("crl", "sign a new CRL", _crl, actions.crl, ("crl", "crl --out /etc/mosquitto/certs/crl.pem")),
-    _Command(
+    Subcommand("crl", "sign a new CRL", _crl, actions.crl, ("crl", "crl --out /etc/mosquitto/certs/crl.pem")),
+    Subcommand(
         "list",
         "list what was issued",
         _list,
         actions.list_entries,
         ("list --expiring 90", "list --state revoked --json"),
     ),
-    _Command(
+    Subcommand(
         "show",
         "show a certificate's life, or the authority",
         _show,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from securemqtt_tools.board.pi import PiOrder, provision_pi
 from securemqtt_tools.board.provision import Order, provision_board
 from securemqtt_tools.board.steps import Steps
@@ -9,30 +11,30 @@ from securemqtt_tools.demo.programs import Program
 from securemqtt_tools.simboard import SimulatedBoard
 
 
-class Device:
+class Device(ABC):
     """What runs firmware/main.py."""
 
     title: str
 
+    @abstractmethod
     def provision(self, steps: Steps) -> bool:
         """Give it its identity, and its program if it has none; tell whether there was anything to change. Raises FatalError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def power_off(self) -> None:
         """Take its power, if it has it: nobody is told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def power_on(self) -> None:
         """Give it its power: it starts from cold."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self) -> str:
         """Give all that it has printed so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Raise Failed or FatalError when it has ended."""
-        raise NotImplementedError
 
 
 class BoardDevice(Device):

@@ -41,9 +41,9 @@ def make_context(settings: "dict[str, Any]") -> "Any":
     chain = files.names(settings, "certificate")
     if chain:
         key = files.read(directory, settings["key"])
-        rarely("backends.keys_mbedtls").check(settings, key)
         for name in chain:
             _load(directory, name, lambda certificate: context.load_cert_chain(certificate, key), settings["key"])
+        rarely("backends.keys_mbedtls").check(settings, key)
     return context
 
 

@@ -1,12 +1,15 @@
 """What differs between CPython and MicroPython: the only file that asks which interpreter this is."""
 
+import gc
 import sys
 
 MICROPYTHON = sys.implementation.name == "micropython"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Method = TypeVar("Method")
 
 if MICROPYTHON and not TYPE_CHECKING:
     from ._micropython import *  # noqa: F403
@@ -19,21 +22,40 @@ else:
     from ._cpython import *  # noqa: F403
 
 
+def rare(method: "Method") -> "Method":
+    """Mark a method that runs once per connection or less: a board does not keep it in memory, provisioning moves it to what `rarely` lends."""
+    return method
+
+
+def once(method: "Method") -> "Method":
+    """Mark a method that runs when a client is made: provisioning moves it, too."""
+    return method
+
+
 def rarely(name: str) -> "Any":
     """Import a module of this package for the occasion: a board forgets it again, and has its heap back once the caller is done with it.
 
     What runs once per connection, or when something fails, is kept out of a board's memory this way, with whatever it imports from this
     package. The tree of errors alone stays, since `except` goes by the identity of its classes.
     """
-    before = MICROPYTHON and list(sys.modules)
-    try:
+    if not MICROPYTHON:
         return __import__("securemqtt." + name, None, None, ("*",))
+    # Else what the program keeps would come to lie between what was lent once, and leave no room for TLS in one piece.
+    gc.collect()
+    before = list(sys.modules)
+    whole = "securemqtt." + name
+    try:
+        return __import__(whole, None, None, ("*",))
     finally:  # also where memory ran out half-way
-        if before:
-            for path in list(sys.modules):
-                parent, _, leaf = path.rpartition(".")
-                if path not in before and parent[:10] == "securemqtt" and leaf != "errors":
-                    # A default, and a question first: memory may have run out before there was a module behind its name.
-                    sys.modules.pop(path, None)
-                    if hasattr(sys.modules.get(parent), leaf):
-                        delattr(sys.modules[parent], leaf)
+        # None first: MicroPython's dicts keep the value of what was deleted until its place is taken, and here that is a module, or half of one.
+        if whole not in before:
+            sys.modules[whole] = None  # type: ignore[assignment]
+        for path in list(sys.modules):
+            parent, _, leaf = path.rpartition(".")
+            if path not in before and parent[:10] == "securemqtt" and leaf != "errors":
+                sys.modules[path] = None  # type: ignore[assignment]
+                del sys.modules[path]
+                package = sys.modules.get(parent)
+                if package and leaf in package.__dict__:
+                    setattr(package, leaf, None)
+                    delattr(package, leaf)

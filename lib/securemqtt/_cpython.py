@@ -7,7 +7,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from .backends.contract import Link
 
 T = TypeVar("T")
 
@@ -48,9 +51,9 @@ def sleep_ms(duration_ms: int) -> None:
 class Loop:
     """Turn the client's loop in a thread of its own, so that a program that sleeps keeps its connection."""
 
-    def __init__(self, turn: "Callable[[int], None]", wake: "Callable[[], None]", changed: "threading.Condition") -> None:
+    def __init__(self, turn: "Callable[[int], None]", link: "Link", changed: "threading.Condition") -> None:
         self._turn = turn
-        self._wake_link = wake
+        self._link = link
         self._changed = changed
         self._woken = threading.Event()
         self._finish: "Callable[[], None] | None" = None
@@ -99,7 +102,7 @@ class Loop:
     def wake(self) -> None:
         """End a pause, or a wait for the network, at once."""
         self._woken.set()
-        self._wake_link()
+        self._link.wake()
 
 
 def link_class() -> type:

@@ -63,7 +63,7 @@ sleep_ms = time.sleep_ms
 class Loop:
     """Turn the client's loop in the caller's own thread: there is no other."""
 
-    def __init__(self, turn: "Callable[[int], None]", wake: "Callable[[], None]", changed: Lock) -> None:
+    def __init__(self, turn: "Callable[[int], None]", link: object, changed: Lock) -> None:
         self._turn = turn
         self._running = False
 

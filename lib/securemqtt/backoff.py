@@ -1,6 +1,6 @@
 """How long to wait before the next attempt to connect: exponential, full jitter, capped. No clock is read here."""
 
-from ._compat import TYPE_CHECKING, const
+from ._compat import TYPE_CHECKING, const, once, rare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,7 @@ _STABLE_MS = const(30_000)
 class Backoff:
     """Delays between attempts. `randint(a, b)` gives a random integer a ≤ n ≤ b (random.randint)."""
 
+    @once
     def __init__(
         self, randint: "Callable[[int, int], int]", base_ms: int = _BASE_MS, cap_ms: int = _CAP_MS, stable_ms: int = _STABLE_MS
     ) -> None:
@@ -25,10 +26,12 @@ class Backoff:
         self.failures = 0
         self._up_since_ms: int | None = None
 
+    @rare
     def connected(self, now_ms: int) -> None:
         """Note that a connection stands: it counts only once it has lasted `stable_ms`."""
         self._up_since_ms = now_ms
 
+    @rare
     def lost(self, now_ms: int, transient: bool = True) -> int:
         """Give the delay in ms after an attempt that failed or a connection that was lost.
 

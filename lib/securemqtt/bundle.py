@@ -5,7 +5,6 @@ import os
 from ._compat import MAX_PACKET_BYTES, OUTBOX_BYTES, OUTBOX_MESSAGES, TYPE_CHECKING, usual_places
 from .failure import failure
 from .files import check_private, full_name, read, read_json
-from .messages import encode
 from .topics import expand, fault, valid_id
 
 if TYPE_CHECKING:
@@ -142,6 +141,8 @@ def _prepare_will(settings: "dict[str, Any]") -> None:
         raise failure("InvalidTopic", "the will's topic {!r}: {}".format(topic, wrong))
     if qos not in (0, 1, 2):
         raise failure("UsageError", "the will's qos must be 0, 1 or 2, not {!r}".format(qos))
+    from .messages import encode
+
     try:
         content = encode(payload)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -9,10 +9,9 @@ What runs for each message is here; what runs once per connection is in lifecycl
 
 import random
 
-from ._compat import INBOX_BYTES, TYPE_CHECKING, Lock, Loop, const, link_class, now_ms, plain, print_exception, rarely, ready
+from ._compat import INBOX_BYTES, TYPE_CHECKING, Lock, Loop, const, link_class, now_ms, once, plain, print_exception, rare, rarely, ready
 from .backoff import Backoff
 from .failure import base, exhausted, failure
-from .messages import Message, encode, matches
 from .outbox import Delivery
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from .backends.contract import Link
     from .errors import SecureMQTTError
+    from .messages import Message
     from .outbox import Outbox
 
 # Longest wait in one turn, so that a board's watchdog is fed and its Wi-Fi looked at often enough.
@@ -43,8 +43,11 @@ class Client:
     """
 
     def __init__(self, bundle: "str | None" = None, **options: "Any") -> None:
-        link = link_class()  # first what stays in memory, then what goes again: that leaves no holes
         self._settings: "dict[str, Any]" = rarely("bundle").load(bundle, options)
+        self._assemble()
+
+    @once
+    def _assemble(self) -> None:
         settings = self._settings
         self.client_id: str = settings["client_id"]
         self.state = "closed"
@@ -66,9 +69,9 @@ class Client:
         self._alive_ms = now_ms()
         self._readying: "Any" = None
         self._dispatching = False
-        self._link: "Link" = link(settings, self)
-        self._outbox: "Outbox" = rarely("lifecycle").make_outbox(self)
-        self._loop = Loop(self._turn, self._link.wake, self._lock)
+        self._link: "Link" = link_class()(settings, self)
+        self._outbox: "Outbox" = rarely("assembly").make_outbox(self)
+        self._loop = Loop(self._turn, self._link, self._lock)
 
     # The connection
 
@@ -78,10 +81,18 @@ class Client:
         Returns when the broker has accepted us (CONNACK). What time may cure (`error.transient`) can be tried again; `start` does that.
         """
         try:
-            rarely("lifecycle").connect(self, timeout_s)
+            self.start()
+            self._loop.wait_for(self._settled, int(timeout_s * 1000))
+            if self.state != "connected":
+                raise rarely("lifecycle").given_up(self, timeout_s)
         except MemoryError:
             raise exhausted()
 
+    def _settled(self) -> bool:
+        # By the error, not by the state: after a short back-off that may have gone on from "waiting" before this thread looks at it.
+        return self.state == "connected" or self.last_error is not None
+
+    @rare
     def start(self) -> None:
         """Keep the connection up from now on, trying again for ever; never raises for the network's sake. On a board, call `wait` or `poll`."""
         if self.state == "closed":
@@ -92,6 +103,7 @@ class Client:
             self._set_state("starting")
             self._loop.start()
 
+    @rare
     def disconnect(self, timeout_s: float = 10) -> None:
         """Deliver what is queued, within `timeout_s` seconds if connected, and leave in order. What is left stays in the outbox."""
         rarely("lifecycle").disconnect(self, timeout_s)
@@ -100,6 +112,7 @@ class Client:
         self.connect(self._settings["connect_timeout_s"])
         return self
 
+    @rare
     def __exit__(self, *exc: object) -> None:
         self.disconnect()
 
@@ -121,10 +134,12 @@ class Client:
         """How many messages the broker has not acknowledged yet: those that wait and those in flight."""
         return self._outbox.count
 
+    @rare
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
         """Have `handler(state)` called in `wait` or `poll` for each change: starting, connecting, connected, waiting (back-off), closed."""
         self._on_state = handler
 
+    @rare
     def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
         """Have `handler(exception)` called for each exception that leaves a handler; it is logged in any case."""
         self._on_error = handler
@@ -154,11 +169,14 @@ class Client:
         if not 0 <= qos <= 2:
             raise rarely("lifecycle").unknown_qos(qos)
         try:
-            content = payload if type(payload) is bytes else encode(payload)
+            if type(payload) is not bytes:
+                from .messages import encode  # a board that needs nothing of this module does without
+
+                payload = encode(payload)
         except (TypeError, ValueError, RuntimeError) as error:  # the last: nested too deep
             raise failure("InvalidPayload", "the payload is neither bytes nor str nor JSON", str(error))
         now = now_ms()
-        delivery = Delivery(topic, content, qos, retain, None if expires_s is None else now + int(expires_s * 1000))
+        delivery = Delivery(topic, payload, qos, retain, None if expires_s is None else now + int(expires_s * 1000))
         delivery.client = self
         outbox = self._outbox
         with self._lock:
@@ -172,6 +190,7 @@ class Client:
             outbox.sync()
         return accepted
 
+    @rare
     def subscribe(self, topic_filter: str, handler: "Callable[[Message], None]", qos: int = 1) -> None:
         """Have `handler(message)` called in `wait` or `poll` for what comes under `topic_filter`; made again after a reconnect if need be.
 
@@ -179,6 +198,7 @@ class Client:
         """
         rarely("lifecycle").subscribe(self, topic_filter, handler, qos)
 
+    @rare
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker."""
         rarely("lifecycle").unsubscribe(self, topic_filter)
@@ -236,6 +256,8 @@ class Client:
             while self._states:
                 self._call(self._on_state, self._states.pop(0))
             while self._inbox:
+                from .messages import matches
+
                 with self._lock:
                     message = self._inbox.pop(0)
                     self._inbox_bytes -= len(message.payload) + _MESSAGE_BYTES
@@ -332,6 +354,7 @@ class Client:
             link.send(delivery)
         self._stats["sent"] += len(messages)
 
+    @rare
     def _finish(self) -> None:
         rarely("lifecycle").finish(self)
 
@@ -360,7 +383,7 @@ class Client:
             if delivery.awaited or not outbox.count:
                 self._lock.notify_all()
 
-    def link_message(self, message: Message) -> bool:
+    def link_message(self, message: "Message") -> bool:
         with self._lock:
             size = self._inbox_bytes + len(message.payload) + _MESSAGE_BYTES
             if len(self._inbox) >= _INBOX_MESSAGES or (size > INBOX_BYTES and self._inbox and not message.qos):

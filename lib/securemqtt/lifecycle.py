@@ -5,7 +5,7 @@ Each function is a method of `Client` that lives here; `client.py` holds what ru
 
 from ._compat import TYPE_CHECKING, log, now_ms, rarely
 from .failure import failure
-from .outbox import Delivery, Outbox
+from .outbox import Delivery
 from .topics import expand, fault
 
 if TYPE_CHECKING:
@@ -16,31 +16,11 @@ if TYPE_CHECKING:
     from .messages import Message
 
 
-def make_outbox(client: "Client") -> Outbox:
-    """Make the outbox that the settings ask for, with what an earlier process has left in it."""
-    settings = client._settings
-    bounds = settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"]
-    if settings["outbox"] != "durable":
-        return Outbox(*bounds)
-    from .journal import DurableOutbox  # imported in the usual way, so that it stays
-
-    outbox = DurableOutbox(*bounds)
-    rarely("journal_start").open_outbox(outbox, client, settings, client._stats, client._lock)
-    return outbox
-
-
-def connect(client: "Client", timeout_s: float) -> None:
-    """See Client.connect."""
-    stats = client._stats
-    failures = stats["failures"]
-    client.start()
-    # The count, too, since after a short back-off the state may have gone on from "waiting" before this thread looks at it.
-    client._loop.wait_for(lambda: client.state in ("connected", "waiting") or stats["failures"] > failures, int(timeout_s * 1000))
-    if client.state == "connected":
-        return
-    error = client.last_error if client.state == "waiting" or stats["failures"] > failures else None
+def given_up(client: "Client", timeout_s: float) -> "SecureMQTTError":
+    """Stop trying: give the error that says why `connect` has failed."""
+    error = client.last_error
     client._loop.stop(lambda: finish(client))
-    raise error or failure("TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s))
+    return error or failure("TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s))
 
 
 def disconnect(client: "Client", timeout_s: float) -> None:

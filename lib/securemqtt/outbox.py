@@ -1,6 +1,6 @@
 """The bounded queue of messages that the broker has not acknowledged yet. No I/O, and no clock is read here."""
 
-from ._compat import TYPE_CHECKING
+from ._compat import TYPE_CHECKING, once
 
 if TYPE_CHECKING:
     from typing import Any
@@ -54,6 +54,7 @@ class Outbox:
     tick: "Any" = None  # to be called once in a while, where there is no thread for that
     failure: "SecureMQTTError | None" = None  # why the medium takes nothing
 
+    @once
     def __init__(self, max_messages: int, max_bytes: int, when_full: str = "refuse") -> None:
         self.max_messages = max_messages
         self.max_bytes = max_bytes

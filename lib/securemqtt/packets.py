@@ -1,6 +1,6 @@
 """Cutting what comes in into packets (MQTT 3.1.1, section 2.2). No I/O; bounded memory; nothing allocated per byte."""
 
-from ._compat import const
+from ._compat import const, once, rare
 from .failure import failure
 
 _BUFFER_BYTES = const(512)
@@ -17,6 +17,7 @@ class Reader:
     holds its beginning only, which names the topic and the packet id; that much must fit into `buffer_bytes`.
     """
 
+    @once
     def __init__(self, max_bytes: int, buffer_bytes: int = _BUFFER_BYTES) -> None:
         self._max_bytes = max_bytes
         self._buffer = bytearray(buffer_bytes)
@@ -114,6 +115,7 @@ class Reader:
             self._start = self._end = 0
         return 0
 
+    @rare
     def _head_of_oversized(self, kind: int, at: int, size: int) -> int:
         """Give an oversized PUBLISH as soon as its topic and packet id are there; what follows is dropped as it comes."""
         have = min(self._end - at, size)

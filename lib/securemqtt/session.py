@@ -3,7 +3,7 @@
 The MicroPython backend drives these; on CPython paho-mqtt has a window and ids of its own, and only `KeepAlive` is used.
 """
 
-from ._compat import TYPE_CHECKING, const
+from ._compat import TYPE_CHECKING, const, once, rare
 
 if TYPE_CHECKING:
     from typing import Any
@@ -17,6 +17,7 @@ class Window:
     `size` bounds how many may be unacknowledged at a time. Ids of subscriptions come from here too, since they share one space ([MQTT-2.3.1-2]).
     """
 
+    @once
     def __init__(self, size: int, first_id: int = 1) -> None:
         self.size = size
         self._next_id = first_id
@@ -51,6 +52,7 @@ class Window:
         if packet_id in self._order:
             self._order.remove(packet_id)
 
+    @rare
     def unacknowledged(self) -> "list[int]":
         """Give the ids of the messages in flight, oldest first: what goes out again after a reconnect ([MQTT-4.4.0-1]).
 

@@ -9,8 +9,6 @@ MARK = "=== "
 
 def main() -> None:
     directory = os.getenv("SECUREMQTT_TEST_DIRECTORY")
-    for joined in sys.argv[2:]:  # a board's library has these in one module: they go by their own names all the same
-        sys.modules["securemqtt." + joined.replace("/", ".")] = __import__("securemqtt")
     module = __import__(sys.argv[1])
     for name in sorted(dir(module)):
         if not name.startswith("test_"):

@@ -107,9 +107,11 @@ class _Probe:
 if MICROPYTHON:
     import time
 
-    import securemqtt  # noqa: F401  (it brings the module that is wanted)
+    import securemqtt
 
-    _side = sys.modules["securemqtt._micropython"]
+    # Where the library's own clock is: on a board, this module is part of the package's.
+    _side = sys.modules.get("securemqtt._micropython", securemqtt)
+    _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 
     class _Time:
         """MicroPython's `time`, with the world's clocks; ticks go on from where they are, since the library's own clock never goes back."""
@@ -125,7 +127,7 @@ if MICROPYTHON:
             return self._world.now_ms + self._ahead_ms
 
         def time(self) -> int:
-            return self._world.unix_s - _side._EPOCH_S
+            return self._world.unix_s - _EPOCH_S
 
     class _Tls:
         """A TLS socket of MicroPython's, with its ways: a write that gives None has taken its record, and wants the same bytes again."""
@@ -157,31 +159,39 @@ if MICROPYTHON:
         def close(self) -> None:
             self._world.end(self._wire)
 
-    class _Mbedtls:
-        """Stands in for backends/tls_mbedtls.py."""
+    class _Network:
+        """MicroPython's `socket` and `tls`: what is connected is a socket that `select` takes, and what TLS gives is a `Wire`."""
+
+        AF_INET = socket.AF_INET
+        SOCK_STREAM = socket.SOCK_STREAM
+        PROTOCOL_TLS_CLIENT = CERT_REQUIRED = verify_mode = 0
 
         def __init__(self, world: World) -> None:
             self._world = world
 
-        def make_context(self, settings: object) -> None:
-            return None
-
-        def opening(self, stream: object, context: object, settings: object) -> object:
+        def getaddrinfo(self, host: str, port: int, *hints: int) -> "list[object]":
             self._world.attempted_ms = self._world.now_ms
-            return self._steps(stream)
+            return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", socket.getaddrinfo("127.0.0.1", 9)[0][-1])]
 
-        def _steps(self, stream: object) -> object:
-            stream.stage = "connect"
-            yield
-            wire = self._world.connect()
-            stream.stage = "handshake"
-            stream.attach(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), _Tls(self._world, wire))
+        def socket(self, *kind: int) -> object:
+            self._world.connect()
+            return socket.socket(*kind)
+
+        def SSLContext(self, protocol: int) -> "_Network":
+            return self
+
+        def load_verify_locations(self, anchor: bytes) -> None:
+            pass
+
+        def wrap_socket(self, raw: object, **options: object) -> object:
+            return _Tls(self._world, self._world.wires[-1])
 
     def install(world: World) -> "list[object]":
         """Give the library this world; gives how to undo that: by nothing, a process of MicroPython's has tests of one kind only."""
-        _side.time = _Time(world)
-        sys.modules["securemqtt.backends.tls_mbedtls"] = _Mbedtls(world)
-        sys.modules["securemqtt.backends.probe_mbedtls"] = _Probe()
+        _side.time = sys.modules["time"] = _Time(world)
+        sys.modules["socket"] = sys.modules["tls"] = _Network(world)
+        for name in ("backends.probe_mbedtls", "probe_mbedtls"):  # the latter is what it is called on a board
+            sys.modules["securemqtt." + name] = _Probe()
         return []
 
 else:

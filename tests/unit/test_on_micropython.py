@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.board.shrink import RESIDENT
+from securemqtt_tools.board.library import board_sources
+from securemqtt_tools.board.shrink import shrink_program
 from support.micropython import ROOT, compiled_library, micropython_command, micropython_environment
 
 HERE = Path(__file__).parent
@@ -36,17 +37,27 @@ def shared_tests() -> list[tuple[str, str]]:
     return tests
 
 
+@functools.cache
+def small_programs(directory: Path) -> Path:
+    """Write the tests, and what they share, so that they find things where a board's library has them, by the names that it gives them."""
+    sources = board_sources(ROOT / "lib" / "securemqtt")
+    for path in [*HERE.glob("test_*.py"), *(ROOT / "tests" / "support").glob("*.py")]:
+        target = directory / path.relative_to(HERE if path.parent == HERE else ROOT / "tests")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(shrink_program(sources, path.read_text()))
+    return directory
+
+
 class Account:
     """What came of the tests of one file, run by one interpreter."""
 
     def __init__(self, module: str, form: str, scratch: Path) -> None:
         environment = micropython_environment(HERE, ROOT / "tests")
         if form == "mpy":
-            library = compiled_library(scratch.parent / "library")
-            environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(str(ROOT / "lib"), str(library))
+            library, programs = compiled_library(scratch.parent / "library"), small_programs(scratch.parent / "programs")
+            environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(str(ROOT / "lib"), f"{library}:{programs}")
         environment["SECUREMQTT_TEST_DIRECTORY"] = str(scratch)
-        joined = RESIDENT if form == "mpy" else ()
-        command = [*micropython_command("-X", HEAP), str(RUNNER), module, *joined]
+        command = [*micropython_command("-X", HEAP), str(RUNNER), module]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=RUN_S, check=False)
         self.passed: set[str] = set()
         self.failed: set[str] = set()

@@ -7,7 +7,8 @@ import io
 import select
 
 from .._compat import TYPE_CHECKING, const, now_ms
-from .tls_mbedtls import make_context, opening
+from .context_mbedtls import make_context
+from .tls_mbedtls import opening
 
 if TYPE_CHECKING:
     from typing import Any
@@ -53,22 +54,17 @@ class _Wire(io.IOBase):
 
 
 class _Probe:
-    """Stands where `opening` expects a stream, and a context."""
+    """Stands where `opening` expects a stream."""
 
-    def __init__(self, context: "Any") -> None:
-        self._context = context
+    def __init__(self) -> None:
         self.stage = ""
         self.raw: "Any" = None
         self.wire: "Any" = None
         self.secured: "Any" = None
 
-    def wrap_socket(self, raw: "Any", **options: "Any") -> "Any":
-        self.raw = raw
-        self.wire = _Wire(raw)
-        return self._context.wrap_socket(self.wire, **options)
-
-    def attach(self, raw: "Any", secured: "Any") -> None:
-        self.secured = secured
+    def attach(self, context: "Any", host: str) -> None:
+        self.wire = _Wire(self.raw)
+        self.secured = context.wrap_socket(self.wire, server_hostname=host, do_handshake_on_connect=False)
 
     def close(self) -> None:
         for sock in (self.secured, self.raw):
@@ -78,12 +74,14 @@ class _Probe:
 
 def probe(settings: "dict[str, Any]") -> "tuple[str, int | None]":
     """Give the kind of fault (see diagnose.py) and the alert: "alert", "dropped" (closed without one), "closed" for nothing against us, …"""
-    one = _Probe(make_context(settings))
+    context = make_context(settings)
+    one = _Probe()
     deadline = now_ms() + _PROBE_MS
     try:
-        for _ in opening(one, one, settings):  # type: ignore[arg-type]
+        for _ in opening(one, settings):  # type: ignore[arg-type]
             if now_ms() > deadline:
                 return "silent", None
+        one.attach(context, settings["host"])
         return _shake_hands(one, deadline)
     except OSError:
         return "closed", None

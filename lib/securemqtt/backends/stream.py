@@ -3,7 +3,7 @@
 import errno
 import select
 
-from .._compat import TYPE_CHECKING, const, now_ms
+from .._compat import TYPE_CHECKING, const, now_ms, once
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,6 +18,7 @@ _HANDSHAKE_STEP_MS = const(20)
 class Stream:
     """A TLS connection that collects what is written into one record per `flush`. umqtt's encoder writes into it as into a socket."""
 
+    @once
     def __init__(self) -> None:
         self._buffer = bytearray(_RECORD_BYTES)
         self._view = memoryview(self._buffer)
@@ -25,17 +26,16 @@ class Stream:
         self._end = 0
         self._stuck = 0
         self._broken: "OSError | None" = None
-        self._raw: "Any" = None
+        self.raw: "Any" = None  # the socket; who connects it puts it here
         self._tls: "Any" = None
         self._poll = select.poll()
         # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack, session.
         self.stage = "resolve"
 
-    def attach(self, raw: "Any", tls: "Any") -> None:
-        """Take over a connected socket and the TLS socket on it, whose handshake has not begun."""
-        self._raw = raw
-        self._tls = tls
-        self._poll.register(raw, select.POLLIN)
+    def attach(self, context: "Any", host: str) -> None:
+        """Put TLS on `raw`, which is connected. The handshake itself is driven by the first `flush`."""
+        self._tls = context.wrap_socket(self.raw, server_hostname=host, do_handshake_on_connect=False)
+        self._poll.register(self.raw, select.POLLIN)
 
     def write(self, data: "Any", size: "int | None" = None) -> None:
         """Collect the first `size` bytes of `data`; write out what does not fit, waiting for the peer with a deadline.
@@ -114,7 +114,7 @@ class Stream:
                 timeout_ms = min(timeout_ms, _HANDSHAKE_STEP_MS)
             else:
                 events |= select.POLLOUT
-        self._poll.modify(self._raw, events)
+        self._poll.modify(self.raw, events)
         for _ in self._poll.ipoll(timeout_ms):
             return True
         return False
@@ -122,10 +122,10 @@ class Stream:
     def close(self) -> None:
         """Drop the connection and what was not written; the next `opening` starts afresh."""
         if self._tls is not None:
-            self._poll.unregister(self._raw)
-        for sock in (self._tls, self._raw):
+            self._poll.unregister(self.raw)
+        for sock in (self._tls, self.raw):
             if sock is not None:
                 sock.close()
-        self._tls = self._raw = None
+        self._tls = self.raw = None
         self._start = self._end = self._stuck = 0
         self._broken = None

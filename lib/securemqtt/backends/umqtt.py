@@ -6,20 +6,21 @@ subscription made again (docs/ARCHITECTURE.md, "The MicroPython backend").
 """
 
 import errno
+import gc
 import os
 
 from umqtt.simple import MQTTClient
 
-from .._compat import TYPE_CHECKING, const, now_ms, rarely
+from .._compat import TYPE_CHECKING, const, now_ms, once, rare, rarely
 from ..failure import failure, translated
-from ..messages import Message
 from ..packets import Reader
-from ..session import KeepAlive, Window
+from ..session import Window
 from .stream import Stream
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..messages import Message
     from ..outbox import Delivery
     from .contract import Owner
 
@@ -27,41 +28,36 @@ if TYPE_CHECKING:
 _TURN_BYTES = const(4096)
 # A packet that has begun must be whole within this time: a peer that trickles bytes is no better than a silent one.
 _PACKET_MS = const(30000)
-
-
-class _Written(Exception):
-    """Leaves umqtt's code once it has written a packet and would wait for the answer."""
-
-
-class _Encoder(MQTTClient):  # type: ignore[misc]
-    """umqtt's client as a writer of packets: `sock` is the stream that collects them."""
-
-    def wait_msg(self) -> None:
-        # A new one each time: MicroPython adds to the traceback of an exception that is raised again, without bound.
-        raise _Written
+# How long leaving may take where the peer does not read.
+_CLOSE_MS = const(5000)
 
 
 class UmqttLink:
     """See contract.py. What QoS 2 takes is loaded with the first such message (umqtt_qos2.py)."""
 
+    @once
     def __init__(self, settings: "dict[str, Any]", owner: "Owner") -> None:
         self._settings = settings
         self._owner = owner
         self.up = False
-        self._context = rarely("backends.tls_mbedtls").make_context(settings)
+        self._context = rarely("backends.context_mbedtls").make_context(settings)
         self._stream = Stream()
         self._reader = Reader(settings["max_packet_bytes"])
         # Ids start anywhere, so that after a restart they are not those that a kept session may still know.
         self._window = Window(settings["window"], 1 + int.from_bytes(os.urandom(2), "big") % 65535)
-        self._encoder = _Encoder(settings["client_id"], settings["host"])
+        # umqtt's client as a writer of packets: `sock` is the stream that collects them.
+        self._encoder = MQTTClient(settings["client_id"], settings["host"])
         self._encoder.sock = self._stream
+        self._encoder.wait_msg = self._leave_umqtt
         self._opening: "Any" = None
+        self._keep_alive: "Any" = None
         self._deadline_ms = 0
         self._packet_ms = 0
         self._epoch = 0
         self._doubtful = False
         self._exactly_once: "Any" = None
 
+    @rare
     def wake(self) -> None:
         """Do nothing: there is one thread."""
 
@@ -69,21 +65,19 @@ class UmqttLink:
         return self._window.room()
 
     def open(self) -> None:
-        self._drop()
-        now = now_ms()
-        self._deadline_ms = now + int(self._settings["connect_timeout_s"] * 1000)
-        self._keep_alive = KeepAlive(self._settings["keep_alive_s"] * 1000, now)
-        self._epoch += 1
-        self._packet_ms = 0
-        if self._stream.stage == "connack":
-            self._doubtful = True
-        self._stream.stage = "resolve"
-        self._opening = rarely("backends.tls_mbedtls").opening(self._stream, self._context, self._settings)
+        rarely("backends.umqtt_rare").open_link(self)
 
     def serve(self, wait_ms: int) -> None:
         try:
-            if self._opening is None or self._opened(wait_ms):
-                self._serve(wait_ms)
+            if self._opening is not None:
+                end_ms = now_ms() + wait_ms
+                for _ in self._opening:
+                    if now_ms() >= end_ms:
+                        return
+                self._opening = None
+                gc.collect()  # the handshake wants 20 kB in two pieces; what was lent for the way to here is gone
+                self._stream.attach(self._context, self._settings["host"])
+            self._serve(wait_ms)
         except Exception as error:
             stage = self._stream.stage
             self._drop()
@@ -99,19 +93,36 @@ class UmqttLink:
             self._write_publish(delivery, 0, 0)
             self._owner.link_acknowledged(delivery)
 
+    @rare
     def request(self, topic_filter: str, qos: int) -> None:
-        rarely("backends.umqtt_rare").write_request(self, topic_filter, qos)
+        name = topic_filter.encode()
+        packet_id = self._window.add(topic_filter, False)
+        unsubscribing = qos < 0
+        self._write_length(0xA2 if unsubscribing else 0x82, (4 if unsubscribing else 5) + len(name))
+        self._stream.write(bytes((packet_id >> 8, packet_id & 255)))
+        self._encoder._send_str(name)
+        if not unsubscribing:
+            self._stream.write(bytes((qos,)))
 
-    def ack(self, message: Message) -> None:
+    def ack(self, message: "Message") -> None:
         if message.qos == 2:
             self._qos2().handled(message)
         elif self.up and message.epoch == self._epoch:
-            self._write_head(0x40, 2, message.packet_id)
+            self._write_head(0x40, message.packet_id)
 
     def close(self, orderly: bool) -> None:
         if orderly and self.up:
-            rarely("backends.umqtt_rare").write_disconnect(self)
+            self._leave()
         self._drop()
+
+    @rare
+    def _leave(self) -> None:
+        """Write DISCONNECT, and all before it; what the peer does not take within 5 s is given up."""
+        try:
+            self._stream.write(b"\xe0\0")
+            self._stream.drain(_CLOSE_MS)
+        except OSError:
+            self.up = False  # it is gone already: the broker sends the will then
 
     def _qos2(self) -> "Any":
         if self._exactly_once is None:
@@ -125,19 +136,6 @@ class UmqttLink:
         self._reader.reset()
 
     # Reading
-
-    def _opened(self, wait_ms: int) -> bool:
-        """Go on connecting; give whether the connection stands. Then CONNECT waits in the stream, and with it the handshake."""
-        end_ms = now_ms() + wait_ms
-        for _ in self._opening:
-            now = now_ms()
-            if now > self._deadline_ms:
-                raise OSError(errno.ETIMEDOUT)
-            if now >= end_ms:
-                return False
-        self._opening = None
-        rarely("backends.umqtt_rare").write_connect(self)
-        return True
 
     def _serve(self, wait_ms: int) -> None:
         stream = self._stream
@@ -224,6 +222,7 @@ class UmqttLink:
                 self._owner.link_event("unsubscribed", what)
         return True
 
+    @rare
     def _connected(self, session_present: int, return_code: int) -> None:
         if return_code:
             raise rarely("diagnose").refused(return_code, self._settings)
@@ -237,7 +236,7 @@ class UmqttLink:
         released = self._exactly_once.resumed(session_present) if self._exactly_once else ()
         for packet_id in self._window.unacknowledged():
             if packet_id in released:
-                self._write_head(0x62, 2, packet_id)
+                self._write_head(0x62, packet_id)
                 continue
             self._write_publish(self._window.find(packet_id), packet_id, 8 if session_present else 0)
         self._owner.link_event("up", bool(session_present))
@@ -256,6 +255,8 @@ class UmqttLink:
         packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
         if qos == 2 and not self._qos2().is_new(packet_id):
             return
+        from ..messages import Message  # a board that receives nothing does without
+
         payload = b"" if reader.oversized else bytes(data[body:end])
         message = Message(topic, payload, qos, bool(kind & 1), bool(kind & 8), packet_id, self._epoch)
         if reader.oversized:
@@ -269,19 +270,25 @@ class UmqttLink:
 
     # Writing
 
+    def _leave_umqtt(self) -> None:
+        """Leave umqtt's code once it has written a packet and would wait for the answer; stands for its `wait_msg`."""
+        # A new one each time: MicroPython adds to the traceback of an exception that is raised again, without bound.
+        raise AssertionError
+
     def _write_publish(self, delivery: "Any", packet_id: int, dup: int) -> None:
         encoder = self._encoder
         encoder.pid = packet_id - 1  # umqtt takes the next one
         try:
             # umqtt puts `retain` into the first byte as it is, where DUP is bit 3.
             encoder.publish(delivery.topic.encode(), delivery.payload, (1 if delivery.retain else 0) | dup, delivery.qos)
-        except (_Written, AssertionError):  # umqtt's way of saying that it does not wait for the answer to QoS 2
+        except AssertionError:  # ours, or umqtt's way of saying that it does not wait for the answer to QoS 2
             return
 
-    def _write_head(self, kind: int, size: int, packet_id: int) -> None:
-        self._write_length(kind, size)
-        self._stream.write(bytes((packet_id >> 8, packet_id & 255)))
+    def _write_head(self, kind: int, packet_id: int) -> None:
+        """Write a packet that is an id and nothing else."""
+        self._stream.write(bytes((kind, 2, packet_id >> 8, packet_id & 255)))
 
+    @rare
     def _write_length(self, kind: int, size: int) -> None:
         head = bytearray((kind,))
         while size > 127:

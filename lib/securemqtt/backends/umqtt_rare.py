@@ -1,15 +1,43 @@
-"""What the MicroPython backend writes once per connection: CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT. See `_compat.rarely`."""
+"""What the MicroPython backend does to open a connection, up to CONNECT. Not kept in a board's memory, see `_compat.rarely`."""
 
-from .._compat import TYPE_CHECKING, const
+import errno
+
+from .._compat import TYPE_CHECKING, now_ms
+from ..session import KeepAlive
+from .tls_mbedtls import opening
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .umqtt import UmqttLink
 
-# How long leaving may take where the peer does not read.
-_CLOSE_MS = const(5000)
+
+def open_link(link: "UmqttLink") -> None:
+    """See contract.py."""
+    link._drop()
+    settings = link._settings
+    now = now_ms()
+    link._deadline_ms = now + int(settings["connect_timeout_s"] * 1000)
+    link._keep_alive = KeepAlive(settings["keep_alive_s"] * 1000, now)
+    link._epoch += 1
+    link._packet_ms = 0
+    stream = link._stream
+    if stream.stage == "connack":
+        link._doubtful = True
+    stream.stage = "resolve"
+    link._opening = _attempt(link)
 
 
-def write_connect(link: "UmqttLink") -> None:
+def _attempt(link: "UmqttLink") -> "Iterator[None]":
+    """Give a generator that goes on connecting; when it ends there is a connection, and CONNECT waits in the stream for the handshake."""
+    for _ in opening(link._stream, link._settings):
+        if now_ms() > link._deadline_ms:
+            raise OSError(errno.ETIMEDOUT)
+        yield
+    _write_connect(link)
+
+
+def _write_connect(link: "UmqttLink") -> None:
     """Write CONNECT (MQTT 3.1.1, section 3.1)."""
     settings = link._settings
     fields = [settings["client_id"].encode()]
@@ -25,29 +53,12 @@ def write_connect(link: "UmqttLink") -> None:
             fields.append(settings["password"].encode())
             flags |= 64
     keep_alive_s = settings["keep_alive_s"]
-    link._write_length(0x10, 10 + sum(len(field) + 2 for field in fields))
-    link._stream.write(b"\0\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 255)))
+    size = 10 + sum(len(field) + 2 for field in fields)
+    head = bytearray(b"\x10")
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    head.append(size)
+    link._stream.write(head + b"\0\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 255)))
     for field in fields:
         link._encoder._send_str(field)
-
-
-def write_request(link: "UmqttLink", topic_filter: str, qos: int) -> None:
-    """Write SUBSCRIBE, or UNSUBSCRIBE where `qos` is -1 (sections 3.8 and 3.10)."""
-    name = topic_filter.encode()
-    packet_id = link._window.add(topic_filter, False)
-    if qos < 0:
-        link._write_head(0xA2, 4 + len(name), packet_id)
-        link._encoder._send_str(name)
-    else:
-        link._write_head(0x82, 5 + len(name), packet_id)
-        link._encoder._send_str(name)
-        link._stream.write(bytes((qos,)))
-
-
-def write_disconnect(link: "UmqttLink") -> None:
-    """Write DISCONNECT (section 3.14), and all before it; what the peer does not take within 5 s is given up."""
-    try:
-        link._stream.write(b"\xe0\0")
-        link._stream.drain(_CLOSE_MS)
-    except OSError:
-        link.up = False  # it is gone already: the broker sends the will then

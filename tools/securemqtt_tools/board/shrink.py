@@ -1,21 +1,27 @@
-"""Make the library smaller for a board, as source: one module of what stays in memory, and private names that cost nothing.
+"""Make the library smaller for a board, as source: one module of what stays in memory, a few of what is lent, nothing said twice.
 
-A board pays for each module it keeps (about 300 bytes) and for each name that its firmware does not know (about 30 bytes), on 64 bits.
-So the modules that stay are joined into one, `securemqtt/__init__.py`, and names with a leading underscore, which are nobody's business
-outside the library, are replaced by names that every firmware has. What `_compat.rarely` lends stays in modules of its own. The figures
-are in docs/ARCHITECTURE.md.
+A board pays for each module it keeps (about 300 bytes), for each function (about 100) and for each name that its firmware does not know
+(about 30), on 64 bits. The source in the repository is for its readers; here
+
+- the modules that stay are joined into one, `securemqtt/__init__.py`;
+- methods that are marked with `_compat.rare` go into the module `lifecycle`, which is lent, and are looked up there;
+- functions and constants of theirs that only lent modules use go there;
+- lent modules that a connection needs together become one;
+- locks go, since a board has one thread, and so do annotations and docstrings;
+- names that no program uses are replaced by names that the firmware has (shrink_names.py).
+
+The figures are in docs/ARCHITECTURE.md.
 """
 
 from __future__ import annotations
 
 import ast
-import io
+import copy
+import functools
 import re
-import tokenize
-from collections import Counter
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
 
+from securemqtt_tools.board.shrink_names import Modules, is_constant, is_known, rename, rename_program
 from securemqtt_tools.cli import FatalError
 
 PACKAGE = "securemqtt/"
@@ -25,7 +31,6 @@ RESIDENT = (
     "_compat",
     "failure",
     "backoff",
-    "messages",
     "outbox",
     "session",
     "packets",
@@ -33,169 +38,445 @@ RESIDENT = (
     "backends/umqtt",
     "client",
 )
-# Names that are in every firmware since MicroPython 1.20, with a fixed number in `.mpy` files (py/makeqstrdata.py, static_qstr_list).
-# Such as the library itself has are left out when it comes to it; builtins serve for attributes only, where they hide nothing.
-_KNOWN = (  # noqa: SIM905  (a table of words reads better than a list of strings)
-    "args bytecode clear const copy decode default end endswith extend find format from_bytes index insert isalpha isdigit islower isspace "
-    "isupper items iterable join key keys little lower lstrip main micropython pop popitem readline replace reverse rfind rindex rsplit rstrip "
-    "sep setdefault sort split startswith step strip throw to_bytes update upper value values "
-    # These have no fixed number, but every firmware with networking has them, in os, time, gc, socket, random, struct, hashlib, micropython.
-    "accept bind calcsize chdir choice collect digest disable enable getcwd getrandbits heap_unlock hexlify ilistdir isenabled listdir listen "
-    "localtime makefile mem_alloc mem_free mem_info mktime mount namedtuple native opt_level pack_into randrange recv recvfrom rmdir seed "
-    "sendall sendto settimeout sha256 sleep_us stack_use threshold ticks_add ticks_cpu ticks_us time_ns umount unhexlify unpack_from viper "
-).split()
-_KNOWN_BUILTINS = (  # noqa: SIM905
-    "abs all any bool bytearray bytes callable chr classmethod dict dir divmod eval exec getattr globals hasattr hash id int isinstance "
-    "issubclass iter len list locals map next object open ord pow print range repr round set setattr sorted staticmethod str sum super tuple "
-    "type zip ArithmeticError AssertionError AttributeError BaseException EOFError Ellipsis Exception GeneratorExit ImportError IndexError "
-    "KeyError KeyboardInterrupt LookupError MemoryError NameError NoneType NotImplementedError OSError OverflowError RuntimeError "
-    "StopIteration SyntaxError SystemExit TypeError ValueError ZeroDivisionError "
-).split()
-# Short ones of both lists: what parameters may be called.
-_KNOWN_PARAMETERS = "args key value index sep end copy items keys values lower upper step start stop format main count find".split()  # noqa: SIM905
-_PUBLIC_CLASSES = {"Client", "Delivery", "Message", "SecureMQTTError"}
-_TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n(?=    ))+", re.MULTILINE)
-_OWN_IMPORT = re.compile(r"^from \.+[\w.]* import (?:\([^)]*\)|[^\n]*)\n", re.MULTILINE)
-_LATE_IMPORT = re.compile(rf"^    from \.(?:{'|'.join(RESIDENT).replace('/', '[.]')}|_cpython) import .*$", re.MULTILINE)
-_TOP_LEVEL = re.compile(r"^(?:def|class) (\w+)|^(\w+)(?:: [^=\n]+)? = ", re.MULTILINE)
-_CONSTANT = re.compile(r"^(_\w+) = const\(", re.MULTILINE)
-_PRIVATE = re.compile(r"_[A-Za-z]\w*")
-# Private names that are umqtt.simple's or the interpreter's.
-_FOREIGN = {"_send_str", "_mpy"}
-# Modules that every connection loads, so that their names stay.
-_CONNECTED = [
-    PACKAGE + name + ".py"
-    for name in ("__init__", "bundle", "files", "topics", "lifecycle", "readiness", "backends/tls_mbedtls", "backends/umqtt_rare")
-]
-# What modules of the library say to each other and nobody else: as good as private.
-_INTERNAL = {
-    *("eager", "is_new", "resumed", "notify_all", "unknown_qos", "make_outbox", "write_connect", "write_request", "write_disconnect"),
-    *("link_acknowledged", "link_event", "link_message", "link_class", "check_private", "usual_places", "full_name", "read_json"),
+# Lent modules that are made of several. What others need of these as well is there beside them.
+GROUPS = {
+    "bundle": ("topics", "files", "bundle"),
+    "assembly": ("files", "backends/keys_mbedtls", "backends/context_mbedtls", "assembly"),
+    "umqtt_rare": ("files", "readiness", "backends/tls_mbedtls", "backends/umqtt_rare"),
+    "lifecycle": ("topics", "lifecycle"),
 }
+_GROUP_OF = {_part.rpartition("/")[2]: _group for _group, _parts in GROUPS.items() for _part in _parts}
+_LOCKS = {"_lock", "_syncing", "lock"}
+# Where the methods with a mark of `_compat` go.
+_HOMES = {"once": "assembly", "rare": "lifecycle"}
+
+# What is added to the package where methods are lent: `_rare` finds one, `_once` stands for one that a class has. While one of them runs,
+# `rarely` gives the module at hand, lest another copy be loaded.
+_FINDERS = """
+_at_hand = None
+
+def _found(place, owner, name):
+    module = rarely(place)
+    return module._bound(module, getattr(getattr(module, owner._rares), name), owner)
+
+def _rare(self, name):
+    return _found("lifecycle", self, name)
+
+def _once(self, *args, **options):
+    _found("assembly", self, "__init__")(*args, **options)
+"""
+# How the package's own `failure` is called: with a number for name and text, which are in diagnose.py then.
+_EXPLAINED = """
+if what is None:
+    name, what = _SAID[name]
+"""
+# A public class that is not loaded before somebody wants it. What else is asked for here is a module, as in `from securemqtt import errors`.
+_GETATTR = """
+def __getattr__(name):
+    if name == "Message":
+        from .messages import Message
+        return Message
+    try:  # as it would be without this function
+        return __import__("securemqtt." + name, None, None, ("*",))
+    except ImportError:
+        raise AttributeError(name)
+"""
+_AT_HAND = """
+if _at_hand and _at_hand.__name__ == "securemqtt." + name:
+    return _at_hand
+"""
+_BOUND = """
+import sys
+
+def _bound(module, function, owner):
+    package = sys.modules["securemqtt"]
+
+    def call(*args, **options):
+        outer = package._at_hand
+        package._at_hand = module
+        try:
+            return function(owner, *args, **options)
+        finally:
+            package._at_hand = outer
+
+    return call
+"""
+_TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n(?=    ))+", re.MULTILINE)
+# So many characters of a string the compiler makes a name of, which stays in memory when its module goes.
+_INTERNED = 10
 
 
 def shrink(sources: dict[str, str]) -> dict[str, str]:
     """Give the library's modules, name relative to `/lib` and source, in their small form."""
-    stripped = {name: _without_types(text) for name, text in sources.items()}
-    resident = {f"{PACKAGE}{name}.py": name for name in RESIDENT}
-    joined = _join({name: stripped[name] for name in resident}, stripped[PACKAGE + "__init__.py"])
-    small = {PACKAGE + "__init__.py": joined}
-    for name, text in stripped.items():
-        if name not in resident and name not in small:
-            small[name] = _redirect(name, text)
-    return _rename(_rename_parameters(small))
+    return {name: ast.unparse(tree) + "\n" for name, tree in _shrunk(tuple(sources.items()))[0].items()}
 
 
-def _without_types(text: str) -> str:
-    """Take out what is there for type checkers only."""
-    text = _TYPE_CHECKING.sub("", text).replace("if MICROPYTHON and not TYPE_CHECKING:", "if MICROPYTHON:")
-    text = re.sub(r"^TYPE_CHECKING = False\n|^from \.+[\w.]* import TYPE_CHECKING\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"(import .*?)TYPE_CHECKING, |, TYPE_CHECKING\b", r"\1", text)
+def shrink_program(sources: dict[str, str], text: str) -> str:
+    """Have a program that knows the library from inside, a test, run with the small form of `sources`."""
+    _, package, lent, names = _shrunk(tuple(sources.items()))
+    program = _bare(text)
+    package.provide(program, _redirect(program, lent, "securemqtt"), "securemqtt")
+    rename_program(program, names)
+    return ast.unparse(ast.fix_missing_locations(program)) + "\n"
 
 
-def _join(modules: dict[str, str], package: str) -> str:
-    """Join the resident modules into the package's own; their names must not clash."""
+@functools.lru_cache(maxsize=4)
+def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, set[str], dict[str, str]]:
+    trees = {_module_name(name): _bare(text) for name, text in sources}
+    resident = {part: trees.pop(_module_name(part)) for part in RESIDENT if _module_name(part) in trees}
+    package_tree, lent = _join(resident), trees
+    version = [node for node in lent.pop("", ast.Module([], [])).body if isinstance(node, ast.Assign) and "__version__" in ast.unparse(node)]
+    lent.pop("backends", None)
+    _lend_methods(package_tree, lent)
+    _lend_texts(package_tree, lent)
+    _make_groups(lent)
+    _redirect(package_tree, set(lent))
+    package = _Package(package_tree)
+    for tree in lent.values():
+        _redirect(tree, set(lent))
+        package.provide(tree, _names_in(tree))
+    package.drop_left_over()
+    package_tree.body += version
+    package_tree.body += ast.parse(_GETATTR).body
+    modules = {f"{PACKAGE}__init__.py": package_tree} | {f"{PACKAGE}{name}.py": tree for name, tree in sorted(lent.items())}
+    groups = {f"{PACKAGE}{name}.py" for name in GROUPS if name in lent}
+    names = rename(modules, f"{PACKAGE}__init__.py", groups)
+    for name in groups:
+        uninterned = _Uninterned()
+        uninterned.visit(modules[name])
+        modules[name].body.insert(0, uninterned.table())
+    for tree in modules.values():
+        ast.fix_missing_locations(tree)
+    return modules, package, set(lent), names
+
+
+def _module_name(name: str) -> str:
+    """Give what a module is called on a board, where `backends` is no package of its own; "" for the package."""
+    name = name.removeprefix(PACKAGE).removesuffix(".py").removesuffix("__init__").rstrip("/")
+    return name.rpartition("/")[2]
+
+
+# What goes from each module
+
+
+def _bare(text: str) -> ast.Module:
+    """Parse a module without what a board has no use for."""
+    tree = ast.parse(_TYPE_CHECKING.sub("", text).replace("if MICROPYTHON and not TYPE_CHECKING:", "if MICROPYTHON:"))
+    return ast.fix_missing_locations(_Bare().visit(tree))  # type: ignore[no-any-return]
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes out docstrings, annotations, `__slots__`, locks, and what is for CPython or for type checkers."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and isinstance(node, ast.stmt):
+            node.body = [part for part in body if not isinstance(part, ast.Pass)] or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
+        value = node.value
+        if isinstance(value, ast.Constant):
+            return None
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "notify_all":
+            return None
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_With(self, node: ast.With) -> ast.stmt | list[ast.stmt]:
+        self.generic_visit(node)
+        subject = node.items[0].context_expr
+        return node.body if isinstance(subject, ast.Attribute) and subject.attr in _LOCKS else node
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt] | None:
+        condition = ast.unparse(node.test)
+        self.generic_visit(node)
+        if condition in {"MICROPYTHON", "not MICROPYTHON"}:
+            return node.body if condition == "MICROPYTHON" else node.orelse
+        empty = all(isinstance(part, ast.Pass) for part in node.body) and not node.orelse
+        return None if empty and not any(isinstance(part, ast.Call) for part in ast.walk(node.test)) else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        return ast.Constant(None) if isinstance(node.func, ast.Name) and node.func.id == "Lock" else node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(True) if node.id == "MICROPYTHON" and isinstance(node.ctx, ast.Load) else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt | None:
+        return None if node.name == "Lock" else self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        node.returns = None
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(node.arg)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
+        return self.visit_Assign(ast.Assign([node.target], node.value)) if node.value else None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in {"__slots__", "TYPE_CHECKING", "MICROPYTHON"}:
+            return None
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
+        node.names = [alias for alias in node.names if alias.name not in {"TYPE_CHECKING", "MICROPYTHON", "Lock", "const", *_HOMES}]
+        return node if node.names else None
+
+
+class _Uninterned(ast.NodeTransformer):
+    """Has short strings of a module that is lent go with it: as parts of a tuple the compiler makes no names of them."""
+
+    def __init__(self) -> None:
+        self._strings: list[str] = []
+
+    def table(self) -> ast.stmt:
+        """Give the statement that the module begins with."""
+        return ast.Assign([ast.Name("e", ast.Store())], ast.Tuple([ast.Constant(text) for text in self._strings], ast.Load()))
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if not isinstance(node.value, str) or len(node.value.encode("utf-8", "surrogatepass")) > _INTERNED or is_known(node.value):
+            return node
+        if node.value not in self._strings:
+            self._strings.append(node.value)
+        return ast.Subscript(ast.Name("e", ast.Load()), ast.Constant(self._strings.index(node.value)), ast.Load())
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.Tuple:
+        constant = all(isinstance(part, ast.Constant) for part in node.elts)
+        return node if constant else self.generic_visit(node)  # type: ignore[return-value]
+
+
+# Joining
+
+
+def _join(parts: dict[str, ast.Module], apart: bool = False) -> ast.Module:
+    """Join modules into one. Names must not clash; `apart`: a later module's own names give way."""
     owners: dict[str, str] = {}
-    parts = []
-    for name, text in modules.items():
-        body = _LATE_IMPORT.sub("    pass", _OWN_IMPORT.sub("", text))
-        for match in _TOP_LEVEL.finditer(body):
-            defined = match[1] or match[2]
-            if defined != "TYPE_CHECKING" and owners.setdefault(defined, name) != name:
-                raise FatalError(f"{name} and {owners[defined]} both define {defined}: a board's library joins them")
-        parts.append(body)
-    version = re.search(r'^__version__ = "[^"]*"$', package, re.MULTILINE)
-    return "".join(parts) + (version[0] if version else "") + "\n"
+    body: list[ast.stmt] = []
+    seen: set[str] = set()
+    for name, tree in parts.items():
+        clashes = {defined for defined in _defined(tree) if owners.setdefault(defined, name) != name}
+        if clashes and not apart:
+            raise FatalError(f"{name} and {owners[min(clashes)]} both define {min(clashes)}: a board's library joins them")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id in clashes:
+                node.id = f"{node.id}_{_module_name(name)}"
+            elif isinstance(node, ast.FunctionDef) and node.name in clashes and node in tree.body:
+                node.name = f"{node.name}_{_module_name(name)}"
+        for node in tree.body:
+            text = ast.unparse(node)
+            if not isinstance(node, (ast.Import, ast.ImportFrom)) or text not in seen:
+                body.append(node)
+                seen.add(text)
+    return ast.Module(body, [])
 
 
-def _redirect(name: str, text: str) -> str:
-    """Have a module that stays apart import from the package what was joined into it."""
-    depth = "." * name.count("/")
-    for joined in RESIDENT:
-        dotted = joined.replace("/", ".")
-        inside = re.escape(depth + dotted)
-        text = re.sub(rf"^(\s*)from {inside} import ", rf"\1from {depth} import ", text, flags=re.MULTILINE)
-        if name.startswith(PACKAGE + "backends/") and dotted.startswith("backends."):
-            text = re.sub(rf"^(\s*)from \.{re.escape(dotted[9:])} import ", r"\1from .. import ", text, flags=re.MULTILINE)
-    return text
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from _binds(node)
 
 
-def _rename_parameters(sources: dict[str, str]) -> dict[str, str]:
-    """Replace the parameters' names of what no program calls: a board keeps the name of each parameter, of other locals none."""
-    trees = {name: ast.parse(text) for name, text in sources.items()}
-    by_keyword = {node.arg for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
-    return {name: _with_parameters(sources[name], tree, by_keyword) for name, tree in trees.items()}
+def _binds(node: ast.stmt) -> list[str]:
+    """Give the names that a statement at the top level binds."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [alias.asname or alias.name for alias in node.names]
+    return []
 
 
-def _with_parameters(text: str, tree: ast.Module, by_keyword: set[str]) -> str:
-    edits: dict[tuple[int, int], tuple[str, str]] = {}
-    for function in _internal_functions(tree.body):
-        names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-        required = len(function.args.args) - len(function.args.defaults)
-        own = [argument.arg for argument in function.args.args[:required]]  # those with a default may be given by name
-        inner = [argument.arg for node in ast.walk(function) if isinstance(node, ast.arguments) for argument in node.args]
-        free = iter([name for name in _KNOWN_PARAMETERS if name not in names and name not in inner])
-        wanted = [name for name in own if name != "self" and name not in by_keyword and inner.count(name) == 1]
-        short = dict(zip(wanted, free, strict=False))
-        for node in ast.walk(function):
-            name = node.arg if isinstance(node, ast.arg) else node.id if isinstance(node, ast.Name) else ""
-            if name in short:
-                edits[(node.lineno, node.col_offset)] = (name, short[name])  # type: ignore[attr-defined]
-    lines = text.splitlines(keepends=True)
-    for (row, offset), (name, known) in sorted(edits.items(), reverse=True):
-        line = lines[row - 1].encode()
-        lines[row - 1] = (line[:offset] + known.encode() + line[offset + len(name.encode()) :]).decode()
-    return "".join(lines)
+def _names_in(tree: ast.AST) -> list[str]:
+    """Give the names that are read in a tree, in their order."""
+    return list(dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)))
 
 
-def _internal_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
-    """Give the functions and methods that programs do not call, so that nobody names their parameters."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name != "log_to":
-            yield node
-        elif isinstance(node, ast.ClassDef):
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and (node.name not in _PUBLIC_CLASSES or _PRIVATE.fullmatch(method.name)):
-                    yield method
+def _make_groups(lent: dict[str, ast.Module]) -> None:
+    """Make one module of each group; of its parts those stay beside it that others import."""
+    parts = {name: [_module_name(part) for part in group] for name, group in GROUPS.items() if name in lent}
+    in_groups = {part for group in parts.values() for part in group}
+    joined = {name: _join({part: copy.deepcopy(lent[part]) for part in group if part in lent}, apart=True) for name, group in parts.items()}
+    for name, tree in joined.items():
+        _merge_imports(tree, set(parts[name]))
+    wanted = {target for name, tree in lent.items() if name not in in_groups for target in _own_imports(tree)}
+    for part in in_groups - wanted - set(parts):
+        lent.pop(part, None)
+    lent.update(joined)
 
 
-def _rename(sources: dict[str, str]) -> dict[str, str]:
-    """Replace private names, the same everywhere, by names that cost nothing; those that are used most come first."""
-    tokens = {name: list(tokenize.generate_tokens(io.StringIO(text).readline)) for name, text in sources.items()}
-    counts: Counter[str] = Counter()
-    bare, public_attributes = set(), set()
-    for module in tokens.values():
-        for before, token in pairwise(module):
-            if token.type != tokenize.NAME:
+def _own_imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield (node.module or "").rpartition(".")[2]
+            yield from (alias.name for alias in node.names)
+
+
+def _merge_imports(tree: ast.Module, parts: set[str]) -> None:
+    """Take out the imports of modules from each other that are one now."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            from_part = (node.module or "").split(".")[-1] in parts
+            node.names = [alias for alias in node.names if not from_part and (node.module or alias.name not in parts)]
+    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or node.names]
+    _Merged(parts).visit(tree)
+
+
+class _Merged(ast.NodeTransformer):
+    """Has `files.read` be `read`."""
+
+    def __init__(self, parts: set[str]) -> None:
+        self._parts = parts
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id in self._parts:
+            return ast.Name(node.attr, node.ctx)
+        return node
+
+
+# Who finds what where
+
+
+def _redirect(tree: ast.Module, lent: set[str], package: str = "") -> list[str]:
+    """Have imports and `rarely` go by the modules that a board has; give the names that come from what is joined, without their imports."""
+    wanted: list[str] = []
+    joined = {_module_name(part) for part in RESIDENT}
+
+    def place(node: ast.ImportFrom) -> ast.ImportFrom | None:
+        path = (node.module or "").split(".")
+        own = path[0] == "securemqtt" if package else bool(node.level)
+        module = path[-1] if path[-1] not in {"securemqtt", "backends"} else ""
+        if not own:
+            return node
+        if module in joined or (not module and not {alias.name for alias in node.names} & (lent | set(_GROUP_OF))):
+            wanted.extend(alias.name for alias in node.names)
+            return None
+        if module:
+            module = module if module in lent else _GROUP_OF.get(module, module)
+            return ast.ImportFrom(f"{package}.{module}" if package else module, node.names, 0 if package else 1)
+        names = [ast.alias(one.name if one.name in lent else _GROUP_OF.get(one.name, one.name), one.asname or one.name) for one in node.names]
+        return ast.ImportFrom(package or None, names, 0 if package else 1)
+
+    class Redirect(ast.NodeTransformer):
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
+            return place(node)
+
+        def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+            if isinstance(node.value, str) and node.value.startswith("backends."):
+                return ast.Constant(node.value.removeprefix("backends."))
+            return node
+
+        def visit_Call(self, node: ast.Call) -> ast.Call:
+            self.generic_visit(node)
+            first = node.args[0] if node.args else None
+            if isinstance(node.func, ast.Name) and node.func.id == "rarely" and isinstance(first, ast.Constant):
+                node.args = [ast.Constant(_GROUP_OF.get(str(first.value), first.value)), *node.args[1:]]
+            return node
+
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+            self.generic_visit(node)
+            node.body = node.body or [ast.Pass()]
+            return node
+
+    Redirect().visit(tree)
+    return wanted
+
+
+class _Package:
+    """The module that stays, and who needs what of it."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._tree = tree
+        self._definitions = {name: node for node in tree.body for name in _binds(node)}
+        self._stays: set[str] = set()
+        roots = [node for node in tree.body if isinstance(node, ast.ClassDef) or set(_binds(node)) & {"log_to"}]
+        waiting = [name for node in roots for name in (*_binds(node), *_names_in(node))]
+        while waiting:
+            name = waiting.pop()
+            if name in self._definitions and name not in self._stays:
+                self._stays.add(name)
+                waiting += _names_in(self._definitions[name])
+
+    def provide(self, tree: ast.Module, names: Iterable[str], package: str = "") -> None:
+        """Give a module what it needs: an import of what stays, a copy of what does not, or could not be imported."""
+        has = {name for node in tree.body for name in _binds(node)} if not package else set()
+        imports: list[str] = []
+        copies: list[ast.stmt] = []
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            node = self._definitions.get(name)
+            if node is None or name in has:
                 continue
-            attribute = before.string == "." or (before.string == "def" and before.start[1] > 0)
-            if (_PRIVATE.fullmatch(token.string) and token.string not in _FOREIGN) or token.string in _INTERNAL:
-                counts[token.string] += 1
-                if not attribute:
-                    bare.add(token.string)
-            elif attribute:
-                public_attributes.add(token.string)
+            has.add(name)
+            if name in self._stays and not is_constant(node) and not isinstance(node, (ast.Import, ast.ImportFrom)):
+                imports.append(name)
             else:
-                bare.add(token.string)
-    for text in sources.values():
-        for match in _CONSTANT.finditer(text):
-            counts.pop(match[1], None)  # the compiler puts its value in its place, and forgets the name
-    # First what is in memory while a device is connected, then the rest.
-    connected = {token.string for name in _CONNECTED for token in tokens.get(name, ())}
-    names = sorted(counts, key=lambda name: (name not in connected, -counts[name], name))
-    taken = public_attributes | bare
-    for_attributes = [name for name in _KNOWN_BUILTINS if name not in public_attributes]
-    for_all = [name for name in _KNOWN if name not in taken]
-    short = dict(zip([name for name in names if name not in bare], for_attributes, strict=False))
-    short |= dict(zip([name for name in names if name not in short], for_all, strict=False))
-    return {name: _with_names(sources[name], module, short) for name, module in tokens.items()}
+                copies.insert(0, copy.deepcopy(node))
+                waiting += _names_in(node)
+        if imports:
+            copies.insert(0, ast.ImportFrom(package or None, [ast.alias(name) for name in sorted(imports)], 0 if package else 1))
+        tree.body[:0] = copies
+        tree.body.sort(key=lambda node: not isinstance(node, (ast.Import, ast.ImportFrom)))
+
+    def drop_left_over(self) -> None:
+        """Take out what only others need, who have it now."""
+        self._tree.body = [node for node in self._tree.body if not _binds(node) or set(_binds(node)) & self._stays]
 
 
-def _with_names(text: str, tokens: list[tokenize.TokenInfo], short: dict[str, str]) -> str:
-    lines = text.splitlines(keepends=True)
-    for token in reversed(tokens):
-        if token.type == tokenize.NAME and token.string in short:
-            row, column = token.start
-            line = lines[row - 1]
-            lines[row - 1] = line[:column] + short[token.string] + line[column + len(token.string) :]
-    return "".join(lines)
+# Methods and texts that are lent
+
+
+def _lend_texts(package: ast.Module, lent: dict[str, ast.Module]) -> None:
+    """Move the names and texts of failures to where they are put into words."""
+    said: list[ast.expr] = []
+    for node in ast.walk(package):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "failure":
+            continue
+        if all(isinstance(argument, ast.Constant) for argument in node.args[:2]):
+            said.append(ast.Tuple(node.args[:2], ast.Load()))
+            node.args[:2] = [ast.Constant(len(said) - 1), ast.Constant(None)]
+    for node in lent["diagnose"].body if said else ():
+        if isinstance(node, ast.FunctionDef) and node.name == "explain":
+            node.body[:0] = ast.parse(_EXPLAINED).body
+            lent["diagnose"].body.insert(0, ast.Assign([ast.Name("_SAID", ast.Store())], ast.Tuple(said, ast.Load())))
+            break
+
+
+def _lend_methods(package: ast.Module, lent: dict[str, ast.Module]) -> None:
+    """Move the methods that are marked `rare` or `once`."""
+    classes = [node for node in package.body if isinstance(node, ast.ClassDef)]
+    moved = {home: [rares for rares in (_without(mark, node) for node in classes) if rares] for mark, home in _HOMES.items()}
+    for home, rares in moved.items():
+        if rares:
+            lent[home].body += [*ast.parse(_BOUND).body, *rares]
+    if any(moved.values()):
+        first = package.body.index(classes[0])
+        package.body[first:first] = ast.parse(_FINDERS).body
+        for node in package.body:
+            if isinstance(node, ast.FunctionDef) and node.name == "rarely":
+                node.body[:0] = ast.parse(_AT_HAND).body
+
+
+def _without(mark: str, kind: ast.ClassDef) -> ast.ClassDef | None:
+    """Take the methods with a mark out of a class; give a class with them, or None if there are none."""
+    found = [node for node in kind.body if isinstance(node, ast.FunctionDef) and mark in map(ast.unparse, node.decorator_list)]
+    if not found:
+        return None
+    for node in found:
+        node.decorator_list = []
+    names = f"_rares = 'Rare{kind.name}'"
+    finder = f"{found[0].name} = _once" if mark == "once" else "__getattr__ = _rare"
+    if mark == "once":
+        if len(found) > 1:
+            raise FatalError(f"{kind.name} has more than one method marked `once`")
+        found[0].name = "__init__"
+    elif "__init__" in {node.name for node in found}:
+        raise FatalError(f"{kind.name}.__init__ cannot be `rare`, but `once`")
+    kept = [node for node in kind.body if node not in found and ast.unparse(node) != names]
+    kind.body = ast.parse(f"{names}\n{finder}").body + kept
+    return ast.ClassDef(f"Rare{kind.name}", [], [], list(found), [])

@@ -23,7 +23,7 @@ from securemqtt_tools.resources import boards_directory
 from securemqtt_tools.simboard import SimulatedBoard
 from support.micropython import umqtt_directory
 from support.net import free_port
-from support.provisioning import Provisioner, contents, read
+from support.provisioning import WIFI_PASSWORD, Provisioner, contents, read
 from support.simboard import require_micropython
 
 
@@ -91,6 +91,19 @@ def test_a_board_without_room_is_left_as_it_is(
         assert outcome.said("no space on the board", "kB of flash", "mpremote fs rm")
         assert contents(board) == {}
     assert authority.inventory.entries("device", "no-room") == []
+
+
+def test_a_wifi_password_is_tried_even_where_the_board_has_joined_by_another(provisioner: Provisioner) -> None:
+    require_micropython()
+    wrong = provisioner.home / "wrong"
+    wrong.write_text("mistyped password")
+    wrong.chmod(0o600)
+    with SimulatedBoard(ssid="Farm", wifi_password=WIFI_PASSWORD) as board:
+        assert provisioner.board(board, "moved", *provisioner.wifi).status == 0
+        outcome = provisioner.board(board, "moved", "--wifi", "Farm", "--wifi-password-file", str(wrong))
+        assert outcome.status == 1
+        assert outcome.said("the board is set up but does not reach", "WiFiNotConnected", "the Wi-Fi Farm does not take the password")
+        assert provisioner.board(board, "moved", *provisioner.wifi).status == 0
 
 
 def test_flash_that_fails(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:

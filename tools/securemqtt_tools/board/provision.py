@@ -133,7 +133,7 @@ class _Provisioning:
             verify(board, {path: sha256(content) for path, content in wanted.items()})
             step.note = f"{len(wanted)} files have the right hash on the board"
         if order.connect:
-            self._connect()
+            self._connect(facts.has_wifi and order.wifi is not None)
         return changed
 
     def _examine(self) -> Facts:
@@ -258,12 +258,12 @@ class _Provisioning:
             carry_out(board, Plan({f"{SECURE}/{CONFIG}": config}))
         board.remove([CLAIM, *_obsolete(secure, names)])
 
-    def _connect(self) -> None:
+    def _connect(self, join_anew: bool) -> None:
         settings = self._order.settings
         peer = f"{settings.host}:{settings.port}"
         with self._steps.step(f"Connection to {peer}") as step:
             self._board.soft_reset()
-            step.note = connect_from_board(self._board, peer)
+            step.note = connect_from_board(self._board, peer, join_anew)
 
 
 def _obsolete(secure: dict[str, str | None], names: dict[str, object]) -> list[str]:

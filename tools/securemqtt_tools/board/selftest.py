@@ -32,12 +32,21 @@ print(json.dumps(r))
 """
 
 
-def connect_from_board(board: Board, peer: str) -> str:
+# A soft reset leaves Wi-Fi as it was: what a board has joined by an earlier password would prove nothing of the new one.
+_LEAVE_WIFI = """\
+import network
+network.WLAN(network.STA_IF).active(False)
+"""
+
+
+def connect_from_board(board: Board, peer: str, join_anew: bool) -> str:
     """Have the board connect to its broker, within two minutes; give in words how it went.
+
+    With `join_anew` it leaves its Wi-Fi first, and joins what its wifi.json says.
 
     Raises FatalError with the board's own diagnosis when it could not. The board keeps what was put on it.
     """
-    result: dict[str, Any] = board.query(_SCRIPT, _TEST_S)
+    result: dict[str, Any] = board.query(_LEAVE_WIFI * join_anew + _SCRIPT, _TEST_S)
     if result["ok"]:
         return f"connected in {result['connected_ms'] / 1000:.1f} s, message acknowledged"
     name = result.get("error")

@@ -83,9 +83,9 @@ def _refuses(what: str, why: str, attempt: Callable[[], bytes]) -> Finding:
         kind = _kind(error)
         manner = {"alert": "with a TLS alert", "silent": f"by not answering for {_WAIT_S:.0f} s"}.get(kind, "by hanging up")
     else:
-        if answer == bytes([_CONNACK, 2, 0, 0]):
-            return Finding(f"refuses {what}", False, f"it was let in, though {why}")
         first = answer[:1]
+        if first == bytes([_CONNACK]) and answer[3:4] == b"\0":
+            return Finding(f"refuses {what}", False, f"it was let in, though {why}")
         manner = "with a TLS alert" if first == bytes([_TLS_ALERT]) else "in CONNACK" if first == bytes([_CONNACK]) else "by hanging up"
     return Finding(f"refuses {what}, {manner}", True, why)
 

@@ -97,7 +97,7 @@ def renew(args: argparse.Namespace) -> None:
 def renew_intermediate(args: argparse.Namespace) -> None:
     """Certify the intermediate's key anew."""
     authority = _open(args)
-    source = passphrase_source(args.passphrase_file, "the root's key")
+    source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
     certificate = layout.renew_intermediate(authority.directory, args.root_key, source, authority.now)
     print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
     print("Brokers and devices get it with their next certificate: securemqtt ca renew NAME")

@@ -148,7 +148,7 @@ def _wifi(args: argparse.Namespace) -> bytes | None:
     if not args.wifi:
         return None
     try:
-        password = passphrase_source(args.wifi_password_file, f"the Wi-Fi {args.wifi} (empty: an open network)")()
+        password = passphrase_source(args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)")()
     except FatalError as error:
         if args.wifi_password_file:
             raise

@@ -28,9 +28,9 @@ def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def passphrase_source(file: Path | None, what: str = "the certificate authority") -> Callable[[], bytes]:
+def passphrase_source(file: Path | None, what: str = "Passphrase of the certificate authority") -> Callable[[], bytes]:
     """Give what `Authority.open` takes as a passphrase: it reads `file`, or asks, once an encrypted key needs it."""
-    return lambda: _read(file) if file else _ask(f"Passphrase of {what}: ")
+    return lambda: _read(file) if file else _ask(f"{what}: ")
 
 
 def new_passphrase(file: Path | None, what: str) -> bytes:
@@ -57,5 +57,5 @@ def _read(file: Path) -> bytes:
     content = sys.stdin.buffer.readline(_LONGEST) if file == _STANDARD_INPUT else read_private(file)
     passphrase = content.removesuffix(b"\n").removesuffix(b"\r")
     if not passphrase or len(content) >= _LONGEST or b"\n" in passphrase:
-        raise FatalError(f"{'standard input' if file == _STANDARD_INPUT else file} must hold one line, the passphrase")
+        raise FatalError(f"{'standard input' if file == _STANDARD_INPUT else file} must hold one line, the secret alone")
     return passphrase

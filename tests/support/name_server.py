@@ -25,7 +25,8 @@ _A = 1
 _ANSWER, _NOT_FOUND = 0x8580, 0x8583
 # Those that are tried until one is free.
 _ADDRESSES = 100
-_UNSHARE = ["unshare", "--mount", "--map-root-user"]
+# Without a user namespace where root may do without: in one, files of others than root could not be read.
+_WAYS = (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"])
 _MOUNT = 'mount --bind "$1/resolv.conf" /etc/resolv.conf && mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift && exec "$@"'
 
 
@@ -58,7 +59,9 @@ class NameServer:
         """Give what stands before a command whose resolver is to ask here, once, and to wait for an answer for `give_up_s`."""
         (directory / "resolv.conf").write_text(f"nameserver {self.ip}\noptions timeout:{give_up_s} attempts:1\n")
         (directory / "nsswitch.conf").write_text("hosts: dns\n")
-        return [*_UNSHARE, "sh", "-c", _MOUNT, "sh", str(directory)]
+        way = _way()
+        assert way is not None, "ask why_not() first"
+        return [*way, "sh", "-c", _MOUNT, "sh", str(directory)]
 
     def _run(self) -> None:
         self._loop.add_reader(self._socket, self._take)
@@ -97,11 +100,19 @@ def _bound() -> socket.socket:
 
 
 @functools.cache
+def _way() -> list[str] | None:
+    """Give what starts a command in a mount namespace here, None if nothing does."""
+    for way in _WAYS:
+        if subprocess.run([*way, "mount", "--bind", "/etc/hosts", "/etc/hosts"], capture_output=True, check=False).returncode == 0:
+            return way
+    return None
+
+
+@functools.cache
 def why_not() -> str | None:
     """Say what this process must not do of what a name server of its own takes: None if nothing."""
     try:
         _bound().close()
     except OSError as error:
         return f"no port 53 to listen on: {error}"
-    done = subprocess.run([*_UNSHARE, "mount", "--bind", "/etc/hosts", "/etc/hosts"], capture_output=True, text=True, check=False)
-    return f"there are no mount namespaces: {done.stderr.strip()}" if done.returncode else None
+    return None if _way() else "no mount namespaces, which take root or unprivileged user namespaces"

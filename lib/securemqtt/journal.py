@@ -105,7 +105,8 @@ class DurableOutbox(Outbox):
             return Outbox.put(self, delivery, newest_only, now_ms)
         if newest_only:
             self.sweep(delivery.topic, now_ms)
-        if self._late and not self._unread and self.fits(size):
+        # Twice, since records are not cut at a block's end: what is accepted must find room later.
+        if self._late and not self._unread and self.fits(size) and self._blocks > 2 * blocks(self.bytes + size):
             self._unsaved.append((delivery, newest_only))
             self._mark()
             return Outbox.put(self, delivery)
@@ -121,6 +122,7 @@ class DurableOutbox(Outbox):
             return self._reader().left(self, delivery)  # type: ignore[no-any-return]
         if not delivery.stored:
             if self._unread:  # it would overtake what is on the medium
+                self._go_on()
                 return None
             self._stats["unstored"] += 1
         return Outbox.put(self, delivery, False, now_ms)
@@ -147,6 +149,11 @@ class DurableOutbox(Outbox):
             else:
                 delivery.stored = -1
         return delivery
+
+    def _go_on(self) -> None:
+        """Read on where nothing in memory waits any more: nobody asks an empty queue."""
+        if self.head is None and self._unread:
+            self._reader().read_back(self)
 
     def _reader(self) -> "Any":
         """Give the module that reads, which stays in memory while there are messages on the medium alone."""
@@ -204,11 +211,12 @@ class DurableOutbox(Outbox):
 
     def tick(self) -> None:
         """Sync if it is due: on a board, which has no thread for that."""
-        if self._dirty and now_ms() >= self._due_ms:
-            try:
+        try:
+            self._go_on()
+            if self._dirty and now_ms() >= self._due_ms:
                 self.sync()
-            except MemoryError:  # there may be some later
-                self._due_ms = now_ms() + _SOON_MS
+        except MemoryError:  # there may be some later
+            self._due_ms = now_ms() + _SOON_MS
 
     def path(self, segment: Segment) -> str:
         """Give the path of a segment's file."""

@@ -132,8 +132,7 @@ def left(outbox: "DurableOutbox", delivery: Delivery) -> "Delivery | None":
     outbox._unread += 1
     outbox.count += 1
     result = Left(delivery, outbox)
-    if outbox.head is None:
-        read_back(outbox)
+    outbox._go_on()
     return result
 
 

@@ -4,7 +4,7 @@ import os
 
 from ._compat import MEDIUM, TYPE_CHECKING, const, now_ms, rarely, unix_time
 from .journal import Segment, blocks
-from .journal_read import Record, is_message, is_stale, read_back, records
+from .journal_read import Record, is_message, is_stale, records
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -29,8 +29,7 @@ def make_room(outbox: "DurableOutbox", wanted: int) -> bool:
     _compact(outbox)
     if outbox._blocks < wanted and outbox.when_full == "drop_oldest":
         _drop_oldest(outbox, wanted)
-    if outbox.head is None and outbox._unread:
-        read_back(outbox)
+    outbox._go_on()
     if outbox._blocks < wanted:
         outbox._full_ms = now_ms() + _PAUSE_MS
     return outbox._blocks >= wanted
@@ -38,6 +37,7 @@ def make_room(outbox: "DurableOutbox", wanted: int) -> bool:
 
 def refuse(outbox: "DurableOutbox", delivery: "Delivery") -> "Delivery | None":
     """Do with a message for which there is no room what the user wishes; give what `put` gives."""
+    outbox._go_on()
     if outbox.when_full != "drop_newest":
         return None
     outbox.dropped += 1

@@ -66,6 +66,7 @@ class History:
         self._dropped = 0  # how many messages earlier processes have dropped
         self._full_ms = -FULL_MS  # when the journal may have been full last
         self._safe_ms = 0  # what was published before is on the medium
+        self._safe = 0  # so are as many of the first messages
         self._gone = set()  # numbers of messages that a kill may have cost
         self._start()
 
@@ -189,7 +190,8 @@ class History:
             self.world.end(self.world.wire)
         self.filters |= self.broker.filters  # those that the broker was not told to forget: the program subscribes to them again
         if self.durable == "interval":
-            self._gone.update(number for number in range(self._born, len(self.deliveries)) if self.published_ms[number] >= self._safe_ms)
+            unsafe = range(max(self._born, self._safe), len(self.deliveries))
+            self._gone.update(number for number in unsafe if self.published_ms[number] >= self._safe_ms)
         self._dropped += self.client.stats["dropped"]
         left = self._journal
         self._journal = self._new_journal()
@@ -208,14 +210,14 @@ class History:
         lost = self.client.stats["failures"] - self._lost_count
         self._failures += lost
         self._lost_count += lost
-        self._safe_ms = self.world.now_ms + 1
+        self._safe = len(self.deliveries)
         self.pass_time(1)  # so that the end of this connection is not taken for the loss of one
         self.client.start()
 
     def flush(self) -> None:
         """Bring everything to the medium."""
         self.client.flush(0)
-        self._safe_ms = self.world.now_ms + 1
+        self._safe = len(self.deliveries)
 
     # What network, broker and time do
 

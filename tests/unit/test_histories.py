@@ -9,8 +9,13 @@ from support.history import History
 
 def _random_step(history: History, random: Random) -> None:
     """Do one of the things that can happen; the frequent ones are those that bring a history forward."""
-    kind = random.below(100)
-    if kind < 22:
+    kind = random.below(108 if history.durable else 100)
+    if kind >= 104:
+        random.pick((history.restart, history.restart, history.flush, history.pause))()
+    elif kind >= 100:
+        for _ in range(random.below(12)):
+            history.publish(random.between(500, 1900), 1, random.pick((0, 0, 40)), random.chance(30))
+    elif kind < 22:
         sizes = random.pick((5, 60, 1900) if history.durable else (5, 60, 700))
         history.publish(random.below(sizes), random.pick((0, 1, 1, 1, 2)), random.pick((0, 0, 0, 1, 40)), random.chance(15))
     elif kind < 45:
@@ -38,7 +43,7 @@ def _random_step(history: History, random: Random) -> None:
     elif kind < 93:
         history.stick(random.chance(50))
     elif kind < 94:
-        random.pick((history.restart, history.restart, history.flush, history.pause))()
+        (history.flush if random.chance(50) else history.pause)()
     else:
         history.pass_time(random.below(random.pick((5, 2000, 11000, 50000))))
 

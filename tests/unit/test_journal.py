@@ -350,6 +350,14 @@ def test_state_that_changes_for_ever_does_not_fill_the_journal() -> None:
         assert device.drain() == texts(10, "value 1499", "value 1499")
 
 
+def test_a_refused_newest_of_a_topic_does_not_leave_the_queue_empty_before_those_on_the_medium() -> None:
+    device = Device("o", outbox_journal_bytes=32768, outbox_messages=1)
+    device.put("old", "state", True)
+    count = _fill(device)
+    assert device.put("new" + "." * 80, "state", True) is None
+    assert len(device.drain()) == count
+
+
 def test_what_expires_does_not_fill_the_journal() -> None:
     device = Device("o", outbox_journal_bytes=32768, outbox_messages=5)
     for text in texts(10):

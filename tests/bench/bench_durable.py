@@ -1,4 +1,4 @@
-"""The durable outbox: CPython against plain paho sending from memory, a backlog drained, and the heap it takes on a board.
+"""The durable outbox: CPython against plain paho sending from memory, a backlog drained; a board's heap and the wear of its flash.
 
 `measure(setting)` gives figures; run.py prints them beside their floors.
 """
@@ -14,9 +14,14 @@ from bench_cpython import PAHO
 from bench_micropython import HEAP, HEAP_UMQTT, SMALLEST, smallest_heap
 from setting import Setting
 
+from faults.flash_rig import FlashDevice, directory_in_memory
+
 _ROUNDS = 5
 _MESSAGES = 10_000
 _WINDOW = 20
+# Messages for the wear of a flash: as many as a board's journal has room for, so many per interval.
+_WEARING = 400
+_INTERVAL = 10
 
 OPTIONS = (
     'outbox="durable", outbox_fsync="interval", outbox_dir=sys.argv[4], outbox_journal_bytes=1 << 26, outbox_messages=20000, '
@@ -82,6 +87,7 @@ def measure(setting: Setting) -> dict[str, float]:
         "durable, interval, against plain paho": statistics.median(steady for steady, _ in rounds),
         "backlog of 10,000 drained, against plain paho": statistics.median(drained for _, drained in rounds),
         **_heap(setting),
+        **_wear(setting),
     }
 
 
@@ -97,6 +103,20 @@ def _heap(setting: Setting) -> dict[str, float]:
         "heap with the durable outbox, kB": heap / 1000,
         "smallest heap with the durable outbox, kB": smallest_heap(setting, bundle, library, _durable(SMALLEST)),
     }
+
+
+def _wear(setting: Setting) -> dict[str, float]:
+    """Give erases and bytes programmed for each message of 64 bytes, by tests/faults/test_journal_wear.py's rig."""
+    figures = {}
+    for fsync in ("each", "interval"):
+        for away in (False, True):
+            with directory_in_memory() as scratch, FlashDevice(setting.authority, scratch, outbox_fsync=fsync, outbox_interval_s=3600) as device:
+                device.wear(0, away, _INTERVAL)  # the file system and the directory are made
+                stats = device.wear(_WEARING, away, _INTERVAL)
+            name = f"{fsync}, broker {'away' if away else 'there'}"
+            figures[f"flash erases per message, {name}"] = stats.erases / _WEARING
+            figures[f"flash bytes per message, {name}"] = stats.programmed_bytes / _WEARING
+    return figures
 
 
 def _durable(program: str) -> str:

@@ -84,4 +84,5 @@ def main(image: str, counters: str, program_bytes: str, bundle: str, options: st
     say("done", json.dumps(stats))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

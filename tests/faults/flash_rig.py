@@ -19,6 +19,7 @@ from support.micropython import ROOT, micropython_command, micropython_environme
 
 BLOCK_BYTES = 4096
 PROGRAM = Path(__file__).with_name("flash_device.py")
+WEAR = Path(__file__).with_name("flash_wear.py")
 ROM = ROOT / "tools" / "securemqtt_tools" / "simboard" / "rom"
 LIFE_S = 60
 
@@ -73,6 +74,17 @@ class FlashDevice:
                 self.stats = json.loads(rest)
                 self.damaged += self.stats["journal_damaged"]
         return done.returncode
+
+    def wear(self, count: int, away: bool, interval: int) -> FlashStats:
+        """Publish `count` messages of 64 bytes, `interval` of them per interval; give what the flash has gone through for that."""
+        before = self.flash_stats()
+        options = json.dumps(self._options)
+        broker = "away" if away else "there"
+        arguments = [self.chip.image, self.chip.counters, self._program_bytes, self.bundle, options, count, broker, interval]
+        command = [*micropython_command("-X", "heapsize=384k"), str(WEAR), *map(str, arguments)]
+        subprocess.run(command, stdout=subprocess.PIPE, text=True, env=self._environment, timeout=LIFE_S, check=True)
+        after = self.flash_stats()
+        return FlashStats(after.operations - before.operations, after.erases - before.erases, after.programmed_bytes - before.programmed_bytes)
 
     def __enter__(self) -> FlashDevice:
         return self

@@ -15,7 +15,7 @@ from faults.flash_rig import FlashDevice, directory_in_memory
 from securemqtt_tools.pki import Authority
 
 # What one life may do before its power is cut, in erases and programs.
-OPERATIONS = 150
+OPERATIONS = 100
 POWER_GONE = -9
 
 

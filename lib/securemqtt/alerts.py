@@ -52,7 +52,7 @@ def verdict(alert: "int | None", settings: "dict[str, Any]") -> "tuple[str, str,
 
 def _own_certificate(settings: "dict[str, Any]") -> bytes:
     """Give this device's certificate in DER, nothing if it has none."""
-    names = files.names(settings, "certificate")
+    names = files.names(settings["certificate"])
     if not names:
         return b""
     content = files.read(settings["path"], names[0])

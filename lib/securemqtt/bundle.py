@@ -69,6 +69,11 @@ def find(path: "str | None") -> str:
     raise failure("BundleNotFound", "no config.json in " + " or ".join(places))
 
 
+def settings_of(path: "str | None", options: "dict[str, Any]") -> "dict[str, Any]":
+    """Give what `load` gives, to be kept. On a board that is a list: provisioning has settings["host"] be an index into it."""
+    return load(path, options)
+
+
 def load(path: "str | None", options: "dict[str, Any]") -> "dict[str, Any]":
     """Read the bundle's `config.json`, put `options` over it, check what can be checked without the network; give the settings."""
     for name in options:

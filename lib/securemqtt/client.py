@@ -43,7 +43,7 @@ class Client:
     """
 
     def __init__(self, bundle: "str | None" = None, **options: "Any") -> None:
-        self._settings: "dict[str, Any]" = rarely("bundle").load(bundle, options)
+        self._settings: "dict[str, Any]" = rarely("bundle").settings_of(bundle, options)
         self._assemble()
 
     @once

@@ -50,9 +50,8 @@ def full_name(directory: str, name: object) -> str:
     return text if text[:1] == "/" or not directory else directory + "/" + text
 
 
-def names(settings: "dict[str, Any]", key: str) -> "list[str]":
-    """Give the files that `key` lists: one name or a list of names in config.json."""
-    value = settings[key]
+def names(value: "Any") -> "list[str]":
+    """Give the files that an entry of config.json lists: one name or a list of names."""
     if not value:
         return []
     return [value] if isinstance(value, str) else list(value)

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 def make_context(settings: "dict[str, Any]") -> "Any":
     """Make the context of a device: verification on, its trust anchors and its identity loaded. Raises BundleError's kinds, NotSupported."""
-    for option in ("alpn", "system_trust", "key_password"):
-        if settings[option]:
+    for option, value in (("alpn", settings["alpn"]), ("system_trust", settings["system_trust"]), ("key_password", settings["key_password"])):
+        if value:
             raise failure("NotSupported", "MicroPython has no " + option)
     if settings["transport"] != "tls":
         raise failure("NotSupported", "MicroPython has no transport but tls")
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
     directory = settings["path"]
-    anchors = files.names(settings, "ca")
+    anchors = files.names(settings["ca"])
     if not anchors:
         raise failure("UsageError", "the bundle names no CA: the broker could not be verified")
     for name in anchors:
         _load(directory, name, context.load_verify_locations)
-    chain = files.names(settings, "certificate")
+    chain = files.names(settings["certificate"])
     if chain:
         key = files.read(directory, settings["key"])
         for name in chain:

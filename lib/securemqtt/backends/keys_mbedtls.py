@@ -13,7 +13,7 @@ def check(settings: "dict[str, Any]", key: bytes) -> None:
 
     RSA keys, and keys without their public half, are left to the handshake.
     """
-    name = files.names(settings, "certificate")[0]
+    name = files.names(settings["certificate"])[0]
     certificate = files.read(settings["path"], name)
     for size in (32, 48):  # of a coordinate, in bytes: P-256 and P-384
         point = key[-2 * size - 4 :]  # as a BIT STRING in DER, uncompressed

@@ -46,7 +46,7 @@ def make_context(settings: dict[str, Any]) -> ssl.SSLContext:
 
 
 def _load_trust(context: ssl.SSLContext, settings: dict[str, Any]) -> None:
-    anchors = files.names(settings, "ca")
+    anchors = files.names(settings["ca"])
     if settings["system_trust"]:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     elif not anchors:
@@ -61,7 +61,7 @@ def _load_trust(context: ssl.SSLContext, settings: dict[str, Any]) -> None:
 
 def _load_identity(context: ssl.SSLContext, settings: dict[str, Any]) -> None:
     directory = settings["path"]
-    names = files.names(settings, "certificate")
+    names = files.names(settings["certificate"])
     if not names:
         return
     if settings["key"] is None:

@@ -115,6 +115,7 @@ def shrink_program(sources: dict[str, str], text: str) -> str:
     """Have a program that knows the library from inside, a test, run with the small form of `sources`."""
     _, package, lent, names = _shrunk(tuple(sources.items()))
     program = _bare(text)
+    _number_given_settings(program, [_bare(source) for name, source in sources.items() if _module_name(name) != "bundle"])
     package.provide(program, _redirect(program, lent, "securemqtt"), "securemqtt")
     rename_program(program, names)
     return ast.unparse(ast.fix_missing_locations(program)) + "\n"
@@ -130,6 +131,7 @@ def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, se
     _lend_methods(package_tree, lent)
     _lend_texts(package_tree, lent)
     _make_groups(lent)
+    _number_settings([package_tree, *(tree for name, tree in lent.items() if name != "bundle")], lent.get("bundle"))
     _redirect(package_tree, set(lent))
     package = _Package(package_tree)
     for tree in lent.values():
@@ -426,6 +428,48 @@ class _Package:
     def drop_left_over(self) -> None:
         """Take out what only others need, who have it now."""
         self._tree.body = [node for node in self._tree.body if not _binds(node) or set(_binds(node)) & self._stays]
+
+
+# Settings
+
+
+def _number_settings(trees: list[ast.Module], bundle: ast.Module | None) -> None:
+    """Have settings["host"] be an index into a list, which takes a quarter of a dict with its keys; `settings_of` in bundle.py gives that."""
+    uses = [node for tree in trees for node in ast.walk(tree) if _is_setting(node)]
+    names = sorted({node.slice.value for node in uses})  # type: ignore[attr-defined]
+    for node in uses:
+        node.slice = ast.Constant(names.index(node.slice.value))  # type: ignore[attr-defined]
+    for node in bundle.body if bundle else ():
+        if isinstance(node, ast.FunctionDef) and node.name == "settings_of":
+            given = node.body[-1].value  # type: ignore[attr-defined]
+            node.body = ast.parse(f"values = {ast.unparse(given)}\nreturn [values[name] for name in {tuple(names)}]").body
+
+
+def _number_given_settings(program: ast.Module, library: list[ast.Module]) -> None:
+    """Have a program that calls functions of the library with settings of its own give them by number."""
+    names = sorted({node.slice.value for tree in library for node in ast.walk(tree) if _is_setting(node)})  # type: ignore[attr-defined]
+    takers = {}
+    for tree in library:
+        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            parameters = [argument.arg for argument in function.args.args]
+            if "settings" in parameters:
+                takers[function.name] = parameters.index("settings")
+    imports = [node for node in ast.walk(program) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("securemqtt")]
+    imported = {name for node in imports for name in _binds(node)}
+    for node in [one for one in ast.walk(program) if isinstance(one, ast.Call)]:
+        module, _, name = ast.unparse(node.func).rpartition(".")
+        ours = (module or name) in imported or module.startswith("rarely(")
+        at = takers.get(name, len(node.args)) if ours else len(node.args)
+        if at < len(node.args):
+            node.args[at] = ast.Call(ast.Name("_by_number", ast.Load()), [node.args[at]], [])
+    helper = f"def _by_number(given):\n    return {{number: given[name] for number, name in enumerate({names}) if name in given}}"
+    program.body[:0] = ast.parse(helper).body
+
+
+def _is_setting(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Constant) or not isinstance(node.slice.value, str):
+        return False
+    return ast.unparse(node.value).rpartition(".")[2] in {"settings", "_settings"}
 
 
 # Methods and texts that are lent

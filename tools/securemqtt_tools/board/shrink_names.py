@@ -19,7 +19,7 @@ from collections.abc import Iterator
 # a module that every board with a network has holds them. Such as the library itself has are left out when it comes to it; builtins serve for
 # attributes only, where they hide nothing.
 _KNOWN = (  # noqa: SIM905  (a table of words reads better than a list of strings)
-    "args bytecode clear const copy decode default end endswith extend find format from_bytes index insert isalpha isdigit islower isspace "
+    "args bytecode clear copy decode default end endswith extend find format from_bytes index insert isalpha isdigit islower isspace "
     "isupper items iterable join key keys little lower lstrip main micropython pop popitem readline replace reverse rfind rindex rsplit rstrip "
     "sep setdefault sort split startswith step strip throw to_bytes update upper value values "
     # os, time, gc, socket, random, struct, hashlib, micropython
@@ -27,7 +27,7 @@ _KNOWN = (  # noqa: SIM905  (a table of words reads better than a list of string
     "localtime makefile mem_alloc mem_free mem_info mktime mount namedtuple native opt_level pack_into randrange recv recvfrom rmdir seed "
     "sendall sendto settimeout sha256 sleep_us stack_use threshold ticks_add ticks_cpu ticks_us time_ns umount unhexlify unpack_from viper "
     # math
-    "e pi inf nan tau sin cos tan asin acos atan exp sqrt ceil floor fabs fmod modf sinh cosh tanh asinh acosh atanh atan2 log2 log10 expm1 "
+    "pi inf nan tau sin cos tan asin acos atan exp sqrt ceil floor fabs fmod modf sinh cosh tanh asinh acosh atanh atan2 log2 log10 expm1 "
     "erf erfc gamma lgamma frexp ldexp isinf isnan isfinite copysign degrees radians phase polar uniform "
     # sets, dicts, deque, heapq, strings
     "union difference intersection issubset issuperset isdisjoint symmetric_difference difference_update intersection_update popleft "
@@ -162,12 +162,14 @@ def _short_names(modules: Modules, resident: str, lent: set[str]) -> dict[str, s
     """Find for each name that no program knows one that costs nothing; those that are used most come first."""
     own = _own_names(modules)
     counts: Counter[str] = Counter()
-    bare, kept = set(), set()
+    bare, kept, kept_attributes = set(), set(), set()
     weight: dict[str, int] = {}
     for name, tree in modules.items():
         for use in _uses(tree):
             if use.name not in own:
                 kept.add(use.name)
+                if use.attribute:
+                    kept_attributes.add(use.name)
                 continue
             counts[use.name] += 1
             weight[use.name] = max(weight.get(use.name, 0), 2 if name == resident else 1 if name in lent else 0)
@@ -178,7 +180,7 @@ def _short_names(modules: Modules, resident: str, lent: set[str]) -> dict[str, s
             if is_constant(node):
                 counts.pop(node.targets[0].id, None)  # type: ignore[attr-defined]
     names = sorted(counts, key=lambda name: (-weight[name], -counts[name], name))
-    for_attributes = list(_KNOWN_BUILTINS)
+    for_attributes = [name for name in _KNOWN_BUILTINS if name not in kept_attributes]
     for_all = [name for name in _KNOWN if name not in kept]
     short = dict(zip([name for name in names if name not in bare], for_attributes, strict=False))
     short |= dict(zip([name for name in names if name not in short], for_all, strict=False))

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.board import umqtt
 from securemqtt_tools.board.link import Board
+from securemqtt_tools.board.profiles import load_profile
 from securemqtt_tools.board.survey import ask_facts
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
@@ -83,6 +84,7 @@ def test_new_settings_keep_the_certificate(provisioner: Provisioner, simulated_b
     assert {path for path in after if after[path] != before.get(path)} == {"/secure/config.json"}
     config = json.loads(read(simulated_board, "/secure/config.json"))
     assert (config["keep_alive_s"], config["greenhouse"], config["clock_floor"]) == (30, "north", config["clock_floor"])
+    assert config["outbox_journal_bytes"] == load_profile("simulated").journal_bytes
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(

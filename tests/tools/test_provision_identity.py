@@ -13,6 +13,7 @@ import pytest
 from securemqtt_tools.board.bundle import Settings, anchor_files, config_text, identity_files, named_files
 from securemqtt_tools.board.identity import Held, fault, refuse_mix_up
 from securemqtt_tools.board.library import board_sources, library_directory
+from securemqtt_tools.board.profiles import load_all
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.commands.provision import parse_broker
 from securemqtt_tools.pki import Authority
@@ -116,6 +117,15 @@ def test_config_json_keeps_what_the_user_put_there() -> None:
     assert json.loads(changed) == {**config, "colour": "red", "port": 8884, "clock_floor": 2000}
     other = config_text(Settings("pump-2", "mqtt.local", 8884), names, {**config, "colour": "red"}, 2000)
     assert other is not None and "colour" not in json.loads(other)
+
+
+def test_the_durable_outbox_is_sized_by_the_boards_flash_unless_the_user_has_sized_it() -> None:
+    sizes = {profile.key: profile.journal_bytes for profile in load_all() if profile.is_board}
+    assert (sizes["pico_w"], sizes["esp32"]) == (53248, 131072)
+    for size in sizes.values():
+        text = config_text(SETTINGS, {}, {}, 1000, size)
+        assert text is not None and json.loads(text)["outbox_journal_bytes"] == size
+        assert config_text(SETTINGS, {}, {**json.loads(text), "outbox_journal_bytes": 40960}, 2000, size) is None
 
 
 def test_only_files_of_the_bundle_itself_are_looked_at() -> None:

@@ -83,13 +83,17 @@ def identity_files(issued: Issued, in_use: Mapping[str, str | None], der: bool, 
     return Files({"certificate": list(certificates), "key": key}, {**certificates, key: key_content})
 
 
-def config_text(settings: Settings, names: Mapping[str, Any], current: Mapping[str, Any], clock_floor: int) -> bytes | None:
+def config_text(
+    settings: Settings, names: Mapping[str, Any], current: Mapping[str, Any], clock_floor: int, journal_bytes: int | None = None
+) -> bytes | None:
     """Give the new content of config.json, or None when `current` says the same already.
 
-    Keys of the user's own in `current` are kept; `clock_floor` (seconds since 1970) alone is no reason for a change.
+    Keys of the user's own in `current` are kept, so `journal_bytes`, the size of the durable outbox, is for a device that has none yet;
+    `clock_floor` (seconds since 1970) alone is no reason for a change.
     """
     kept = current if current.get("client_id") == settings.device_id else {}
-    wanted = {**kept, **settings.entries(), **names}
+    sizes = {} if journal_bytes is None else {"outbox_journal_bytes": journal_bytes}
+    wanted = {**sizes, **kept, **settings.entries(), **names}
     if wanted == current and isinstance(current.get("clock_floor"), int):
         return None
     return json.dumps({**wanted, "clock_floor": clock_floor}, indent=2).encode() + b"\n"

@@ -22,6 +22,8 @@ tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else 
 
 FAMILIES = ("rp2", "esp32", "simulated", "raspberry_pi")
 CERTIFICATE_FORMATS = ("der", "pem")
+# What the journal counts in.
+_JOURNAL_UNIT_BYTES = 4096
 
 _COMMON_KEYS: dict[str, type] = {
     "name": str,
@@ -71,6 +73,11 @@ class Profile:
     def is_board(self) -> bool:
         """Tell whether this is a board with a serial line and MicroPython, not a computer."""
         return self.family != "raspberry_pi"
+
+    @property
+    def journal_bytes(self) -> int:
+        """Give how large the durable outbox may grow: a sixteenth of the file system, in whole blocks, and at least the 32 KiB that it needs."""
+        return max(self.filesystem_bytes // 16 // _JOURNAL_UNIT_BYTES * _JOURNAL_UNIT_BYTES, 8 * _JOURNAL_UNIT_BYTES)
 
     def matches(self, machine: str) -> bool:
         """Tell whether a board that calls itself `machine` (sys.implementation._machine) is of this kind."""

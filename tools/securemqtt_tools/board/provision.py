@@ -116,7 +116,7 @@ class _Provisioning:
         for remark in self._remarks:
             steps.say(f"  {remark}")
         names, files = self._unchanged_names(identity, secure)
-        config = config_text(order.settings, names, identity.config, self._clock_floor)
+        config = config_text(order.settings, names, identity.config, self._clock_floor, order.profile.journal_bytes)
         settings_change = bool(files.writes or config or _obsolete(secure, names))
         changed = bool(plan.writes or plan.removes or settings_change or reason)
         if order.dry_run:
@@ -240,7 +240,7 @@ class _Provisioning:
             names = {**anchors.names, **private.names}
             files = Plan({**_placed(private), **make_plan(_placed(anchors), secure).writes})
             del private
-            config = config_text(order.settings, names, identity.config, self._clock_floor)
+            config = config_text(order.settings, names, identity.config, self._clock_floor, order.profile.journal_bytes)
             self._put(files, config, secure, names)
             step.note = f"issued to {device_id}, until {ends}"
 

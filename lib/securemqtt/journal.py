@@ -101,10 +101,10 @@ class DurableOutbox(Outbox):
             return None
         if self._parked and now_ms >= self._retry_ms:
             rarely("journal_start").resume(self)
-        if not (delivery.qos or self._unread):
-            return Outbox.put(self, delivery, newest_only, now_ms)
         if newest_only:
             self.sweep(delivery.topic, now_ms)
+        if not (delivery.qos or self._unread) and self.fits(size):
+            return Outbox.put(self, delivery)
         # Twice, since records are not cut at a block's end: what is accepted must find room later.
         if self._late and not self._unread and self.fits(size) and self._blocks > 2 * blocks(self.bytes + size):
             self._unsaved.append((delivery, newest_only))

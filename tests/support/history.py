@@ -197,6 +197,7 @@ class History:
         self._journal = self._new_journal()
         copy_files(left, self._journal)
         self._born = len(self.deliveries)
+        self._settled = 0  # what no floor tells of comes again
         self.device.in_use = {}
         self.device.doubtful, self.device.ever_doubtful = False, True
         self._tap = None

@@ -13,7 +13,8 @@ def _random_step(history: History, random: Random) -> None:
     if kind >= 104:
         random.pick((history.restart, history.restart, history.flush, history.pause))()
     elif kind >= 100:
-        for _ in range(random.below(12)):
+        # No more than a small heap holds, deliveries and all.
+        for _ in range(random.below(12) if len(history.deliveries) < 40 else 0):
             history.publish(random.between(500, 1900), 1, random.pick((0, 0, 40)), random.chance(30))
     elif kind < 22:
         sizes = random.pick((5, 60, 1900) if history.durable else (5, 60, 700))
@@ -51,7 +52,7 @@ def _random_step(history: History, random: Random) -> None:
 def _history(random: Random, when_full: str = "refuse", durable: str = "") -> None:
     history = History(random.below(1 << 20), when_full, durable)
     try:
-        for _ in range(random.between(10, 300 if durable else 120)):
+        for _ in range(random.between(10, 150 if durable else 120)):
             _random_step(history, random)
             history.check()
         history.settle()

@@ -25,12 +25,8 @@ class Device:
 
     started = 0
 
-    def __init__(self, name: str, **options: object) -> None:
-        self.start(directory(name), **options)
-
-    def start(self, path: str, **options: object) -> None:
-        """Start on a directory."""
-        self.directory = path
+    def __init__(self, name: str, path: str = "", **options: object) -> None:
+        self.directory = path or directory(name)
         self.options = options
         self.stats: dict[str, int] = {}
         self.last_error = None
@@ -306,6 +302,12 @@ def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
     assert device.restart().drain() == ["b", "c", "d"]
 
 
+def test_a_message_of_qos_0_costs_no_other_while_the_journal_has_room() -> None:
+    device = filled("o", 3, outbox_messages=3, outbox_full="drop_oldest")
+    device.put("d", qos=0)
+    assert device.drain() == texts(3, "d")
+
+
 def test_what_expired_meanwhile_is_not_sent_after_a_restart() -> None:
     device = Device("o")
     device.put("fresh", expires_s=1000)
@@ -510,8 +512,7 @@ def test_a_directory_that_cannot_be_read_at_the_start_is_read_later_before_anyth
     rarely("journal_start").park(device.outbox)
     os.rename(path, path + "-away")  # noqa: PTH104
     write(path, "no directory")
-    device = Device.__new__(Device)
-    device.start(path)
+    device = Device("o", path)
     assert device.put("in memory").stored == 0
     os.remove(path)  # noqa: PTH107
     os.rename(path + "-away", path)  # noqa: PTH104

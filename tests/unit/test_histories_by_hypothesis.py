@@ -19,7 +19,7 @@ from support.history import History
 STEPS = 60
 EXAMPLES = 50
 LONG_STEPS = 200
-LONG_EXAMPLES = 1500
+LONG_EXAMPLES = 300
 
 
 class Machine(RuleBasedStateMachine):

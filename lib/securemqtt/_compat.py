@@ -3,13 +3,14 @@
 import gc
 import sys
 
+from ._marks import once as once
+from ._marks import rare as rare
+
 MICROPYTHON = sys.implementation.name == "micropython"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
-
-    Method = TypeVar("Method")
+    from typing import Any
 
 if MICROPYTHON and not TYPE_CHECKING:
     from ._micropython import *  # noqa: F403
@@ -20,16 +21,6 @@ if MICROPYTHON and not TYPE_CHECKING:
 
 else:
     from ._cpython import *  # noqa: F403
-
-
-def rare(method: "Method") -> "Method":
-    """Mark a method that runs once per connection or less: a board does not keep it in memory, provisioning moves it to what `rarely` lends."""
-    return method
-
-
-def once(method: "Method") -> "Method":
-    """Mark a method that runs when a client is made: provisioning moves it, too."""
-    return method
 
 
 def rarely(name: str) -> "Any":

@@ -6,6 +6,8 @@ import time
 
 from micropython import const  # noqa: F401  (every module takes it from _compat)
 
+from ._marks import once, rare
+
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -63,14 +65,17 @@ sleep_ms = time.sleep_ms
 class Loop:
     """Turn the client's loop in the caller's own thread: there is no other."""
 
+    @once
     def __init__(self, turn: "Callable[[int], None]", link: object, changed: Lock) -> None:
         self._turn = turn
         self._running = False
 
+    @rare
     def start(self) -> None:
         """Let `wait_for` turn the loop."""
         self._running = True
 
+    @rare
     def stop(self, finish: "Callable[[], None]") -> None:
         """Call `finish` as the last turn."""
         self._running = False

@@ -5,8 +5,8 @@ from .failure import failure
 
 _BUFFER_BYTES = const(512)
 
-# First byte of what a broker may send, and the size of its body where that is fixed; -1: variable. PUBLISH is told apart before.
-_FIXED = {0x20: 2, 0x40: 2, 0x50: 2, 0x62: 2, 0x70: 2, 0x90: -1, 0xB0: 2, 0xD0: 0}
+# First byte of what a broker may send, and the size of its body where that is fixed. PUBLISH and SUBACK are told apart before.
+_FIXED = (0x2002, 0x4002, 0x5002, 0x6202, 0x7002, 0xB002, 0xD000)
 
 
 class Reader:
@@ -100,7 +100,7 @@ class Reader:
                 raise failure("MalformedPacket", "a PUBLISH has QoS 3 or no topic", kind)
             if size > self._max_bytes:
                 return self._head_of_oversized(kind, at, size)
-        elif _FIXED.get(kind, -2) != size and (kind != 0x90 or not 3 <= size <= 64):
+        elif not 3 <= size <= 64 if kind == 0x90 else size > 2 or kind << 8 | size not in _FIXED:
             raise failure("MalformedPacket", "a packet of a type or size that no broker may send", kind)
         if at + size <= self._end:
             self._start = at + size

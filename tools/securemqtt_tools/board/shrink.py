@@ -27,6 +27,7 @@ from securemqtt_tools.cli import FatalError
 PACKAGE = "securemqtt/"
 # In the order in which each finds what it needs above it.
 RESIDENT = (
+    "_marks",
     "_micropython",
     "_compat",
     "failure",

@@ -38,6 +38,7 @@ _KNOWN = (  # noqa: SIM905  (a table of words reads better than a list of string
     "struct blit line rect poly fill hline vline pixel scroll ellipse fill_rect GS8 MVLSB RGB565 MONO_VLSB MONO_HLSB MONO_HMSB GS2_HMSB "
     "GS4_HMSB FrameBuffer match search sub group mkfs statvfs StringIO BytesIO getvalue seek tell schedule kbd_intr heap_lock qstr_info "
     "deque OrderedDict SSLContext getaddrinfo load_cert_chain setsockopt SOCK_DGRAM SOCK_RAW AF_INET AF_INET6 SOL_SOCKET EACCES EAGAIN "
+    "crc32 a2b_base64 b2a_base64 hex array math cmath heapq framebuf uctypes collections hashlib binascii cryptolib websocket deflate machine "
     "EALREADY EBADF EEXIST EINVAL EIO EISDIR ENOBUFS ENODEV ENOENT ENOMEM ENOTCONN EOPNOTSUPP EPERM EADDRINUSE ECONNABORTED errorcode "
 ).split()
 _KNOWN_BUILTINS = (  # noqa: SIM905
@@ -239,6 +240,6 @@ def _public_names(public_class: ast.ClassDef) -> set[str]:
             names |= {node.name} | {argument.arg for argument in node.args.args}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
             names.add(node.attr)
-        elif isinstance(node, ast.Assign):
+        elif isinstance(node, ast.Assign) and node in public_class.body:
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return {name for name in names if name[:1] != "_" and name[:5] != "link_"} - _INTERNAL

@@ -37,16 +37,20 @@ def rarely(name: str) -> "Any":
     whole = "securemqtt." + name
     try:
         return __import__(whole, None, None, ("*",))
-    finally:  # also where memory ran out half-way
-        # None first: MicroPython's dicts keep the value of what was deleted until its place is taken, and here that is a module, or half of one.
+    finally:  # also where memory ran out half-way: then this comes first, since it takes none
         if whole not in before:
-            sys.modules[whole] = None  # type: ignore[assignment]
+            _forget(whole)
         for path in list(sys.modules):
-            parent, _, leaf = path.rpartition(".")
-            if path not in before and parent[:10] == "securemqtt" and leaf != "errors":
-                sys.modules[path] = None  # type: ignore[assignment]
-                del sys.modules[path]
-                package = sys.modules.get(parent)
-                if package and leaf in package.__dict__:
-                    setattr(package, leaf, None)
-                    delattr(package, leaf)
+            if path not in before and path[:11] == "securemqtt." and path != "securemqtt.errors":
+                _forget(path)
+
+
+def _forget(path: str) -> None:
+    """Take a module out of memory. None first: MicroPython's dicts keep the value of what was deleted until its place is taken."""
+    sys.modules[path] = None  # type: ignore[assignment]
+    del sys.modules[path]
+    parent, _, leaf = path.rpartition(".")
+    package = sys.modules.get(parent)
+    if package and leaf in package.__dict__:
+        setattr(package, leaf, None)
+        delattr(package, leaf)

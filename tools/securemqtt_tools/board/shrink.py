@@ -139,6 +139,9 @@ def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, se
         _redirect(tree, set(lent))
         package.provide(tree, _names_in(tree))
     package.drop_left_over()
+    for node in package_tree.body:
+        if isinstance(node, ast.ClassDef):  # their places in its table are for what the class has
+            node.body[:0] = ast.parse("del __module__, __qualname__").body
     package_tree.body += version
     package_tree.body += ast.parse(_GETATTR).body
     modules = {f"{PACKAGE}__init__.py": package_tree} | {f"{PACKAGE}{name}.py": tree for name, tree in sorted(lent.items())}

@@ -116,18 +116,21 @@ if MICROPYTHON:
     class _Time:
         """MicroPython's `time`, with the world's clocks; ticks go on from where they are, since the library's own clock never goes back."""
 
-        def __init__(self, world: World) -> None:
-            self._world = world
-            self._ahead_ms = _side.time.ticks_ms() - world.now_ms
-
         def __getattr__(self, name: str) -> object:
             return getattr(time, name)
+
+        def enter(self, world: World) -> None:
+            self._ahead_ms = _side.time.ticks_ms() - world.now_ms
+            self._world = world
 
         def ticks_ms(self) -> int:
             return self._world.now_ms + self._ahead_ms
 
         def time(self) -> int:
             return self._world.unix_s - _EPOCH_S
+
+    # One for all worlds: a module that stays keeps the one that it has met first.
+    _clock = _Time()
 
     class _Tls:
         """A TLS socket of MicroPython's, with its ways: a write that gives None has taken its record, and wants the same bytes again."""
@@ -188,7 +191,8 @@ if MICROPYTHON:
 
     def install(world: World) -> "list[object]":
         """Give the library this world; gives how to undo that: by nothing, a process of MicroPython's has tests of one kind only."""
-        _side.time = sys.modules["time"] = _Time(world)
+        _clock.enter(world)
+        _side.time = sys.modules["time"] = _clock
         sys.modules["socket"] = sys.modules["tls"] = _Network(world)
         for name in ("backends.probe_mbedtls", "probe_mbedtls"):  # the latter is what it is called on a board
             sys.modules["securemqtt." + name] = _Probe()

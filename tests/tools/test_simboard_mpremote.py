@@ -12,6 +12,7 @@ import pytest
 import serial
 
 from securemqtt_tools.simboard import SimulatedBoard
+from support.net import wait_until
 from support.simboard import mpremote, require_libfaketime, require_micropython, run_mpremote
 
 
@@ -126,7 +127,10 @@ def test_the_clock_starts_wrong_and_is_set(board: SimulatedBoard):
     assert mpremote(board, "rtc").startswith(f"({host.strip()}, ")
     mpremote(board, "soft-reset")
     assert mpremote(board, "exec", "import time; print(time.gmtime()[0])") == host
+    boots = board.status()["boots"]
     mpremote(board, "reset")
+    # mpremote has the board wait for 0.1 s before it resets, and the next command's Ctrl-C would end that wait.
+    wait_until(lambda: board.status()["boots"] > boots, 20, "the reset")
     assert mpremote(board, "exec", "import time; print(time.gmtime()[0])") == "2021\n"
 
 

@@ -52,6 +52,7 @@ class Client:
         self.client_id: str = settings["client_id"]
         self.state = "closed"
         self.last_error: "SecureMQTTError | None" = None
+        self._reason: "SecureMQTTError | None" = None  # why the last attempt or connection failed; `last_error` tells of all else, too
         self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "dropped": 0, "oversized": 0}
         self._lock = Lock()
         self._inbox: "list[Message]" = []
@@ -89,8 +90,8 @@ class Client:
             raise exhausted()
 
     def _settled(self) -> bool:
-        # By the error, not by the state: after a short back-off that may have gone on from "waiting" before this thread looks at it.
-        return self.state == "connected" or self.last_error is not None
+        # By the reason, not by the state: after a short back-off that may have gone on from "waiting" before this thread looks at it.
+        return self.state == "connected" or self._reason is not None
 
     @rare
     def start(self) -> None:
@@ -98,7 +99,7 @@ class Client:
         if self.state == "closed":
             if self._outbox.sync:
                 rarely("journal_start").resume(self._outbox)
-            self.last_error = None
+            self.last_error = self._reason = None
             self._retry_ms = now_ms()
             self._set_state("starting")
             self._loop.start()
@@ -324,7 +325,7 @@ class Client:
             rarely("lifecycle").lost(self, error)
         except MemoryError:  # not even that fits in, on a board: what the program lets go of in the meantime may make room for the next attempt
             self._readying = None
-            self.last_error = error
+            self.last_error = self._reason = error
             self._retry_ms = now_ms() + _EXHAUSTED_MS
             self._set_state("waiting")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def given_up(client: "Client", timeout_s: float) -> "SecureMQTTError":
     """Stop trying: give the error that says why `connect` has failed."""
-    error = client.last_error
+    error = client._reason
     client._loop.stop(lambda: finish(client))
     return error or failure("TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s))
 
@@ -67,7 +67,7 @@ def lost(client: "Client", error: "SecureMQTTError") -> None:
     """An attempt failed, or the connection is gone: note why, and when to try again."""
     now = now_ms()
     client._readying = None
-    client.last_error = error
+    client.last_error = client._reason = error
     client.stats["failures"] += 1
     client._retry_ms = now + client._backoff.lost(now, error.transient)
     log("warning", "{} Next attempt in {} ms.".format(error, client._retry_ms - now))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from faults.flash_rig import FlashDevice, directory_in_memory
 from securemqtt import Client
 from securemqtt.errors import OutboxNotDurable
 from securemqtt.journal import DurableOutbox
+from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
 from support.net import wait_until
+from support.proxy import Proxy
 from support.requirements import require_program
 
 PROGRAM = Path(__file__).with_name("disk_device.py")
@@ -137,6 +140,24 @@ def test_two_processes_never_share_an_outbox(bundle: Path) -> None:
     assert second.stderr.startswith("OutboxInUse: ") and "What to do" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert account(run(bundle, 1))["delivered"] == [0]
+
+
+def test_a_medium_that_fails_meanwhile_does_not_end_an_attempt_to_connect(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> None:
+    with Proxy(broker.port) as proxy:
+        proxy.down.hold()
+        client = Client(str(write_bundle(tmp_path / "device", authority, "failing-medium", port=proxy.port)), outbox="durable")
+        with ThreadPoolExecutor(1) as other:
+            attempt = other.submit(client.connect)
+            try:
+                wait_until(lambda: client.state == "connecting")
+                shutil.rmtree(tmp_path / "device" / "outbox")
+                delivery = client.publish("~/number", b"1")
+                assert isinstance(client.last_error, OutboxNotDurable)
+            finally:
+                proxy.down.release()
+            attempt.result(RUN_S)
+        assert delivery.wait(RUN_S)
+        client.disconnect()
 
 
 def test_a_full_flash_leaves_the_messages_in_memory(authority: Authority) -> None:

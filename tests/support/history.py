@@ -182,6 +182,12 @@ class History:
             self.client.poll()
             self._check_turn(began_ms)
 
+    def _turn_by(self, function: object) -> None:
+        """Have the device serve the network once by the way, as `flush` and `disconnect` do with no time to wait: what is lost then counts."""
+        began_ms = self.world.now_ms
+        function(0)
+        self._check_turn(began_ms)
+
     def restart(self) -> None:
         """Kill the device's program and start it again on what it has left on its medium; without a journal, nothing happens."""
         if not self._journal:
@@ -207,17 +213,14 @@ class History:
     def pause(self) -> None:
         """Leave in order, and start again."""
         self.stick(False)  # no time passes inside a step, and leaving takes the network some
-        self.client.disconnect(0)
-        lost = self.client.stats["failures"] - self._lost_count
-        self._failures += lost
-        self._lost_count += lost
+        self._turn_by(self.client.disconnect)
         self._safe = len(self.deliveries)
         self.pass_time(1)  # so that the end of this connection is not taken for the loss of one
         self.client.start()
 
     def flush(self) -> None:
         """Bring everything to the medium."""
-        self.client.flush(0)
+        self._turn_by(self.client.flush)
         self._safe = len(self.deliveries)
 
     # What network, broker and time do

@@ -60,6 +60,24 @@ def _history(random: Random, when_full: str = "refuse", durable: str = "") -> No
         history.close()
 
 
+def test_what_is_lost_while_the_program_flushes_counts() -> None:
+    history = History(1)
+    try:
+        history.settle()
+        history.lose(0)
+        history.flush()
+        history.reach(False)
+        history.pass_time(10000)
+        for _ in range(2):
+            history.flush()
+        assert history.client.stats["failures"] == 2
+        history.turn()
+        history.pause()
+        history.settle()
+    finally:
+        history.close()
+
+
 def test_nothing_is_lost_and_order_is_kept() -> None:
     for_seeds(60, _history)
 

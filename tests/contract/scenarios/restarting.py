@@ -1,10 +1,26 @@
 """The broker restarts in the middle of a stream, three times: nothing is lost, and each message's first arrival is in order."""
 
-from common import collector, device, ok, settled, until, want
+from common import device, ok, settled, until, want
 
 COUNT = 1000
 client = device(outbox_messages=COUNT + 10, outbox_bytes=1 << 20)
-received = collector(client, "~/loop")
+# No object is kept per message: a thousand small ones, each where its message came, would leave no hole of 16 kB in a heap of 2 MB.
+arrived = bytearray(COUNT)
+arrived_count = 0
+strays = []
+
+
+def note(message):
+    global arrived_count
+    number = int(message.payload)
+    if not arrived[number]:
+        if number != arrived_count:
+            strays.append(number)
+        arrived[number] = 1
+        arrived_count += 1
+
+
+client.subscribe("~/loop", note)
 client.connect()
 ok(settled(client), "subscribed to its own topic")
 published = 0
@@ -24,12 +40,6 @@ for step in range(3):
     ok(until(lambda connects=step + 2: client.connected and client.stats["connects"] == connects, client), "connected again")
 publish(COUNT - published)
 ok(until(lambda: client.flush(0), client), "all is acknowledged")
-ok(until(lambda: len(set(received)) == COUNT, client), "nothing is lost")
-firsts = []
-seen = set()
-for payload in received:
-    if payload not in seen:
-        seen.add(payload)
-        firsts.append(int(payload))
-ok(firsts == list(range(COUNT)), "the order is kept")
+ok(until(lambda: arrived_count == COUNT, client), "nothing is lost")
+ok(not strays, "the order is kept")
 client.disconnect()

@@ -21,12 +21,21 @@ MAX_PACKET_BYTES = 1 << 20
 TLS = "openssl"
 MEDIUM = "disk"
 FLASH = False
+# The journal's last segment stays, empty of what is needed, up to this size: to bring a new file to the disk costs more than to append to one.
+KEPT_BYTES = 65536
 
 
 def usual_places() -> list[str]:
     """Give the directories in which a bundle is looked for."""
     named = os.environ.get("SECUREMQTT_BUNDLE")
     return [named] if named else ["/etc/securemqtt", os.path.expanduser("~/.config/securemqtt")]
+
+
+def append_to(path: str) -> Any:
+    """Open a file of the journal to be appended to."""
+    from .medium_disk import JournalFile
+
+    return JournalFile(path)
 
 
 def const(value: T) -> T:

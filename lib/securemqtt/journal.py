@@ -8,45 +8,23 @@ checksum, and both depend on the journal's salt, so that nothing in a payload ca
     topic, payload, CRC-32 of all the rest (4)
 
 A segment's name is the number of its first message and the salt, in hexadecimal. What memory has no room for is on the medium alone, and read
-back later. This module is what runs for each message; journal_start.py has start and failure, journal_read.py reads, journal_late.py writes
-what may wait, journal_room.py makes room in a full journal. docs/outbox.md says what all this promises and what it costs.
+back later. This module is what a board keeps of it; journal_start.py has start and failure, journal_write.py and journal_read.py are there as
+long as they have to do, journal_record.py is what both know of records, journal_room.py makes room in a full journal. docs/outbox.md says what
+all this promises and what it costs.
 """
 
-import os
-import struct
-from binascii import crc32
-
-from ._compat import TYPE_CHECKING, const, now_ms, rarely, unix_time
+from ._compat import FLASH, TYPE_CHECKING, const, now_ms, rarely
 from .outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, BinaryIO
 
     from .client import Client
+    from .journal_write import Segment
     from .outbox import Delivery
 
-HEAD = ">HBHIII"
-HEAD_BYTES = const(17)
-RECORD_BYTES = const(21)  # head and checksum: what a record takes beside topic and payload
-# Flags: bits 0 and 1 are the QoS.
-RETAIN = const(4)
-NEWEST_ONLY = const(8)
-FLOOR = const(16)
-# So many acknowledgements may go unrecorded: after a kill, as many messages may be sent twice.
-_FLOOR_EVERY = const(100)
 # How long a sync for which there was no memory is put off.
 _SOON_MS = const(1000)
-
-
-class Segment:
-    """One file of the journal. `live` of its messages are not settled; of those, `unread` are not in memory, from `offset` on."""
-
-    __slots__ = ("first", "live", "offset", "size", "unread")
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.size = self.live = self.unread = self.offset = 0
 
 
 def blocks(size: int) -> int:
@@ -67,8 +45,6 @@ class DurableOutbox(Outbox):
     _salt: int
     _segments: "list[Segment]"
     _segment_bytes: int  # the size up to which a segment is appended to
-    _kept_bytes: int  # up to this size, the last segment stays when it is not needed, to be continued
-    _append_to: "Callable[[str], BinaryIO]"
     _alarm: "Any"  # calls `sync` after the interval, in a thread of its own; None where there is none
     _bound: int  # how many blocks all segments may take
     _blocks: int  # how many of them are left
@@ -91,6 +67,7 @@ class DurableOutbox(Outbox):
     _unread: int  # messages that are on the medium alone
     _newest: "dict[str, int]"  # topic -> number, where all before it are superseded, on the medium
     _reading: "Any"  # journal_read, or None
+    _writing: "Any"  # journal_write, or None
     _dirty: bool
     _due_ms: int
     _syncing: "Any"  # a lock
@@ -113,8 +90,8 @@ class DurableOutbox(Outbox):
         if now_ms >= self._retry_ms and not self._parked:
             try:
                 if self._unsaved:
-                    rarely("journal_late").save(self)
-                if not self.write(delivery, newest_only):
+                    self._writer().save(self)
+                if not self._writer().write(self, delivery, newest_only):
                     return rarely("journal_room").refuse(self, delivery)  # type: ignore[no-any-return]
             except OSError as error:
                 rarely("journal_start").failed(self, error)
@@ -161,53 +138,33 @@ class DurableOutbox(Outbox):
             self._reading = rarely("journal_read")
         return self._reading
 
+    def _writer(self) -> "Any":
+        """Give the module that writes, which stays in memory until a sync finds nothing on the medium."""
+        if self._writing is None:
+            self._writing = rarely("journal_write")
+        return self._writing
+
     def forget(self, delivery: "Delivery") -> None:
         Outbox.forget(self, delivery)
         number = delivery.stored
         if number > 0:
             if number in self._flying:
                 self._flying.remove(number)
-            self.settle(number)
+            self._writer().settle(self, number)
         else:
             self._unsaved = [entry for entry in self._unsaved if entry[0] is not delivery]
 
-    def settle(self, number: int) -> None:
-        """Note that a message on the medium needs to be there no longer."""
-        segments = self._segments
-        index = 0
-        while index + 1 < len(segments) and segments[index + 1].first <= number:
-            index += 1
-        segment = segments[index]
-        segment.live -= 1
-        if not segment.live and (segment.size > self._kept_bytes or not self._file or index + 1 < len(segments)):
-            self.discard(segment)
-        else:
-            self._settled += 1
-            if self._settled >= _FLOOR_EVERY:
-                rarely("journal_late").note_floor(self)
-
     def sync(self) -> None:
         """Bring to the medium what was put, and what is settled; blocks for as long as that takes."""
-        files: "list[BinaryIO]" = []
-        with self._syncing:
-            try:
-                with self._lock:
-                    if self._unsaved:
-                        rarely("journal_late").save(self)
-                    if self._settled > 0 and rarely("journal_late").note_floor(self):
-                        self._dirty = True
-                    last = self._file
-                    if last and self._dirty:
-                        files.append(last)
-                    files += self._closing
-                    self._closing = []
-                    self._dirty = False
-                for file in files:
-                    file.flush()
-                    if file is not last:
-                        file.close()
-            except OSError as error:
-                rarely("journal_start").failed(self, error, files)
+        with self._lock:
+            idle = not (self._segments or self._unsaved or self._closing)
+            if idle:
+                self._dirty = False
+                self._settled = min(self._settled, 0)
+                if FLASH:
+                    self._writing = None
+        if not idle:
+            self._writer().sync(self)
 
     def tick(self) -> None:
         """Sync if it is due: on a board, which has no thread for that."""
@@ -218,16 +175,6 @@ class DurableOutbox(Outbox):
         except MemoryError:  # there may be some later
             self._due_ms = now_ms() + _SOON_MS
 
-    def path(self, segment: Segment) -> str:
-        """Give the path of a segment's file."""
-        return "{}/{:012x}{:08x}".format(self._directory, segment.first, self._salt)
-
-    def encode(self, flags: int, topic: bytes, payload: bytes, expiry: int, number: int) -> bytes:
-        """Give the bytes of a record."""
-        head = struct.pack(HEAD, self._salt >> 16, flags, len(topic), len(payload), expiry, number & 0xFFFFFFFF)
-        record = b"".join((head, topic, payload))
-        return record + struct.pack("<I", crc32(record, self._salt))
-
     def _mark(self) -> None:
         """Note that there is something to sync."""
         if not self._dirty:
@@ -235,73 +182,3 @@ class DurableOutbox(Outbox):
             self._due_ms = now_ms() + self._interval_ms
             if self._alarm and self._interval_ms:
                 self._alarm.set(self._interval_ms)
-
-    def write(self, delivery: "Delivery", newest_only: bool) -> bool:
-        """Append a message; False if the journal has no room for it, OSError if the medium does not take it."""
-        expiry = 0
-        if delivery.expires_ms is not None and unix_time() > self._clock_floor_s:
-            expiry = min(max(unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1, 1), 0xFFFFFFFF)
-        flags = delivery.qos | (RETAIN if delivery.retain else 0) | (NEWEST_ONLY if newest_only else 0)
-        number = self._next
-        record = self.encode(flags, delivery.topic.encode(), delivery.payload, expiry, number)
-        size = len(record)
-        used = self._segments[-1].size if self._file or self._appendable else 0
-        if used + size > self._segment_bytes:
-            used = 0
-        enough = blocks(used + size) - blocks(used) <= self._blocks
-        if not enough and (now_ms() < self._full_ms or not rarely("journal_room").make_room(self, blocks(size))):
-            return False
-        try:
-            self.append(record)
-        finally:
-            self._next += 1  # also where it has failed: the record may be whole on the medium
-        self.failure = None
-        if newest_only and self._unread:
-            self._newest[delivery.topic] = number
-        self._segments[-1].live += 1
-        delivery.stored = number
-        self._mark()
-        return True
-
-    def append(self, record: bytes) -> None:
-        """Write a record behind the last one, in a new segment if there is none that may be continued."""
-        size = len(record)
-        last = self._segments[-1] if self._segments else None
-        if last and (last.size + size > self._segment_bytes or not (self._file or self._appendable)):
-            if self._file:
-                self._closing.append(self._file)
-                self._file = None
-            if not last.live:
-                self.discard(last)
-            last = None
-        if last is None:
-            last = Segment(self._next)
-            self._file = self._append_to(self.path(last))
-            self._segments.append(last)
-        elif not self._file:
-            self._file = self._append_to(self.path(last))
-        self._appendable = False
-        self._blocks -= blocks(last.size + size) - blocks(last.size)
-        last.size += size  # also where it fails: a part may be there
-        if self._file.write(record) != size:
-            raise OSError(28, "no space")  # ENOSPC, which not every board's errno has
-        self._stats["journal_bytes"] += size
-
-    def discard(self, segment: Segment) -> None:
-        """Remove a segment in which nothing is needed any longer."""
-        file = None
-        if segment is self._segments[-1]:
-            file = self._file
-            self._file = None
-            self._appendable = False
-        self._segments.remove(segment)
-        self._full_ms = 0
-        try:
-            if file:
-                file.close()
-            os.remove(self.path(segment))
-        except OSError as error:
-            if error.errno != 2:  # ENOENT
-                rarely("journal_start").failed(self, error)
-                return
-        self._blocks += blocks(segment.size)

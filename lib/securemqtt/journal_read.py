@@ -4,14 +4,15 @@ import struct
 from binascii import crc32
 
 from ._compat import FLASH, TYPE_CHECKING, const, log, now_ms, rarely, unix_time
-from .journal import FLOOR, HEAD, HEAD_BYTES, RECORD_BYTES, RETAIN
+from .journal_record import FLOOR, HEAD, HEAD_BYTES, RECORD_BYTES, RETAIN, path_of
 from .outbox import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import BinaryIO
 
-    from .journal import DurableOutbox, Segment
+    from .journal import DurableOutbox
+    from .journal_write import Segment
 
 # The CRC-32 of anything that is followed by its own CRC-32.
 _RESIDUE = const(0x2144DF1C)
@@ -40,7 +41,7 @@ def records(outbox: "DurableOutbox", segment: "Segment", at: int = 0) -> "Genera
     salt = outbox._salt
     mark = salt >> 16
     end = segment.size
-    with open(outbox.path(segment), "rb") as file:
+    with open(path_of(outbox, segment), "rb") as file:
         file.seek(at)
         while at + RECORD_BYTES <= end:
             raw = file.read(HEAD_BYTES)
@@ -200,9 +201,9 @@ def _read_segment(outbox: "DurableOutbox", segment: "Segment", read: int) -> int
         for number in stale:
             outbox.count -= 1
             outbox.expired += 1
-            outbox.settle(number)
+            outbox._writer().settle(outbox, number)
     if not segment.live and segment in outbox._segments:
-        outbox.discard(segment)
+        outbox._writer().discard(outbox, segment)
     return read
 
 
@@ -224,4 +225,4 @@ def _give_up(outbox: "DurableOutbox", segment: "Segment") -> None:
         outbox.count -= lost
         outbox._unread -= lost
         outbox._stats["journal_damaged"] += lost
-        log("error", "{} messages in {} are damaged".format(lost, outbox.path(segment)))
+        log("error", "{} messages in {} are damaged".format(lost, path_of(outbox, segment)))

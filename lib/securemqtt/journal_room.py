@@ -2,14 +2,16 @@
 
 import os
 
-from ._compat import MEDIUM, TYPE_CHECKING, const, now_ms, rarely, unix_time
-from .journal import Segment, blocks
+from ._compat import MEDIUM, TYPE_CHECKING, append_to, const, now_ms, rarely, unix_time
+from .journal import blocks
 from .journal_read import Record, is_message, is_stale, records
+from .journal_record import clear, encode, path_of
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
     from .journal import DurableOutbox
+    from .journal_write import Segment
     from .outbox import Delivery
 
 # Where there is no room, none is looked for again before so long, unless a segment is removed.
@@ -69,14 +71,14 @@ def _compact(outbox: "DurableOutbox") -> None:
             _merge(outbox, segments, resident, now_s)
 
 
-def _is_unread(outbox: "DurableOutbox", segment: Segment, record: Record) -> bool:
+def _is_unread(outbox: "DurableOutbox", segment: "Segment", record: Record) -> bool:
     return segment.unread > 0 and record.start >= segment.offset and is_message(outbox, record)
 
 
 def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[int]", now_s: int) -> None:
     """Put what is needed of `segments` in the place of the first of them."""
     path = outbox._directory + "/new"
-    merged = Segment(segments[0].first)
+    merged = outbox._writer().Segment(segments[0].first)
     try:
         stale = _write(outbox, path, merged, segments, resident, now_s)
     except OSError:
@@ -86,15 +88,15 @@ def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[in
     merged.live = sum(segment.live for segment in segments) - gone
     first = segments[0]
     if merged.live:
-        os.rename(path, outbox.path(first))
+        os.rename(path, path_of(outbox, first))
         outbox._blocks += blocks(first.size) - blocks(merged.size)
         outbox._segments[outbox._segments.index(first)] = merged
         _sync_names(outbox)
     else:
         os.remove(path)
-        outbox.discard(first)
+        outbox._writer().discard(outbox, first)
     for segment in segments[1:]:
-        outbox.discard(segment)
+        outbox._writer().discard(outbox, segment)
     outbox.count -= gone
     outbox._unread -= gone
     outbox.expired += stale
@@ -103,12 +105,12 @@ def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[in
 
 
 def _write(
-    outbox: "DurableOutbox", path: str, merged: Segment, segments: "list[Segment]", resident: "set[int]", now_s: int
+    outbox: "DurableOutbox", path: str, merged: "Segment", segments: "list[Segment]", resident: "set[int]", now_s: int
 ) -> int:
     """Write what is needed of `segments` to a file that is to be `merged`; give how many messages were stale."""
     stale = 0
     clear(outbox)
-    file = outbox._append_to(path)
+    file = append_to(path)
     try:
         for segment in segments:
             for record in records(outbox, segment):
@@ -126,12 +128,6 @@ def _write(
     return stale
 
 
-def clear(outbox: "DurableOutbox") -> None:
-    """Remove what is left of a segment that was not written to its end. May raise OSError."""
-    if "new" in os.listdir(outbox._directory):
-        os.remove(outbox._directory + "/new")
-
-
 def _sync_names(outbox: "DurableOutbox") -> None:
     """Bring a new name to the medium before the files that it stands for go."""
     sync_directory = rarely("medium_" + MEDIUM).sync_directory
@@ -143,7 +139,7 @@ def _sync_names(outbox: "DurableOutbox") -> None:
 
 
 def _copy(outbox: "DurableOutbox", record: Record, file: "BinaryIO") -> int:
-    content = outbox.encode(record.flags, record.topic.encode(), record.payload, record.expiry, record.number)
+    content = encode(outbox, record.flags, record.topic.encode(), record.payload, record.expiry, record.number)
     if file.write(content) != len(content):
         raise OSError(28, "no space")
     return len(content)
@@ -173,4 +169,4 @@ def _drop_oldest(outbox: "DurableOutbox", wanted: int) -> None:
         segment.live -= segment.unread
         segment.unread = 0
         if not segment.live and segment in outbox._segments:
-            outbox.discard(segment)
+            outbox._writer().discard(outbox, segment)

@@ -4,13 +4,14 @@ import os
 
 from ._compat import FLASH, MEDIUM, TYPE_CHECKING, Lock, const, log, now_ms, rarely
 from .failure import failure
-from .journal import FLOOR, NEWEST_ONLY, DurableOutbox, Segment, blocks
-from .journal_read import read_back, records
+from .journal import DurableOutbox, blocks
+from .journal_record import FLOOR, NEWEST_ONLY, clear
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from .client import Client
+    from .journal_write import Segment
 
 # After a failure, the medium is left alone for so long.
 _RETRY_MS = const(60000)
@@ -39,15 +40,13 @@ def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, An
     outbox.eager = settings["outbox_fsync"] == "each"
     outbox._interval_ms = 0 if outbox.eager else int(settings["outbox_interval_s"] * 1000)
     outbox._late = FLASH and not outbox.eager
-    outbox._kept_bytes = medium.KEPT_BYTES
-    outbox._append_to = medium.append_to
     outbox._alarm = None
     if medium.Alarm:
         outbox._alarm = medium.Alarm(outbox.sync)
         outbox.tick = None  # type: ignore[method-assign, assignment]
     outbox._unsaved = []
     outbox._closing = []
-    outbox._file = outbox._claim = outbox._reading = None
+    outbox._file = outbox._claim = outbox._writing = None
     outbox._parked = None
     outbox._dirty = False
     outbox._due_ms = outbox._retry_ms = outbox._full_ms = 0
@@ -91,7 +90,7 @@ def park(outbox: DurableOutbox) -> None:
     with outbox._lock:
         for segment in list(outbox._segments):
             if not segment.live:
-                outbox.discard(segment)
+                outbox._writer().discard(outbox, segment)
         if outbox._alarm:
             outbox._alarm.cancel()
         try:
@@ -145,6 +144,7 @@ def _open(outbox: DurableOutbox) -> None:
 
 def _reset(outbox: DurableOutbox) -> None:
     outbox._segments = []
+    outbox._reading = None
     outbox._newest = {}
     outbox._appendable = False
     outbox._salt = int.from_bytes(os.urandom(4), "big")
@@ -188,10 +188,10 @@ def _is_segment(name: str) -> bool:
 def _load(outbox: DurableOutbox) -> None:
     """Find what an earlier process has left: past a torn tail, past damaged records."""
     _reset(outbox)
-    rarely("journal_room").clear(outbox)
+    clear(outbox)
     last = floor = damaged = gaps = 0
     for path, size in _listing(outbox):
-        segment = Segment(int(path[-20:-8], 16))
+        segment = outbox._writer().Segment(int(path[-20:-8], 16))
         segment.size = size
         outbox._salt = int(path[-8:], 16)
         outbox._segments.append(segment)
@@ -212,19 +212,22 @@ def _load(outbox: DurableOutbox) -> None:
         outbox._blocks -= blocks(segment.size)
         outbox._unread += segment.live
         if not segment.live:
-            outbox.discard(segment)
+            outbox._writer().discard(outbox, segment)
     outbox.count = outbox._unread
     outbox._stats["journal_damaged"] += damaged
     if outbox.count or damaged:
         log("info", "{} messages were left in {}, {} damaged places passed over".format(outbox.count, outbox._directory, damaged))
-    read_back(outbox)
+    if outbox._unread:
+        outbox._go_on()
+    if not outbox._unread:
+        outbox._reading = None
 
 
-def _survey(outbox: DurableOutbox, segment: Segment, above: int) -> "tuple[int, int, int]":
+def _survey(outbox: DurableOutbox, segment: "Segment", above: int) -> "tuple[int, int, int]":
     """Count the messages in a segment with numbers above `above`; give the last number, the highest floor, and how many gaps there are."""
     floor = gaps = end = 0
     segment.live = 0
-    for record in records(outbox, segment):
+    for record in outbox._reader().records(outbox, segment):
         gaps += record.start != end
         end = record.end
         if record.flags & FLOOR:

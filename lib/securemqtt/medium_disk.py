@@ -13,8 +13,6 @@ from collections.abc import Callable
 
 # What a journal may take, unless the user says otherwise.
 JOURNAL_BYTES = 64 << 20
-# The last segment stays, empty of what is needed, up to this size: to bring a new file to the disk costs more than to append to one.
-KEPT_BYTES = 65536
 # Segments so large that opening and closing them costs little.
 SEGMENT_BYTES = (4096, 1 << 20)
 
@@ -61,9 +59,6 @@ class JournalFile:
 
 def _open_owner_only(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-append_to = JournalFile
 
 
 def sync_directory(path: str) -> None:

@@ -1,4 +1,4 @@
-"""The journal's medium on MicroPython, a board's flash: nothing is written before `flush`, there is one process and no other thread.
+"""The journal's medium on MicroPython, a board's flash: there is one process and no other thread.
 
 medium_disk.py is the same on CPython.
 """
@@ -7,15 +7,8 @@ import os
 
 # What a journal may take, unless the user says otherwise: it is to leave room on a file system of 1 MB or so.
 JOURNAL_BYTES = 65536
-# littlefs keeps a file of a few hundred bytes in its directory; creating and removing it costs a tenth of an erase, appending to it a whole one.
-KEPT_BYTES = 0
 # A segment takes a block; larger ones only where there would be too many.
 SEGMENT_BYTES = (4096, 16384)
 
 claim = Alarm = sync_directory = None
 make_directory = os.mkdir
-
-
-def append_to(path: str) -> object:
-    """Open a file to be appended to."""
-    return open(path, "ab")

@@ -154,6 +154,18 @@ def test_settings_are_a_list_on_a_board(tmp_path: Path) -> None:
     assert _run(tmp_path, sources, "from securemqtt import Client\nprint(Client().about())") == "('h', 1, 2)\n"
 
 
+def test_private_names_of_lent_modules_are_ones_that_the_firmware_has(tmp_path: Path) -> None:
+    """Each module may use the same ones, so that they last; what another module uses, or an attribute is called, keeps one name for all."""
+    client = "from ._compat import rarely\nclass Client:\n    def ask(self, name):\n        return rarely(name).ask()\n"
+    one = "def _private():\n    return 1\ndef _shared():\n    return 2\ndef ask():\n    return _private() + _shared()\n"
+    two = "from .one import _shared\ndef _private():\n    return 5\ndef ask():\n    return _private() + _shared()\n"
+    sources = _library(client=client, one=one, two=two)
+    small = shrink(sources)
+    kept = {node.name for name in ("one", "two") for node in ast.parse(small[f"securemqtt/{name}.py"]).body if isinstance(node, ast.FunctionDef)}
+    assert all(is_known(name) for name in kept - {"ask"})
+    assert _run(tmp_path, sources, "from securemqtt import Client\nprint(Client().ask('one'), Client().ask('two'))") == "3 7\n"
+
+
 def test_a_program_that_knows_the_library_from_inside_finds_its_way(tmp_path: Path) -> None:
     sources = _library(client=_CLIENT)
     program = "from securemqtt.client import Part\nprint(Part(6).size(), Part(7)._size)"

@@ -291,6 +291,26 @@ def test_where_there_is_no_memory_to_read_back_nothing_goes_under() -> None:
     assert device.outbox.count == 0
 
 
+def test_a_board_keeps_what_writes_only_while_there_is_something_on_the_medium() -> None:
+    device = filled("o", 3)
+    assert device.outbox._writing is not None
+    device.outbox.sync()
+    assert device.outbox._writing is not None
+    assert device.drain() == texts(3)
+    device.outbox.sync()
+    assert (device.outbox._writing is None) == MICROPYTHON
+    again = filled("o2", 3).restart()
+    assert again.outbox._writing is not None
+    assert again.drain() == texts(3)
+    if MICROPYTHON:  # a program that does not flush: it goes with the first turn after a while
+        again.outbox.tick()
+        assert again.outbox._writing is not None
+        again.outbox._due_ms = now_ms()
+        again.outbox.tick()
+        assert again.outbox._writing is None
+    assert device.put("more") and device.restart().drain() == ["more"]
+
+
 def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
     device = Device("o", outbox_messages=2)
     device.put("a", qos=0)

@@ -45,6 +45,10 @@ GROUPS = {
     "assembly": ("files", "backends/keys_mbedtls", "backends/context_mbedtls", "assembly"),
     "umqtt_rare": ("files", "readiness", "backends/tls_mbedtls", "backends/umqtt_rare"),
     "lifecycle": ("topics", "lifecycle"),
+    "journal_start": ("journal_record", "journal_start"),
+    "journal_write": ("journal_record", "journal_write"),
+    "journal_read": ("journal_record", "journal_read"),
+    "journal_room": ("journal_record", "journal_room"),
 }
 _GROUP_OF = {_part.rpartition("/")[2]: _group for _group, _parts in GROUPS.items() for _part in _parts}
 _LOCKS = {"_lock", "_syncing", "lock"}

@@ -67,11 +67,24 @@ Modules = dict[str, ast.Module]
 def rename(modules: Modules, resident: str, lent: set[str]) -> dict[str, str]:
     """Rename in place; give what became of each name. `resident` is the module that stays in memory, `lent` what every connection loads."""
     _rename_parameters(modules)
-    names = _short_names(modules, resident, lent)
-    for tree in modules.values():
+    local = {name: _local_names(name, modules) for name in modules if name != resident}
+    names = _short_names(modules, resident, lent, set().union(*local.values()))
+    for name, tree in modules.items():
+        own = local.get(name, set())
         for use in _uses(tree):
-            use.put(names.get(use.name, use.name))
+            use.put(use.name if use.name in own else names.get(use.name, use.name))
+        taken = {use.name for use in _uses(tree)}
+        short = dict(zip(sorted(own), (known for known in _KNOWN if known not in taken), strict=False))
+        for use in _uses(tree):
+            use.put(short.get(use.name, use.name))
     return names
+
+
+def _local_names(name: str, modules: Modules) -> set[str]:
+    """Give the private names of a module that only it uses, and never behind a dot: each module may call its own by the same known names."""
+    elsewhere = {use.name for other, tree in modules.items() for use in _uses(tree) if other != name or use.attribute}
+    defined = {node.name for node in modules[name].body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    return {own for own in defined - elsewhere if own[:1] == "_"}
 
 
 def rename_program(tree: ast.Module, names: dict[str, str]) -> None:
@@ -159,9 +172,9 @@ def _may_call(method: str) -> bool:
     return method[:1] != "_" or method == "__init__"
 
 
-def _short_names(modules: Modules, resident: str, lent: set[str]) -> dict[str, str]:
-    """Find for each name that no program knows one that costs nothing; those that are used most come first."""
-    own = _own_names(modules)
+def _short_names(modules: Modules, resident: str, lent: set[str], local: set[str]) -> dict[str, str]:
+    """Find for each name that no program knows, but for `local` ones, one that costs nothing; those that are used most come first."""
+    own = _own_names(modules) - local
     counts: Counter[str] = Counter()
     bare, kept, kept_attributes = set(), set(), set()
     weight: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """The bounded queue of messages that the broker has not acknowledged yet. No I/O, and no clock is read here."""
 
-from ._compat import TYPE_CHECKING, once
+from ._compat import TYPE_CHECKING, const, once
 
 if TYPE_CHECKING:
     from typing import Any
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .errors import SecureMQTTError
 
 # What the topic, the header and the object itself cost beside the payload, for the bound in bytes.
-_OVERHEAD_BYTES = 64
+_OVERHEAD_BYTES = const(64)
 
 
 class Delivery:
@@ -65,7 +65,7 @@ class Outbox:
         self.expired = 0
         self._stale_ms = 0  # when the next one of those waiting expires, or earlier; 0: none does
         self.head: "Delivery | None" = None  # the next one to send
-        self._tail: "Any" = None  # the last one; stale while there is no head
+        self._tail: "Any" = None  # the last one; of no meaning while there is no head
 
     @staticmethod
     def size(delivery: Delivery) -> int:
@@ -129,6 +129,8 @@ class Outbox:
             delivery = self.head
             if delivery.expires_ms is None or now_ms < delivery.expires_ms:
                 self.head = delivery.next
+                if self.head is None:
+                    self._tail = None  # else the last message would stay in memory
                 delivery.next = None
                 return delivery
             self._unlink(None, delivery)

@@ -34,6 +34,13 @@ def test_a_queue_that_ran_empty_starts_again() -> None:
     assert outbox.head is None
 
 
+def test_a_message_that_has_left_is_not_kept() -> None:
+    outbox = Outbox(10, 10000)
+    assert outbox.put(_delivery("a")) and outbox.put(_delivery("b"))
+    assert _taken(outbox) == ["a", "b"]
+    assert outbox.head is None and outbox._tail is None
+
+
 def test_what_is_in_flight_counts_until_it_is_forgotten() -> None:
     outbox = Outbox(2, 10000)
     first, second = _delivery("a"), _delivery("b")

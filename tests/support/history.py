@@ -50,6 +50,7 @@ class History:
         self.deliveries = []
         self.expiries_ms = {}  # by number
         self.published_ms = []
+        self._sizes = []  # of the payloads
         self.newest = -1  # the number of the last message of which only the newest counts
         self.filters = {"c/x"}
         self.handled = []
@@ -115,13 +116,13 @@ class History:
 
     def _ended(self) -> None:
         """The device has closed the connection: what it wrote before arrives all the same."""
-        wire = self.world.wires[-1]
+        wire = self.world.last
         if not wire.lost:
             self.broker.take(bytes(wire.up))
         self.broker.cut()
 
     def _send(self, data: bytes, mark: int) -> None:
-        self.world.wires[-1].down += data
+        self.world.last.down += data
         self._tap.sent(data, mark)
 
     # What the device's program does
@@ -130,7 +131,7 @@ class History:
         """Publish a message of about `size` bytes, at most 1,900; 0 s: it does not expire."""
         number = len(self.deliveries)
         payload = f"{number} ".encode() + b"x" * size
-        full = self._full(payload, qos)
+        full = self._full(len(payload), qos)
         if newest_only:
             self.newest = number
         try:
@@ -145,24 +146,24 @@ class History:
             self.expiries_ms[number] = self.world.now_ms + expires_s * 1000
         self.deliveries.append(delivery)
         self.published_ms.append(self.world.now_ms)
+        self._sizes.append(len(payload))
 
-    def _full(self, payload: bytes, qos: int) -> bool:
+    def _full(self, payload_bytes: int, qos: int) -> bool:
         """Tell whether the outbox may be, so that there is no room for a message."""
-        waiting = self._perhaps_pending()
-        size_bytes = sum(_size(delivery.payload) for delivery in waiting) + _size(payload)
-        in_memory = len(waiting) >= MAX_MESSAGES or size_bytes > MAX_BYTES
+        sizes = [self._sizes[number] for number in self._perhaps_pending()] + [payload_bytes]
+        in_memory = len(sizes) > MAX_MESSAGES or sum(_size(size) for size in sizes) > MAX_BYTES
         if not self._journal:
             return in_memory
         # It has seven blocks, and two neighbouring ones are more than half full together: else they would have been put into one.
-        if sum(len(delivery.payload) + RECORD_BYTES for delivery in waiting) + len(payload) + RECORD_BYTES > 3 * BLOCK_BYTES:
+        if sum(size + RECORD_BYTES for size in sizes) > 3 * BLOCK_BYTES:
             self._full_ms = self.world.now_ms
         return self.world.now_ms - self._full_ms <= FULL_MS or (qos == 0 and in_memory)
 
     def _perhaps_pending(self) -> list:
-        """Give the deliveries that may be neither acknowledged nor dropped, those of earlier processes among them."""
-        earlier = self.deliveries[self._settled : self._born]
-        ours = self.deliveries[max(self._born, self._settled) :]
-        return earlier + [delivery for delivery in ours if not (delivery.acknowledged or delivery.dropped)]
+        """Give the numbers of the messages that may be neither acknowledged nor dropped, those of earlier processes among them."""
+        deliveries = self.deliveries
+        ours = range(max(self._born, self._settled), len(deliveries))
+        return list(range(self._settled, self._born)) + [n for n in ours if not (deliveries[n].acknowledged or deliveries[n].dropped)]
 
     def subscribe(self, number: int) -> None:
         """Subscribe to one of a few filters."""
@@ -202,6 +203,7 @@ class History:
         left = self._journal
         self._journal = self._new_journal()
         copy_files(left, self._journal)
+        self.deliveries[self._born :] = [_past(delivery) for delivery in self.deliveries[self._born :]]
         self._born = len(self.deliveries)
         self._settled = 0  # what no floor tells of comes again
         self.device.in_use = {}
@@ -319,8 +321,8 @@ class History:
         self._lost_ms = now
         up_ms = 0
         name = type(self.client.last_error).__name__
-        if tap is not None and self.world.wires[-1].ended_ms == now:
-            wire = self.world.wires[-1]
+        if tap is not None and self.world.last.ended_ms == now:
+            wire = self.world.last
             if tap.accepted_ms is not None:
                 up_ms = now - tap.accepted_ms
             silent_ms = now - wire.heard_ms
@@ -350,7 +352,7 @@ class History:
                 assert self.client.stats["dropped"], f"{number} was dropped, and none was counted"
             elif not _is_left(delivery):
                 live += 1
-                live_bytes += _size(delivery.payload)
+                live_bytes += _size(self._sizes[number])
         pending = self.client.pending
         perhaps = len(self._perhaps_pending())
         assert live <= pending <= perhaps, f"{pending} pending, {live} to {perhaps} neither acknowledged nor dropped"
@@ -423,6 +425,13 @@ def _ignore(message: object) -> None:
     """Do nothing with a message."""
 
 
+def _past(delivery: Delivery) -> Delivery:
+    """Give what is known of a message once its process is gone, without the process: a small heap holds one client."""
+    past = Delivery(delivery.topic, b"", delivery.qos, False)
+    past.acknowledged, past.dropped = delivery.acknowledged, delivery.dropped
+    return past
+
+
 def _is_left(delivery: Delivery) -> bool:
     """Tell whether there was no memory for a message: then its delivery may tell late that it was dropped, and say so because others were."""
     return type(delivery) is not Delivery
@@ -434,6 +443,6 @@ def _blocks_taken(path: str) -> int:
     return sum((os.stat(path + "/" + name)[6] + BLOCK_BYTES - 1) // BLOCK_BYTES for name in names)  # noqa: PTH116
 
 
-def _size(payload: bytes) -> int:
+def _size(payload_bytes: int) -> int:
     """Give what a message counts against the outbox's bound."""
-    return len(payload) + len(TOPIC) + OVERHEAD_BYTES
+    return payload_bytes + len(TOPIC) + OVERHEAD_BYTES

@@ -32,12 +32,12 @@ class Wire:
 
 
 class World:
-    """A clock, a network that has the broker or not, and the connections there have been; `with` puts it in the real one's place."""
+    """A clock, a network that has the broker or not, and the connection there was last; `with` puts it in the real one's place."""
 
     def __init__(self) -> None:
         self.now_ms = 1000000  # monotonic; the wall clock goes with it
         self.reachable = True
-        self.wires = []
+        self.last = None  # the last connection
         self.attempted_ms = 0  # when the device began its last attempt to connect
         # What the test wants to hear of: a connection made, or closed by the device; bytes written, or read.
         self.on_connect = lambda: None
@@ -52,7 +52,7 @@ class World:
     @property
     def wire(self) -> "Wire | None":
         """The connection that the device has now."""
-        return self.wires[-1] if self.wires and self.wires[-1].ended_ms is None else None
+        return self.last if self.last is not None and self.last.ended_ms is None else None
 
     def __enter__(self) -> "World":
         self._patches = install(self)
@@ -66,9 +66,9 @@ class World:
         """Open a connection, or raise what a board gets from its network."""
         if not self.reachable:
             raise OSError(errno.ECONNREFUSED, "refused")
-        self.wires.append(Wire(self.now_ms))
+        self.last = Wire(self.now_ms)
         self.on_connect()
-        return self.wires[-1]
+        return self.last
 
     def end(self, wire: Wire) -> None:
         """The device has closed a connection."""
@@ -187,7 +187,7 @@ if MICROPYTHON:
             pass
 
         def wrap_socket(self, raw: object, **options: object) -> object:
-            return _Tls(self._world, self._world.wires[-1])
+            return _Tls(self._world, self._world.last)
 
     def install(world: World) -> "list[object]":
         """Give the library this world; gives how to undo that: by nothing, a process of MicroPython's has tests of one kind only."""

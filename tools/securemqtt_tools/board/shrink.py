@@ -4,10 +4,10 @@ A board pays for each module it keeps (about 300 bytes), for each function (abou
 (about 30), on 64 bits. The source in the repository is for its readers; here
 
 - the modules that stay are joined into one, `securemqtt/__init__.py`;
-- methods that are marked with `_compat.rare` go into the module `lifecycle`, which is lent, and are looked up there;
+- methods that are marked with `_compat.rare` go into the module `lifecycle`, which is lent, and are looked up there (shrink_lent.py);
 - functions and constants of theirs that only lent modules use go there;
 - lent modules that a connection needs together become one;
-- locks go, since a board has one thread, and so do annotations and docstrings;
+- locks go, since a board has one thread, and so do annotations and docstrings (shrink_bare.py);
 - names that no program uses are replaced by names that the firmware has (shrink_names.py).
 
 The figures are in docs/ARCHITECTURE.md.
@@ -18,10 +18,11 @@ from __future__ import annotations
 import ast
 import copy
 import functools
-import re
 from collections.abc import Iterable, Iterator
 
-from securemqtt_tools.board.shrink_names import Modules, is_constant, is_known, rename, rename_program
+from securemqtt_tools.board.shrink_bare import Uninterned, bare
+from securemqtt_tools.board.shrink_lent import lend_methods, lend_texts
+from securemqtt_tools.board.shrink_names import Modules, is_constant, rename, rename_program
 from securemqtt_tools.cli import FatalError
 
 PACKAGE = "securemqtt/"
@@ -51,30 +52,6 @@ GROUPS = {
     "journal_room": ("journal_record", "journal_room"),
 }
 _GROUP_OF = {_part.rpartition("/")[2]: _group for _group, _parts in GROUPS.items() for _part in _parts}
-_LOCKS = {"_lock", "_syncing", "lock"}
-# Where the methods with a mark of `_compat` go.
-_HOMES = {"once": "assembly", "rare": "lifecycle"}
-
-# What is added to the package where methods are lent: `_rare` finds one, `_once` stands for one that a class has. While one of them runs,
-# `rarely` gives the module at hand, lest another copy be loaded.
-_FINDERS = """
-_at_hand = None
-
-def _found(place, owner, name):
-    module = rarely(place)
-    return module._bound(module, getattr(getattr(module, owner._rares), name), owner)
-
-def _rare(self, name):
-    return _found("lifecycle", self, name)
-
-def _once(self, *args, **options):
-    _found("assembly", self, "__init__")(*args, **options)
-"""
-# How the package's own `failure` is called: with a number for name and text, which are in diagnose.py then.
-_EXPLAINED = """
-if what is None:
-    name, what = _SAID[name]
-"""
 # A public class that is not loaded before somebody wants it. What else is asked for here is a module, as in `from securemqtt import errors`.
 _GETATTR = """
 def __getattr__(name):
@@ -86,29 +63,6 @@ def __getattr__(name):
     except ImportError:
         raise AttributeError(name)
 """
-_AT_HAND = """
-if _at_hand and _at_hand.__name__ == "securemqtt." + name:
-    return _at_hand
-"""
-_BOUND = """
-import sys
-
-def _bound(module, function, owner):
-    package = sys.modules["securemqtt"]
-
-    def call(*args, **options):
-        outer = package._at_hand
-        package._at_hand = module
-        try:
-            return function(owner, *args, **options)
-        finally:
-            package._at_hand = outer
-
-    return call
-"""
-_TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n(?=    ))+", re.MULTILINE)
-# So many characters of a string the compiler makes a name of, which stays in memory when its module goes.
-_INTERNED = 10
 
 
 def shrink(sources: dict[str, str]) -> dict[str, str]:
@@ -119,8 +73,8 @@ def shrink(sources: dict[str, str]) -> dict[str, str]:
 def shrink_program(sources: dict[str, str], text: str) -> str:
     """Have a program that knows the library from inside, a test, run with the small form of `sources`."""
     _, package, lent, names = _shrunk(tuple(sources.items()))
-    program = _bare(text)
-    _number_given_settings(program, [_bare(source) for name, source in sources.items() if _module_name(name) != "bundle"])
+    program = bare(text)
+    _number_given_settings(program, [bare(source) for name, source in sources.items() if _module_name(name) != "bundle"])
     package.provide(program, _redirect(program, lent, "securemqtt"), "securemqtt")
     rename_program(program, names)
     return ast.unparse(ast.fix_missing_locations(program)) + "\n"
@@ -128,13 +82,13 @@ def shrink_program(sources: dict[str, str], text: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, set[str], dict[str, str]]:
-    trees = {_module_name(name): _bare(text) for name, text in sources}
+    trees = {_module_name(name): bare(text) for name, text in sources}
     resident = {part: trees.pop(_module_name(part)) for part in RESIDENT if _module_name(part) in trees}
     package_tree, lent = _join(resident), trees
     version = [node for node in lent.pop("", ast.Module([], [])).body if isinstance(node, ast.Assign) and "__version__" in ast.unparse(node)]
     lent.pop("backends", None)
-    _lend_methods(package_tree, lent)
-    _lend_texts(package_tree, lent)
+    lend_methods(package_tree, lent)
+    lend_texts(package_tree, lent)
     _make_groups(lent)
     _number_settings([package_tree, *(tree for name, tree in lent.items() if name != "bundle")], lent.get("bundle"))
     _redirect(package_tree, set(lent))
@@ -152,7 +106,7 @@ def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, se
     groups = {f"{PACKAGE}{name}.py" for name in GROUPS if name in lent}
     names = rename(modules, f"{PACKAGE}__init__.py", groups)
     for name in groups:
-        uninterned = _Uninterned()
+        uninterned = Uninterned()
         uninterned.visit(modules[name])
         modules[name].body.insert(0, uninterned.table())
     for tree in modules.values():
@@ -164,98 +118,6 @@ def _module_name(name: str) -> str:
     """Give what a module is called on a board, where `backends` is no package of its own; "" for the package."""
     name = name.removeprefix(PACKAGE).removesuffix(".py").removesuffix("__init__").rstrip("/")
     return name.rpartition("/")[2]
-
-
-# What goes from each module
-
-
-def _bare(text: str) -> ast.Module:
-    """Parse a module without what a board has no use for."""
-    tree = ast.parse(_TYPE_CHECKING.sub("", text).replace("if MICROPYTHON and not TYPE_CHECKING:", "if MICROPYTHON:"))
-    return ast.fix_missing_locations(_Bare().visit(tree))  # type: ignore[no-any-return]
-
-
-class _Bare(ast.NodeTransformer):
-    """Takes out docstrings, annotations, `__slots__`, locks, and what is for CPython or for type checkers."""
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and isinstance(node, ast.stmt):
-            node.body = [part for part in body if not isinstance(part, ast.Pass)] or [ast.Pass()]  # type: ignore[attr-defined]
-        return node
-
-    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
-        value = node.value
-        if isinstance(value, ast.Constant):
-            return None
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "notify_all":
-            return None
-        return self.generic_visit(node)  # type: ignore[return-value]
-
-    def visit_With(self, node: ast.With) -> ast.stmt | list[ast.stmt]:
-        self.generic_visit(node)
-        subject = node.items[0].context_expr
-        return node.body if isinstance(subject, ast.Attribute) and subject.attr in _LOCKS else node
-
-    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt] | None:
-        condition = ast.unparse(node.test)
-        self.generic_visit(node)
-        if condition in {"MICROPYTHON", "not MICROPYTHON"}:
-            return node.body if condition == "MICROPYTHON" else node.orelse
-        empty = all(isinstance(part, ast.Pass) for part in node.body) and not node.orelse
-        return None if empty and not any(isinstance(part, ast.Call) for part in ast.walk(node.test)) else node
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        return ast.Constant(None) if isinstance(node.func, ast.Name) and node.func.id == "Lock" else node
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.Constant(True) if node.id == "MICROPYTHON" and isinstance(node.ctx, ast.Load) else node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt | None:
-        return None if node.name == "Lock" else self.generic_visit(node)  # type: ignore[return-value]
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        node.returns = None
-        return self.generic_visit(node)  # type: ignore[return-value]
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        return ast.arg(node.arg)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
-        return self.visit_Assign(ast.Assign([node.target], node.value)) if node.value else None
-
-    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
-        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in {"__slots__", "TYPE_CHECKING", "MICROPYTHON"}:
-            return None
-        return self.generic_visit(node)  # type: ignore[return-value]
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
-        node.names = [alias for alias in node.names if alias.name not in {"TYPE_CHECKING", "MICROPYTHON", "Lock", "const", *_HOMES}]
-        return node if node.names else None
-
-
-class _Uninterned(ast.NodeTransformer):
-    """Has short strings of a module that is lent go with it: as parts of a tuple the compiler makes no names of them."""
-
-    def __init__(self) -> None:
-        self._strings: list[str] = []
-
-    def table(self) -> ast.stmt:
-        """Give the statement that the module begins with."""
-        return ast.Assign([ast.Name("e", ast.Store())], ast.Tuple([ast.Constant(text) for text in self._strings], ast.Load()))
-
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        if not isinstance(node.value, str) or len(node.value.encode("utf-8", "surrogatepass")) > _INTERNED or is_known(node.value):
-            return node
-        if node.value not in self._strings:
-            self._strings.append(node.value)
-        return ast.Subscript(ast.Name("e", ast.Load()), ast.Constant(self._strings.index(node.value)), ast.Load())
-
-    def visit_Tuple(self, node: ast.Tuple) -> ast.Tuple:
-        constant = all(isinstance(part, ast.Constant) for part in node.elts)
-        return node if constant else self.generic_visit(node)  # type: ignore[return-value]
 
 
 # Joining
@@ -478,57 +340,3 @@ def _is_setting(node: ast.AST) -> bool:
     if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Constant) or not isinstance(node.slice.value, str):
         return False
     return ast.unparse(node.value).rpartition(".")[2] in {"settings", "_settings"}
-
-
-# Methods and texts that are lent
-
-
-def _lend_texts(package: ast.Module, lent: dict[str, ast.Module]) -> None:
-    """Move the names and texts of failures to where they are put into words."""
-    said: list[ast.expr] = []
-    for node in ast.walk(package):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "failure":
-            continue
-        if all(isinstance(argument, ast.Constant) for argument in node.args[:2]):
-            said.append(ast.Tuple(node.args[:2], ast.Load()))
-            node.args[:2] = [ast.Constant(len(said) - 1), ast.Constant(None)]
-    for node in lent["diagnose"].body if said else ():
-        if isinstance(node, ast.FunctionDef) and node.name == "explain":
-            node.body[:0] = ast.parse(_EXPLAINED).body
-            lent["diagnose"].body.insert(0, ast.Assign([ast.Name("_SAID", ast.Store())], ast.Tuple(said, ast.Load())))
-            break
-
-
-def _lend_methods(package: ast.Module, lent: dict[str, ast.Module]) -> None:
-    """Move the methods that are marked `rare` or `once`."""
-    classes = [node for node in package.body if isinstance(node, ast.ClassDef)]
-    moved = {home: [rares for rares in (_without(mark, node) for node in classes) if rares] for mark, home in _HOMES.items()}
-    for home, rares in moved.items():
-        if rares:
-            lent[home].body += [*ast.parse(_BOUND).body, *rares]
-    if any(moved.values()):
-        first = package.body.index(classes[0])
-        package.body[first:first] = ast.parse(_FINDERS).body
-        for node in package.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "rarely":
-                node.body[:0] = ast.parse(_AT_HAND).body
-
-
-def _without(mark: str, kind: ast.ClassDef) -> ast.ClassDef | None:
-    """Take the methods with a mark out of a class; give a class with them, or None if there are none."""
-    found = [node for node in kind.body if isinstance(node, ast.FunctionDef) and mark in map(ast.unparse, node.decorator_list)]
-    if not found:
-        return None
-    for node in found:
-        node.decorator_list = []
-    names = f"_rares = 'Rare{kind.name}'"
-    finder = f"{found[0].name} = _once" if mark == "once" else "__getattr__ = _rare"
-    if mark == "once":
-        if len(found) > 1:
-            raise FatalError(f"{kind.name} has more than one method marked `once`")
-        found[0].name = "__init__"
-    elif "__init__" in {node.name for node in found}:
-        raise FatalError(f"{kind.name}.__init__ cannot be `rare`, but `once`")
-    kept = [node for node in kind.body if node not in found and ast.unparse(node) != names]
-    kind.body = ast.parse(f"{names}\n{finder}").body + kept
-    return ast.ClassDef(f"Rare{kind.name}", [], [], list(found), [])

@@ -1,0 +1,104 @@
+"""What a board has no use for goes from each module: docstrings, annotations, locks, what is for CPython or for type checkers. See shrink.py."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from securemqtt_tools.board.shrink_names import is_known
+
+_TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n(?=    ))+", re.MULTILINE)
+# So many characters of a string the compiler makes a name of, which stays in memory when its module goes.
+_INTERNED = 10
+_LOCKS = {"_lock", "_syncing", "lock"}
+# What is there for the compiler, for type checkers and for shrink.py.
+_ABSENT = {"TYPE_CHECKING", "MICROPYTHON", "Lock", "const", "once", "rare"}
+
+
+def bare(text: str) -> ast.Module:
+    """Parse a module without what a board has no use for."""
+    tree = ast.parse(_TYPE_CHECKING.sub("", text).replace("if MICROPYTHON and not TYPE_CHECKING:", "if MICROPYTHON:"))
+    return ast.fix_missing_locations(_Bare().visit(tree))  # type: ignore[no-any-return]
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes out docstrings, annotations, `__slots__`, locks, and what is for CPython or for type checkers."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and isinstance(node, ast.stmt):
+            node.body = [part for part in body if not isinstance(part, ast.Pass)] or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
+        value = node.value
+        if isinstance(value, ast.Constant):
+            return None
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "notify_all":
+            return None
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_With(self, node: ast.With) -> ast.stmt | list[ast.stmt]:
+        self.generic_visit(node)
+        subject = node.items[0].context_expr
+        return node.body if isinstance(subject, ast.Attribute) and subject.attr in _LOCKS else node
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt] | None:
+        condition = ast.unparse(node.test)
+        self.generic_visit(node)
+        if condition in {"MICROPYTHON", "not MICROPYTHON"}:
+            return node.body if condition == "MICROPYTHON" else node.orelse
+        empty = all(isinstance(part, ast.Pass) for part in node.body) and not node.orelse
+        return None if empty and not any(isinstance(part, ast.Call) for part in ast.walk(node.test)) else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        return ast.Constant(None) if isinstance(node.func, ast.Name) and node.func.id == "Lock" else node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(True) if node.id == "MICROPYTHON" and isinstance(node.ctx, ast.Load) else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt | None:
+        return None if node.name == "Lock" else self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        node.returns = None
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(node.arg)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
+        return self.visit_Assign(ast.Assign([node.target], node.value)) if node.value else None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in {"__slots__", "TYPE_CHECKING", "MICROPYTHON"}:
+            return None
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
+        node.names = [alias for alias in node.names if alias.name not in _ABSENT]
+        return node if node.names else None
+
+
+class Uninterned(ast.NodeTransformer):
+    """Has short strings of a module that is lent go with it: as parts of a tuple the compiler makes no names of them."""
+
+    def __init__(self) -> None:
+        self._strings: list[str] = []
+
+    def table(self) -> ast.stmt:
+        """Give the statement that the module begins with."""
+        return ast.Assign([ast.Name("e", ast.Store())], ast.Tuple([ast.Constant(text) for text in self._strings], ast.Load()))
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if not isinstance(node.value, str) or len(node.value.encode("utf-8", "surrogatepass")) > _INTERNED or is_known(node.value):
+            return node
+        if node.value not in self._strings:
+            self._strings.append(node.value)
+        return ast.Subscript(ast.Name("e", ast.Load()), ast.Constant(self._strings.index(node.value)), ast.Load())
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.Tuple:
+        constant = all(isinstance(part, ast.Constant) for part in node.elts)
+        return node if constant else self.generic_visit(node)  # type: ignore[return-value]

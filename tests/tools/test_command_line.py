@@ -25,6 +25,10 @@ def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[s
         (["provision", "pico", "--id", "a", "--broker", "b"], "invalid choice: 'pico' (choose from "),
         (["provision", "pico_w", "--id", "a", "--broker"], "argument --broker: expected one argument (see securemqtt provision --help)"),
         (["simboard", "wifi"], "the following arguments are required: state (see securemqtt simboard wifi --help)"),
+        (["ca", "device", "one", "--passphrase", "a secret"], "unrecognized arguments: --passphrase"),
+        (["provision", "pico_w", "--id", "a", "--broker", "b", "--wifi-password", "a secret"], "unrecognized arguments: --wifi-password"),
+        (["simboard", "run", "--wifi", "a secret"], "unrecognized arguments: --wifi"),
+        (["demo", "--eng", "amqtt"], "unrecognized arguments: --eng"),
         (["demo", "--engine", "vernemq"], "invalid choice: 'vernemq' (choose from "),
     ],
 )

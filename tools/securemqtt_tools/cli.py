@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 COMMANDS = ("ca", "broker", "provision", "simboard", "demo")
 # From the checkout, not by name: who owns that name in an index is not ours to vouch for.
@@ -40,7 +40,13 @@ class FatalError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser, and so are those of its subcommands, for which a mistake is one line, as any other is."""
+    """A parser, and so are those of its subcommands, for which a mistake is one line, as any other is.
+
+    Options go by their whole names, or `--passphrase SECRET` would pass for `--passphrase-file`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise FatalError(f"{message} (see {self.prog} --help)")
@@ -84,7 +90,6 @@ def add_subcommands(parser: argparse.ArgumentParser, command: str, subcommands: 
             description=f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}{subcommand.more}",
             epilog="Examples:\n" + "\n".join(f"  securemqtt {command} {example}" for example in subcommand.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,  # or --passphrase SECRET would pass for --passphrase-file
         )
         subcommand.configure(subparser)
         add_home_option(subparser)

@@ -42,7 +42,6 @@ _PI_ONLY = ("out", "ssh", "key_passphrase_file")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.allow_abbrev = False
     boards = [profile.key for profile in load_all() if profile.is_board]
     parser.add_argument("board", choices=[*boards, _PI], metavar="BOARD", help=f"{', '.join(boards)}, or {_PI}")
     parser.add_argument("--id", required=True, help="the device's id: 1 to 64 of A-Z a-z 0-9 _ -")

@@ -25,10 +25,15 @@ def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[s
         (["provision", "pico", "--id", "a", "--broker", "b"], "invalid choice: 'pico' (choose from "),
         (["provision", "pico_w", "--id", "a", "--broker"], "argument --broker: expected one argument (see securemqtt provision --help)"),
         (["simboard", "wifi"], "the following arguments are required: state (see securemqtt simboard wifi --help)"),
-        (["ca", "device", "one", "--passphrase", "a secret"], "unrecognized arguments: --passphrase"),
-        (["provision", "pico_w", "--id", "a", "--broker", "b", "--wifi-password", "a secret"], "unrecognized arguments: --wifi-password"),
-        (["simboard", "run", "--wifi", "a secret"], "unrecognized arguments: --wifi"),
+        (["ca", "device", "one", "--passphrase", "a secret"], "unrecognized arguments: --passphrase (see securemqtt ca device --help)"),
+        (
+            ["provision", "pico_w", "--id", "a", "--broker", "b", "--wifi-password", "a secret"],
+            "unrecognized arguments: --wifi-password (see securemqtt provision --help)",
+        ),
+        (["simboard", "run", "--wifi", "a secret"], "unrecognized arguments: --wifi (see securemqtt simboard run --help)"),
         (["demo", "--eng", "amqtt"], "unrecognized arguments: --eng"),
+        (["ca", "device", "one", "--passphrase=secret"], "unrecognized arguments: --passphrase (see securemqtt ca device --help)"),
+        (["ca", "list", "greenhouse"], "unrecognized arguments: greenhouse (see securemqtt ca list --help)"),
         (["demo", "--engine", "vernemq"], "invalid choice: 'vernemq' (choose from "),
     ],
 )
@@ -38,3 +43,4 @@ def test_a_mistake_is_one_line(arguments: list[str], complaint: str, capsys: pyt
     assert printed.out == ""
     assert printed.err.startswith("securemqtt: ") and printed.err.count("\n") == 1
     assert complaint in printed.err
+    assert "secret" not in printed.err

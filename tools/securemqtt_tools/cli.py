@@ -51,6 +51,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise FatalError(f"{message} (see {self.prog} --help)")
 
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        """Have a subcommand refuse what it does not know itself, since it is its help that is wanted then.
+
+        An option is named without its value, which may be a password that was thought to go there.
+        """
+        known, unknown = super().parse_known_args(*args, **options)
+        if unknown:
+            names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+            self.error(f"unrecognized arguments: {' '.join(names or unknown)}")
+        return known, unknown
+
 
 class Subcommand(NamedTuple):
     """One of the commands of a command. `examples` are what comes after `securemqtt COMMAND`, `more` what its help says beyond `help`."""

@@ -212,7 +212,7 @@ def test_configuration_that_mosquitto_refuses_is_not_written(system: System, hom
     (system.etc / "conf.d" / "aaa.conf").write_text("acl_file /nowhere\n")  # a second acl_file, ours, is an error
     before, pid = system.content(), system.pid_file.read_text()
     assert install(system, home, "--yes") == 1
-    assert "Mosquitto does not take this configuration: " in capsys.readouterr().err
+    assert "Mosquitto does not take this configuration: Error: " in capsys.readouterr().err
     assert (system.content(), system.pid_file.read_text()) == (before, pid)
 
 

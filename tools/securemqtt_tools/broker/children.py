@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# When it was, in seconds or as ISO 8601 has it.
+_TIME = re.compile(r"^(\d{10}|\d{4}-\d\d-\d\dT[\d:]+): ")
 # Linux sends the death signal when the *thread* that started the child ends, so one thread that lives as long as this
 # process starts them all: a broker may then be restarted from a short-lived thread.
 _LAUNCHER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="broker-launcher")
@@ -36,3 +39,14 @@ def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | 
         wanted = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (wanted, hard))
     return process
+
+
+def last_words(log: bytes) -> str:
+    """Give the line that says best why a broker has ended, without the time.
+
+    Mosquitto says `Error: ` and what was wrong, and after that where it stood in which file, or what OpenSSL made of it.
+    """
+    lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "rror" in line]
+    plain = [line for line in errors if "Error: " in line]
+    return _TIME.sub("", (plain or errors or lines or ["it said nothing"])[-1])

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from securemqtt_tools.broker.config import CA, CRL, PASSWORDS, SERVER, BrokerConfig
 from securemqtt_tools.broker.mosquitto import TLS12_CIPHERS
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
+from securemqtt_tools.cli import FatalError
 
 _PAUSE_S = 0.02
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
@@ -37,14 +38,17 @@ class NotAdmitted(Exception):
 def server_context(directory: Path) -> ssl.SSLContext:
     """Make the TLS context of a broker: client certificate required, CRL checked, floors as for Mosquitto.
 
-    Sessions cannot be resumed: a resumed handshake would look at no certificate and no CRL.
+    Sessions cannot be resumed: a resumed handshake would look at no certificate and no CRL. Raises FatalError where a file
+    is missing or damaged.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(TLS12_CIPHERS))
-    context.load_cert_chain(directory / SERVER)
-    context.load_verify_locations(directory / CA)
-    context.load_verify_locations(directory / CRL)
+    for load, name in ((context.load_cert_chain, SERVER), (context.load_verify_locations, CA), (context.load_verify_locations, CRL)):
+        try:
+            load(directory / name)
+        except OSError as error:  # ssl.SSLError is one, and names no file
+            raise FatalError(f"cannot load {directory / name}: {error.strerror or error}") from error
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE

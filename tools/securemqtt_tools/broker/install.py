@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +19,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker.children import spawn
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto import READY, Places, Program, render
-from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.broker.mosquitto import Places, Program, render
+from securemqtt_tools.broker.trial import try_out
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained, write_file
 
@@ -35,7 +33,6 @@ _INCLUDED = "conf.d"
 _DATA = Path("/var/lib/mosquitto")
 _NOT_SHOWN = frozenset({files.CA, files.CRL, files.SERVER, files.PASSWORDS})  # secret, or of no use to a reader
 _DEPLOYED = (files.CA, files.CRL, files.SERVER, files.ACL, files.WEBSOCKETS_ACL, files.PASSWORDS)  # those that are in use
-_TRIAL_S = 20.0
 _POLL_S = 0.05
 
 
@@ -107,27 +104,12 @@ class Installation:
         """Start Mosquitto with the whole configuration as it would be, but on other ports and with other data.
 
         Mosquitto's own --test-config (2.1) is not used: it overwrites the saved sessions with none, and looks at no
-        certificate. Takes at most 20 s. Raises FatalError with what Mosquitto says.
+        certificate. Takes at most 20 s, longer only where another program takes one of the ports. Raises FatalError with what Mosquitto says.
         """
-        with tempfile.TemporaryDirectory(prefix="securemqtt-") as name:
-            scratch = Path(name)
-            planned = self.planned()
-            for path, content in planned.items():
-                (scratch / path.name).write_bytes(content)
-            own = planned[self.etc / _INCLUDED / _NAME].decode().replace(str(self._folder), str(scratch))
-            texts = [(_read(path) or b"").decode(errors="replace") for path in self._others()]
-            configuration, log = scratch / "trial.conf", scratch / "trial.log"
-            configuration.write_text("\n".join(_harmless("\n".join([*texts, own]), scratch)), encoding="utf-8")
-            process = spawn([str(self.program.path), "-c", str(configuration)], log)
-            try:
-                deadline = time.monotonic() + _TRIAL_S
-                while not READY.search(log.read_bytes()):
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise FatalError(f"Mosquitto does not take this configuration: {_last_error(log)}")
-                    time.sleep(_POLL_S)
-            finally:
-                process.kill()
-                process.wait()
+        planned = self.planned()
+        texts = [(_read(path) or b"").decode(errors="replace") for path in self._others()]
+        own = planned[self.etc / _INCLUDED / _NAME].decode()
+        try_out(self.program, [*texts, own], self._folder, {path.name: content for path, content in planned.items()})
 
     def apply(self, restart: list[str]) -> None:
         """Write the files and restart Mosquitto; where it does not come up with them, put everything back as it was.
@@ -251,27 +233,6 @@ def _service_owner() -> tuple[int, int] | None:
     return user.pw_uid, user.pw_gid
 
 
-def _harmless(text: str, scratch: Path) -> Iterator[str]:
-    """Change a configuration so that a trial of it gets in nobody's way: its ports, its data, its bridges."""
-    yield "log_dest stderr"
-    yield "log_type all"
-    if os.geteuid() == 0:
-        yield "user root"  # who may read the scratch directory
-    for line in text.splitlines():
-        words = line.split()
-        key = words[0] if words else ""
-        if key == "listener":
-            yield f"listener {free_port('127.0.0.1')} 127.0.0.1"
-        elif key == "port":
-            yield f"port {free_port('127.0.0.1')}"
-        elif key in ("address", "addresses"):
-            yield f"{key} 127.0.0.1:9"
-        elif key == "persistence_location":
-            yield f"persistence_location {scratch}/"
-        elif key not in ("include_dir", "pid_file", "log_dest", "log_type", "user", "bind_address", "bind_interface"):
-            yield line
-
-
 def _words(content: bytes) -> Iterator[list[str]]:
     for line in content.decode(errors="replace").splitlines():
         words = line.split()
@@ -284,9 +245,3 @@ def _read(path: Path) -> bytes | None:
         return None
     with explained(f"read {path} (as root: sudo)"):
         return path.read_bytes()
-
-
-def _last_error(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if "rror" in line]
-    return (errors or lines or ["it said nothing"])[-1]

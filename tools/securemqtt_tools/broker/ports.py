@@ -1,7 +1,9 @@
-"""Free ports."""
+"""Free ports, for which a program may be too late: whoever starts one on them looks for that, and tries others."""
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import socket
 
@@ -10,6 +12,8 @@ from securemqtt_tools.cli import FatalError
 # Below the range from which Linux takes ports for outgoing connections: none can take ours while the broker is down.
 _CHOICE = range(20_000, 32_000)
 _ATTEMPTS = 100
+# How often a broker is started on other ports, because somebody was faster.
+PORT_ATTEMPTS = 5
 
 
 def free_port(bind: str) -> int:
@@ -24,3 +28,8 @@ def free_port(bind: str) -> int:
                 continue
             return port
     raise FatalError(f"no port from {_CHOICE.start} to {_CHOICE.stop} could be had on {bind or 'any address'}")
+
+
+def port_was_taken(log: bytes) -> bool:
+    """Tell whether what a broker said means that one of its ports was in use."""
+    return os.strerror(errno.EADDRINUSE).lower().encode() in log.lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -14,10 +13,10 @@ from types import TracebackType
 
 import securemqtt_tools
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker.children import spawn
+from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto import READY, REWORKED_SINCE, Places, Program, find_mosquitto, render
-from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, write_file
 
@@ -31,7 +30,6 @@ _RELOADED = re.compile(rb"Reload(ing config|ed)")
 _START_S = 30.0
 _STOP_S = 15.0
 _POLL_S = 0.01
-_PORT_ATTEMPTS = 5
 _LOG_BYTES = 10 * 1024 * 1024
 
 
@@ -89,13 +87,13 @@ class BrokerProcess:
             return
         settings = BrokerConfig.open(self.directory)
         chosen = 0 in (settings.port, settings.websockets_port)
-        for attempt in range(_PORT_ATTEMPTS):
+        for attempt in range(PORT_ATTEMPTS):
             self.config = _with_free_ports(settings) if chosen else settings
             if self._started(timeout_s):
                 return
-            if not chosen or not self._port_was_taken() or attempt == _PORT_ATTEMPTS - 1:
+            if not chosen or not port_was_taken(self._log_since(self._started_at)) or attempt == PORT_ATTEMPTS - 1:
                 settings.save()
-                raise FatalError(f"the broker does not start: {self._last_words()} (see {self.log})")
+                raise FatalError(f"the broker does not start: {last_words(self._log_since(self._started_at))} (see {self.log})")
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
         """End the broker in order: it saves its sessions. After `timeout_s` it is killed."""
@@ -145,7 +143,7 @@ class BrokerProcess:
         deadline = time.monotonic() + _START_S
         while not _RELOADED.search(self._log_since(offset)):
             if not self.running or time.monotonic() > deadline:
-                raise FatalError(f"the broker did not reload: {self._last_words()} (see {self.log})")
+                raise FatalError(f"the broker did not reload: {last_words(self._log_since(self._started_at))} (see {self.log})")
             time.sleep(_POLL_S)
         return False
 
@@ -197,15 +195,6 @@ class BrokerProcess:
         with self.log.open("rb") as file:
             file.seek(offset)
             return file.read()
-
-    def _port_was_taken(self) -> bool:
-        return os.strerror(errno.EADDRINUSE).lower().encode() in self._log_since(self._started_at).lower()
-
-    def _last_words(self) -> str:
-        text = self._log_since(self._started_at).decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if "rror" in line]
-        return (errors or lines or ["it said nothing"])[-1].strip()
 
 
 def _choose(engine: str) -> tuple[str, Program | None]:

@@ -328,7 +328,8 @@ class PahoLink:
             self._owner.link_event("oversized", topic, reader.oversized)
             if qos == 2:
                 self._receiving[packet_id] = message
-            self.ack(message)
+            if qos:
+                self.ack(message)
         elif qos < 2:
             self._owner.link_message(message)
         elif packet_id not in self._receiving:

@@ -89,7 +89,7 @@ def expected(stream: bytes, max_bytes: int, buffer_bytes: int) -> "tuple[list[tu
             if len(stream) < at + 2:
                 return packets, "unfinished"
             head = 2 + (stream[at] << 8 | stream[at + 1]) + (2 if kind & 6 else 0)
-            if head > size or at - start + head > buffer_bytes:
+            if head > size or head > max(max_bytes, buffer_bytes):
                 return packets, "malformed"
             if len(stream) < at + head:
                 return packets, "unfinished"

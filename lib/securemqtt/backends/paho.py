@@ -19,7 +19,8 @@ from ..failure import failure, refused, translated
 from ..messages import Message
 from ..outbox import Delivery
 from ..packets import Reader
-from ..session import KeepAlive, Window
+from ..packets_more import message_of
+from ..session import Session
 from .contract import Owner
 from .paho_engine import Engine
 from .stream_openssl import Stream
@@ -57,7 +58,8 @@ class PahoLink:
         self._reader = Reader(settings["max_packet_bytes"], _BUFFER_BYTES)
         self._packet_ms_limit = _STALL_MS + settings["max_packet_bytes"] // _BYTES_PER_MS
         # Ids start anywhere, so that after a restart they are not those that a kept session may still know.
-        self._window = Window(settings["window"], random.randint(1, 65535))  # noqa: S311  (no secret)
+        first_id = random.randint(1, 65535)  # noqa: S311  (no secret)
+        self._session = Session(settings["window"], first_id, settings["keep_alive_s"] * 1000)
         # QoS 2 messages that came in, by packet id, so that none is handed over twice; None from PUBREC to PUBREL.
         self._receiving: dict[int, Message | None] = {}
         self._opening: Iterator[int] | None = None
@@ -77,13 +79,13 @@ class PahoLink:
                 return
 
     def room(self) -> int:
-        return self._window.room() if self._stream.unsent() < _UNSENT_BYTES else 0
+        return self._session.room() if self._stream.unsent() < _UNSENT_BYTES else 0
 
     def open(self) -> None:
         self._drop()
         now = now_ms()
         self._deadline_ms = now + int(self._settings["connect_timeout_s"] * 1000)
-        self._keep_alive = KeepAlive(self._settings["keep_alive_s"] * 1000, now)
+        self._session.sent_ms = self._session.received_ms = now
         self._packet_ms = 0
         self._unsent_ms = 0
         self._epoch += 1
@@ -108,13 +110,13 @@ class PahoLink:
     def send(self, delivery: Delivery) -> None:
         engine = self._engine
         if delivery.qos:
-            engine.next_id = self._window.add(delivery)
+            engine.next_id = self._session.add(delivery)
         engine.publish(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
         if not delivery.qos:
             self._owner.link_acknowledged(delivery)
 
     def request(self, topic_filter: str, qos: int) -> None:
-        self._engine.next_id = self._window.add(topic_filter, False)
+        self._engine.next_id = self._session.add(topic_filter, False)
         if qos < 0:
             self._engine.unsubscribe(topic_filter)
         else:
@@ -202,7 +204,7 @@ class PahoLink:
 
     def _flush(self, now: int) -> None:
         stream = self._stream
-        self._keep_alive.sent_ms = now
+        self._session.sent_ms = now
         sent_bytes = stream.sent_bytes
         if stream.flush():
             self._unsent_ms = 0
@@ -217,7 +219,7 @@ class PahoLink:
             if not count:
                 return
             reader.fed(count)
-            self._keep_alive.received_ms = now = now_ms()
+            self._session.received_ms = now = now_ms()
             handled = self._handle(reader)
             if not reader.partial():
                 self._packet_ms = 0
@@ -233,7 +235,7 @@ class PahoLink:
         elif (self._packet_ms and now - self._packet_ms > self._packet_ms_limit) or (self._unsent_ms and now - self._unsent_ms > _STALL_MS):
             left_ms = 0
         else:
-            left_ms = self._keep_alive.due(now)
+            left_ms = self._session.due(now)
             if left_ms == 0:
                 self._stream.write(_PINGREQ)
                 left_ms = 1
@@ -278,7 +280,7 @@ class PahoLink:
         if self._doubtful:
             self._doubtful = False
             session_present = 0
-        in_flight = self._window.unacknowledged()
+        in_flight = self._session.unacknowledged()
         if not session_present:
             # To this broker all of it is new, what an earlier session had half-way through QoS 2 included.
             self._engine.forget()
@@ -286,7 +288,7 @@ class PahoLink:
         self._feed(bytes((_CONNACK, 2, session_present, 0)))
         if not session_present:
             for packet_id in in_flight:
-                delivery = self._window.find(packet_id)
+                delivery = self._session.unanswered[packet_id]
                 self._engine.next_id = packet_id
                 self._engine.publish(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
         self._owner.link_event("up", bool(session_present))
@@ -295,42 +297,31 @@ class PahoLink:
         """Note an acknowledgement; what was never sent, or not in this way, is acknowledged in error, and that does no harm."""
         data, at = reader.data, reader.at
         packet_id = data[at] << 8 | data[at + 1]
-        what = self._window.find(packet_id)
+        what = self._session.unanswered.get(packet_id)
         if isinstance(what, Delivery):
             if kind == (_PUBACK if what.qos == 1 else _PUBCOMP):
-                self._window.remove(packet_id)
+                self._session.remove(packet_id)
                 self._owner.link_acknowledged(what)
             elif kind != _PUBREC or what.qos != 2:
                 return
             answers += bytes((kind, 2, packet_id >> 8, packet_id & 255))
         elif what is not None and kind >= _SUBACK:
-            self._window.remove(packet_id)
+            self._session.remove(packet_id)
             if kind == _SUBACK:
                 self._owner.link_event("subscribed", what, data[at + 2] < 3)
             else:
                 self._owner.link_event("unsubscribed", what)
 
     def _received(self, reader: Reader, kind: int) -> None:
-        data, at = reader.data, reader.at
-        end = at + reader.size
-        topic_end = at + 2 + (data[at] << 8 | data[at + 1])
-        qos = kind >> 1 & 3
-        body = topic_end + 2 if qos else topic_end
-        if body > end:
-            raise failure("MalformedPacket", "a PUBLISH is shorter than its topic", kind)
-        try:
-            topic = str(data[at + 2 : topic_end], "utf-8")
-        except UnicodeDecodeError as error:
-            raise failure("MalformedPacket", "a topic is not UTF-8", kind) from error
-        packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
-        message = Message(topic, bytes(data[body:end]), qos, bool(kind & 1), bool(kind & 8), packet_id, self._epoch)
+        message = message_of(reader, kind, self._epoch)
+        packet_id = message.packet_id
         if reader.oversized:
-            self._owner.link_event("oversized", topic, reader.oversized)
-            if qos == 2:
+            self._owner.link_event("oversized", message.topic, reader.oversized)
+            if message.qos == 2:
                 self._receiving[packet_id] = message
-            if qos:
+            if message.qos:
                 self.ack(message)
-        elif qos < 2:
+        elif message.qos < 2:
             self._owner.link_message(message)
         elif packet_id not in self._receiving:
             if self._owner.link_message(message):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Packets that are ready together share a TLS record up to this size; mbedTLS on a board takes 4,096 bytes at most.
-_RECORD_BYTES = const(1024)
+_RECORD_BYTES = const(512)
 # How long a write may wait for a peer that does not read.
 _WRITE_MS = const(15000)
 _HANDSHAKE_STEP_MS = const(20)
@@ -19,11 +19,11 @@ class Stream:
     """A TLS connection that collects what is written into one record per `flush`. umqtt's encoder writes into it as into a socket."""
 
     @once
-    def __init__(self) -> None:
-        self._buffer = bytearray(_RECORD_BYTES)
-        self._view = memoryview(self._buffer)
+    def __init__(self, context: "Any") -> None:
+        self._context = context
+        self._view = memoryview(bytearray(_RECORD_BYTES))
         self._start = 0
-        self._end = 0
+        self.end = 0  # how much was collected, 0 once all of it is written
         self._stuck = 0
         self._broken: "OSError | None" = None
         self.raw: "Any" = None  # the socket; who connects it puts it here
@@ -32,9 +32,9 @@ class Stream:
         # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack, session.
         self.stage = "resolve"
 
-    def attach(self, context: "Any", host: str) -> None:
+    def attach(self, host: str) -> None:
         """Put TLS on `raw`, which is connected. The handshake itself is driven by the first `flush`."""
-        self._tls = context.wrap_socket(self.raw, server_hostname=host, do_handshake_on_connect=False)
+        self._tls = self._context.wrap_socket(self.raw, server_hostname=host, do_handshake_on_connect=False)
         self._poll.register(self.raw, select.POLLIN)
 
     def write(self, data: "Any", size: "int | None" = None) -> None:
@@ -43,34 +43,27 @@ class Stream:
         Does not raise for the network's sake: what failed here comes out of the next `flush`.
         """
         count = len(data) if size is None else size
-        end = self._end
-        if count <= _RECORD_BYTES - end:
-            self._buffer[end : end + count] = data if size is None else memoryview(data)[:count]
-            self._end = end + count
-            return
-        view = memoryview(data)
         done = 0
-        while done < count:
-            if self._broken is not None:
-                return
-            if self._end == _RECORD_BYTES:
-                try:
-                    self.drain(_WRITE_MS)
-                except OSError as error:
-                    self._broken = error
-                    return
-            part = min(count - done, _RECORD_BYTES - self._end)
-            self._buffer[self._end : self._end + part] = view[done : done + part]
-            self._end += part
+        while True:
+            end = self.end
+            part = min(count - done, _RECORD_BYTES - end)
+            self._view[end : end + part] = data if part == len(data) else memoryview(data)[done : done + part]
+            self.end += part
             done += part
+            if done == count or self._broken is not None:
+                return
+            try:
+                self.drain(_WRITE_MS)
+            except OSError as error:
+                self._broken = error
 
     def flush(self) -> bool:
         """Write out what was collected as far as the peer takes it; give whether all of it went."""
         if self._broken is not None:
             raise self._broken
-        while self._start < self._end:
+        while self._start < self.end:
             # A write that gave None has taken its record already: the same bytes must be offered again, not one more or less.
-            size = self._stuck or self._end - self._start
+            size = self._stuck or self.end - self._start
             written = self._tls.write(self._view[self._start : self._start + size])
             if written is None:
                 self._stuck = size
@@ -79,7 +72,7 @@ class Stream:
                 raise OSError(errno.ECONNRESET)
             self._stuck = 0
             self._start += written
-        self._start = self._end = 0
+        self._start = self.end = 0
         return True
 
     def drain(self, timeout_ms: int) -> None:
@@ -90,18 +83,12 @@ class Stream:
                 raise OSError(errno.ETIMEDOUT)
             self.wait(100, True)
 
-    def pending(self) -> bool:
-        """Tell whether something collected has not been written."""
-        return self._start < self._end
-
     def readinto(self, buffer: memoryview) -> int:
         """Read what is there; 0 if nothing is. OSError(ECONNRESET) when the peer has closed."""
-        count = self._tls.readinto(buffer)
-        if count is None:
-            return 0
+        count: "int | None" = self._tls.readinto(buffer)
         if count == 0:
             raise OSError(errno.ECONNRESET)
-        return int(count)
+        return count or 0
 
     def wait(self, timeout_ms: int, writing: bool) -> bool:
         """Wait until the socket has something to read or, if `writing`, room to write; give whether it has within `timeout_ms`.
@@ -127,5 +114,5 @@ class Stream:
             if sock is not None:
                 sock.close()
         self._tls = self.raw = None
-        self._start = self._end = self._stuck = 0
+        self._start = self.end = self._stuck = 0
         self._broken = None

@@ -2,6 +2,7 @@
 
 from .._compat import TYPE_CHECKING, const
 from ..failure import failure
+from .umqtt_receive import write_head
 
 if TYPE_CHECKING:
     from typing import Any
@@ -29,13 +30,13 @@ class ExactlyOnce:
         if kind == 0x50:
             if ours:
                 self._released.add(packet_id)
-            self._link._write_head(0x62, packet_id)
+            write_head(self._link, 0x62, packet_id)
         elif kind == 0x62:
             self._incoming.pop(packet_id, None)
-            self._link._write_head(0x70, packet_id)
+            write_head(self._link, 0x70, packet_id)
         elif ours and packet_id in self._released:
             self._released.remove(packet_id)
-            self._link._window.remove(packet_id)
+            self._link._session.remove(packet_id)
             self._link._owner.link_acknowledged(what)
 
     def is_new(self, packet_id: int) -> bool:
@@ -43,7 +44,7 @@ class ExactlyOnce:
         if packet_id not in self._incoming:
             return True
         if self._incoming[packet_id] is None:
-            self._link._write_head(0x50, packet_id)
+            write_head(self._link, 0x50, packet_id)
         return False
 
     def taken(self, message: "Message") -> None:
@@ -57,7 +58,7 @@ class ExactlyOnce:
         if self._incoming.get(message.packet_id) is message:
             self._incoming[message.packet_id] = None
             if self._link.up:
-                self._link._write_head(0x50, message.packet_id)
+                write_head(self._link, 0x50, message.packet_id)
 
     def resumed(self, session_present: int) -> "set[int]":
         """Give the ids for which PUBREL is what goes out again; forget all where the broker has forgotten the session."""

@@ -3,7 +3,6 @@
 import errno
 
 from .._compat import TYPE_CHECKING, now_ms
-from ..session import KeepAlive
 from .tls_mbedtls import opening
 
 if TYPE_CHECKING:
@@ -14,14 +13,13 @@ if TYPE_CHECKING:
 
 def open_link(link: "UmqttLink") -> None:
     """See contract.py."""
-    link._drop()
+    link.close(False)
     settings = link._settings
     now = now_ms()
     link._deadline_ms = now + int(settings["connect_timeout_s"] * 1000)
-    link._keep_alive = KeepAlive(settings["keep_alive_s"] * 1000, now)
+    link._session.sent_ms = link._session.received_ms = now
     link._epoch += 1
-    link._packet_ms = 0
-    stream = link._stream
+    stream = link.sock
     if stream.stage == "connack":
         link._doubtful = True
     stream.stage = "resolve"
@@ -30,7 +28,7 @@ def open_link(link: "UmqttLink") -> None:
 
 def _attempt(link: "UmqttLink") -> "Iterator[None]":
     """Give a generator that goes on connecting; when it ends there is a connection, and CONNECT waits in the stream for the handshake."""
-    for _ in opening(link._stream, link._settings):
+    for _ in opening(link.sock, link._settings):
         if now_ms() > link._deadline_ms:
             raise OSError(errno.ETIMEDOUT)
         yield
@@ -59,6 +57,6 @@ def _write_connect(link: "UmqttLink") -> None:
         head.append(size & 127 | 128)
         size >>= 7
     head.append(size)
-    link._stream.write(head + b"\0\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 255)))
+    link.sock.write(head + b"\0\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 255)))
     for field in fields:
-        link._encoder._send_str(field)
+        link._send_str(field)

@@ -1,0 +1,80 @@
+"""What the packet reader does with packets that a device gets only if it does more than send with QoS 0 and 1: see packets.py."""
+
+from ._compat import TYPE_CHECKING
+from .failure import failure
+
+if TYPE_CHECKING:
+    from .messages import Message
+    from .packets import Reader
+
+_LARGEST_SUBACK = 64
+
+
+def whole(reader: "Reader", kind: int) -> int:
+    """Give `kind` if the packet whose head `reader` has found, at `at` and of `size`, is whole; 0 if it is not. Raises MalformedPacket."""
+    size = reader.size
+    if kind & 0xF0 == 0x30:
+        if kind & 6 == 6 or size < 3:
+            raise failure("MalformedPacket", "a PUBLISH has QoS 3 or no topic", kind)
+        if size > reader.max_bytes:
+            return _head_of_oversized(reader, kind)
+    elif not 3 <= size <= _LARGEST_SUBACK if kind == 0x90 else size != 2 or kind not in (0x50, 0x62, 0x70, 0xB0):
+        raise failure("MalformedPacket", "a packet of a type or size that no broker may send", kind)
+    end = reader.at + size
+    if end <= reader.end:
+        reader.start = end
+        return kind
+    _make_room(reader, end)
+    return 0
+
+
+def _head_of_oversized(reader: "Reader", kind: int) -> int:
+    """Give an oversized PUBLISH as soon as its topic and packet id are there; what follows is thrown away as it comes."""
+    at = reader.at
+    size = reader.size
+    have = min(reader.end - at, size)
+    need = 4 if kind & 6 else 2
+    if have >= 2:
+        need += reader.data[at] << 8 | reader.data[at + 1]
+    if need > size or need > max(reader.max_bytes, len(reader.data)):
+        raise failure("MalformedPacket", "a topic longer than its packet, or than this device takes", need)
+    if have < need:
+        _make_room(reader, at + need)
+        return 0
+    reader.start = at + size
+    reader.size = have
+    reader.oversized = size
+    return kind
+
+
+def _make_room(reader: "Reader", end: int) -> None:
+    """Have the packet that is to reach to `end` in a buffer of its own, if that of `reader` is too small."""
+    start = reader.start
+    if end - start > len(reader.data):
+        have = reader.end - start
+        large = memoryview(bytearray(end - start))
+        large[:have] = reader.data[start : reader.end]
+        reader.data = large
+        reader.start = 0
+        reader.end = have
+
+
+def message_of(reader: "Reader", kind: int, epoch: int) -> "Message":
+    """Take the PUBLISH that `reader` has given apart; an oversized one has no payload. Raises MalformedPacket."""
+    from .messages import Message  # a device that sends with QoS 2 and receives no message does without
+
+    data = reader.data
+    at = reader.at
+    end = at + reader.size
+    topic_end = at + 2 + (data[at] << 8 | data[at + 1])
+    qos = kind >> 1 & 3
+    body = topic_end + 2 if qos else topic_end
+    if body > end:
+        raise failure("MalformedPacket", "a PUBLISH is shorter than its topic", kind)
+    try:
+        topic = str(data[at + 2 : topic_end], "utf-8")
+    except ValueError:
+        raise failure("MalformedPacket", "a topic is not UTF-8", kind)
+    packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
+    payload = b"" if reader.oversized else bytes(data[body:end])
+    return Message(topic, payload, qos, bool(kind & 1), bool(kind & 8), packet_id, epoch)

@@ -76,14 +76,21 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 gc.collect()  # the handshake wants 20 kB in two pieces; what was lent for the way to here is gone
                 stream.attach(self._settings["host"])
             now = now_ms()
-            wait_ms = min(wait_ms, self._left_ms(now))
+            left_ms = self._deadline_ms - now if self._deadline_ms else 1
+            if self.up and left_ms > 0:
+                left_ms = self._session.due(now)
+                if not left_ms:
+                    self.ping()
+                    left_ms = 1
+            if left_ms <= 0:
+                raise OSError(errno.ETIMEDOUT)
             if stream.end:
                 self._session.sent_ms = now
             flushed = stream.flush()
             if flushed and stream.stage == "handshake":
                 stream.stage = "connack"
             # Reading comes before waiting: what mbedTLS has buffered already does not show in the socket.
-            if not self._read() and stream.wait(wait_ms, not flushed):
+            if not self._read() and stream.wait(min(wait_ms, left_ms), not flushed):
                 self._read()
         except Exception as error:
             stage = stream.stage
@@ -153,18 +160,6 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             self.sock.drain(_CLOSE_MS)
         except OSError:
             self.up = False  # it is gone already: the broker sends the will then
-
-    def _left_ms(self, now: int) -> int:
-        """Give how long nothing needs to be done, at least 0; OSError(ETIMEDOUT) when a deadline has passed."""
-        left_ms = self._deadline_ms - now if self._deadline_ms else 1
-        if self.up and left_ms > 0:
-            left_ms = self._session.due(now)
-            if not left_ms:
-                self.ping()
-                left_ms = 1
-        if left_ms <= 0:
-            raise OSError(errno.ETIMEDOUT)
-        return left_ms
 
     # Reading
 

@@ -62,6 +62,19 @@ def test_above_the_limit_by_its_topic_alone() -> None:
         assert (len(packets), end) == (1, "whole")
 
 
+def test_a_topic_above_the_buffer_is_kept_up_to_the_limit() -> None:
+    behind = packet(0x40, b"\1\2")
+    for topic_bytes in (100, 124, 125, 126, 127, 300, 998):
+        for cut in (_whole, _one):
+            reader = Reader(1000, 128)
+            packets, end = read(reader, publish(b"t" * topic_bytes, b"x" * 5000) + behind, cut)
+            assert end == "whole"
+            assert [(len(body), oversized) for _, body, oversized in packets] == [(2 + topic_bytes, 5002 + topic_bytes), (2, 0)]
+            assert len(reader.data) <= 128
+    for cut in (_whole, _one):
+        assert read(Reader(1000, 128), publish(b"t" * 999, b"x" * 5000), cut) == ([], "malformed")
+
+
 def test_the_limit_itself_is_not_above_it() -> None:
     for size, oversized in ((100, 0), (101, 101)):
         packets, _ = read(Reader(100, 64), publish(b"t", b"x" * (size - 3)), _whole)

@@ -76,6 +76,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 gc.collect()  # the handshake wants 20 kB in two pieces; what was lent for the way to here is gone
                 stream.attach(self._settings["host"])
             now = now_ms()
+            # How long nothing needs to be done.
             left_ms = self._deadline_ms - now if self._deadline_ms else 1
             if self.up and left_ms > 0:
                 left_ms = self._session.due(now)

@@ -2,106 +2,17 @@
 
 import os
 
-from securemqtt._compat import Lock, now_ms, rarely
-from securemqtt.journal import DurableOutbox
+from securemqtt._compat import now_ms, rarely
 from securemqtt.outbox import Delivery
 from support.either import MICROPYTHON, directory, for_seeds, scratch, write
+from support.journals import Device, filled, texts
 
 PAST_S = 10
-OPTIONS = {
-    "path": "",
-    "outbox_fsync": "each",
-    "outbox_interval_s": 0.01,
-    "outbox_journal_bytes": 65536,
-    "outbox_messages": 1000,
-    "outbox_bytes": 1 << 20,
-    "outbox_full": "refuse",
-    "clock_floor": 0,
-}
-
-
-class Device:
-    """A durable outbox, and what it knows of its client."""
-
-    started = 0
-
-    def __init__(self, name: str, path: str = "", **options: object) -> None:
-        self.directory = path or directory(name)
-        self.options = options
-        self.stats: dict[str, int] = {}
-        self.last_error = None
-        self.lock = Lock()
-        settings = dict(OPTIONS)
-        settings.update(options)
-        settings["outbox_dir"] = self.directory
-        self.outbox = DurableOutbox(settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"])
-        rarely("journal_start").open_outbox(self.outbox, self, settings, self.stats, self.lock)
-
-    def put(self, text: str, topic: str = "t", newest_only: bool = False, expires_s: "float | None" = None, qos: int = 1) -> "Delivery | None":
-        """Publish, as Client.publish does, but for the sync."""
-        delivery = Delivery(topic, text.encode(), qos, False, None if expires_s is None else now_ms() + int(expires_s * 1000))
-        delivery.client = self
-        return self.offer(delivery, newest_only)
-
-    def offer(self, delivery: Delivery, newest_only: bool = False) -> "Delivery | None":
-        """Put a message into the outbox."""
-        with self.lock:
-            return self.outbox.put(delivery, newest_only, now_ms())
-
-    def take(self) -> "Delivery | None":
-        """Put the next message in flight."""
-        with self.lock:
-            return self.outbox.take(now_ms())
-
-    def forget(self, delivery: Delivery) -> None:
-        """Have a message acknowledged."""
-        with self.lock:
-            self.outbox.forget(delivery)
-
-    def drain(self, acknowledge: bool = True, length: int = 10000) -> "list[str]":
-        """Take all there is, and have it acknowledged; give the texts, cut to `length`."""
-        texts = []
-        while True:
-            delivery = self.take()
-            if delivery is None:
-                return texts
-            texts.append(delivery.payload[:length].decode())
-            if acknowledge:
-                self.forget(delivery)
-
-    def restart(self, **options: object) -> "Device":
-        """Start anew on what a kill at this moment would leave behind: a copy of it."""
-        Device.started += 1
-        name = "copy" + str(Device.started)
-        copy = directory(name)
-        for path in self.segments():
-            with open(path, "rb") as source, open(copy + path[len(self.directory) :], "wb") as target:  # noqa: PTH123
-                piece = source.read(512)
-                while piece:
-                    target.write(piece)
-                    piece = source.read(512)
-        changed = dict(self.options)
-        changed.update(options)
-        return Device(name, **changed)
-
-    def segments(self) -> "list[str]":
-        """Give the paths of the journal's files."""
-        names = os.listdir(self.directory)  # noqa: PTH208  (MicroPython has no pathlib)
-        return sorted(self.directory + "/" + name for name in names if len(name) == 20)
-
-    def taken_bytes(self) -> int:
-        """Give what the segments take, in blocks of the file system."""
-        return sum((os.stat(path)[6] + 4095) // 4096 * 4096 for path in self.segments())  # noqa: PTH116
 
 
 def read(path: str) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123
         return file.read()
-
-
-def texts(count: int, *more: str, start: int = 0) -> "list[str]":
-    """Give the texts of `count` messages, and `more` behind them."""
-    return ["message " + str(number) for number in range(start, start + count)] + list(more)
 
 
 def in_memory(device: Device) -> int:
@@ -112,13 +23,6 @@ def in_memory(device: Device) -> int:
         count += 1
         delivery = delivery.next
     return count
-
-
-def filled(name: str, count: int, **options: object) -> Device:
-    device = Device(name, **options)
-    for text in texts(count):
-        assert device.put(text)
-    return device
 
 
 def test_what_was_put_is_there_after_a_kill_in_its_order() -> None:

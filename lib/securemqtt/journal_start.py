@@ -98,10 +98,14 @@ def park(outbox: DurableOutbox) -> None:
                 outbox._file.close()
                 outbox._file = None
                 outbox._appendable = True
+        except OSError as error:
+            failed(outbox, error)
+        try:
             if outbox._claim and not outbox._parked:
                 outbox._parked = (_listing(outbox),)
         except OSError as error:
             failed(outbox, error)
+            return  # what others would do in the directory, nobody could tell later
         _let_go(outbox)
 
 
@@ -169,9 +173,12 @@ def _claim(outbox: DurableOutbox) -> None:
 
 
 def _let_go(outbox: DurableOutbox) -> None:
-    if outbox._claim:
-        outbox._claim.close()
-        outbox._claim = None
+    claim, outbox._claim = outbox._claim, None
+    try:
+        if claim:
+            claim.close()
+    except OSError as error:
+        log("debug", str(error))
 
 
 def _listing(outbox: DurableOutbox) -> "list[tuple[str, int]]":

@@ -93,8 +93,8 @@ def settle(outbox: "DurableOutbox", number: int) -> None:
         discard(outbox, segment)
     else:
         outbox._settled += 1
-        if outbox._settled >= _FLOOR_EVERY:
-            note_floor(outbox)
+        if outbox._settled >= _FLOOR_EVERY and note_floor(outbox):
+            outbox._mark()
 
 
 def discard(outbox: "DurableOutbox", segment: Segment) -> None:
@@ -109,6 +109,9 @@ def discard(outbox: "DurableOutbox", segment: Segment) -> None:
     try:
         if file:
             file.close()
+    except OSError as error:  # it goes all the same: a full medium, which may say so only now, has room then
+        rarely("journal_start").failed(outbox, error)
+    try:
         os.remove(path_of(outbox, segment))
     except OSError as error:
         if error.errno != 2:  # ENOENT

@@ -20,8 +20,8 @@ from support.micropython import ROOT, compiled_library, micropython_command, mic
 HERE = Path(__file__).parent
 RUNNER = ROOT / "tests" / "support" / "run_tests.py"
 MARK = "=== "
-# These need hypothesis or subprocesses; every other file here must pass under MicroPython as it is.
-CPYTHON_ONLY = {"test_histories_by_hypothesis.py", "test_on_micropython.py", "test_websocket.py"}
+# These need hypothesis, subprocesses or threads; every other file here must pass under MicroPython as it is.
+CPYTHON_ONLY = {"test_histories_by_hypothesis.py", "test_medium_disk.py", "test_on_micropython.py", "test_websocket.py"}
 # A heap as an ESP32 has it, twice as large since objects take twice the room on 64 bits, and room for the tests themselves.
 HEAP = "heapsize=512k"
 RUN_S = 100

@@ -19,8 +19,9 @@ import pytest
 
 from faults.flash_rig import FlashDevice, directory_in_memory
 from securemqtt import Client
-from securemqtt.errors import OutboxNotDurable
+from securemqtt.errors import OutboxNotDurable, TimedOut
 from securemqtt.journal import DurableOutbox
+from securemqtt.outbox import Delivery
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
@@ -142,22 +143,43 @@ def test_two_processes_never_share_an_outbox(bundle: Path) -> None:
     assert account(run(bundle, 1))["delivered"] == [0]
 
 
+def connecting_on_a_failed_medium(authority: Authority, directory: Path, port: int) -> tuple[Client, Delivery]:
+    """Give a client whose first attempt is under way, and what it has published since its medium failed."""
+    client = Client(str(write_bundle(directory / "device", authority, "failing-medium", port=port)), outbox="durable")
+    client.start()
+    wait_until(lambda: client.state == "connecting")
+    shutil.rmtree(directory / "device" / "outbox")
+    delivery = client.publish("~/number", b"1")
+    assert isinstance(client.last_error, OutboxNotDurable)
+    return client, delivery
+
+
 def test_a_medium_that_fails_meanwhile_does_not_end_an_attempt_to_connect(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> None:
     with Proxy(broker.port) as proxy:
         proxy.down.hold()
-        client = Client(str(write_bundle(tmp_path / "device", authority, "failing-medium", port=proxy.port)), outbox="durable")
+        client, delivery = connecting_on_a_failed_medium(authority, tmp_path, proxy.port)
         with ThreadPoolExecutor(1) as other:
+            # Only now: `connect` looks at once whether the attempt has ended, and then no more until the state changes.
             attempt = other.submit(client.connect)
             try:
-                wait_until(lambda: client.state == "connecting")
-                shutil.rmtree(tmp_path / "device" / "outbox")
-                delivery = client.publish("~/number", b"1")
-                assert isinstance(client.last_error, OutboxNotDurable)
+                wait_until(lambda: attempt.done() or client._lock._waiters)
+                assert not attempt.done()
             finally:
                 proxy.down.release()
             attempt.result(RUN_S)
         assert delivery.wait(RUN_S)
         client.disconnect()
+
+
+def test_an_attempt_that_fails_tells_its_own_reason_though_the_medium_failed_meanwhile(
+    authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    with Proxy(broker.port) as proxy:
+        proxy.down.hold()
+        client, _ = connecting_on_a_failed_medium(authority, tmp_path, proxy.port)
+        with pytest.raises(TimedOut):
+            client.connect(timeout_s=0.5)
+        assert client.state == "closed"
 
 
 def test_a_full_flash_leaves_the_messages_in_memory(authority: Authority) -> None:

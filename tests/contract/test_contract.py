@@ -17,7 +17,7 @@ from support.proxy import Proxy
 from support.requirements import require_program
 
 _numbers = itertools.count()
-_NOT_EVERYWHERE = {"threads": ("cpython",)}
+_NOT_EVERYWHERE = {"threads": ("cpython",), "exhausted": ("micropython",)}
 _NAMES = sorted(path.stem for path in SCENARIOS.glob("*.py") if path.stem != "common")
 CASES = [
     pytest.param(name, interpreter, id=f"{name}-{interpreter}")

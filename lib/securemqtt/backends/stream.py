@@ -25,7 +25,7 @@ class Stream:
         self._start = 0
         self.end = 0  # how much was collected, 0 once all of it is written
         self._stuck = 0
-        self._broken: "OSError | None" = None
+        self.broken: "OSError | MemoryError | None" = None  # what ends the connection with the next `flush`
         self.raw: "Any" = None  # the socket; who connects it puts it here
         self._tls: "Any" = None
         self._poll = select.poll()
@@ -50,17 +50,17 @@ class Stream:
             self._view[end : end + part] = data if part == len(data) else memoryview(data)[done : done + part]
             self.end += part
             done += part
-            if done == count or self._broken is not None:
+            if done == count or self.broken is not None:
                 return
             try:
                 self.drain(_WRITE_MS)
             except OSError as error:
-                self._broken = error
+                self.broken = error
 
     def flush(self) -> bool:
         """Write out what was collected as far as the peer takes it; give whether all of it went."""
-        if self._broken is not None:
-            raise self._broken
+        if self.broken is not None:
+            raise self.broken
         while self._start < self.end:
             # A write that gave None has taken its record already: the same bytes must be offered again, not one more or less.
             size = self._stuck or self.end - self._start
@@ -115,4 +115,4 @@ class Stream:
                 sock.close()
         self._tls = self.raw = None
         self._start = self.end = self._stuck = 0
-        self._broken = None
+        self.broken = None

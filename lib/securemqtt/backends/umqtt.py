@@ -111,6 +111,8 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             self.publish(delivery.topic.encode(), delivery.payload, (1 if delivery.retain else 0) | dup, delivery.qos)
         except AssertionError:  # ours, or umqtt's way of saying that it does not wait for the answer to QoS 2
             return
+        except MemoryError as error:  # it is in the window, so it goes out again with the next connection
+            self.sock.broken = error
         finally:
             if not delivery.qos:
                 self._owner.link_acknowledged(delivery)
@@ -159,7 +161,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         try:
             self.sock.write(b"\xe0\0")
             self.sock.drain(_CLOSE_MS)
-        except OSError:
+        except (OSError, MemoryError):
             self.up = False  # it is gone already: the broker sends the will then
 
     # Reading

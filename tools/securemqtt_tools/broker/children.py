@@ -47,6 +47,6 @@ def last_words(log: bytes) -> str:
     Mosquitto says `Error: ` and what was wrong, and after that where it stood in which file, or what OpenSSL made of it.
     """
     lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "rror" in line]
+    errors = [line for line in lines if "error" in line.lower()]
     plain = [line for line in errors if "Error: " in line]
     return _TIME.sub("", (plain or errors or lines or ["it said nothing"])[-1])

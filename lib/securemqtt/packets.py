@@ -6,7 +6,7 @@ Here is what a device needs that only sends; packets_more.py is loaded with the 
 from ._compat import const, once
 from .failure import failure
 
-# The answers to a window of 20 are 80 bytes.
+# The answers to a window of 20 are 80 bytes; a device that receives more has a larger one after that (packets_more.py).
 _BUFFER_BYTES = const(128)
 
 # First byte, and size, of what comes to every device: CONNACK, PUBACK, PINGRESP.
@@ -18,10 +18,10 @@ class Reader:
 
     The caller reads into `space()`, reports how much with `fed(n)`, then calls `next()` until it gives 0. A packet's body is
     `data[at : at + size]`, valid until the next call. A PUBLISH above `max_bytes` is not stored: `oversized` is then its size, and the body
-    holds its beginning only, which names the topic and the packet id; that much may be as long as `max_bytes` or `buffer_bytes`.
+    holds its beginning only, which names the topic and the packet id; that much may be as long as `max_bytes` or the buffer.
 
-    What is not whole lies in `data` from `start` to `end`. A packet that the buffer is too small for has `data` to itself. Where `start` is
-    beyond `end`, what comes up to there belongs to an oversized packet, and is thrown away.
+    What is not whole lies in `data` from `start` to `end`; that is `view`, or a buffer that one packet has to itself. Where `start` is beyond
+    `end`, what comes up to there belongs to an oversized packet, and is thrown away.
     """
 
     @once
@@ -30,12 +30,12 @@ class Reader:
         self.at = 0
         self.size = 0
         self.oversized = 0
-        self._view = memoryview(bytearray(buffer_bytes))
+        self.view = memoryview(bytearray(buffer_bytes))
         self.reset()
 
     def reset(self) -> None:
         """Forget what came from a connection that is gone."""
-        self.data = self._view
+        self.data = self.view
         self.start = 0
         self.end = 0
 
@@ -64,7 +64,7 @@ class Reader:
         at = self.start
         end = self.end
         if at >= end:
-            self.data = self._view  # lets a large packet go that was given before
+            self.data = self.view  # lets a large packet go that was given before
             return 0
         data = self.data
         kind = data[at]

@@ -1,13 +1,15 @@
 """What the packet reader does with packets that a device gets only if it does more than send with QoS 0 and 1: see packets.py."""
 
-from ._compat import TYPE_CHECKING
+from ._compat import TYPE_CHECKING, const
 from .failure import failure
 
 if TYPE_CHECKING:
     from .messages import Message
     from .packets import Reader
 
-_LARGEST_SUBACK = 64
+_LARGEST_SUBACK = const(64)
+# A buffer of so much stays, once a packet needed more than the one that a device begins with.
+_BUFFER_BYTES = const(512)
 
 
 def whole(reader: "Reader", kind: int) -> int:
@@ -36,7 +38,7 @@ def _head_of_oversized(reader: "Reader", kind: int) -> int:
     need = 4 if kind & 6 else 2
     if have >= 2:
         need += reader.data[at] << 8 | reader.data[at + 1]
-    if need > size or need > max(reader.max_bytes, len(reader.data)):
+    if need > size or need > max(reader.max_bytes, len(reader.data), _BUFFER_BYTES):
         raise failure("MalformedPacket", "a topic longer than its packet, or than this device takes", need)
     if have < need:
         _make_room(reader, at + need)
@@ -48,13 +50,15 @@ def _head_of_oversized(reader: "Reader", kind: int) -> int:
 
 
 def _make_room(reader: "Reader", end: int) -> None:
-    """Have the packet that is to reach to `end` in a buffer of its own, if that of `reader` is too small."""
+    """Have the packet that is to reach to `end` in a buffer that it fits into: one that stays, if that is enough, or one of its own."""
     start = reader.start
-    if end - start > len(reader.data):
-        have = reader.end - start
-        large = memoryview(bytearray(end - start))
-        large[:have] = reader.data[start : reader.end]
-        reader.data = large
+    have = reader.end - start
+    size = max(end - start, _BUFFER_BYTES)
+    if size > len(reader.data):
+        reader.data, smaller = memoryview(bytearray(size)), reader.data
+        reader.data[:have] = smaller[start : reader.end]
+        if size == _BUFFER_BYTES:
+            reader.view = reader.data
         reader.start = 0
         reader.end = have
 

@@ -7,6 +7,7 @@ from support.either import Random
 # First bytes of what a broker may send, with the size of the body (MQTT 3.1.1, table 2.1 and sections 3.2 to 3.13).
 SIZES = {0x20: 2, 0x40: 2, 0x50: 2, 0x62: 2, 0x70: 2, 0x90: 3, 0xB0: 2, 0xD0: 0}
 LARGEST_SUBACK = 64
+GROWN_BUFFER_BYTES = 512
 
 
 def packet(kind: int, body: bytes) -> bytes:
@@ -89,7 +90,7 @@ def expected(stream: bytes, max_bytes: int, buffer_bytes: int) -> "tuple[list[tu
             if len(stream) < at + 2:
                 return packets, "unfinished"
             head = 2 + (stream[at] << 8 | stream[at + 1]) + (2 if kind & 6 else 0)
-            if head > size or head > max(max_bytes, buffer_bytes):
+            if head > size or head > max(max_bytes, buffer_bytes, GROWN_BUFFER_BYTES):
                 return packets, "malformed"
             if len(stream) < at + head:
                 return packets, "unfinished"

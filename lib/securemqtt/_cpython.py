@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from .backends.contract import Link
+    from .client import Client
 
 T = TypeVar("T")
 
@@ -60,10 +60,10 @@ def sleep_ms(duration_ms: int) -> None:
 class Loop:
     """Turn the client's loop in a thread of its own, so that a program that sleeps keeps its connection."""
 
-    def __init__(self, turn: "Callable[[int], None]", link: "Link", changed: "threading.Condition") -> None:
-        self._turn = turn
-        self._link = link
-        self._changed = changed
+    def __init__(self, client: Client) -> None:
+        self._turn = client._turn
+        self._link = client._link
+        self._changed = client._lock
         self._woken = threading.Event()
         self._finish: "Callable[[], None] | None" = None
         self._thread: "threading.Thread | None" = None
@@ -86,7 +86,10 @@ class Loop:
     def _run(self) -> None:
         try:
             while self._finish is None:
-                self._turn(60_000)
+                pause_ms = self._turn(60_000)
+                if pause_ms:
+                    self._woken.wait(pause_ms / 1000)
+                    self._woken.clear()
             self._finish()
         except BaseException as error:
             # A mistake in the program, as `_turn` deals with all else: it is raised where the program waits, as on a board.
@@ -103,15 +106,36 @@ class Loop:
             raise self._broken
         return held
 
-    def pause(self, duration_ms: int) -> None:
-        """Let time pass inside a turn, until `wake`."""
-        self._woken.wait(duration_ms / 1000)
-        self._woken.clear()
-
     def wake(self) -> None:
         """End a pause, or a wait for the network, at once."""
         self._woken.set()
         self._link.wake()
+
+
+def make_loop(client: Client) -> None:
+    """Give the client what turns its loop."""
+    client._loop = Loop(client)
+
+
+def start_loop(client: Client) -> None:
+    """Have the loop turn from now on."""
+    client._loop.start()
+
+
+def stop_loop(client: Client, finish: Callable[[], None]) -> None:
+    """Have `finish` be the loop's last turn, and wait for that."""
+    client._loop.stop(finish)
+
+
+def serve_until(client: Client, condition: Callable[[], bool], timeout_ms: int) -> bool:
+    """Wait until `condition` holds; give whether it does within `timeout_ms`. The loop turns in its own thread meanwhile."""
+    held: bool = client._loop.wait_for(condition, timeout_ms)
+    return held
+
+
+def wake(client: Client) -> None:
+    """Have the loop look at once at what there is to do."""
+    client._loop.wake()
 
 
 def link_class() -> type:

@@ -6,13 +6,13 @@ import time
 
 from micropython import const  # noqa: F401  (every module takes it from _compat)
 
-from ._marks import once, rare
-
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from .client import Client
 
 OUTBOX_MESSAGES = 100
 OUTBOX_BYTES = 16384
@@ -70,45 +70,35 @@ def now_ms() -> int:
 sleep_ms = time.sleep_ms
 
 
-class Loop:
-    """Turn the client's loop in the caller's own thread: there is no other."""
-
-    @once
-    def __init__(self, turn: "Callable[[int], None]", link: object, changed: Lock) -> None:
-        self._turn = turn
-        self._running = False
-
-    @rare
-    def start(self) -> None:
-        """Let `wait_for` turn the loop."""
-        self._running = True
-
-    @rare
-    def stop(self, finish: "Callable[[], None]") -> None:
-        """Call `finish` as the last turn."""
-        self._running = False
-        finish()
-
-    def wait_for(self, condition: "Callable[[], bool]", timeout_ms: int) -> bool:
-        """Turn the loop, at least once, until `condition` holds; give whether it does within `timeout_ms`."""
-        deadline = now_ms() + timeout_ms
+def serve_until(client: "Client", condition: "Callable[[], bool]", timeout_ms: int) -> bool:
+    """Turn the client's loop, at least once, until `condition` holds; give whether it does within `timeout_ms`. There is no other thread."""
+    deadline = now_ms() + timeout_ms
+    done = condition()
+    while True:
+        left = 0 if done else max(deadline - now_ms(), 0)
+        idle_ms = min(left, 1000) if client.state == "closed" else client._turn(left)
+        if idle_ms:
+            sleep_ms(idle_ms)
         done = condition()
-        while True:
-            left = 0 if done else max(deadline - now_ms(), 0)
-            if self._running:
-                self._turn(left)
-            else:
-                sleep_ms(min(left, 1000))
-            done = condition()
-            if done or not left:
-                return done
+        if done or not left:
+            return done
 
-    def pause(self, timeout_ms: int) -> None:
-        """Let time pass inside a turn."""
-        sleep_ms(timeout_ms)
 
-    def wake(self) -> None:
-        """Do nothing: whoever could be waiting is the caller."""
+def make_loop(client: "Client") -> None:
+    """Do nothing: whoever waits turns the loop."""
+
+
+def start_loop(client: "Client") -> None:
+    """Do nothing: the client's state tells `serve_until` to turn it."""
+
+
+def stop_loop(client: "Client", finish: "Callable[[], None]") -> None:
+    """Call `finish` as the last turn."""
+    finish()
+
+
+def wake(client: "Client") -> None:
+    """Do nothing: whoever could be waiting is the caller."""
 
 
 def link_class() -> type:
@@ -133,20 +123,18 @@ def unix_time() -> int:
     return int(time.time()) + _EPOCH_S
 
 
-def _print(level: str, text: str) -> None:
-    if level != "debug":
-        print("securemqtt", level + ":", text)
-
-
-_write = _print
+_told: "Callable[[str, str], None] | None" = None
 
 
 def log(level: str, text: str) -> None:
     """Pass one line to the function that `log_to` set; without one, print it unless its level is debug."""
-    _write(level, text)
+    if _told:
+        _told(level, text)
+    elif level != "debug":
+        print("securemqtt", level + ":", text)
 
 
 def log_to(function: "Callable[[str, str], None]") -> None:
     """Have `function(level, text)` called for each line of the log in place of `print`."""
-    global _write
-    _write = function
+    global _told
+    _told = function

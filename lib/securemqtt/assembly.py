@@ -16,5 +16,5 @@ def make_outbox(client: "Client") -> Outbox:
     from .journal import DurableOutbox  # imported in the usual way, so that it stays
 
     outbox = DurableOutbox(*bounds)
-    rarely("journal_start").open_outbox(outbox, client, settings, client._stats, client._lock)
+    rarely("journal_start").open_outbox(outbox, client, settings)
     return outbox

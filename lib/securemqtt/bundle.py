@@ -146,7 +146,7 @@ def _prepare_will(settings: "dict[str, Any]") -> None:
         raise failure("InvalidTopic", "the will's topic {!r}: {}".format(topic, wrong))
     if qos not in (0, 1, 2):
         raise failure("UsageError", "the will's qos must be 0, 1 or 2, not {!r}".format(qos))
-    from .messages import encode
+    from .payload import encode
 
     try:
         content = encode(payload)

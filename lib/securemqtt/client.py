@@ -7,10 +7,7 @@ guards what both sides touch: outbox, inbox, subscriptions, state. The link belo
 What runs for each message is here; what runs once per connection is in lifecycle.py, which a board does not keep in memory.
 """
 
-import random
-
-from ._compat import INBOX_BYTES, TYPE_CHECKING, Lock, Loop, const, link_class, now_ms, once, plain, print_exception, rare, rarely, ready
-from .backoff import Backoff
+from ._compat import TYPE_CHECKING, Lock, const, link_class, make_loop, now_ms, once, plain, rare, rarely, ready, serve_until, start_loop, wake
 from .failure import base, exhausted, failure
 from .outbox import Delivery
 
@@ -20,17 +17,13 @@ if TYPE_CHECKING:
 
     from .backends.contract import Link
     from .errors import SecureMQTTError
-    from .messages import Message
+    from .messages import Incoming, Message
     from .outbox import Outbox
 
 # Longest wait in one turn, so that a board's watchdog is fed and its Wi-Fi looked at often enough.
 _TURN_MS = const(1000)
 # A board that has had neither a connection nor Wi-Fi for so long is stuck: its watchdog is no longer fed, and restarts it.
 _PATIENCE_MS = const(900_000)
-# Incoming messages that wait for `wait` or `poll`: above so many, QoS 0 is dropped and QoS 1 left to be redelivered; both are counted. Above
-# INBOX_BYTES, each with so much for itself, QoS 0 is dropped; how many of QoS 1 and 2 there may be is bounded by the broker's own window.
-_INBOX_MESSAGES = const(1000)
-_MESSAGE_BYTES = const(128)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
 
@@ -41,6 +34,8 @@ class Client:
     `bundle` is the directory of the device's identity, by default the first that is found in the usual places. `options` override what its
     config.json says; docs/ARCHITECTURE.md lists them. Raises BundleNotFound, or what is wrong with the bundle. Does not touch the network.
     """
+
+    _loop: "Any"  # CPython's, see _compat.make_loop
 
     def __init__(self, bundle: "str | None" = None, **options: "Any") -> None:
         self._settings: "dict[str, Any]" = rarely("bundle").settings_of(bundle, options)
@@ -53,26 +48,20 @@ class Client:
         self.state = "closed"
         self.last_error: "SecureMQTTError | None" = None
         self._reason: "SecureMQTTError | None" = None  # why the last attempt or connection failed; `last_error` tells of all else, too
-        self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "dropped": 0, "oversized": 0}
+        self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "oversized": 0}
         self._lock = Lock()
-        self._inbox: "list[Message]" = []
-        self._inbox_bytes = 0
-        self._handled: "list[Message]" = []
-        self._states: "list[str]" = []
         # topic filter -> [handler, qos, whether the broker has granted it, how many requests for it are not answered]. One that was
         # unsubscribed, with None and -1, stays until the broker has confirmed that.
         self._subscriptions: "dict[str, list[Any]]" = {}
-        self._requests: "list[tuple[str, int]]" = []
-        self._on_state: "Callable[[str], None] | None" = None
-        self._on_error: "Callable[[Exception], None] | None" = None
-        self._backoff = Backoff(random.randint)
-        self._retry_ms = 0
+        self._requests: "tuple[tuple[str, int], ...]" = ()  # to be sent: topic filters and their QoS, -1 to unsubscribe
+        self._incoming: "Incoming | None" = None  # what is there for handlers, once there is something: a device that only sends does without
+        self._failures = 0  # attempts in a row that failed, and connections that did not last
+        self._moment_ms = 0  # since when the connection stands; without one, when to try next
         self._alive_ms = now_ms()
         self._readying: "Any" = None
-        self._dispatching = False
         self._link: "Link" = link_class()(settings, self)
         self._outbox: "Outbox" = rarely("assembly").make_outbox(self)
-        self._loop = Loop(self._turn, self._link, self._lock)
+        make_loop(self)
 
     # The connection
 
@@ -83,7 +72,7 @@ class Client:
         """
         try:
             self.start()
-            self._loop.wait_for(self._settled, int(timeout_s * 1000))
+            serve_until(self, self._settled, int(timeout_s * 1000))
             if self.state != "connected":
                 raise rarely("lifecycle").given_up(self, timeout_s)
         except MemoryError:
@@ -100,9 +89,9 @@ class Client:
             if self._outbox.sync:
                 rarely("journal_start").resume(self._outbox)
             self.last_error = self._reason = None
-            self._retry_ms = now_ms()
+            self._moment_ms = now_ms()
             self._set_state("starting")
-            self._loop.start()
+            start_loop(self)
 
     @rare
     def disconnect(self, timeout_s: float = 10) -> None:
@@ -119,10 +108,8 @@ class Client:
 
     @property
     def stats(self) -> "dict[str, int]":
-        """Counters since this client was made: sent, acknowledged, received, connects, reconnects, failures, dropped, oversized."""
-        stats = self._stats
-        stats["reconnects"] = max(0, stats["connects"] - 1)
-        stats["dropped"] = self._outbox.dropped + self._outbox.expired
+        """Give what was counted since this client was made: sent, acknowledged, received, connects, reconnects, failures, dropped, oversized."""
+        stats: "dict[str, int]" = rarely("counters").counters(self)
         return stats
 
     @property
@@ -138,12 +125,16 @@ class Client:
     @rare
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
         """Have `handler(state)` called in `wait` or `poll` for each change: starting, connecting, connected, waiting (back-off), closed."""
-        self._on_state = handler
+        from .messages import incoming
+
+        incoming(self).on_state = handler
 
     @rare
     def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
         """Have `handler(exception)` called for each exception that leaves a handler; it is logged in any case."""
-        self._on_error = handler
+        from .messages import incoming
+
+        incoming(self).on_error = handler
 
     # Messages
 
@@ -171,7 +162,7 @@ class Client:
             raise rarely("lifecycle").unknown_qos(qos)
         try:
             if type(payload) is not bytes:
-                from .messages import encode  # a board that needs nothing of this module does without
+                from .payload import encode  # a board that sends nothing but bytes does without
 
                 payload = encode(payload)
         except (TypeError, ValueError, RuntimeError) as error:  # the last: nested too deep
@@ -186,7 +177,7 @@ class Client:
         if accepted is None:
             raise rarely("lifecycle").refused(self, delivery)
         if idle:
-            self._loop.wake()
+            wake(self)
         if outbox.eager:
             outbox.sync()
         return accepted
@@ -213,16 +204,17 @@ class Client:
         """
         deadline_ms = now_ms() + int(seconds * 1000)
         while True:
-            self._loop.wait_for(self._has_news, max(deadline_ms - now_ms(), 0))
-            self._dispatch(deadline_ms)
+            serve_until(self, self._has_news, max(deadline_ms - now_ms(), 0))
+            if self._incoming:
+                self._incoming.hand_out(deadline_ms)
             if now_ms() >= deadline_ms:
                 break
 
     def poll(self) -> None:
         """Serve the network as far as it is ready, without waiting: handlers run here."""
-        self._loop.wait_for(self._has_news, 0)
-        for _ in range(len(self._inbox) or 1):
-            self._dispatch(now_ms())
+        serve_until(self, self._has_news, 0)
+        if self._incoming:
+            self._incoming.hand_out(None)
 
     def run_forever(self) -> None:
         """Serve the network until an exception ends it, KeyboardInterrupt for one."""
@@ -235,58 +227,29 @@ class Client:
         With outbox="durable" it is in any case, for what is not acknowledged is on the medium by then. Handlers do not run here: what comes in
         waits for `wait` or `poll`.
         """
-        delivered = self._loop.wait_for(lambda: not self._outbox.count, int(timeout_s * 1000))
+        delivered = self.wait_for(None, timeout_s)
         if self._outbox.sync:
             self._outbox.sync()
         return delivered
 
-    def wait_for(self, delivery: Delivery, timeout_s: float) -> bool:
-        """Serve the network until `delivery` is acknowledged or dropped; give whether it is acknowledged. `Delivery.wait` calls this."""
-        delivery.awaited = True
-        self._loop.wait_for(lambda: delivery.acknowledged or delivery.dropped, int(timeout_s * 1000))
-        return delivery.acknowledged
+    def wait_for(self, delivery: "Delivery | None", timeout_s: float) -> bool:
+        """Serve the network until `delivery`, or with None each one, is acknowledged or dropped; give whether it is acknowledged."""
+        if delivery:
+            delivery.awaited = True
+
+        def settled() -> bool:
+            return delivery.acknowledged or delivery.dropped if delivery else not self._outbox.count
+
+        done = serve_until(self, settled, int(timeout_s * 1000))
+        return delivery.acknowledged if delivery else done
 
     def _has_news(self) -> bool:
-        return bool(self._inbox or self._states) and not self._dispatching
-
-    def _dispatch(self, deadline_ms: int) -> None:
-        if self._dispatching:  # a handler that calls wait(): the network is served, the next message waits its turn
-            return
-        self._dispatching = True
-        try:
-            while self._states:
-                self._call(self._on_state, self._states.pop(0))
-            while self._inbox:
-                from .messages import matches
-
-                with self._lock:
-                    message = self._inbox.pop(0)
-                    self._inbox_bytes -= len(message.payload) + _MESSAGE_BYTES
-                for topic_filter, subscription in list(self._subscriptions.items()):
-                    if matches(topic_filter, message.topic):
-                        self._call(subscription[0], message)
-                if message.qos:
-                    with self._lock:
-                        self._handled.append(message)
-                    self._loop.wake()
-                if now_ms() >= deadline_ms:
-                    break
-        finally:
-            self._dispatching = False
-
-    def _call(self, handler: "Callable[[Any], None] | None", what: object) -> None:
-        try:
-            if handler:
-                handler(what)
-        except Exception as error:  # noqa: BLE001  (whatever a user's handler raises is reported, and the loop goes on)
-            print_exception(error)
-            if self._on_error:
-                self._on_error(error)
+        return self._incoming is not None and self._incoming.has_news()
 
     # The loop: everything below runs where the loop turns, on CPython in its thread
 
-    def _turn(self, wait_ms: int) -> None:
-        """Do what is due and let the network move, for `wait_ms` at most."""
+    def _turn(self, wait_ms: int) -> int:
+        """Do what is due and let the network move, for `wait_ms` at most; give for how many ms there is nothing to do."""
         link = self._link
         watchdog = self._settings["watchdog"]
         if watchdog is not None and now_ms() - self._alive_ms < _PATIENCE_MS:
@@ -295,16 +258,14 @@ class Client:
             self._outbox.tick()
         try:
             if self.state in ("waiting", "starting"):
-                left_ms = self._retry_ms - now_ms()
+                left_ms = self._moment_ms - now_ms()
                 if left_ms > 0:
-                    self._loop.pause(min(left_ms, wait_ms))
-                    return
-                self._readying = ready(self._settings, self._backoff.failures)
+                    return min(left_ms, wait_ms)
+                self._readying = ready(self._settings, self._failures)
                 self._set_state("connecting")
             if self._readying is not None:
                 for pause_ms in self._readying:
-                    self._loop.pause(min(pause_ms, wait_ms))
-                    return
+                    return min(int(pause_ms), wait_ms)
                 self._readying = None
                 self._alive_ms = now_ms()
                 link.open()
@@ -316,6 +277,7 @@ class Client:
             link.serve(0 if more else min(wait_ms, _TURN_MS))
         except (base(), MemoryError) as error:
             self._lost(error)
+        return 0
 
     def _lost(self, error: "SecureMQTTError | MemoryError") -> None:
         if isinstance(error, MemoryError):
@@ -326,16 +288,17 @@ class Client:
         except MemoryError:  # not even that fits in, on a board: what the program lets go of in the meantime may make room for the next attempt
             self._readying = None
             self.last_error = self._reason = error
-            self._retry_ms = now_ms() + _EXHAUSTED_MS
+            self._moment_ms = now_ms() + _EXHAUSTED_MS
             self._set_state("waiting")
 
     def _feed(self, link: "Any") -> None:
         """Hand the link what waits, as far as its window has room."""
         outbox = self._outbox
         messages = []
+        if self._incoming:
+            self._incoming.acknowledge(link)
         with self._lock:
-            handled, self._handled = self._handled, []
-            requests, self._requests = self._requests, []
+            requests, self._requests = self._requests, ()
             room = link.room()
             if room > 0 and outbox.head is not None:
                 now = now_ms()
@@ -347,8 +310,6 @@ class Client:
                     room -= 1
                 if not outbox.count:  # all that was left had expired
                     self._lock.notify_all()
-        for message in handled:
-            link.ack(message)
         for topic_filter, qos in requests:
             link.request(topic_filter, qos)
         for delivery in messages:
@@ -363,8 +324,8 @@ class Client:
         with self._lock:
             if state != self.state:
                 self.state = state
-                if self._on_state:
-                    self._states.append(state)
+                if self._incoming:
+                    self._incoming.new_state(state)
             self._lock.notify_all()
 
     # What the link tells, from inside its `serve`: see backends/contract.py
@@ -385,13 +346,6 @@ class Client:
                 self._lock.notify_all()
 
     def link_message(self, message: "Message") -> bool:
-        with self._lock:
-            size = self._inbox_bytes + len(message.payload) + _MESSAGE_BYTES
-            if len(self._inbox) >= _INBOX_MESSAGES or (size > INBOX_BYTES and self._inbox and not message.qos):
-                self._outbox.dropped += 1
-                return False
-            self._inbox_bytes = size
-            self._stats["received"] += 1
-            self._inbox.append(message)
-            self._lock.notify_all()
-        return True
+        from .messages import incoming
+
+        return incoming(self).put(message)

@@ -21,8 +21,8 @@ _FULL = (28, 27, 122)  # ENOSPC, EFBIG, EDQUOT
 _READ_ONLY = (30, 13, 1)  # EROFS, EACCES, EPERM
 
 
-def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, Any]", stats: "dict[str, int]", lock: "Any") -> None:
-    """Make a client's outbox ready, with what an earlier process has left in it; `stats` and `lock` are the client's.
+def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, Any]") -> None:
+    """Make a client's outbox ready, with what an earlier process has left in it.
 
     Raises OutboxInUse. A medium that fails is no reason to raise: the outbox then works in memory, and client.last_error says why.
     """
@@ -31,8 +31,8 @@ def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, An
     smallest, largest = medium.SEGMENT_BYTES
     outbox.max_bytes = min(outbox.max_bytes, journal_bytes // 4)  # a record must leave room for others
     outbox._client = client
-    outbox._stats = stats
-    outbox._lock = lock
+    outbox._stats = client._stats
+    outbox._lock = client._lock
     outbox._directory = settings["outbox_dir"] or settings["path"] + "/outbox"
     outbox._segment_bytes = min(max(journal_bytes // 16 & ~4095, smallest), largest)
     outbox._bound = blocks(journal_bytes) - blocks(outbox._segment_bytes)  # what is kept free is for journal_room
@@ -52,8 +52,7 @@ def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, An
     outbox._due_ms = outbox._retry_ms = outbox._full_ms = 0
     outbox._flying = []
     outbox._syncing = Lock()
-    for counter in ("journal_bytes", "journal_damaged", "journal_failures", "unstored"):
-        stats[counter] = 0
+    outbox._stats.update(journal_bytes=0, journal_damaged=0, journal_failures=0, unstored=0)
     _reset(outbox)
     _open(outbox)
 

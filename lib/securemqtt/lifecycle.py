@@ -3,7 +3,10 @@
 Each function is a method of `Client` that lives here; `client.py` holds what runs for each message.
 """
 
-from ._compat import TYPE_CHECKING, log, now_ms, rarely
+import random
+
+from ._compat import TYPE_CHECKING, log, now_ms, rarely, stop_loop, wake
+from .backoff import lasting, next_delay
 from .failure import failure
 from .outbox import Delivery
 from .topics import expand, fault
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 def given_up(client: "Client", timeout_s: float) -> "SecureMQTTError":
     """Stop trying: give the error that says why `connect` has failed."""
     error = client._reason
-    client._loop.stop(lambda: finish(client))
+    stop_loop(client, lambda: finish(client))
     return error or failure("TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s))
 
 
@@ -31,7 +34,7 @@ def disconnect(client: "Client", timeout_s: float) -> None:
         client.flush(timeout_s)
     if client._outbox.count:
         log("warning", "leaving with {} messages undelivered".format(client._outbox.count))
-    client._loop.stop(lambda: finish(client))
+    stop_loop(client, lambda: finish(client))
 
 
 def finish(client: "Client") -> None:
@@ -41,6 +44,7 @@ def finish(client: "Client") -> None:
     if orderly and client._settings["status"]:
         link.send(_status(client, b"offline"))
     link.close(orderly)
+    client._failures = lasting(client._failures, _lived_ms(client))
     if client._outbox.sync:
         rarely("journal_start").park(client._outbox)
     client._set_state("closed")
@@ -48,10 +52,10 @@ def finish(client: "Client") -> None:
 
 def up(client: "Client", session_present: bool) -> None:
     """The broker has accepted us: say so, and subscribe again to what it does not know any more."""
-    client._backoff.connected(now_ms())
-    client.stats["connects"] += 1
+    client._moment_ms = now_ms()
+    client._stats["connects"] += 1
     with client._lock:
-        client._requests = []
+        client._requests = ()
         for topic_filter, subscription in client._subscriptions.items():
             subscription[2] = subscription[2] and session_present
             subscription[3] = 0
@@ -68,9 +72,10 @@ def lost(client: "Client", error: "SecureMQTTError") -> None:
     now = now_ms()
     client._readying = None
     client.last_error = client._reason = error
-    client.stats["failures"] += 1
-    client._retry_ms = now + client._backoff.lost(now, error.transient)
-    log("warning", "{} Next attempt in {} ms.".format(error, client._retry_ms - now))
+    client._stats["failures"] += 1
+    delay_ms, client._failures = next_delay(random.randint, client._failures, _lived_ms(client), error.transient)
+    client._moment_ms = now + delay_ms
+    log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
     client._set_state("waiting")
 
 
@@ -79,9 +84,13 @@ def subscribe(client: "Client", topic_filter: str, handler: "Callable[[Message],
     if not 0 <= qos <= 2:
         raise unknown_qos(qos)
     topic_filter = checked(client, topic_filter, True)
+    # What will be needed for what comes: loaded now, it lies with what else stays, not between what is lent.
+    from .messages import incoming
+
+    incoming(client)
     with client._lock:
         _set(client, topic_filter, handler, qos)
-    client._loop.wake()
+    wake(client)
 
 
 def unsubscribe(client: "Client", topic_filter: str) -> None:
@@ -90,7 +99,7 @@ def unsubscribe(client: "Client", topic_filter: str) -> None:
     with client._lock:
         if topic_filter in client._subscriptions:
             _set(client, topic_filter, None, -1)
-    client._loop.wake()
+    wake(client)
 
 
 def _set(client: "Client", topic_filter: str, handler: "Callable[[Message], None] | None", qos: int) -> None:
@@ -102,7 +111,7 @@ def _set(client: "Client", topic_filter: str, handler: "Callable[[Message], None
 def _request(client: "Client", topic_filter: str, qos: int) -> None:
     if client._link.up:  # else `up` does it
         client._subscriptions[topic_filter][3] += 1
-        client._requests.append((topic_filter, qos))
+        client._requests += ((topic_filter, qos),)
 
 
 def subscribed(client: "Client", topic_filter: str, granted: bool) -> None:
@@ -130,7 +139,7 @@ def unsubscribed(client: "Client", topic_filter: str) -> None:
 
 def oversized(client: "Client", topic: str, size: int) -> None:
     """See backends/contract.py."""
-    client.stats["oversized"] += 1
+    client._stats["oversized"] += 1
     log("warning", "a message of {} bytes on {} is larger than max_packet_bytes: thrown away".format(size, topic))
 
 
@@ -158,6 +167,11 @@ def refused(client: "Client", delivery: Delivery) -> "SecureMQTTError":
     if outbox.failure:
         return outbox.failure
     return failure("OutboxFull", "{} messages wait for the broker".format(outbox.count))
+
+
+def _lived_ms(client: "Client") -> int:
+    """Give how long the connection has stood, 0 if there is none."""
+    return now_ms() - client._moment_ms if client.connected else 0
 
 
 def _status(client: "Client", payload: bytes) -> Delivery:

@@ -18,7 +18,7 @@ from collections import Counter
 
 from setting import Setting, setting
 
-from securemqtt.backoff import Backoff
+from securemqtt.backoff import next_delay
 from support.fleet import arrivals
 
 _FLEET = 1_000_000
@@ -38,7 +38,7 @@ count = len(bundles)
 clients = [Client(bundle, status=False, keep_alive_s=600) for bundle in bundles]
 came = {}
 def note(client):
-    came[client.client_id] = time.time(), client._backoff.failures
+    came[client.client_id] = time.time(), client._failures
 for client in clients:
     client.on_state(lambda state, client=client: note(client) if state == "connected" else None)
     client.start()
@@ -102,9 +102,7 @@ def real_fleet(everything: Setting) -> list[tuple[float, float]]:
 
 def bound_s(failures: int) -> float:
     """Give what the delay is drawn up to, with the shipped code, after so many failures one after another."""
-    backoff, bounds = Backoff(lambda low, high: high), [0]
-    bounds += [backoff.lost(0) for _ in range(failures)]
-    return bounds[-1] / 1000
+    return next_delay(lambda low, high: high, failures - 1)[0] / 1000 if failures else 0
 
 
 def _line(process: subprocess.Popen[str]) -> str:

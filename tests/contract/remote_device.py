@@ -10,6 +10,7 @@ import sys
 import time
 
 from securemqtt import Client
+from securemqtt._compat import serve_until
 
 client = None
 messages = []
@@ -25,11 +26,21 @@ def subscribe(topic_filter, qos):
     client.subscribe(topic_filter, lambda message: messages.append([message.topic, message.payload.decode(), message.qos, message.dup]), qos)
 
 
+def waiting():
+    """The messages that wait for their handlers."""
+    return client._incoming.messages if client._incoming else []
+
+
+def failures_from_now():
+    """Have a later look at the counter of failures see those from now on only."""
+    client._stats["failures"] = 0
+
+
 def link_until(condition, timeout_s=20):
     """Serve the network, but call no handlers, until the condition holds."""
     end = time.time() + timeout_s
     while not condition() and time.time() < end:
-        client._loop.wait_for(condition, 20)
+        serve_until(client, condition, 20)
     return bool(condition())
 
 
@@ -50,7 +61,7 @@ lines = select.poll()
 lines.register(sys.stdin, select.POLLIN)
 while True:
     while client and not lines.poll(0):
-        client._loop.wait_for(lambda: False, 5)
+        serve_until(client, lambda: False, 5)
     line = sys.stdin.readline()
     if not line:
         break

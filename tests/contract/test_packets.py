@@ -168,7 +168,7 @@ def test_subscriptions_come_back_with_a_new_session_only(start: Start, scripted:
     connection = reconnect(remote, scripted, connection, session_present=True)
     with pytest.raises(TimeoutError):
         connection.read(0.2)
-    remote.ask("client.stats.update(failures=0)")
+    remote.ask("failures_from_now()")
     with reconnect(remote, scripted, connection, session_present=False) as again:
         assert again.expect(SUBSCRIBE).body[2:] == asked.body[2:]
 
@@ -256,7 +256,7 @@ def test_a_message_is_acknowledged_once_its_handler_has_returned(start: Start, s
     remote = start()
     remote.ask("subscribe('#', 1)")
     with connect(remote, scripted) as connection:
-        remote.tell("link_until(lambda: len(client._inbox) == 3)")
+        remote.tell("link_until(lambda: len(waiting()) == 3)")
         connection.expect(SUBSCRIBE)
         connection.send(publish("a", b"1", 1, 7) + publish("a", b"0") + publish("a", b"2", 1, 9))
         assert remote.answer() is True
@@ -271,7 +271,7 @@ def test_an_acknowledgement_for_a_lost_connection_is_not_sent(start: Start, scri
     remote = start()
     remote.ask("subscribe('#', 1)")
     connection = connect(remote, scripted)
-    remote.tell("link_until(lambda: client._inbox)")
+    remote.tell("link_until(lambda: waiting())")
     connection.expect(SUBSCRIBE)
     connection.send(publish("a", b"1", 1, 7))
     remote.answer()
@@ -289,12 +289,12 @@ def test_a_message_above_the_bound_is_left_out(start: Start, scripted: ScriptedB
     remote = start(max_packet_bytes=2000)
     remote.ask("subscribe('#', 1)")
     with connect(remote, scripted) as connection:
-        remote.tell("link_until(lambda: client._inbox)")
+        remote.tell("link_until(lambda: waiting())")
         connection.expect(SUBSCRIBE)
         connection.send(publish("a", bytes(100_000)) + publish("a", bytes(100_000), 1, 7) + publish("a", b"next"))
         assert connection.read() == Packet(PUBACK, b"\0\x07")
         assert remote.answer() is True
-        assert remote.ask("[client.stats['oversized'], client._inbox[0].payload.decode()]") == [2, "next"]
+        assert remote.ask("[client.stats['oversized'], waiting()[0].payload.decode()]") == [2, "next"]
 
 
 def test_a_claim_of_256_megabytes_takes_no_memory(start: Start, scripted: ScriptedBroker) -> None:
@@ -328,7 +328,7 @@ def test_qos_2_out(start: Start, scripted: ScriptedBroker) -> None:
     connection.send(answer(PUBREC, third.packet_id))
     assert connection.expect(PUBREL).packet_id == third.packet_id
     # a broker that has forgotten all about it gets the messages once more, as new ones
-    remote.ask("client.stats.update(failures=0)")
+    remote.ask("failures_from_now()")
     with reconnect(remote, scripted, connection, session_present=False) as last:
         whole = [last.expect(PUBLISH) for _ in range(2)]
         assert [(packet.payload, packet.dup, packet.qos) for packet in whole] == [(b"1", False, 2), (b"2", False, 2)]
@@ -345,7 +345,7 @@ def test_qos_2_in(start: Start, scripted: ScriptedBroker) -> None:
     connection = connect(remote, scripted)
     connection.expect(SUBSCRIBE)
     connection.send(publish("a", b"1", 2, 7))
-    assert remote.ask("link_until(lambda: len(client._inbox) == 1)") is True
+    assert remote.ask("link_until(lambda: len(waiting()) == 1)") is True
     connection.send(publish("a", b"1", 2, 7, dup=True))
     with pytest.raises(TimeoutError):
         connection.read(0.3)  # the handler has not run

@@ -1,6 +1,6 @@
 """A fleet that comes back after its broker was away, simulated with the shipped back-off. No typing here: MicroPython imports this, too."""
 
-from securemqtt.backoff import Backoff
+from securemqtt.backoff import next_delay
 
 
 def arrivals(uniform: "object", clients: int, away_s: int) -> "dict[int, int]":
@@ -10,10 +10,10 @@ def arrivals(uniform: "object", clients: int, away_s: int) -> "dict[int, int]":
     """
     found = {}
     for _ in range(clients):
-        backoff = Backoff(uniform)
-        now_ms = 0
+        now_ms = failures = 0
         while now_ms < away_s * 1000:
-            now_ms += backoff.lost(now_ms)
+            delay_ms, failures = next_delay(uniform, failures)
+            now_ms += delay_ms
         second = now_ms // 1000 - away_s
         found[second] = found.get(second, 0) + 1
     return found

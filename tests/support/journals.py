@@ -31,14 +31,14 @@ class Device:
     def __init__(self, name: str, path: str = "", **options: object) -> None:
         self.directory = path or directory(name)
         self.options = options
-        self.stats: dict[str, int] = {}
+        self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "oversized": 0}  # as `Client` has it
         self.last_error = None
-        self.lock = Lock()
+        self._lock = Lock()
         settings = dict(OPTIONS)
         settings.update(options)
         settings["outbox_dir"] = self.directory
         self.outbox = DurableOutbox(settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"])
-        rarely("journal_start").open_outbox(self.outbox, self, settings, self.stats, self.lock)
+        rarely("journal_start").open_outbox(self.outbox, self, settings)
 
     def put(self, text: str, topic: str = "t", newest_only: bool = False, expires_s: "float | None" = None, qos: int = 1) -> "Delivery | None":
         """Publish, as Client.publish does, but for the sync."""
@@ -48,17 +48,17 @@ class Device:
 
     def offer(self, delivery: Delivery, newest_only: bool = False) -> "Delivery | None":
         """Put a message into the outbox."""
-        with self.lock:
+        with self._lock:
             return self.outbox.put(delivery, newest_only, now_ms())
 
     def take(self) -> "Delivery | None":
         """Put the next message in flight."""
-        with self.lock:
+        with self._lock:
             return self.outbox.take(now_ms())
 
     def forget(self, delivery: Delivery) -> None:
         """Have a message acknowledged."""
-        with self.lock:
+        with self._lock:
             self.outbox.forget(delivery)
 
     def drain(self, acknowledge: bool = True, length: int = 10000) -> "list[str]":

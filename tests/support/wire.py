@@ -205,6 +205,8 @@ else:
 
     from securemqtt import _cpython
     from securemqtt import client as _client
+    from securemqtt import lifecycle as _lifecycle
+    from securemqtt import messages as _messages
     from securemqtt.backends import paho as _paho
 
     class _Time:
@@ -284,37 +286,27 @@ else:
             self._wire = None
             self._buffer.clear()
 
-    class _Loop:
-        """The loop as MicroPython has it: the caller's own thread turns it."""
+    # The loop as MicroPython has it: the caller's own thread turns it. It does not pause: the test's clock is not its to move.
 
-        def __init__(self, turn: object, wake: object, changed: object) -> None:
-            self._turn = turn
-            self._running = False
+    def _serve_until(client: object, condition: object, timeout_ms: int) -> bool:
+        if client.state != "closed":
+            client._turn(0)
+        return condition()
 
-        def start(self) -> None:
-            self._running = True
+    def _stop_loop(client: object, finish: object) -> None:
+        finish()
 
-        def stop(self, finish: object) -> None:
-            self._running = False
-            finish()
-
-        def wait_for(self, condition: object, timeout_ms: int) -> bool:
-            if self._running:
-                self._turn(0)
-            return condition()
-
-        def pause(self, timeout_ms: int) -> None:
-            """Do nothing: the test's clock is not ours to move."""
-
-        def wake(self) -> None:
-            """Do nothing."""
+    def _idle(client: object) -> None:
+        """Do nothing: there is one thread."""
 
     def install(world: World) -> "list[object]":
         """Give the library this world; gives how to undo that."""
         stream = type("Stream", (_Stream,), {"world": world})
         patches = [
             mock.patch.object(_cpython, "time", _Time(world)),
-            mock.patch.object(_client, "Loop", _Loop),
+            mock.patch.multiple(_client, serve_until=_serve_until, make_loop=_idle, start_loop=_idle, wake=_idle),
+            mock.patch.multiple(_lifecycle, stop_loop=_stop_loop, wake=_idle),
+            mock.patch.object(_messages, "wake", _idle),
             mock.patch.multiple(_paho, Stream=stream, make_context=lambda settings: None),
             mock.patch.dict(sys.modules, {"securemqtt.backends.probe_openssl": _Probe()}),
         ]

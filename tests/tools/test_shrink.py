@@ -96,6 +96,18 @@ def test_methods_that_are_lent_do_what_they_did(tmp_path: Path) -> None:
     assert _run(tmp_path, _library(client=_CLIENT), program) == "4 3.0 6.0\n"
 
 
+def test_a_lent_method_that_is_kept_may_be_called_again(tmp_path: Path) -> None:
+    program = "from securemqtt import Client\nkept = Client(4).rarely_called\nprint(kept(3), kept(5), kept(6, times=3))"
+    assert _run(tmp_path, _library(client=_CLIENT), program) == "3.0 5.0 9.0\n"
+
+
+def test_a_module_that_was_lent_is_emptied_when_its_method_has_returned(tmp_path: Path) -> None:
+    """A pointer to one of its functions, such as the interpreter's stack may hold, does not keep the others."""
+    client = _CLIENT + "\n    @rare\n    def own_globals(self):\n        return globals()\n"
+    program = "from securemqtt import Client\nprint(list(Client().own_globals()))"
+    assert _run(tmp_path, _library(client=client), program) == "[]\n"
+
+
 def test_methods_that_are_lent_are_not_in_memory() -> None:
     small = shrink(_library(client=_CLIENT))
     package = small["securemqtt/__init__.py"]
@@ -152,6 +164,32 @@ def test_settings_are_a_list_on_a_board(tmp_path: Path) -> None:
     bundle = "def settings_of(path, options):\n    return load()\ndef load():\n    return dict(port=1, host='h', more=2)\n"
     sources = _library(client=client, bundle=bundle)
     assert _run(tmp_path, sources, "from securemqtt import Client\nprint(Client().about())") == "('h', 1, 2)\n"
+
+
+def test_counters_are_a_list_on_a_board(tmp_path: Path) -> None:
+    client = (
+        "from ._compat import rarely\nclass Client:\n    def __init__(self):\n        self._stats = {'sent': 0, 'failed': 1}\n"
+        "    def go_on(self):\n        self._stats['failed'] += 1\n        self._stats.update(more=5)\n        self._stats['more'] += 2\n"
+        "    def stats(self):\n        return rarely('counters').counters(self)\n"
+    )
+    counters = "def counters(client):\n    stats = dict(client._stats)\n    stats['sum'] = stats['failed']\n    return stats\n"
+    sources = _library(client=client, counters=counters)
+    show = "print(type(c._stats), sorted(c.stats().items()))"
+    program = f"from securemqtt import Client\nc = Client()\n{show}\nc.go_on()\n{show}"
+    assert _run(tmp_path, sources, shrink_program(sources, program)) == (
+        "<class 'list'> [('failed', 1), ('sent', 0), ('sum', 1)]\n<class 'list'> [('failed', 2), ('more', 7), ('sent', 0), ('sum', 2)]\n"
+    )
+
+
+def test_what_wakes_other_threads_is_gone(tmp_path: Path) -> None:
+    micropython = _FRAME["_micropython"] + "def wake(client):\n    pass\n"
+    client = (
+        "from ._compat import Lock, wake\nclass Client:\n    def __init__(self):\n        self._lock = Lock()\n"
+        "    def act(self):\n        with self._lock:\n            wake(self)\n        return hasattr(self, '_lock')\n"
+    )
+    sources = _library(_micropython=micropython, client=client)
+    assert "wake" not in shrink(sources)["securemqtt/__init__.py"]
+    assert _run(tmp_path, sources, "from securemqtt import Client\nprint(Client().act())") == "False\n"
 
 
 def test_private_names_of_lent_modules_are_ones_that_the_firmware_has(tmp_path: Path) -> None:

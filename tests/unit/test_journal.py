@@ -218,7 +218,7 @@ def test_a_board_keeps_what_writes_only_while_there_is_something_on_the_medium()
 def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
     device = Device("o", outbox_messages=2)
     device.put("a", qos=0)
-    assert device.stats["journal_bytes"] == 0
+    assert device._stats["journal_bytes"] == 0
     for text in "bcd":
         device.put(text)
     device.put("e", qos=0)
@@ -362,7 +362,7 @@ def test_a_tail_torn_at_any_byte_costs_what_was_torn_only() -> None:
     size = len(whole) // 3
     for length in range(len(whole)):
         torn = _put_back(device, whole[:length])
-        assert torn.stats["journal_damaged"] == (length % size > 0)
+        assert torn._stats["journal_damaged"] == (length % size > 0)
         torn.put("next")
         assert torn.drain(False) == texts(length // size, "next")
         assert torn.restart().drain() == texts(length // size, "next")
@@ -377,7 +377,7 @@ def test_a_flipped_bit_anywhere_costs_one_message_only() -> None:
         damaged[position] ^= 1 << position % 8
         flipped = _put_back(device, damaged)
         assert flipped.drain(False) == [text for number, text in enumerate(texts(3)) if number != position // size], position
-        assert flipped.stats["journal_damaged"] == 1
+        assert flipped._stats["journal_damaged"] == 1
 
 
 def test_rubbish_between_records_is_passed_over() -> None:
@@ -396,7 +396,7 @@ def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
     write(path, damaged)
     seen = device.drain()
     assert len(seen) == 29 and seen == [text for text in texts(30) if text in seen]
-    assert (device.outbox.count, device.stats["journal_damaged"]) == (0, 1)
+    assert (device.outbox.count, device._stats["journal_damaged"]) == (0, 1)
     device.outbox.sync()
     assert device.put("next") and device.restart().drain() == ["next"]
 
@@ -428,7 +428,7 @@ def test_a_directory_that_cannot_be_used_leaves_the_messages_in_memory() -> None
     assert type(device.last_error).__name__ == "OutboxNotDurable"
     assert path in str(device.last_error) and "What to do" in str(device.last_error)
     assert device.put("a").stored == 0
-    assert device.stats["unstored"] == 1
+    assert device._stats["unstored"] == 1
     assert device.drain() == ["a"]
 
 
@@ -458,7 +458,7 @@ def test_what_a_broken_compaction_left_is_no_part_of_the_next() -> None:
         if number % 50 == 0:
             device.put(f"{number:04}")
             write(rubbish, b"torn" * 100)
-    assert device.stats["journal_damaged"] == 0
+    assert device._stats["journal_damaged"] == 0
     assert [text[:4] for text in device.restart().drain()] == [f"{number:04}" for number in range(0, 600, 50)] + ["valu"]
 
 
@@ -468,7 +468,7 @@ def test_segments_that_are_gone_already_are_no_failure() -> None:
         os.remove(path)  # noqa: PTH107
     device.drain()
     rarely("journal_start").park(device.outbox)
-    assert (device.stats["journal_failures"], device.outbox.count) == (0, 0)
+    assert (device._stats["journal_failures"], device.outbox.count) == (0, 0)
 
 
 def test_what_a_torn_write_left_is_nobody_elses_change() -> None:
@@ -506,9 +506,9 @@ def test_on_flash_what_is_acknowledged_within_the_interval_is_never_written() ->
     device.forget(device.take())
     flying = device.take()
     device.outbox.tick()
-    assert device.stats["journal_bytes"] == 0
+    assert device._stats["journal_bytes"] == 0
     device.outbox.sync()
-    assert flying.stored == 1 and device.stats["journal_bytes"] > 0
+    assert flying.stored == 1 and device._stats["journal_bytes"] > 0
     device.offer(Delivery("t", b"d", 1, False))
     assert device.restart().drain() == ["b", "c"]
 
@@ -517,7 +517,7 @@ def test_the_interval_ends_by_itself() -> None:
     device = Device("o", outbox_fsync="interval", outbox_interval_s=0.01)
     device.offer(Delivery("t", b"x", 1, False))
     deadline_ms = now_ms() + 10000
-    while MICROPYTHON and not device.stats["journal_bytes"] and now_ms() < deadline_ms:
+    while MICROPYTHON and not device._stats["journal_bytes"] and now_ms() < deadline_ms:
         device.outbox.tick()
     assert device.restart().drain() == ["x"]
 

@@ -63,7 +63,7 @@ def test_a_record_whose_write_failed_and_is_there_all_the_same_hides_none_behind
         device = filled("o" + str(count), count)
         fail(device, "write")
         assert device.put("failed").stored == 0
-        assert device.stats["journal_failures"] == 1
+        assert device._stats["journal_failures"] == 1
         recover(device)
         assert device.put("later").stored > 0
         assert device.restart().drain() == texts(count, "failed", "later")
@@ -94,7 +94,7 @@ def test_an_acknowledgement_goes_on_where_closing_its_segment_fails() -> None:
         device.put("x" * 8000)
     fail(device, "close")
     assert len(device.drain()) == 9
-    assert device.stats["journal_failures"] == 1
+    assert device._stats["journal_failures"] == 1
     assert device.segments() == []
     recover(device)
     assert device.put("next").stored > 0
@@ -108,7 +108,7 @@ def test_the_room_of_a_segment_that_could_not_be_closed_is_given_back() -> None:
     fail(device, "close")
     device.drain()
     park(device)
-    assert device.stats["journal_failures"] == 1
+    assert device._stats["journal_failures"] == 1
     assert device.segments() == []
     assert device.outbox._blocks == room
 
@@ -117,7 +117,7 @@ def test_leaving_goes_on_where_closing_fails_and_leaves_the_directory_to_others(
     device = filled("o", 3)
     fail(device, "close")
     park(device)
-    assert device.stats["journal_failures"] == 1
+    assert device._stats["journal_failures"] == 1
     resume(device)
     recover(device)
     assert device.put("d").stored > 0
@@ -145,7 +145,7 @@ def test_what_is_to_be_written_late_is_only_taken_where_it_will_find_room() -> N
     assert len(kept) >= 7 and device.outbox._unread == 0
     taken = [text for text in texts(5) if device.put(text)]
     device.outbox.sync()
-    assert device.stats["unstored"] == 0
+    assert device._stats["unstored"] == 0
     rest = device.restart().drain(length=3)
     assert [text for text in kept + taken if text[:3] not in rest] == []
     park(device)

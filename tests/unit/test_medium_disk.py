@@ -107,7 +107,7 @@ def test_a_directory_that_cannot_be_read_at_the_end_is_not_left_to_others() -> N
     away = path.rename(path.with_name("away"))
     path.write_text("no directory")
     park(device)
-    assert device.stats["journal_failures"] == 1
+    assert device._stats["journal_failures"] == 1
     path.unlink()
     away.rename(path)
     raised("OutboxInUse", Device, "o", str(path))

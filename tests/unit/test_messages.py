@@ -1,6 +1,7 @@
 """What filters match, what payloads become, what a message that came in gives."""
 
-from securemqtt.messages import Message, encode, matches
+from securemqtt.messages import Message, matches
+from securemqtt.payload import encode
 from support.either import raised
 
 # Filter, topics that fall under it, topics that do not (MQTT 3.1.1, section 4.7).

@@ -2,6 +2,8 @@
 
 from common import SETTING, device, failure_of, observer, ok, settled, topic, until, want
 
+from securemqtt import lifecycle
+
 client = device()
 ok(client.state == "closed" and not client.connected, "a new client is closed")
 states = []
@@ -55,9 +57,11 @@ ok(refusing.state == "closed", "and can be stopped")
 
 want("up hold")
 silent = device(connect_timeout_s=1)
-silent._backoff.base_ms = 0  # so that the next attempt would begin at once
+next_delay = lifecycle.next_delay
+lifecycle.next_delay = lambda uniform, failures, *details: (0, failures + 1)  # so that the next attempt would begin at once
 ok(failure_of(silent.connect, 20) == "TimedOut", "a broker that does not answer: TimedOut")
 ok(silent.stats["failures"] == 1, "connect is one attempt, however short the back-off")
+lifecycle.next_delay = next_delay
 hasty = device()
 ok(failure_of(hasty.connect, 0.5) == "TimedOut", "connect keeps to its own time-out")
 want("up release")

@@ -8,6 +8,7 @@ A board pays for each module it keeps (about 300 bytes), for each function (abou
 - functions and constants of theirs that only lent modules use go there;
 - lent modules that a connection needs together become one;
 - locks go, since a board has one thread, and so do annotations and docstrings (shrink_bare.py);
+- settings and counters are lists, whose names are known to lent modules only (shrink_counters.py for the latter);
 - names that no program uses are replaced by names that the firmware has (shrink_names.py).
 
 The figures are in docs/ARCHITECTURE.md.
@@ -21,6 +22,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from securemqtt_tools.board.shrink_bare import Uninterned, bare
+from securemqtt_tools.board.shrink_counters import counter_names, number_counters
 from securemqtt_tools.board.shrink_lent import lend_methods, lend_texts
 from securemqtt_tools.board.shrink_names import Modules, is_constant, rename, rename_program
 from securemqtt_tools.cli import FatalError
@@ -32,7 +34,6 @@ RESIDENT = (
     "_micropython",
     "_compat",
     "failure",
-    "backoff",
     "outbox",
     "session",
     "packets",
@@ -45,7 +46,7 @@ GROUPS = {
     "bundle": ("topics", "files", "bundle"),
     "assembly": ("files", "backends/keys_mbedtls", "backends/context_mbedtls", "assembly"),
     "umqtt_rare": ("files", "readiness", "backends/tls_mbedtls", "backends/umqtt_rare"),
-    "lifecycle": ("topics", "lifecycle"),
+    "lifecycle": ("topics", "backoff", "lifecycle"),
     "journal_start": ("journal_record", "journal_start"),
     "journal_write": ("journal_record", "journal_write"),
     "journal_read": ("journal_record", "journal_read"),
@@ -74,7 +75,9 @@ def shrink_program(sources: dict[str, str], text: str) -> str:
     """Have a program that knows the library from inside, a test, run with the small form of `sources`."""
     _, package, lent, names = _shrunk(tuple(sources.items()))
     program = bare(text)
-    _number_given_settings(program, [bare(source) for name, source in sources.items() if _module_name(name) != "bundle"])
+    library = {_module_name(name): bare(source) for name, source in sources.items()}
+    number_counters([program], counter_names(list(library.values())))
+    _number_given_settings(program, [tree for name, tree in library.items() if name != "bundle"])
     package.provide(program, _redirect(program, lent, "securemqtt"), "securemqtt")
     rename_program(program, names)
     return ast.unparse(ast.fix_missing_locations(program)) + "\n"
@@ -90,6 +93,7 @@ def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, se
     lend_methods(package_tree, lent)
     lend_texts(package_tree, lent)
     _make_groups(lent)
+    number_counters([package_tree, *lent.values()], counter_names([package_tree, *lent.values()]))
     _number_settings([package_tree, *(tree for name, tree in lent.items() if name != "bundle")], lent.get("bundle"))
     _redirect(package_tree, set(lent))
     package = _Package(package_tree)
@@ -265,7 +269,10 @@ class _Package:
         self._tree = tree
         self._definitions = {name: node for node in tree.body for name in _binds(node)}
         self._stays: set[str] = set()
-        roots = [node for node in tree.body if isinstance(node, ast.ClassDef) or set(_binds(node)) & {"log_to"}]
+        # What a function assigns to must be there once, so nobody gets a copy of that, or of a function that goes by it.
+        shared = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+        by_name = {node: {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} for node in tree.body}
+        roots = [node for node in tree.body if isinstance(node, ast.ClassDef) or shared & by_name[node]]
         waiting = [name for node in roots for name in (*_binds(node), *_names_in(node))]
         while waiting:
             name = waiting.pop()

@@ -1,4 +1,4 @@
-"""What a board has no use for goes from each module: docstrings, annotations, locks, what is for CPython or for type checkers. See shrink.py."""
+"""What a board has no use for goes from each module: docstrings, annotations, what threads need, what is for type checkers. See shrink.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n(?=    ))+", re.
 _INTERNED = 10
 _LOCKS = {"_lock", "_syncing", "lock"}
 # What is there for the compiler, for type checkers and for shrink.py.
-_ABSENT = {"TYPE_CHECKING", "MICROPYTHON", "Lock", "const", "once", "rare"}
+_ABSENT = {"TYPE_CHECKING", "MICROPYTHON", "Lock", "const", "once", "rare", "wake", "make_loop", "start_loop"}
+# Functions that do nothing where there is one thread.
+_IDLE = {"wake", "make_loop", "start_loop"}
 
 
 def bare(text: str) -> ast.Module:
@@ -36,6 +38,8 @@ class _Bare(ast.NodeTransformer):
         if isinstance(value, ast.Constant):
             return None
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "notify_all":
+            return None
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _IDLE:
             return None
         return self.generic_visit(node)  # type: ignore[return-value]
 
@@ -62,7 +66,9 @@ class _Bare(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt | None:
         return None if node.name == "Lock" else self.generic_visit(node)  # type: ignore[return-value]
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt | None:
+        if node.name in _IDLE:
+            return None
         node.returns = None
         return self.generic_visit(node)  # type: ignore[return-value]
 
@@ -73,7 +79,10 @@ class _Bare(ast.NodeTransformer):
         return self.visit_Assign(ast.Assign([node.target], node.value)) if node.value else None
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
-        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in {"__slots__", "TYPE_CHECKING", "MICROPYTHON"}:
+        target = node.targets[0]
+        if isinstance(target, ast.Name) and target.id in {"__slots__", "TYPE_CHECKING", "MICROPYTHON"}:
+            return None
+        if isinstance(target, ast.Attribute) and target.attr in _LOCKS:
             return None
         return self.generic_visit(node)  # type: ignore[return-value]
 

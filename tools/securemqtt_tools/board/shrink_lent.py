@@ -33,19 +33,28 @@ _AT_HAND = """
 if _at_hand and _at_hand.__name__ == "securemqtt." + name:
     return _at_hand
 """
+# The module is emptied once it is done with: the interpreter's stack may show an old pointer to one of its functions for a while, and
+# through that function all of it would stay. Who has kept the method, and calls it again, has it looked up anew.
 _BOUND = """
 import sys
 
 def _bound(module, function, owner):
     package = sys.modules["securemqtt"]
+    name = function.__name__
+    held = [module, function]
 
     def call(*args, **options):
+        if not held:
+            return getattr(owner, name)(*args, **options)
         outer = package._at_hand
-        package._at_hand = module
+        package._at_hand = held[0]
         try:
-            return function(owner, *args, **options)
+            return held[1](owner, *args, **options)
         finally:
             package._at_hand = outer
+            if not outer:
+                held[0].__dict__.clear()
+                held.clear()
 
     return call
 """

@@ -294,27 +294,22 @@ class Client:
     def _feed(self, link: "Any") -> None:
         """Hand the link what waits, as far as its window has room."""
         outbox = self._outbox
-        messages = []
         if self._incoming:
             self._incoming.acknowledge(link)
         with self._lock:
             requests, self._requests = self._requests, ()
-            room = link.room()
-            if room > 0 and outbox.head is not None:
-                now = now_ms()
-                while room > 0:
-                    delivery = outbox.take(now)
-                    if delivery is None:
-                        break
-                    messages.append(delivery)
-                    room -= 1
-                if not outbox.count:  # all that was left had expired
-                    self._lock.notify_all()
         for topic_filter, qos in requests:
             link.request(topic_filter, qos)
-        for delivery in messages:
+        # One at a time: what is taken is nowhere until the link has it, and there a board's memory may run out.
+        for _ in range(link.room()):
+            with self._lock:
+                delivery = outbox.take(now_ms())
+                if not outbox.count:  # all that was left had expired
+                    self._lock.notify_all()
+            if delivery is None:
+                break
             link.send(delivery)
-        self._stats["sent"] += len(messages)
+            self._stats["sent"] += 1
 
     @rare
     def _finish(self) -> None:

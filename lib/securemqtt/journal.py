@@ -79,7 +79,9 @@ class DurableOutbox(Outbox):
         if self._parked and now_ms >= self._retry_ms:
             rarely("journal_start").resume(self)
         if newest_only:
-            self.sweep(delivery.topic, now_ms)
+            from .dropping import sweep
+
+            sweep(self, delivery.topic, now_ms)
         if not (delivery.qos or self._unread) and self.fits(size):
             return Outbox.put(self, delivery)
         # Twice, since records are not cut at a block's end: what is accepted must find room later.

@@ -3,6 +3,7 @@
 import os
 
 from ._compat import MEDIUM, TYPE_CHECKING, append_to, const, now_ms, rarely, unix_time
+from .dropping import drop, sweep
 from .journal import blocks
 from .journal_read import Record, is_message, is_stale, records
 from .journal_record import clear, encode, path_of
@@ -27,7 +28,7 @@ def make_room(outbox: "DurableOutbox", wanted: int) -> bool:
     outbox._closing = []
     outbox._file = None
     outbox._appendable = False
-    outbox.sweep("", now_ms())
+    sweep(outbox, "", now_ms())
     _compact(outbox)
     if outbox._blocks < wanted and outbox.when_full == "drop_oldest":
         _drop_oldest(outbox, wanted)
@@ -157,9 +158,8 @@ def _drop_oldest(outbox: "DurableOutbox", wanted: int) -> None:
         while delivery is not None:
             following = delivery.next
             if segment.first <= delivery.stored < end:
-                outbox._unlink(before, delivery)
-                delivery.dropped = True
                 outbox.dropped += 1
+                drop(outbox, before, delivery)
             else:
                 before = delivery
             delivery = following

@@ -79,64 +79,39 @@ class Outbox:
     def put(self, delivery: Delivery, newest_only: bool = False, now_ms: int = 0) -> "Delivery | None":
         """Append a message and give what to tell its sender by; None if it was refused. What can never fit is, whatever `when_full` says.
 
-        `newest_only`: what waits on the same topic is dropped. Where there is no room, what has expired goes first.
+        `newest_only`: what waits on the same topic is dropped.
         """
         size = self.size(delivery)
         if size > self.max_bytes:
             return None
-        expires_ms = delivery.expires_ms
-        if expires_ms is not None and (not self._stale_ms or expires_ms < self._stale_ms):
-            self._stale_ms = expires_ms
-        if newest_only or (0 < self._stale_ms <= now_ms and not self.fits(size)):
-            self.sweep(delivery.topic if newest_only else "", now_ms)
-        while not self.fits(size):
-            if self.when_full == "drop_newest":
-                victim = delivery
-            elif self.when_full == "drop_oldest" and self.head is not None:
-                victim = self.head
-                self._unlink(None, victim)
-            else:
-                return None
-            self.dropped += 1
-            victim.dropped = True
-            if victim is delivery:
+        lacking = not self.fits(size)
+        if newest_only or delivery.expires_ms is not None or (lacking and (self._stale_ms or self.when_full != "refuse")):
+            from .dropping import make_way  # a board that has no use for this does without
+
+            make_way(self, delivery, newest_only, now_ms)
+            if delivery.dropped:
                 return delivery
+            lacking = not self.fits(size)
+        if lacking:
+            return None
         self.count += 1
         self._link(delivery, size)
         return delivery
 
-    def sweep(self, topic: str, now_ms: int) -> None:
-        """Drop, and count, what waits on `topic` and what has expired; what is in flight stays."""
-        before = None
-        delivery = self.head
-        self._stale_ms = 0
-        while delivery is not None:
-            after = delivery.next
-            expires_ms = delivery.expires_ms or 0
-            if delivery.topic == topic or 0 < expires_ms <= now_ms:
-                self._unlink(before, delivery)
-                self.expired += 1
-                delivery.dropped = True
-            else:
-                before = delivery
-                if expires_ms and (not self._stale_ms or expires_ms < self._stale_ms):
-                    self._stale_ms = expires_ms
-            delivery = after
-
     def take(self, now_ms: int) -> "Delivery | None":
         """Give the next message to send; None if there is none. What expired while it waited is dropped and counted."""
-        while self.head is not None:
+        delivery = self.head
+        if delivery is not None and delivery.expires_ms is not None:
+            from .dropping import pass_over
+
+            pass_over(self, now_ms)
             delivery = self.head
-            if delivery.expires_ms is None or now_ms < delivery.expires_ms:
-                self.head = delivery.next
-                if self.head is None:
-                    self._tail = None  # else the last message would stay in memory
-                delivery.next = None
-                return delivery
-            self._unlink(None, delivery)
-            self.expired += 1
-            delivery.dropped = True
-        return None
+        if delivery is not None:
+            self.head = delivery.next
+            if self.head is None:
+                self._tail = None  # else the last message would stay in memory
+            delivery.next = None
+        return delivery
 
     def forget(self, delivery: Delivery) -> None:
         """Stop counting a message: it is acknowledged, or given up."""
@@ -150,14 +125,3 @@ class Outbox:
         else:
             self._tail.next = delivery
         self._tail = delivery
-
-    def _unlink(self, before: "Delivery | None", delivery: Delivery) -> None:
-        """Take a message that waits behind `before` (None: the first) out of the queue, for good."""
-        if before is None:
-            self.head = delivery.next
-        else:
-            before.next = delivery.next
-            if delivery.next is None:
-                self._tail = before
-        delivery.next = None
-        self.forget(delivery)

@@ -50,10 +50,6 @@ class Client:
         self._reason: "SecureMQTTError | None" = None  # why the last attempt or connection failed; `last_error` tells of all else, too
         self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "oversized": 0}
         self._lock = Lock()
-        # topic filter -> [handler, qos, whether the broker has granted it, how many requests for it are not answered]. One that was
-        # unsubscribed, with None and -1, stays until the broker has confirmed that.
-        self._subscriptions: "dict[str, list[Any]]" = {}
-        self._requests: "tuple[tuple[str, int], ...]" = ()  # to be sent: topic filters and their QoS, -1 to unsubscribe
         self._incoming: "Incoming | None" = None  # what is there for handlers, once there is something: a device that only sends does without
         self._failures = 0  # attempts in a row that failed, and connections that did not last
         self._moment_ms = 0  # since when the connection stands; without one, when to try next
@@ -236,10 +232,7 @@ class Client:
         """Serve the network until `delivery`, or with None each one, is acknowledged or dropped; give whether it is acknowledged."""
         if delivery:
             delivery.awaited = True
-
-        def settled() -> bool:
-            return delivery.acknowledged or delivery.dropped if delivery else not self._outbox.count
-
+        settled = lambda: delivery.acknowledged or delivery.dropped if delivery else not self._outbox.count  # noqa: E731
         done = serve_until(self, settled, int(timeout_s * 1000))
         return delivery.acknowledged if delivery else done
 
@@ -295,11 +288,7 @@ class Client:
         """Hand the link what waits, as far as its window has room."""
         outbox = self._outbox
         if self._incoming:
-            self._incoming.acknowledge(link)
-        with self._lock:
-            requests, self._requests = self._requests, ()
-        for topic_filter, qos in requests:
-            link.request(topic_filter, qos)
+            self._incoming.answer(link)
         # One at a time: what is taken is nowhere until the link has it, and there a board's memory may run out.
         for _ in range(link.room()):
             with self._lock:

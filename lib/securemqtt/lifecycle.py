@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .client import Client
     from .errors import SecureMQTTError
-    from .messages import Message
+    from .messages import Incoming, Message
 
 
 def given_up(client: "Client", timeout_s: float) -> "SecureMQTTError":
@@ -54,13 +54,15 @@ def up(client: "Client", session_present: bool) -> None:
     """The broker has accepted us: say so, and subscribe again to what it does not know any more."""
     client._moment_ms = now_ms()
     client._stats["connects"] += 1
-    with client._lock:
-        client._requests = ()
-        for topic_filter, subscription in client._subscriptions.items():
-            subscription[2] = subscription[2] and session_present
-            subscription[3] = 0
-            if not subscription[2]:
-                _request(client, topic_filter, subscription[1])
+    told = client._incoming
+    if told:
+        with client._lock:
+            told.requests = []
+            for topic_filter, subscription in told.subscriptions.items():
+                subscription[2] = subscription[2] and session_present
+                subscription[3] = 0
+                if not subscription[2]:
+                    _request(client, told, topic_filter, subscription[1])
     if client._settings["status"]:
         client._link.send(_status(client, b"online"))
     log("info", "connected to " + _peer(client) + (", session resumed" if session_present else ""))
@@ -87,9 +89,8 @@ def subscribe(client: "Client", topic_filter: str, handler: "Callable[[Message],
     # What will be needed for what comes: loaded now, it lies with what else stays, not between what is lent.
     from .messages import incoming
 
-    incoming(client)
     with client._lock:
-        _set(client, topic_filter, handler, qos)
+        _set(client, incoming(client), topic_filter, handler, qos)
     wake(client)
 
 
@@ -97,27 +98,28 @@ def unsubscribe(client: "Client", topic_filter: str) -> None:
     """See Client.unsubscribe."""
     topic_filter = checked(client, topic_filter, True)
     with client._lock:
-        if topic_filter in client._subscriptions:
-            _set(client, topic_filter, None, -1)
+        told = client._incoming
+        if told and topic_filter in told.subscriptions:
+            _set(client, told, topic_filter, None, -1)
     wake(client)
 
 
-def _set(client: "Client", topic_filter: str, handler: "Callable[[Message], None] | None", qos: int) -> None:
-    subscription = client._subscriptions.setdefault(topic_filter, [None, 0, False, 0])
+def _set(client: "Client", told: "Incoming", topic_filter: str, handler: "Callable[[Message], None] | None", qos: int) -> None:
+    subscription = told.subscriptions.setdefault(topic_filter, [None, 0, False, 0])
     subscription[:3] = [handler, qos, False]
-    _request(client, topic_filter, qos)
+    _request(client, told, topic_filter, qos)
 
 
-def _request(client: "Client", topic_filter: str, qos: int) -> None:
+def _request(client: "Client", told: "Incoming", topic_filter: str, qos: int) -> None:
     if client._link.up:  # else `up` does it
-        client._subscriptions[topic_filter][3] += 1
-        client._requests += ((topic_filter, qos),)
+        told.subscriptions[topic_filter][3] += 1
+        told.requests.append((topic_filter, qos))
 
 
 def subscribed(client: "Client", topic_filter: str, granted: bool) -> None:
     """See backends/contract.py."""
     with client._lock:
-        subscription = client._subscriptions.get(topic_filter)
+        subscription = client._incoming and client._incoming.subscriptions.get(topic_filter)
         if subscription:
             subscription[3] -= 1
             if subscription[3] <= 0:  # else this was not the answer to what was asked for last
@@ -129,12 +131,13 @@ def subscribed(client: "Client", topic_filter: str, granted: bool) -> None:
 
 def unsubscribed(client: "Client", topic_filter: str) -> None:
     """See backends/contract.py."""
+    told = client._incoming
     with client._lock:
-        subscription = client._subscriptions.get(topic_filter)
-        if subscription:
+        subscription = told and told.subscriptions.get(topic_filter)
+        if told and subscription:
             subscription[3] -= 1
             if subscription[3] <= 0 and subscription[1] < 0:
-                del client._subscriptions[topic_filter]
+                del told.subscriptions[topic_filter]
 
 
 def oversized(client: "Client", topic: str, size: int) -> None:

@@ -57,13 +57,17 @@ def matches(topic_filter: str, topic: str) -> bool:
 
 
 class Incoming:
-    """What there is for a client's handlers: messages that wait, and changes of state.
+    """What there is for a client's handlers: subscriptions, messages that wait, and changes of state.
 
     The client's lock guards what both sides touch: the link puts messages in, `wait` and `poll` hand them out in the program's thread.
     """
 
     def __init__(self, client: "Client") -> None:
         self._client = client
+        # topic filter -> [handler, qos, whether the broker has granted it, how many requests for it are not answered]. One that was
+        # unsubscribed, with None and -1, stays until the broker has confirmed that.
+        self.subscriptions: "dict[str, list[Any]]" = {}
+        self.requests: "list[tuple[str, int]]" = []  # to be sent: topic filters and their QoS, -1 to unsubscribe
         self.messages: "list[Message]" = []
         self._bytes = 0
         self._handled: "list[Message]" = []  # to be acknowledged
@@ -117,7 +121,7 @@ class Incoming:
         with client._lock:
             message = self.messages.pop(0)
             self._bytes -= len(message.payload) + _MESSAGE_BYTES
-        for topic_filter, subscription in list(client._subscriptions.items()):
+        for topic_filter, subscription in list(self.subscriptions.items()):
             if matches(topic_filter, message.topic):
                 self._call(subscription[0], message)
         if message.qos:
@@ -134,12 +138,15 @@ class Incoming:
             if self.on_error:
                 self.on_error(error)
 
-    def acknowledge(self, link: "Link") -> None:
-        """Acknowledge what was handled."""
+    def answer(self, link: "Link") -> None:
+        """Acknowledge what was handled, and send what was asked for."""
         with self._client._lock:
             handled, self._handled = self._handled, []
+            requests, self.requests = self.requests, []
         for message in handled:
             link.ack(message)
+        for topic_filter, qos in requests:
+            link.request(topic_filter, qos)
 
 
 def incoming(client: "Client") -> Incoming:

@@ -161,7 +161,7 @@ def test_subscriptions_come_back_with_a_new_session_only(start: Start, scripted:
     remote = start()
     remote.ask("subscribe('~/a', 1)")
     connection = connect(remote, scripted)
-    remote.tell("link_until(lambda: all(entry[2] for entry in client._subscriptions.values()))")
+    remote.tell("link_until(lambda: all(entry[2] for entry in client._incoming.subscriptions.values()))")
     asked = connection.expect(SUBSCRIBE)
     connection.send(answer(0x90, asked.packet_id, b"\x01"))
     assert remote.answer() is True

@@ -71,4 +71,4 @@ def collector(client, topic_filter, qos=1):
 
 def settled(client):
     """Wait until the broker has granted every subscription."""
-    return until(lambda: all(entry[2] for entry in client._subscriptions.values()), client)
+    return until(lambda: all(entry[2] for entry in client._incoming.subscriptions.values()), client)

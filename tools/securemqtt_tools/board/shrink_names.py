@@ -169,7 +169,7 @@ def _is_public(node: ast.ClassDef) -> bool:
 
 
 def _may_call(method: str) -> bool:
-    return method[:1] != "_" or method == "__init__"
+    return method == "__init__" or (method[:1] != "_" and method[:5] != "link_" and method not in _INTERNAL)
 
 
 def _short_names(modules: Modules, resident: str, lent: set[str], local: set[str]) -> dict[str, str]:

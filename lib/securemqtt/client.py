@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # Longest wait in one turn, so that a board's watchdog is fed and its Wi-Fi looked at often enough.
 _TURN_MS = const(1000)
-# A board that has had neither a connection nor Wi-Fi for so long is stuck: its watchdog is no longer fed, and restarts it.
-_PATIENCE_MS = const(900_000)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
 
@@ -53,10 +51,14 @@ class Client:
         self._incoming: "Incoming | None" = None  # what is there for handlers, once there is something: a device that only sends does without
         self._failures = 0  # attempts in a row that failed, and connections that did not last
         self._moment_ms = 0  # since when the connection stands; without one, when to try next
-        self._alive_ms = now_ms()
         self._readying: "Any" = None
         self._link: "Link" = link_class()(settings, self)
         self._outbox: "Outbox" = rarely("assembly").make_outbox(self)
+        settings["outbox"] = settings["outbox_fsync"] = None  # needed for this alone, and kept as long as the rest
+        if settings["watchdog"] is not None:
+            from .watchdog import Watchdog
+
+            settings["watchdog"] = Watchdog(settings["watchdog"], now_ms())
         make_loop(self)
 
     # The connection
@@ -245,8 +247,8 @@ class Client:
         """Do what is due and let the network move, for `wait_ms` at most; give for how many ms there is nothing to do."""
         link = self._link
         watchdog = self._settings["watchdog"]
-        if watchdog is not None and now_ms() - self._alive_ms < _PATIENCE_MS:
-            watchdog.feed()
+        if watchdog is not None:
+            watchdog.feed(link.up, now_ms())
         if self._outbox.tick:
             self._outbox.tick()
         try:
@@ -260,10 +262,8 @@ class Client:
                 for pause_ms in self._readying:
                     return min(int(pause_ms), wait_ms)
                 self._readying = None
-                self._alive_ms = now_ms()
                 link.open()
             if link.up:
-                self._alive_ms = now_ms()
                 self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
             more = link.up and self._outbox.head is not None and link.room() > 0

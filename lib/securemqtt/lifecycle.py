@@ -72,6 +72,8 @@ def up(client: "Client", session_present: bool) -> None:
 def lost(client: "Client", error: "SecureMQTTError") -> None:
     """An attempt failed, or the connection is gone: note why, and when to try again."""
     now = now_ms()
+    if client.state == "connecting" and client._readying is None and client._settings["watchdog"] is not None:
+        client._settings["watchdog"].alive(now)  # it was no fault of the board that the attempt failed
     client._readying = None
     client.last_error = client._reason = error
     client._stats["failures"] += 1

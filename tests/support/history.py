@@ -37,8 +37,8 @@ class History:
 
     restarts = 0
 
-    def __init__(self, seed: int, when_full: str = "refuse", durable: str = "") -> None:
-        """`durable`: the policy of a journal, each or interval; without one, the outbox is in memory."""
+    def __init__(self, seed: int, when_full: str = "refuse", durable: str = "", watchdog: object = None) -> None:
+        """`durable`: the policy of a journal, each or interval; without one, the outbox is in memory. `watchdog`: see the client's option."""
         random.seed(seed)
         log_to(lambda level, text: None)
         self.world = World().__enter__()
@@ -47,6 +47,7 @@ class History:
         self.broker = Broker(self._send)
         self.device = Device()
         self.when_full = when_full
+        self.watchdog = watchdog
         self.deliveries = []
         self.expiries_ms = {}  # by number
         self.published_ms = []
@@ -89,6 +90,7 @@ class History:
             outbox_messages=MAX_MESSAGES,
             outbox_bytes=MAX_BYTES,
             outbox_full=self.when_full,
+            watchdog=self.watchdog,
         )
         for topic_filter in self.filters:
             handler = self._handle if topic_filter == "c/x" else _ignore

@@ -69,7 +69,7 @@ ok(until(lambda: replaced, client, operator) and not messages, "the new one only
 
 client.unsubscribe("~/command/+")
 client.unsubscribe("~/command/never")
-ok(until(lambda: not client._requests, client), "unsubscribed")
+ok(until(lambda: not client._incoming.requests, client), "unsubscribed")
 listening = collector(client, "~/end")
 ok(settled(client), "and subscribed to something else")
 del replaced[:]

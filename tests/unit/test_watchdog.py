@@ -1,0 +1,63 @@
+"""When a hardware watchdog is fed."""
+
+from securemqtt.watchdog import Watchdog
+from support.history import History
+
+PATIENCE_MS = 900000
+
+
+class _Device:
+    """A hardware watchdog that counts."""
+
+    def __init__(self) -> None:
+        self.fed = 0
+
+    def feed(self) -> None:
+        self.fed += 1
+
+
+def _fed(watchdog: Watchdog, device: _Device, connected: bool, now_ms: int) -> bool:
+    before = device.fed
+    watchdog.feed(connected, now_ms)
+    return device.fed > before
+
+
+def test_it_is_fed_until_the_board_has_not_got_on_for_a_quarter_of_an_hour() -> None:
+    device = _Device()
+    watchdog = Watchdog(device, 1000)
+    assert _fed(watchdog, device, False, 1000)
+    assert _fed(watchdog, device, False, 1000 + PATIENCE_MS - 1)
+    assert not _fed(watchdog, device, False, 1000 + PATIENCE_MS)
+    assert not _fed(watchdog, device, False, 1000 + 9 * PATIENCE_MS)
+
+
+def test_a_connection_and_an_attempt_count_as_getting_on() -> None:
+    device = _Device()
+    watchdog = Watchdog(device, 0)
+    now_ms = 0
+    for _ in range(3):
+        now_ms += PATIENCE_MS
+        assert _fed(watchdog, device, True, now_ms)
+    now_ms += PATIENCE_MS
+    watchdog.alive(now_ms)
+    assert _fed(watchdog, device, False, now_ms + PATIENCE_MS - 1)
+    assert not _fed(watchdog, device, False, now_ms + PATIENCE_MS)
+
+
+def test_a_client_feeds_it_while_it_can_try_to_connect() -> None:
+    device = _Device()
+    history = History(1, watchdog=device)
+    try:
+        history.settle()
+        assert history.client.connected
+        assert device.fed
+        history.reach(False)
+        history.lose(0)
+        for _ in range(4 * PATIENCE_MS // 60000):
+            before = device.fed
+            history.pass_time(60000)
+            history.turn()
+            assert device.fed > before
+        assert not history.client.connected
+    finally:
+        history.close()

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 
 if MICROPYTHON and not TYPE_CHECKING:
     from ._micropython import *  # noqa: F403
-
-    def ready(settings, failures):
-        """See readiness.py."""
-        return rarely("readiness").ready(settings, failures)
-
 else:
     from ._cpython import *  # noqa: F403
 

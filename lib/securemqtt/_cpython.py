@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ INBOX_BYTES = 16 << 20
 MAX_PACKET_BYTES = 1 << 20
 TLS = "openssl"
 MEDIUM = "disk"
+READINESS = "readiness_pi"
 FLASH = False
 # The journal's last segment stays, empty of what is needed, up to this size: to bring a new file to the disk costs more than to append to one.
 KEPT_BYTES = 65536
@@ -176,13 +177,3 @@ def log_to(function: "Callable[[str, str], None]") -> None:
     """
     global _told
     _told = function
-
-
-def ready(settings: dict[str, Any], failures: int) -> Iterator[int]:
-    """Check what must hold before an attempt: a clock that is not plainly wrong. Raises ClockWrong."""
-    from .failure import failure
-
-    if unix_time() < settings["clock_floor"]:
-        date = time.strftime("%Y-%m-%d", time.gmtime())
-        raise failure("ClockWrong", f"the clock says {date}, before this device was provisioned")
-    return iter(())

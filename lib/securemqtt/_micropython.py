@@ -20,6 +20,7 @@ INBOX_BYTES = 16384
 MAX_PACKET_BYTES = 16384
 TLS = "mbedtls"
 MEDIUM = "flash"
+READINESS = "readiness"
 FLASH = True
 # littlefs keeps a file of a few hundred bytes in its directory; creating and removing it costs a tenth of an erase, appending to it a whole one.
 KEPT_BYTES = 0
@@ -78,7 +79,7 @@ def serve_until(client: "Client", condition: "Callable[[], bool]", timeout_ms: i
         left = 0 if done else max(deadline - now_ms(), 0)
         idle_ms = min(left, 1000) if client.state == "closed" else client._turn(left)
         if idle_ms:
-            sleep_ms(idle_ms)
+            time.sleep_ms(idle_ms)
         done = condition()
         if done or not left:
             return done

@@ -7,7 +7,22 @@ guards what both sides touch: outbox, inbox, subscriptions, state. The link belo
 What runs for each message is here; what runs once per connection is in lifecycle.py, which a board does not keep in memory.
 """
 
-from ._compat import TYPE_CHECKING, Lock, const, link_class, make_loop, now_ms, once, plain, rare, rarely, ready, serve_until, start_loop, wake
+from ._compat import (
+    READINESS,
+    TYPE_CHECKING,
+    Lock,
+    const,
+    link_class,
+    make_loop,
+    now_ms,
+    once,
+    plain,
+    rare,
+    rarely,
+    serve_until,
+    start_loop,
+    wake,
+)
 from .failure import base, exhausted, failure
 from .outbox import Delivery
 
@@ -256,7 +271,7 @@ class Client:
                 left_ms = self._moment_ms - now_ms()
                 if left_ms > 0:
                     return min(left_ms, wait_ms)
-                self._readying = ready(self._settings, self._failures)
+                self._readying = rarely(READINESS).ready(self._settings, self._failures)
                 self._set_state("connecting")
             if self._readying is not None:
                 for pause_ms in self._readying:

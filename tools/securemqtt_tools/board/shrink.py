@@ -21,7 +21,7 @@ import copy
 import functools
 from collections.abc import Iterable, Iterator
 
-from securemqtt_tools.board.shrink_bare import Uninterned, bare
+from securemqtt_tools.board.shrink_bare import Uninterned, bare, inline_constants, names_from_elsewhere
 from securemqtt_tools.board.shrink_counters import counter_names, number_counters
 from securemqtt_tools.board.shrink_lent import lend_methods, lend_texts
 from securemqtt_tools.board.shrink_names import Modules, is_constant, rename, rename_program
@@ -53,9 +53,15 @@ GROUPS = {
     "journal_room": ("journal_record", "journal_room"),
 }
 _GROUP_OF = {_part.rpartition("/")[2]: _group for _group, _parts in GROUPS.items() for _part in _parts}
-# A public class that is not loaded before somebody wants it. What else is asked for here is a module, as in `from securemqtt import errors`.
+# What is public and not loaded before somebody wants it. What else is asked for here is a module, as in `from securemqtt import errors`.
 _GETATTR = """
 def __getattr__(name):
+    return rarely("public").attribute(name)
+"""
+_PUBLIC = """
+def attribute(name):
+    if name == "__version__":
+        return __version__
     if name == "Message":
         from .messages import Message
         return Message
@@ -90,6 +96,9 @@ def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, se
     package_tree, lent = _join(resident), trees
     version = [node for node in lent.pop("", ast.Module([], [])).body if isinstance(node, ast.Assign) and "__version__" in ast.unparse(node)]
     lent.pop("backends", None)
+    lent["public"] = ast.Module([*version, *ast.parse(_PUBLIC).body], [])
+    reached = {name for tree in lent.values() for name in names_from_elsewhere(tree)}
+    inline_constants(package_tree, reached)  # now, since one of them is the name of a module
     lend_methods(package_tree, lent)
     lend_texts(package_tree, lent)
     _make_groups(lent)
@@ -104,8 +113,10 @@ def _shrunk(sources: tuple[tuple[str, str], ...]) -> tuple[Modules, _Package, se
     for node in package_tree.body:
         if isinstance(node, ast.ClassDef):  # their places in its table are for what the class has
             node.body[:0] = ast.parse("del __module__, __qualname__").body
-    package_tree.body += version
     package_tree.body += ast.parse(_GETATTR).body
+    reached = {name for tree in lent.values() for name in names_from_elsewhere(tree)}
+    for tree in [package_tree, *lent.values()]:
+        inline_constants(tree, reached)
     modules = {f"{PACKAGE}__init__.py": package_tree} | {f"{PACKAGE}{name}.py": tree for name, tree in sorted(lent.items())}
     groups = {f"{PACKAGE}{name}.py" for name in GROUPS if name in lent}
     names = rename(modules, f"{PACKAGE}__init__.py", groups)

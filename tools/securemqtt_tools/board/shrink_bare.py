@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 
 from securemqtt_tools.board.shrink_names import is_known
 
@@ -89,6 +90,46 @@ class _Bare(ast.NodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
         node.names = [alias for alias in node.names if alias.name not in _ABSENT]
         return node if node.names else None
+
+
+def names_from_elsewhere(tree: ast.Module) -> set[str]:
+    """Give the names that a module may have from others of the package: what it imports, and what is behind a dot."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    return {alias.name for node in imports for alias in node.names} | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def inline_constants(tree: ast.Module, reached: set[str]) -> None:
+    """Put the values of constants in the places of their names, which a module's table would hold; but for those that are `reached`.
+
+    The compiler does that with what `const` marks. A value that is an object of its own goes only where there is one place for it.
+    """
+    assigned = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    values: dict[str, ast.expr] = {}
+    for node in list(tree.body):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name, value = node.targets[0].id, node.value
+            constant = assigned[name] == 1 and name not in reached and name[:2] != "__"
+            if constant and (_is_number(value) or (used[name] == 1 and _is_literal(value))):
+                values[name] = value
+                tree.body.remove(node)
+    _Inlined(values).visit(tree)
+
+
+def _is_number(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, int))
+
+
+def _is_literal(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) or (isinstance(value, ast.Tuple) and all(isinstance(part, ast.Constant) for part in value.elts))
+
+
+class _Inlined(ast.NodeTransformer):
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._values.get(node.id, node)
 
 
 class Uninterned(ast.NodeTransformer):

@@ -181,6 +181,23 @@ def test_counters_are_a_list_on_a_board(tmp_path: Path) -> None:
     )
 
 
+def test_constants_are_where_they_are_used(tmp_path: Path) -> None:
+    """A number anywhere; an object of its own where it is used once; none that another module has, or that a function assigns to."""
+    client = (
+        "from ._compat import rarely\nNUMBER = 5\nKINDS = ('a', 'b')\nTWICE = ('c', 'd')\nSHARED = 7\nchanged = 0\nhidden = 1\n"
+        "class Client:\n    def ask(self, hidden=2):\n        global changed\n        changed += 1\n"
+        "        return NUMBER, NUMBER, KINDS, TWICE, TWICE, SHARED, changed, hidden, rarely('other').ask()\n"
+    )
+    sources = _library(client=client, other="from .client import SHARED\ndef ask():\n    return SHARED\n")
+    package = ast.parse(shrink(sources)["securemqtt/__init__.py"])
+    values = [ast.unparse(node.value) for node in package.body if isinstance(node, ast.Assign)]
+    assert "5" not in values
+    assert "('a', 'b')" not in values
+    assert {"('c', 'd')", "7", "0", "1"} <= set(values)
+    program = "from securemqtt import Client\nprint(Client().ask())"
+    assert _run(tmp_path, sources, program) == "(5, 5, ('a', 'b'), ('c', 'd'), ('c', 'd'), 7, 1, 2, 7)\n"
+
+
 def test_what_wakes_other_threads_is_gone(tmp_path: Path) -> None:
     micropython = _FRAME["_micropython"] + "def wake(client):\n    pass\n"
     client = (

@@ -104,6 +104,7 @@ def inline_constants(tree: ast.Module, reached: set[str]) -> None:
     The compiler does that with what `const` marks. A value that is an object of its own goes only where there is one place for it.
     """
     assigned = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    assigned.update(node.arg for node in ast.walk(tree) if isinstance(node, ast.arg))
     used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
     values: dict[str, ast.expr] = {}
     for node in list(tree.body):

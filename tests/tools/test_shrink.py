@@ -101,6 +101,11 @@ def test_a_lent_method_that_is_kept_may_be_called_again(tmp_path: Path) -> None:
     assert _run(tmp_path, _library(client=_CLIENT), program) == "3.0 5.0 9.0\n"
 
 
+def test_a_module_that_a_program_has_imported_stays_whole(tmp_path: Path) -> None:
+    program = "from securemqtt import Client, lifecycle\nc = Client(4)\nprint(c.rarely_called(3), c.rarely_called(5))"
+    assert _run(tmp_path, _library(client=_CLIENT), program) == "3.0 5.0\n"
+
+
 def test_a_module_that_was_lent_is_emptied_when_its_method_has_returned(tmp_path: Path) -> None:
     """A pointer to one of its functions, such as the interpreter's stack may hold, does not keep the others."""
     client = _CLIENT + "\n    @rare\n    def own_globals(self):\n        return globals()\n"

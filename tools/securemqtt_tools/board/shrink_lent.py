@@ -52,7 +52,7 @@ def _bound(module, function, owner):
             return held[1](owner, *args, **options)
         finally:
             package._at_hand = outer
-            if not outer:
+            if not outer and held[0].__name__ not in sys.modules:
                 held[0].__dict__.clear()
                 held.clear()
 

@@ -245,6 +245,12 @@ def test_the_public_names_are_as_they_were() -> None:
         assert name in ast.unparse(delivery), name
 
 
+def test_what_others_call_keeps_its_name() -> None:
+    small = shrink(board_sources(library_directory()))
+    for module, text in (("probe_mbedtls", "def ioctl(self"), ("probe_mbedtls", "def readinto(self"), ("watchdog", ".feed()")):
+        assert text in small[f"securemqtt/{module}.py"], text
+
+
 def test_no_board_pays_for_the_names_that_stand_in_for_ours() -> None:
     """The interpreter of the tests has each of them already, so that its table of names does not grow."""
     package = ast.parse(shrink(board_sources(library_directory()))["securemqtt/__init__.py"])

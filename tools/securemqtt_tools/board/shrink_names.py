@@ -54,10 +54,10 @@ PUBLIC_CLASSES = {"Client", "Delivery", "Message", "SecureMQTTError"}
 _PUBLIC_FUNCTIONS = {"log_to"}
 # Attributes of public classes that are between the library's own modules all the same, beside those that begin with `link_`.
 _INTERNAL = {"awaited", "client", "next", "epoch", "packet_id", "wait_for"}
-# What others call so: umqtt.simple, the interpreter, and what MicroPython's own types have.
+# What others call so: umqtt.simple, mbedTLS what it reads and writes through, `machine.WDT`, the interpreter, MicroPython's own types.
 _UMQTT = {"_send_str", "wait_msg", "publish", "ping", "sock", "pid", "connect"}
 _TYPES = (str, bytes, dict, list, set, memoryview, io.BufferedReader, socket.socket, select.poll, ssl.SSLContext, OSError)
-_FOREIGN = _UMQTT | {"_mpy"} | {name for kind in _TYPES for name in dir(kind)} | set(_KNOWN) | set(dir(builtins))
+_FOREIGN = _UMQTT | {"ioctl", "feed", "_mpy"} | {name for kind in _TYPES for name in dir(kind)} | set(_KNOWN) | set(dir(builtins))
 # Calls that are given the name of a function, or of a class, as a string.
 _BY_NAME = {"link_event"}
 

@@ -305,15 +305,18 @@ class Client:
         if self._incoming:
             self._incoming.answer(link)
         # One at a time: what is taken is nowhere until the link has it, and there a board's memory may run out.
-        for _ in range(link.room()):
+        now = now_ms()
+        room = link.room()
+        while room > 0 and outbox.head is not None:
             with self._lock:
-                delivery = outbox.take(now_ms())
+                delivery = outbox.take(now)
                 if not outbox.count:  # all that was left had expired
                     self._lock.notify_all()
             if delivery is None:
                 break
             link.send(delivery)
             self._stats["sent"] += 1
+            room -= 1
 
     @rare
     def _finish(self) -> None:

@@ -314,7 +314,12 @@ class Client:
                     self._lock.notify_all()
             if delivery is None:
                 break
-            link.send(delivery)
+            try:
+                link.send(delivery)
+            except MemoryError:  # the next connection takes it
+                with self._lock:
+                    outbox.put_back(delivery)
+                raise
             self._stats["sent"] += 1
             room -= 1
 

@@ -123,11 +123,23 @@ class DurableOutbox(Outbox):
                     self._newest = {}
         if delivery is not None:
             if delivery.stored:
-                self._flying.append(delivery.stored)
+                try:
+                    self._flying.append(delivery.stored)
+                except MemoryError:
+                    Outbox.put_back(self, delivery)
+                    raise
                 self._taken = delivery.stored
             else:
                 delivery.stored = -1
         return delivery
+
+    def put_back(self, delivery: "Delivery") -> None:
+        Outbox.put_back(self, delivery)
+        if delivery.stored > 0:
+            self._flying.remove(delivery.stored)
+            self._taken = delivery.stored - 1
+        else:
+            delivery.stored = 0
 
     def _go_on(self) -> None:
         """Read on where nothing in memory waits any more: nobody asks an empty queue."""

@@ -113,6 +113,13 @@ class Outbox:
             delivery.next = None
         return delivery
 
+    def put_back(self, delivery: Delivery) -> None:
+        """Have a message that was just taken be the first again."""
+        delivery.next = self.head
+        self.head = delivery
+        if self._tail is None:
+            self._tail = delivery
+
     def forget(self, delivery: Delivery) -> None:
         """Stop counting a message: it is acknowledged, or given up."""
         self.count -= 1

@@ -36,15 +36,20 @@ class Session:
     def add(self, what: "Any", counts: bool = True) -> int:
         """Note what is sent and give its packet id: one not in use, 1 to 65535, then from 1 again ([MQTT-2.3.1-1]).
 
-        A SUBSCRIBE or UNSUBSCRIBE has an id, but does not count against the window.
+        A SUBSCRIBE or UNSUBSCRIBE has an id, but does not count against the window. Where a board's memory runs out, nothing is noted.
         """
         packet_id = self._next_id
         while packet_id in self.unanswered:
             packet_id = packet_id % _LAST_ID + 1
         self._next_id = packet_id % _LAST_ID + 1
-        self.unanswered[packet_id] = what
         if counts:
             self._order.append(packet_id)
+        try:
+            self.unanswered[packet_id] = what
+        except MemoryError:
+            if counts:
+                self._order.pop()
+            raise
         return packet_id
 
     def remove(self, packet_id: int) -> None:

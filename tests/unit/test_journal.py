@@ -59,6 +59,35 @@ def test_what_was_in_flight_comes_again() -> None:
     assert device.restart().drain() == texts(10)
 
 
+def test_what_is_put_back_is_the_first_again_here_and_after_a_restart() -> None:
+    for taken_before in (0, 3):
+        device = filled(f"o{taken_before}", 10)
+        for _ in range(taken_before):
+            device.outbox.forget(device.take())
+        device.outbox.put_back(device.take())
+        device.outbox.sync()  # the floor is noted here
+        assert device.restart().drain() == texts(10)[taken_before:]
+
+
+def test_what_is_put_back_is_taken_and_settled_as_ever() -> None:
+    device = filled("o", 3)
+    device.outbox.put_back(device.take())
+    assert device.drain() == texts(3)
+    device.outbox.sync()
+    assert device.restart().segments() == []
+
+
+def test_what_is_put_back_before_it_is_on_the_medium_is_written_there() -> None:
+    device = Device("o", outbox_fsync="interval", outbox_interval_s=3600)
+    device.outbox._late = True  # as flash has it
+    device.put("a")
+    assert device.segments() == []
+    device.outbox.put_back(device.take())
+    device.outbox.sync()
+    assert device.restart().drain() == ["a"]
+    assert device.drain() == ["a"]
+
+
 def test_acknowledgements_are_remembered_once_synced() -> None:
     device = filled("o", 30)
     for _ in range(12):

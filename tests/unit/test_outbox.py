@@ -41,6 +41,19 @@ def test_a_message_that_has_left_is_not_kept() -> None:
     assert outbox.head is None and outbox._tail is None
 
 
+def test_what_is_put_back_is_the_first_again() -> None:
+    outbox = Outbox(10, 10000)
+    for text in "ab":
+        assert outbox.put(_delivery(text))
+    outbox.put_back(outbox.take(0))
+    assert _taken(outbox) == ["a", "b"]
+    assert outbox.put(_delivery("c"))
+    outbox.put_back(outbox.take(0))  # the only one
+    assert outbox.put(_delivery("d"))
+    assert _taken(outbox) == ["c", "d"]
+    assert outbox.count == 4
+
+
 def test_what_is_in_flight_counts_until_it_is_forgotten() -> None:
     outbox = Outbox(2, 10000)
     first, second = _delivery("a"), _delivery("b")

@@ -102,3 +102,25 @@ def test_no_keep_alive_means_no_ping_and_no_end() -> None:
     session = Session(1, keep_alive_ms=0)
     assert session.due(0) > 0
     assert session.due(1 << 40) > 0
+
+
+class _Full(dict):
+    """A table for whose next entry a board has no memory."""
+
+    def __setitem__(self, key: int, value: object) -> None:
+        raise MemoryError
+
+
+def test_where_memory_runs_out_nothing_is_noted() -> None:
+    session = Session(2, 1)
+    session.unanswered = _Full()
+    for counts in (True, False):
+        try:
+            session.add("one", counts)
+        except MemoryError:
+            pass
+        else:
+            raise AssertionError("it was noted")
+    session.unanswered = {}
+    assert session.room() == 2
+    assert session.unacknowledged() == []

@@ -58,7 +58,10 @@ class Link(Protocol):
         """Give how many QoS 1 and 2 messages the window can take now."""
 
     def send(self, delivery: Delivery) -> None:
-        """Send a message; the caller asked `room` first. It stays in the window, over reconnects, until it is acknowledged."""
+        """Send a message; the caller asked `room` first. It stays in the window, over reconnects, until it is acknowledged.
+
+        Raises MemoryError where not even the window could take it; the message is then the caller's again.
+        """
 
     def request(self, topic_filter: str, qos: int) -> None:
         """Send SUBSCRIBE, or UNSUBSCRIBE where `qos` is -1."""

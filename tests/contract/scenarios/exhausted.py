@@ -1,4 +1,4 @@
-"""Memory that runs out while a message is written costs the connection, and no message. MicroPython only."""
+"""Memory that runs out while a message is written, or noted, costs the connection, and no message. MicroPython only."""
 
 from common import collector, device, observer, ok, settled, topic, until
 
@@ -10,7 +10,9 @@ client.connect()
 ok(settled(watcher), "the observer subscribed")
 
 link = client._link
+window = link._session
 write = link.publish
+add = window.add
 failures = []
 
 
@@ -21,12 +23,23 @@ def exhausted(*packet: object) -> None:
     write(*packet)
 
 
+def full(what: object) -> int:
+    if len(failures) == 1:
+        failures.append(what)
+        raise MemoryError
+    return add(what)
+
+
 link.publish = exhausted
-for count in range(5):
+for count in range(10):
+    if count == 5:
+        window.add = full
     client.publish("~/readings", str(count))
-ok(until(lambda: client.flush(0), client, watcher), "each is acknowledged")
-ok(until(lambda: len(seen) >= 5, watcher, client) and [int(p) for p in seen] == list(range(5)), "all there, in order")
-ok(client.stats["failures"] == 1 and client.stats["reconnects"] == 1, "the connection was made anew")
-ok(type(client.last_error).__name__ == "OutOfMemory", "and the error says why")
+    if count in (4, 9):
+        ok(until(lambda: client.flush(0), client, watcher), "each is acknowledged")
+        ok(until(lambda wanted=count + 1: len(seen) >= wanted, watcher, client), "all are there")
+        ok([int(payload) for payload in seen] == list(range(count + 1)), "once each, in order")
+        ok(client.stats["failures"] == client.stats["reconnects"] == len(failures) == count // 4, "the connection was made anew")
+        ok(type(client.last_error).__name__ == "OutOfMemory", "and the error says why")
 client.disconnect()
 watcher.disconnect()

@@ -74,15 +74,18 @@ def stream(*pieces: bytes, times: int) -> Serve:
         for _ in range(times):
             for piece in pieces:
                 connection.sendall(piece)
-        connection.settimeout(PIECE_S)
         said = b"-"
+        patience_s = connection.gettimeout()
         while said:
             connection.sendall(publish(b"end", b"the end"))
+            connection.settimeout(PIECE_S)
             try:
                 said = connection.recv(4096)
-                connection.sendall(PINGRESP)
             except TimeoutError:
                 continue
+            finally:
+                connection.settimeout(patience_s)  # a device that is busy with all this may leave no room for longer
+            connection.sendall(PINGRESP)
 
     return serve
 

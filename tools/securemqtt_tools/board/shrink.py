@@ -47,6 +47,7 @@ GROUPS = {
     "assembly": ("files", "backends/keys_mbedtls", "backends/context_mbedtls", "assembly"),
     "umqtt_rare": ("files", "readiness", "backends/tls_mbedtls", "backends/umqtt_rare"),
     "lifecycle": ("topics", "backoff", "lifecycle"),
+    "umqtt_receive": ("packets_more", "backends/umqtt_receive"),
     "journal_start": ("journal_record", "journal_start"),
     "journal_write": ("journal_record", "journal_write"),
     "journal_read": ("journal_record", "journal_read"),

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker import BrokerProcess
-from support.micropython import micropython_command, micropython_environment
+from support.micropython import micropython_command, micropython_environment, small_environment, small_program
 from support.proxy import Proxy
 
 SCENARIOS = Path(__file__).parent / "scenarios"
-INTERPRETERS = ("cpython", "micropython")
+CPYTHON = "cpython"
+# MicroPython with the library from source, and with the library as provisioning puts it onto a board.
+FORMS = ("micropython", "board")
+INTERPRETERS = (CPYTHON, *FORMS)
 _LIMIT_S = 90.0
 
 
@@ -34,22 +37,24 @@ class Outcome:
         return [line.removeprefix("ok ") for line in self.lines if line.startswith("ok ")]
 
 
+def prepared(interpreter: str, program: Path, directory: Path) -> tuple[list[str], dict[str, str] | None]:
+    """Give the command that runs a program of these tests, and its environment; what has to be compiled for it goes into `directory`."""
+    if interpreter == CPYTHON:
+        return [sys.executable, "-u", "-X", "dev", str(program)], None
+    if interpreter == "micropython":
+        return [*micropython_command(), str(program)], micropython_environment()
+    programs = directory / "programs"
+    small_program(SCENARIOS / "common.py", programs)
+    return [*micropython_command(), str(small_program(program, programs))], small_environment(directory)
+
+
 def play(
-    interpreter: str,
-    scenario: str,
-    setting: dict[str, object],
-    act: Callable[[str], None] | None = None,
-    *,
-    options: tuple[str, ...] = (),
+    interpreter: str, scenario: str, setting: dict[str, object], directory: Path, act: Callable[[str], None] | None = None
 ) -> Outcome:
     """Run a scenario to its end; `act` is called with each wish. Ends the process in any case, after 90 s at the latest."""
-    path = str(SCENARIOS / f"{scenario}.py")
-    if interpreter == "micropython":
-        command, environment = micropython_command(*options), micropython_environment()
-    else:
-        command, environment = [sys.executable, "-u", "-X", "dev", *options], None
+    command, environment = prepared(interpreter, SCENARIOS / f"{scenario}.py", directory)
     process = subprocess.Popen(
-        [*command, path, json.dumps(setting)],
+        [*command, json.dumps(setting)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from support.micropython import micropython_command, micropython_environment
+from contract.play import prepared
 
 _PROGRAM = Path(__file__).with_name("remote_device.py")
 _LIMIT_S = 60.0
 
 
 class Remote:
-    """A device in a process of its own under one interpreter; ended with the block, after 60 s in any case."""
+    """A device in a process of its own under one interpreter; ended with the block, after 60 s in any case. `directory`: see `prepared`."""
 
-    def __init__(self, interpreter: str, bundle: Path, **options: object) -> None:
-        if interpreter == "micropython":
-            command, environment = micropython_command(), micropython_environment()
-        else:
-            command, environment = [sys.executable, "-u", "-X", "dev"], None
+    def __init__(self, interpreter: str, bundle: Path, directory: Path, **options: object) -> None:
+        command, environment = prepared(interpreter, _PROGRAM, directory)
         self.process = subprocess.Popen(
-            [*command, str(_PROGRAM)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -31,6 +31,11 @@ def waiting():
     return client._incoming.messages if client._incoming else []
 
 
+def granted():
+    """Tell whether the broker has granted every subscription."""
+    return all(entry[2] for entry in client._incoming.subscriptions.values())
+
+
 def failures_from_now():
     """Have a later look at the counter of failures see those from now on only."""
     client._stats["failures"] = 0

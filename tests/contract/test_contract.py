@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.play import INTERPRETERS, SCENARIOS, Stage, play
+from contract.play import CPYTHON, FORMS, INTERPRETERS, SCENARIOS, Stage, play
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
@@ -17,7 +17,7 @@ from support.proxy import Proxy
 from support.requirements import require_program
 
 _numbers = itertools.count()
-_NOT_EVERYWHERE = {"threads": ("cpython",), "exhausted": ("micropython",)}
+_NOT_EVERYWHERE = {"threads": (CPYTHON,), "exhausted": FORMS}
 _NAMES = sorted(path.stem for path in SCENARIOS.glob("*.py") if path.stem != "common")
 CASES = [
     pytest.param(name, interpreter, id=f"{name}-{interpreter}")
@@ -43,7 +43,7 @@ def setting(authority: Authority, stage: Stage, tmp_path: Path) -> Callable[[str
     """Make what a scenario needs to know, with a device of its own."""
 
     def make(interpreter: str) -> dict[str, object]:
-        board = interpreter == "micropython"
+        board = interpreter in FORMS
         device_id = f"{interpreter}-{next(_numbers)}"
         device = write_bundle(tmp_path / "device", authority, device_id, port=stage.proxy.port, board=board)
         operator = write_bundle(tmp_path / "operator", authority, "operator", port=stage.broker.port, board=board)
@@ -53,7 +53,9 @@ def setting(authority: Authority, stage: Stage, tmp_path: Path) -> Callable[[str
 
 
 @pytest.mark.parametrize(("scenario", "interpreter"), CASES)
-def test_contract(scenario: str, interpreter: str, stage: Stage, setting: Callable[[str], dict[str, object]]) -> None:
-    outcome = play(interpreter, scenario, setting(interpreter), stage.act)
+def test_contract(
+    scenario: str, interpreter: str, stage: Stage, setting: Callable[[str], dict[str, object]], small_directory: Path
+) -> None:
+    outcome = play(interpreter, scenario, setting(interpreter), small_directory, stage.act)
     assert outcome.status == 0, "\n".join([*outcome.lines[-8:], outcome.errors[-3000:]])
     assert len(outcome.checks) >= 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.play import INTERPRETERS
+from contract.play import CPYTHON, INTERPRETERS
 from contract.remote import Remote
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
@@ -46,14 +46,16 @@ def interpreter(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start(interpreter: str, authority: Authority, scripted: ScriptedBroker, tmp_path: Path) -> Iterator[Start]:
+def start(
+    interpreter: str, authority: Authority, scripted: ScriptedBroker, tmp_path: Path, small_directory: Path
+) -> Iterator[Start]:
     """Start a device that goes to the scripted broker."""
     remotes = []
 
     def make(**options: object) -> Remote:
         name = f"scripted-{interpreter}-{next(_numbers)}"
-        bundle = write_bundle(tmp_path / name, authority, name, port=scripted.port, board=interpreter == "micropython")
-        remote = Remote(interpreter, bundle, **{"status": False, **options})
+        bundle = write_bundle(tmp_path / name, authority, name, port=scripted.port, board=interpreter != CPYTHON)
+        remote = Remote(interpreter, bundle, small_directory, **{"status": False, **options})
         remotes.append(remote)
         return remote
 
@@ -161,7 +163,7 @@ def test_subscriptions_come_back_with_a_new_session_only(start: Start, scripted:
     remote = start()
     remote.ask("subscribe('~/a', 1)")
     connection = connect(remote, scripted)
-    remote.tell("link_until(lambda: all(entry[2] for entry in client._incoming.subscriptions.values()))")
+    remote.tell("link_until(granted)")
     asked = connection.expect(SUBSCRIBE)
     connection.send(answer(0x90, asked.packet_id, b"\x01"))
     assert remote.answer() is True

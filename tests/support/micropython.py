@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.board.library import compile_library
+from securemqtt_tools.board.library import board_sources, compile_library
+from securemqtt_tools.board.shrink import shrink_program
 from securemqtt_tools.board.umqtt import umqtt_sources
 from securemqtt_tools.cli import FatalError
 from support.requirements import IN_CI, require_program
@@ -55,3 +56,19 @@ def compiled_library(directory: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return directory
+
+
+def small_environment(directory: Path, *directories: Path) -> dict[str, str]:
+    """Give the environment in which MicroPython finds the library as a board has it, compiled below `directory`; else as above."""
+    environment = micropython_environment(*directories)
+    environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(str(ROOT / "lib"), str(compiled_library(directory / "library")))
+    return environment
+
+
+@functools.cache
+def small_program(program: Path, directory: Path) -> Path:
+    """Write a program so that it finds things where a board's library has them, by the names that it gives them; give where it is then."""
+    target = directory / program.relative_to(ROOT / "tests")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(shrink_program(board_sources(ROOT / "lib" / "securemqtt"), program.read_text()))
+    return target

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.board.library import board_sources
-from securemqtt_tools.board.shrink import shrink_program
-from support.micropython import ROOT, compiled_library, micropython_command, micropython_environment
+from support.micropython import ROOT, micropython_command, micropython_environment, small_environment, small_program
 
 HERE = Path(__file__).parent
 RUNNER = ROOT / "tests" / "support" / "run_tests.py"
@@ -38,24 +36,21 @@ def shared_tests() -> list[tuple[str, str]]:
 
 
 @functools.cache
-def small_programs(directory: Path) -> Path:
-    """Write the tests, and what they share, so that they find things where a board's library has them, by the names that it gives them."""
-    sources = board_sources(ROOT / "lib" / "securemqtt")
+def small_programs(directory: Path) -> list[Path]:
+    """Write the tests, and what they share, for the library as a board has it; give where they are found."""
     for path in [*HERE.glob("test_*.py"), *(ROOT / "tests" / "support").glob("*.py")]:
-        target = directory / path.relative_to(HERE if path.parent == HERE else ROOT / "tests")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(shrink_program(sources, path.read_text()))
-    return directory
+        small_program(path, directory)
+    return [directory / HERE.name, directory]
 
 
 class Account:
     """What came of the tests of one file, run by one interpreter."""
 
     def __init__(self, module: str, form: str, scratch: Path) -> None:
-        environment = micropython_environment(HERE, ROOT / "tests")
         if form == "mpy":
-            library, programs = compiled_library(scratch.parent / "library"), small_programs(scratch.parent / "programs")
-            environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(str(ROOT / "lib"), f"{library}:{programs}")
+            environment = small_environment(scratch.parent, *small_programs(scratch.parent / "programs"))
+        else:
+            environment = micropython_environment(HERE, ROOT / "tests")
         environment["SECUREMQTT_TEST_DIRECTORY"] = str(scratch)
         command = [*micropython_command("-X", HEAP), str(RUNNER), module]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=RUN_S, check=False)

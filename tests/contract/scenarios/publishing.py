@@ -71,7 +71,7 @@ ok(failure_of(client.publish, "", b"") == "InvalidTopic", "no topic: InvalidTopi
 ok(failure_of(client.publish, "a\0b", b"") == "InvalidTopic", "a NUL in a topic: InvalidTopic")
 ok(failure_of(client.publish, "~/a", print) == "InvalidPayload", "what JSON cannot say: InvalidPayload")
 ok(failure_of(client.publish, "~/a", b"", qos=3) == "UsageError", "QoS 3: UsageError")
-ok(failure_of(client.publish, "~/a", bytes(client._settings["outbox_bytes"])) == "MessageTooLarge", "larger than the outbox: MessageTooLarge")
+ok(failure_of(client.publish, "~/a", bytes(client._outbox.max_bytes + 1)) == "MessageTooLarge", "larger than the outbox: MessageTooLarge")
 ok(client.flush(20) and not client._outbox.count and not client._outbox.bytes, "nothing is left over")
 client.disconnect()
 watcher.disconnect()

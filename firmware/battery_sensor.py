@@ -1,6 +1,8 @@
-"""Wake, measure, publish, make sure of it, sleep: for a board on a battery. Put it there with `provision … --main battery_sensor.py`.
+"""Wake, measure, publish, make sure of it, sleep: for a board on a battery. Put it there with
+`provision … --main battery_sensor.py`.
 
-The outbox is durable, so a reading that finds no network is kept on the flash and goes out with a later one, in its order.
+The outbox is durable, so a reading that finds no network is kept on the flash and goes out with a
+later one, in its order.
 """
 
 import machine

@@ -1,4 +1,7 @@
-"""Runs before main.py at every start of a board: gives it its own name in the network. Wi-Fi and clock are the library's work."""
+"""Runs before main.py at every start of a board: gives it its own name in the network.
+
+Wi-Fi and clock are the library's work.
+"""
 
 import json
 
@@ -7,6 +10,7 @@ try:
 
     with open("/secure/config.json") as file:
         client_id = json.load(file)["client_id"]
-    network.hostname(client_id.replace("_", "-")[:32])  # what the router shows; DHCP allows no underscore
+    # what the router shows; DHCP allows no underscore
+    network.hostname(client_id.replace("_", "-")[:32])
 except (ImportError, OSError, ValueError, KeyError) as error:
     print("boot.py: this board keeps its usual name in the network:", repr(error))

@@ -1,6 +1,8 @@
-"""Publish a reading every few seconds and take commands: this very file runs on a board and on a Raspberry Pi.
+"""Publish a reading every few seconds and take commands: this very file runs on a board and on a
+Raspberry Pi.
 
-`devices/<id>/command/interval` takes a number of seconds; every command is answered on `~/answer/<command>`. Ctrl-C ends it.
+`devices/<id>/command/interval` takes a number of seconds; every command is answered on
+`~/answer/<command>`. Ctrl-C ends it.
 """
 
 import sys
@@ -11,7 +13,7 @@ settings = {"interval_s": 10}
 
 
 def temperature():
-    """Give the chip's temperature in degrees Celsius, or None where there is no sensor."""
+    """Return the chip's temperature in degrees Celsius, or None where there is no sensor."""
     try:
         if sys.platform == "rp2":
             from machine import ADC
@@ -32,10 +34,13 @@ def on_command(message):
     name = message.topic.split("/")[-1]
     if name == "interval":
         settings["interval_s"] = min(max(float(message.text()), 0.1), 3600)
-    client.publish("~/answer/" + name, {"received": message.text(), "interval_s": settings["interval_s"]})
+    client.publish(
+        "~/answer/" + name, {"received": message.text(), "interval_s": settings["interval_s"]}
+    )
 
 
-# For a board out of reach, `watchdog=machine.WDT(timeout=8000)` here restarts it when it is stuck, and also 8 s after a Ctrl-C.
+# For a board out of reach, `watchdog=machine.WDT(timeout=8000)` here restarts it when it is stuck,
+# and also 8 s after a Ctrl-C.
 client = Client(outbox_full="drop_oldest", watchdog=None)
 client.subscribe("~/command/+", on_command)
 client.start()  # from here on the connection is kept up, whatever the network does

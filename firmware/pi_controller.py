@@ -1,8 +1,10 @@
-"""Show what every device says, and tell each how often to report: a Raspberry Pi's program, beside main.py on the boards.
+"""Show what every device says, and tell each how often to report: a Raspberry Pi's program, beside
+main.py on the boards.
 
     python pi_controller.py [--every SECONDS]
 
-The broker must know this Pi's client id as an operator, who may read every device and send it commands. Ctrl-C ends it.
+The broker must know this Pi's client id as an operator, who may read every device and send it
+commands. Ctrl-C ends it.
 """
 
 import argparse
@@ -11,8 +13,16 @@ import sys
 from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
 
-parser = argparse.ArgumentParser(description="Show what every device says, and tell each how often to report.")
-parser.add_argument("--every", type=float, default=5, metavar="SECONDS", help="pause between two readings of a device (default: 5)")
+parser = argparse.ArgumentParser(
+    description="Show what every device says, and tell each how often to report."
+)
+parser.add_argument(
+    "--every",
+    type=float,
+    default=5,
+    metavar="SECONDS",
+    help="pause between two readings of a device (default: 5)",
+)
 interval_s = parser.parse_args().every
 told = set()
 
@@ -23,7 +33,9 @@ def show(message):
 
 
 def on_message(message):
-    """Show what a device says; one whose reading is heard for the first time is told how often to report."""
+    """Show what a device says; one whose reading is heard for the first time is told how often to
+    report.
+    """
     show(message)
     device, kind = message.topic.split("/")[1:3]
     if kind == "reading" and device not in told:

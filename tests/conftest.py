@@ -13,20 +13,31 @@ from support.requirements import require_program
 
 
 def pytest_configure() -> None:
-    """Undo what a shell does to a command in the background, which is to hear no Ctrl-C: the programs under test would inherit that."""
+    """Undo what a shell does to a command in the background, which is to hear no Ctrl-C: the
+    programs under test would inherit that.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Make a certificate authority for the whole session, its key unencrypted. Tests issue under ids of their own."""
-    return Authority.create(tmp_path_factory.mktemp("authority") / "ca", name="securemqtt test", passphrase=None)
+    """Make a certificate authority for the whole session, its key unencrypted.
+
+    Tests issue under ids of their own.
+    """
+    return Authority.create(
+        tmp_path_factory.mktemp("authority") / "ca", name="securemqtt test", passphrase=None
+    )
 
 
 @pytest.fixture(scope="session")
-def broker(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    """Run Mosquitto with mutual TLS on free ports of loopback, MQTT and WebSockets; `controller` is an operator."""
+def broker(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrokerProcess]:
+    """Run Mosquitto with mutual TLS on free ports of loopback, MQTT and WebSockets; `controller` is
+    an operator.
+    """
     require_program("mosquitto")
     directory = tmp_path_factory.mktemp("broker")
     BrokerConfig.create(

@@ -1,7 +1,7 @@
 """Find the packages that a command needs and run it: what every script in this folder calls.
 
-Without an installation, the library is taken from the checkout. Third-party packages come from the environment in use, else from the
-checkout's own `.venv`, else one line says how to make it.
+Without an installation, the library is taken from the checkout. Third-party packages come from the
+environment in use, else from the checkout's own `.venv`, else one line says how to make it.
 """
 
 import os
@@ -21,7 +21,10 @@ def run(command: str) -> None:
         python = ROOT / ".venv" / "bin" / "python"
         if python.exists() and Path(sys.prefix) != ROOT / ".venv":
             os.execv(python, [str(python), *sys.argv])  # noqa: S606  (our own interpreter, our own arguments)
-        sys.exit("securemqtt: the tools' packages are missing: run `make setup`, or pip install '.[tools]', in the project's directory")
+        sys.exit(
+            "securemqtt: the tools' packages are missing: run `make setup`, or pip install "
+            "'.[tools]', in the project's directory"
+        )
     from securemqtt_tools.cli import main
 
     sys.exit(main(command=command))

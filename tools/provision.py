@@ -1,4 +1,6 @@
-"""Put certificates and the library on a board or a Raspberry Pi: the same as `securemqtt provision`. See `--help`."""
+"""Put certificates and the library on a board or a Raspberry Pi: the same as `securemqtt
+provision`. See `--help`.
+"""
 
 from _run import run
 

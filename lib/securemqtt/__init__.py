@@ -1,13 +1,13 @@
 """MQTT over mutual TLS for Python devices: the same program on CPython and on MicroPython.
 
-    from securemqtt import Client
+from securemqtt import Client
 
-    client = Client()
-    client.subscribe("~/command/+", on_command)
-    with client:
-        while True:
-            client.publish("~/temperature", {"celsius": 21.5})
-            client.wait(30)
+client = Client()
+client.subscribe("~/command/+", on_command)
+with client:
+    while True:
+        client.publish("~/temperature", {"celsius": 21.5})
+        client.wait(30)
 """
 
 from ._compat import log_to

@@ -1,4 +1,6 @@
-"""What differs between CPython and MicroPython: the only file that asks which interpreter this is."""
+"""What differs between CPython and MicroPython: the only file that asks which interpreter this
+is.
+"""
 
 import gc
 import sys
@@ -19,14 +21,17 @@ else:
 
 
 def rarely(name: str) -> "Any":
-    """Import a module of this package for the occasion: a board forgets it again, and has its heap back once the caller is done with it.
+    """Import a module of this package for the occasion: a board forgets it again, and has its heap
+    back once the caller is done with it.
 
-    What runs once per connection, or when something fails, is kept out of a board's memory this way, with whatever it imports from this
-    package. The tree of errors alone stays, since `except` goes by the identity of its classes.
+    What runs once per connection, or when something fails, is kept out of a board's memory this
+    way, with whatever it imports from this package. The tree of errors alone stays, since `except`
+    goes by the identity of its classes.
     """
     if not MICROPYTHON:
         return __import__("securemqtt." + name, None, None, ("*",))
-    # Else what the program keeps would come to lie between what was lent once, and leave no room for TLS in one piece.
+    # Else what the program keeps would come to lie between what was lent once, and leave no room
+    # for TLS in one piece.
     gc.collect()
     before = list(sys.modules)
     whole = "securemqtt." + name
@@ -41,7 +46,10 @@ def rarely(name: str) -> "Any":
 
 
 def _forget(path: str) -> None:
-    """Take a module out of memory. None first: MicroPython's dicts keep the value of what was deleted until its place is taken."""
+    """Take a module out of memory.
+
+    None first: MicroPython's dicts keep the value of what was deleted until its place is taken.
+    """
     sys.modules[path] = None  # type: ignore[assignment]
     del sys.modules[path]
     parent, _, leaf = path.rpartition(".")

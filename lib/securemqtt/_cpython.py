@@ -1,4 +1,7 @@
-"""The CPython side of `_compat`: a thread that turns the loop, the standard logging. Not copied to a board."""
+"""The CPython side of `_compat`: a thread that turns the loop, the standard logging.
+
+Not copied to a board.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,13 @@ TLS = "openssl"
 MEDIUM = "disk"
 READINESS = "readiness_pi"
 FLASH = False
-# The journal's last segment stays, empty of what is needed, up to this size: to bring a new file to the disk costs more than to append to one.
+# The journal's last segment stays, empty of what is needed, up to this size: to bring a new file to
+# the disk costs more than to append to one.
 KEPT_BYTES = 65536
 
 
 def usual_places() -> list[str]:
-    """Give the directories in which a bundle is looked for."""
+    """Return the directories in which a bundle is looked for."""
     named = os.environ.get("SECUREMQTT_BUNDLE")
     return [named] if named else ["/etc/securemqtt", os.path.expanduser("~/.config/securemqtt")]
 
@@ -49,7 +53,7 @@ plain = str.isascii  # whether a topic needs no closer look
 
 
 def now_ms() -> int:
-    """Give monotonic milliseconds."""
+    """Return monotonic milliseconds."""
     return time.monotonic_ns() // 1_000_000
 
 
@@ -59,7 +63,9 @@ def sleep_ms(duration_ms: int) -> None:
 
 
 class Loop:
-    """Turn the client's loop in a thread of its own, so that a program that sleeps keeps its connection."""
+    """Turn the client's loop in a thread of its own, so that a program that sleeps keeps its
+    connection.
+    """
 
     def __init__(self, client: Client) -> None:
         self._turn = client._turn
@@ -93,16 +99,21 @@ class Loop:
                     self._woken.clear()
             self._finish()
         except BaseException as error:
-            # A mistake in the program, as `_turn` deals with all else: it is raised where the program waits, as on a board.
+            # A mistake in the program, as `_turn` deals with all else: it is raised where the
+            # program waits, as on a board.
             with self._changed:
                 self._broken = error
                 self._changed.notify_all()
             raise
 
     def wait_for(self, condition: "Callable[[], bool]", timeout_ms: int) -> bool:
-        """Block until `condition` holds, which is looked at with the lock held; give whether it does within `timeout_ms`."""
+        """Block until `condition` holds, which is looked at with the lock held; return True if it
+        does within `timeout_ms`.
+        """
         with self._changed:
-            held = bool(self._changed.wait_for(lambda: self._broken or condition(), timeout_ms / 1000))
+            held = bool(
+                self._changed.wait_for(lambda: self._broken or condition(), timeout_ms / 1000)
+            )
         if self._broken is not None:
             raise self._broken
         return held
@@ -114,7 +125,7 @@ class Loop:
 
 
 def make_loop(client: Client) -> None:
-    """Give the client what turns its loop."""
+    """Return the client what turns its loop."""
     client._loop = Loop(client)
 
 
@@ -129,7 +140,10 @@ def stop_loop(client: Client, finish: Callable[[], None]) -> None:
 
 
 def serve_until(client: Client, condition: Callable[[], bool], timeout_ms: int) -> bool:
-    """Wait until `condition` holds; give whether it does within `timeout_ms`. The loop turns in its own thread meanwhile."""
+    """Wait until `condition` holds; return True if it does within `timeout_ms`.
+
+    The loop turns in its own thread meanwhile.
+    """
     held: bool = client._loop.wait_for(condition, timeout_ms)
     return held
 
@@ -140,7 +154,7 @@ def wake(client: Client) -> None:
 
 
 def link_class() -> type:
-    """Give the class that carries a connection on this interpreter."""
+    """Return the class that carries a connection on this interpreter."""
     from .backends.paho import PahoLink
 
     return PahoLink
@@ -152,7 +166,7 @@ def print_exception(error: BaseException) -> None:
 
 
 def unix_time() -> int:
-    """Give the wall clock in seconds since 1970."""
+    """Return the wall clock in seconds since 1970."""
     return int(time.time())
 
 
@@ -164,16 +178,20 @@ _told: "Callable[[str, str], None] | None" = None
 
 
 def log(level: str, text: str) -> None:
-    """Log under the name `securemqtt`, and tell the function that `log_to` set; `level` is debug, info, warning or error."""
+    """Log under the name `securemqtt`, and tell the function that `log_to` set; `level` is debug,
+    info, warning or error.
+    """
     _logger.log(_LEVELS[level], text)
     if _told is not None:
         _told(level, text)
 
 
 def log_to(function: "Callable[[str, str], None]") -> None:
-    """Have `function(level, text)` called for each line of the log, whatever its level, beside what `logging` does with it.
+    """Have `function(level, text)` called for each line of the log, whatever its level, beside what
+    `logging` does with it.
 
-    It takes the place of the one before, and is called in the thread that has something to say, most often the client's own.
+    It takes the place of the one before, and is called in the thread that has something to say,
+    most often the client's own.
     """
     global _told
     _told = function

@@ -1,4 +1,6 @@
-"""Marks on methods that a board does not keep in memory: provisioning moves them to what `_compat.rarely` lends. Else they do nothing."""
+"""Marks on methods that a board does not keep in memory: provisioning moves them to what
+`_compat.rarely` lends. Else they do nothing.
+"""
 
 TYPE_CHECKING = False
 

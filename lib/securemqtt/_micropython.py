@@ -22,12 +22,13 @@ TLS = "mbedtls"
 MEDIUM = "flash"
 READINESS = "readiness"
 FLASH = True
-# littlefs keeps a file of a few hundred bytes in its directory; creating and removing it costs a tenth of an erase, appending to it a whole one.
+# littlefs keeps a file of a few hundred bytes in its directory; creating and removing it costs a
+# tenth of an erase, appending to it a whole one.
 KEPT_BYTES = 0
 
 
 def usual_places() -> list[str]:
-    """Give the directories in which a bundle is looked for."""
+    """Return the directories in which a bundle is looked for."""
     named = os.getenv("SECUREMQTT_BUNDLE") if hasattr(os, "getenv") else None
     return [named] if named else ["/secure"]
 
@@ -38,7 +39,9 @@ def append_to(path: str) -> "Any":
 
 
 def plain(text: str) -> bool:
-    """Tell whether a topic needs no closer look: half a surrogate pair would show as 0xED, like some characters that are good."""
+    """Return True if a topic needs no closer look: half a surrogate pair would show as 0xED, like
+    some characters that are good.
+    """
     return b"\xed" not in text.encode()
 
 
@@ -60,7 +63,9 @@ _total = 0
 
 
 def now_ms() -> int:
-    """Give monotonic milliseconds that do not wrap, as long as this is called at least once in six days."""
+    """Return monotonic milliseconds that do not wrap, as long as this is called at least once in
+    six days.
+    """
     global _last, _total
     ticks = time.ticks_ms()
     _total += time.ticks_diff(ticks, _last)
@@ -72,7 +77,9 @@ sleep_ms = time.sleep_ms
 
 
 def serve_until(client: "Client", condition: "Callable[[], bool]", timeout_ms: int) -> bool:
-    """Turn the client's loop, at least once, until `condition` holds; give whether it does within `timeout_ms`. There is no other thread."""
+    """Turn the client's loop, at least once, until `condition` holds; return True if it does within
+    `timeout_ms`. There is no other thread.
+    """
     deadline = now_ms() + timeout_ms
     done = condition()
     while True:
@@ -103,7 +110,7 @@ def wake(client: "Client") -> None:
 
 
 def link_class() -> type:
-    """Give the class that carries a connection on this interpreter."""
+    """Return the class that carries a connection on this interpreter."""
     from .backends.umqtt import UmqttLink
 
     return UmqttLink
@@ -120,7 +127,7 @@ _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 
 
 def unix_time() -> int:
-    """Give the wall clock in seconds since 1970."""
+    """Return the wall clock in seconds since 1970."""
     return int(time.time()) + _EPOCH_S
 
 
@@ -128,7 +135,9 @@ _told: "Callable[[str, str], None] | None" = None
 
 
 def log(level: str, text: str) -> None:
-    """Pass one line to the function that `log_to` set; without one, print it unless its level is debug."""
+    """Pass one line to the function that `log_to` set; without one, print it unless its level is
+    debug.
+    """
     if _told:
         _told(level, text)
     elif level != "debug":

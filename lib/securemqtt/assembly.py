@@ -1,4 +1,7 @@
-"""What makes a client's parts, once: not kept in a board's memory, see `_compat.rarely`. Methods marked with `_compat.once` go here, too."""
+"""What makes a client's parts, once: not kept in a board's memory, see `_compat.rarely`.
+
+Methods marked with `_compat.once` go here, too.
+"""
 
 from ._compat import TYPE_CHECKING, rarely
 from .outbox import Outbox

@@ -1,4 +1,7 @@
-"""The device bundle on disk: find it, read its `config.json`, read its files. The format is in docs/ARCHITECTURE.md."""
+"""The device bundle on disk: find it, read its `config.json`, read its files.
+
+The format is in docs/ARCHITECTURE.md.
+"""
 
 import os
 
@@ -10,7 +13,8 @@ from .topics import expand, fault, valid_id
 if TYPE_CHECKING:
     from typing import Any
 
-# Beside these, config.json may hold keys of its own for an application: unknown ones are left alone there, and refused as options.
+# Beside these, config.json may hold keys of its own for an application: unknown ones are left alone
+# there, and refused as options.
 _DEFAULTS = {
     "host": "",
     "port": 8883,
@@ -61,7 +65,9 @@ _RANGES = (
 
 
 def find(path: "str | None") -> str:
-    """Give the bundle's directory: `path`, else $SECUREMQTT_BUNDLE, else the interpreter's usual places. BundleNotFound if none has one."""
+    """Return the bundle's directory: `path`, else $SECUREMQTT_BUNDLE, else the interpreter's usual
+    places. BundleNotFound if none has one.
+    """
     places = [path] if path else usual_places()
     for place in places:
         if _exists(place + "/config.json"):
@@ -70,12 +76,17 @@ def find(path: "str | None") -> str:
 
 
 def settings_of(path: "str | None", options: "dict[str, Any]") -> "dict[str, Any]":
-    """Give what `load` gives, to be kept. On a board that is a list: provisioning has settings["host"] be an index into it."""
+    """Return what `load` gives, to be kept.
+
+    On a board that is a list: provisioning has settings["host"] be an index into it.
+    """
     return load(path, options)
 
 
 def load(path: "str | None", options: "dict[str, Any]") -> "dict[str, Any]":
-    """Read the bundle's `config.json`, put `options` over it, check what can be checked without the network; give the settings."""
+    """Read the bundle's `config.json`, put `options` over it, check what can be checked without the
+    network; return the settings.
+    """
     for name in options:
         if name not in _DEFAULTS:
             raise failure("UsageError", "Client has no option " + name)
@@ -96,26 +107,56 @@ def load(path: "str | None", options: "dict[str, Any]") -> "dict[str, Any]":
 
 def _check(settings: "dict[str, Any]") -> None:
     if not valid_id(settings["client_id"]):
-        raise failure("UsageError", "client_id must be 1 to 64 of A-Z a-z 0-9 _ -, not " + repr(settings["client_id"]))
+        raise failure(
+            "UsageError",
+            "client_id must be 1 to 64 of A-Z a-z 0-9 _ -, not " + repr(settings["client_id"]),
+        )
     if not settings["host"]:
         raise failure("UsageError", "the broker's host is not set")
-    for name in ("host", "ws_path", "key", "username", "password", "password_file", "ntp_host", "outbox_dir"):
+    for name in (
+        "host",
+        "ws_path",
+        "key",
+        "username",
+        "password",
+        "password_file",
+        "ntp_host",
+        "outbox_dir",
+    ):
         value = settings[name]
         if not isinstance(value, str) and (value is not None or name == "host"):
             raise failure("UsageError", "{} must be a str, not {!r}".format(name, value))
     for name in ("ca", "certificate"):
         value = settings[name]
-        if value and not isinstance(value, str) and not (isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)):
-            raise failure("UsageError", "{} must be a list of names of files, not {!r}".format(name, value))
+        if (
+            value
+            and not isinstance(value, str)
+            and not (
+                isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+            )
+        ):
+            raise failure(
+                "UsageError", "{} must be a list of names of files, not {!r}".format(name, value)
+            )
     for name in ("clean_session", "status", "system_trust"):
         if settings[name] not in (True, False):
-            raise failure("UsageError", "{} must be True or False, not {!r}".format(name, settings[name]))
+            raise failure(
+                "UsageError", "{} must be True or False, not {!r}".format(name, settings[name])
+            )
     for name, low, high in _RANGES:
         value = settings[name]
         if value is None and name == "outbox_journal_bytes":
             continue
-        if not isinstance(value, (int, float) if name in ("connect_timeout_s", "outbox_interval_s") else int) or not low <= value <= high:
-            raise failure("UsageError", "{} must be a whole number from {} to {}, not {!r}".format(name, low, high, value))
+        if (
+            not isinstance(
+                value, (int, float) if name in ("connect_timeout_s", "outbox_interval_s") else int
+            )
+            or not low <= value <= high
+        ):
+            raise failure(
+                "UsageError",
+                "{} must be a whole number from {} to {}, not {!r}".format(name, low, high, value),
+            )
     if settings["outbox_full"] not in ("refuse", "drop_oldest", "drop_newest"):
         raise failure("UsageError", "outbox_full must be refuse, drop_oldest or drop_newest")
     if settings["outbox"] not in ("ram", "durable"):
@@ -123,13 +164,18 @@ def _check(settings: "dict[str, Any]") -> None:
     if settings["outbox_fsync"] not in ("each", "interval"):
         raise failure("UsageError", "outbox_fsync must be each or interval")
     if settings["outbox"] == "durable" and not (settings["outbox_dir"] or settings["path"]):
-        raise failure("UsageError", "a durable outbox without a bundle needs outbox_dir, the directory to keep it in")
+        raise failure(
+            "UsageError",
+            "a durable outbox without a bundle needs outbox_dir, the directory to keep it in",
+        )
     if settings["transport"] not in ("tls", "wss"):
         raise failure("UsageError", "transport must be tls or wss: there is none without TLS")
 
 
 def _prepare_will(settings: "dict[str, Any]") -> None:
-    """Settle the will: the user's own (topic, payload, qos=1, retain=False), or `offline` on ~/status, retained."""
+    """Settle the will: the user's own (topic, payload, qos=1, retain=False), or `offline` on
+    ~/status, retained.
+    """
     will = settings["will"]
     client_id = settings["client_id"]
     if not will:
@@ -137,7 +183,9 @@ def _prepare_will(settings: "dict[str, Any]") -> None:
             settings["will"] = (expand("~/status", client_id), b"offline", 1, True)
         return
     if not isinstance(will, (list, tuple)) or not 2 <= len(will) <= 4:
-        raise failure("UsageError", "will must be (topic, payload, qos, retain), not {!r}".format(will))
+        raise failure(
+            "UsageError", "will must be (topic, payload, qos, retain), not {!r}".format(will)
+        )
     topic, payload, qos, retain = tuple(will) + (1, False)[len(will) - 2 :]
     if isinstance(topic, str):
         topic = expand(topic, client_id)
@@ -151,9 +199,13 @@ def _prepare_will(settings: "dict[str, Any]") -> None:
     try:
         content = encode(payload)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise failure("InvalidPayload", "the will's payload is neither bytes nor str nor JSON", str(error))
+        raise failure(
+            "InvalidPayload", "the will's payload is neither bytes nor str nor JSON", str(error)
+        )
     if len(content) > 65535:
-        raise failure("InvalidPayload", "the will's payload is longer than 65,535 bytes", len(content))
+        raise failure(
+            "InvalidPayload", "the will's payload is longer than 65,535 bytes", len(content)
+        )
     settings["will"] = (topic, content, qos, retain)
     settings["status"] = False  # there is one will only, and a birth without its will would lie
 

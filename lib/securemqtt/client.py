@@ -1,10 +1,12 @@
 """`Client`: the thin API, and the only loop.
 
-A message's way out: `publish` puts it into the outbox, `_turn` moves it to the link as the window has room, the link (backends/) writes it. On
-CPython a thread of its own turns the loop, and whoever waits is woken; on a board `wait`, `poll` and `flush` turn it themselves. The lock
-guards what both sides touch: outbox, inbox, subscriptions, state. The link belongs to whoever turns.
+A message's way out: `publish` puts it into the outbox, `_turn` moves it to the link as the window
+has room, the link (backends/) writes it. On CPython a thread of its own turns the loop, and whoever
+waits is woken; on a board `wait`, `poll` and `flush` turn it themselves. The lock guards what both
+sides touch: outbox, inbox, subscriptions, state. The link belongs to whoever turns.
 
-What runs for each message is here; what runs once per connection is in lifecycle.py, which a board does not keep in memory.
+What runs for each message is here; what runs once per connection is in lifecycle.py, which a board
+does not keep in memory.
 """
 
 from ._compat import (
@@ -42,10 +44,12 @@ _EXHAUSTED_MS = const(10_000)
 
 
 class Client:
-    """One device's connection to its broker: secured, kept up, and with a memory for what is not delivered yet.
+    """One device's connection to its broker: secured, kept up, and with a memory for what is not
+    delivered yet.
 
-    `bundle` is the directory of the device's identity, by default the first that is found in the usual places. `options` override what its
-    config.json says; docs/ARCHITECTURE.md lists them. Raises BundleNotFound, or what is wrong with the bundle. Does not touch the network.
+    `bundle` is the directory of the device's identity, by default the first that is found in the
+    usual places. `options` override what its config.json says; docs/ARCHITECTURE.md lists them.
+    Raises BundleNotFound, or what is wrong with the bundle. Does not touch the network.
     """
 
     _loop: "Any"  # CPython's, see _compat.make_loop
@@ -60,16 +64,26 @@ class Client:
         self.client_id: str = settings["client_id"]
         self.state = "closed"
         self.last_error: "SecureMQTTError | None" = None
-        self._reason: "SecureMQTTError | None" = None  # why the last attempt or connection failed; `last_error` tells of all else, too
-        self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "oversized": 0}
+        # why the last attempt or connection failed; `last_error` tells of all else, too
+        self._reason: "SecureMQTTError | None" = None
+        self._stats = {
+            "sent": 0,
+            "acknowledged": 0,
+            "received": 0,
+            "connects": 0,
+            "failures": 0,
+            "oversized": 0,
+        }
         self._lock = Lock()
-        self._incoming: "Incoming | None" = None  # what is there for handlers, once there is something: a device that only sends does without
+        # what is there for handlers, once there is something: a device that only sends does without
+        self._incoming: "Incoming | None" = None
         self._failures = 0  # attempts in a row that failed, and connections that did not last
         self._moment_ms = 0  # since when the connection stands; without one, when to try next
         self._readying: "Any" = None
         self._link: "Link" = link_class()(settings, self)
         self._outbox: "Outbox" = rarely("assembly").make_outbox(self)
-        settings["outbox"] = settings["outbox_fsync"] = None  # needed for this alone, and kept as long as the rest
+        # needed for this alone, and kept as long as the rest
+        settings["outbox"] = settings["outbox_fsync"] = None
         if settings["watchdog"] is not None:
             from .watchdog import Watchdog
 
@@ -79,9 +93,11 @@ class Client:
     # The connection
 
     def connect(self, timeout_s: float = 30) -> None:
-        """Connect once, in at most `timeout_s` seconds, or raise the error that says why not; nothing goes on in the background then.
+        """Connect once, in at most `timeout_s` seconds, or raise the error that says why not;
+        nothing goes on in the background then.
 
-        Returns when the broker has accepted us (CONNACK). What time may cure (`error.transient`) can be tried again; `start` does that.
+        Returns when the broker has accepted us (CONNACK). What time may cure (`error.transient`)
+        can be tried again; `start` does that.
         """
         try:
             self.start()
@@ -92,12 +108,15 @@ class Client:
             raise exhausted()
 
     def _settled(self) -> bool:
-        # By the reason, not by the state: after a short back-off that may have gone on from "waiting" before this thread looks at it.
+        # By the reason, not by the state: after a short back-off that may have gone on from
+        # "waiting" before this thread looks at it.
         return self.state == "connected" or self._reason is not None
 
     @rare
     def start(self) -> None:
-        """Keep the connection up from now on, trying again for ever; never raises for the network's sake. On a board, call `wait` or `poll`."""
+        """Keep the connection up from now on, trying again for ever; never raises for the network's
+        sake. On a board, call `wait` or `poll`.
+        """
         if self.state == "closed":
             if self._outbox.sync:
                 rarely("journal_start").resume(self._outbox)
@@ -108,7 +127,10 @@ class Client:
 
     @rare
     def disconnect(self, timeout_s: float = 10) -> None:
-        """Deliver what is queued, within `timeout_s` seconds if connected, and leave in order. What is left stays in the outbox."""
+        """Deliver what is queued, within `timeout_s` seconds if connected, and leave in order.
+
+        What is left stays in the outbox.
+        """
         rarely("lifecycle").disconnect(self, timeout_s)
 
     def __enter__(self) -> "Client":
@@ -121,7 +143,9 @@ class Client:
 
     @property
     def stats(self) -> "dict[str, int]":
-        """Give what was counted since this client was made: sent, acknowledged, received, connects, reconnects, failures, dropped, oversized."""
+        """Return what was counted since this client was made: sent, acknowledged, received,
+        connects, reconnects, failures, dropped, oversized.
+        """
         stats: "dict[str, int]" = rarely("counters").counters(self)
         return stats
 
@@ -132,19 +156,25 @@ class Client:
 
     @property
     def pending(self) -> int:
-        """How many messages the broker has not acknowledged yet: those that wait and those in flight."""
+        """How many messages the broker has not acknowledged yet: those that wait and those in
+        flight.
+        """
         return self._outbox.count
 
     @rare
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
-        """Have `handler(state)` called in `wait` or `poll` for each change: starting, connecting, connected, waiting (back-off), closed."""
+        """Have `handler(state)` called in `wait` or `poll` for each change: starting, connecting,
+        connected, waiting (back-off), closed.
+        """
         from .messages import incoming
 
         incoming(self).on_state = handler
 
     @rare
     def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
-        """Have `handler(exception)` called for each exception that leaves a handler; it is logged in any case."""
+        """Have `handler(exception)` called for each exception that leaves a handler; it is logged
+        in any case.
+        """
         from .messages import incoming
 
         incoming(self).on_error = handler
@@ -162,14 +192,22 @@ class Client:
     ) -> Delivery:
         """Queue a message and return at once; any thread may call this on CPython.
 
-        `payload` is bytes, str, or what JSON can say. With QoS 1 it arrives at least once as long as this process lives, with outbox="durable"
-        whatever becomes of process and power: docs/outbox.md has how long that takes, and OutboxInUse. `expires_s`: drop it if it could not be
-        sent within so many seconds. `newest_only`: drop what waits on this topic still, as suits a retained state. Raises InvalidTopic,
-        InvalidPayload, UsageError, MessageTooLarge, or, where the outbox is full and is to refuse then, OutboxFull.
+        `payload` is bytes, str, or what JSON can say. With QoS 1 it arrives at least once as long
+        as this process lives, with outbox="durable" whatever becomes of process and power:
+        docs/outbox.md has how long that takes, and OutboxInUse. `expires_s`: drop it if it could
+        not be sent within so many seconds. `newest_only`: drop what waits on this topic still, as
+        suits a retained state. Raises InvalidTopic, InvalidPayload, UsageError, MessageTooLarge,
+        or, where the outbox is full and is to refuse then, OutboxFull.
         """
         if topic[:2] == "~/":
             topic = "devices/" + self.client_id + topic[1:]
-        if not 0 < len(topic) < 16384 or "+" in topic or "#" in topic or "\0" in topic or not plain(topic):
+        if (
+            not 0 < len(topic) < 16384
+            or "+" in topic
+            or "#" in topic
+            or "\0" in topic
+            or not plain(topic)
+        ):
             rarely("lifecycle").checked(self, topic, False)
         if not 0 <= qos <= 2:
             raise rarely("lifecycle").unknown_qos(qos)
@@ -179,9 +217,13 @@ class Client:
 
                 payload = encode(payload)
         except (TypeError, ValueError, RuntimeError) as error:  # the last: nested too deep
-            raise failure("InvalidPayload", "the payload is neither bytes nor str nor JSON", str(error))
+            raise failure(
+                "InvalidPayload", "the payload is neither bytes nor str nor JSON", str(error)
+            )
         now = now_ms()
-        delivery = Delivery(topic, payload, qos, retain, None if expires_s is None else now + int(expires_s * 1000))
+        delivery = Delivery(
+            topic, payload, qos, retain, None if expires_s is None else now + int(expires_s * 1000)
+        )
         delivery.client = self
         outbox = self._outbox
         with self._lock:
@@ -196,10 +238,14 @@ class Client:
         return accepted
 
     @rare
-    def subscribe(self, topic_filter: str, handler: "Callable[[Message], None]", qos: int = 1) -> None:
-        """Have `handler(message)` called in `wait` or `poll` for what comes under `topic_filter`; made again after a reconnect if need be.
+    def subscribe(
+        self, topic_filter: str, handler: "Callable[[Message], None]", qos: int = 1
+    ) -> None:
+        """Have `handler(message)` called in `wait` or `poll` for what comes under `topic_filter`;
+        made again after a reconnect if need be.
 
-        A QoS 1 message is acknowledged when its handler has returned. A second handler for the same filter replaces the first.
+        A QoS 1 message is acknowledged when its handler has returned. A second handler for the same
+        filter replaces the first.
         """
         rarely("lifecycle").subscribe(self, topic_filter, handler, qos)
 
@@ -211,9 +257,11 @@ class Client:
     # Serving the network, in the caller's thread
 
     def wait(self, seconds: float) -> None:
-        """Serve the network for `seconds`: the handlers run here. On a board this is what carries messages in and out.
+        """Serve the network for `seconds`: the handlers run here. On a board this is what carries
+        messages in and out.
 
-        Name resolution on a board blocks for as long as its resolver does; all else keeps to the time given, but for a handler's own.
+        Name resolution on a board blocks for as long as its resolver does; all else keeps to the
+        time given, but for a handler's own.
         """
         deadline_ms = now_ms() + int(seconds * 1000)
         while True:
@@ -235,10 +283,11 @@ class Client:
             self.wait(3600)
 
     def flush(self, timeout_s: float = 30) -> bool:
-        """Serve the network until everything is acknowledged; give whether it is within `timeout_s` seconds. Then it is safe to sleep deeply.
+        """Serve the network until everything is acknowledged; return True if it is within
+        `timeout_s` seconds. Then it is safe to sleep deeply.
 
-        With outbox="durable" it is in any case, for what is not acknowledged is on the medium by then. Handlers do not run here: what comes in
-        waits for `wait` or `poll`.
+        With outbox="durable" it is in any case, for what is not acknowledged is on the medium by
+        then. Handlers do not run here: what comes in waits for `wait` or `poll`.
         """
         delivered = self.wait_for(None, timeout_s)
         if self._outbox.sync:
@@ -246,10 +295,15 @@ class Client:
         return delivered
 
     def wait_for(self, delivery: "Delivery | None", timeout_s: float) -> bool:
-        """Serve the network until `delivery`, or with None each one, is acknowledged or dropped; give whether it is acknowledged."""
+        """Serve the network until `delivery`, or with None each one, is acknowledged or dropped;
+        return True if it is acknowledged.
+        """
         if delivery:
             delivery.awaited = True
-        settled = lambda: delivery.acknowledged or delivery.dropped if delivery else not self._outbox.count  # noqa: E731
+        if delivery:
+            settled = lambda: delivery.acknowledged or delivery.dropped  # noqa: E731
+        else:
+            settled = lambda: not self._outbox.count  # noqa: E731
         done = serve_until(self, settled, int(timeout_s * 1000))
         return delivery.acknowledged if delivery else done
 
@@ -259,7 +313,9 @@ class Client:
     # The loop: everything below runs where the loop turns, on CPython in its thread
 
     def _turn(self, wait_ms: int) -> int:
-        """Do what is due and let the network move, for `wait_ms` at most; give for how many ms there is nothing to do."""
+        """Do what is due and let the network move, for `wait_ms` at most; return for how many ms
+        there is nothing to do.
+        """
         link = self._link
         watchdog = self._settings["watchdog"]
         if watchdog is not None:
@@ -293,7 +349,9 @@ class Client:
             error = exhausted()
         try:
             rarely("lifecycle").lost(self, error)
-        except MemoryError:  # not even that fits in, on a board: what the program lets go of in the meantime may make room for the next attempt
+        # not even that fits in, on a board: what the program lets go of in the meantime may make
+        # room for the next attempt
+        except MemoryError:
             self._readying = None
             self.last_error = self._reason = error
             self._moment_ms = now_ms() + _EXHAUSTED_MS
@@ -304,7 +362,8 @@ class Client:
         outbox = self._outbox
         if self._incoming:
             self._incoming.answer(link)
-        # One at a time: what is taken is nowhere until the link has it, and there a board's memory may run out.
+        # One at a time: what is taken is nowhere until the link has it, and there a board's memory
+        # may run out.
         now = now_ms()
         room = link.room()
         while room > 0 and outbox.head is not None:

@@ -7,7 +7,10 @@ if TYPE_CHECKING:
 
 
 def counters(client: "Client") -> "dict[str, int]":
-    """Give a client's counters by name. On a board `_stats` is a list: provisioning has its names be indices."""
+    """Return a client's counters by name.
+
+    On a board `_stats` is a list: provisioning has its names be indices.
+    """
     stats = dict(client._stats)
     stats["reconnects"] = max(0, stats["connects"] - 1)
     stats["dropped"] = client._outbox.dropped + client._outbox.expired

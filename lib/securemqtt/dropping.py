@@ -1,4 +1,6 @@
-"""What leaves an outbox unsent: what has expired, what a newer message replaces, what must make room. Loaded with the first such message."""
+"""What leaves an outbox unsent: what has expired, what a newer message replaces, what must make
+room. Loaded with the first such message.
+"""
 
 from ._compat import TYPE_CHECKING
 
@@ -7,9 +9,11 @@ if TYPE_CHECKING:
 
 
 def make_way(outbox: "Outbox", delivery: "Delivery", newest_only: bool, now_ms: int) -> None:
-    """Drop what gives way to a message that is to be put, or the message itself, as far as the user wishes that.
+    """Drop what gives way to a message that is to be put, or the message itself, as far as the user
+    wishes that.
 
-    `newest_only`: what waits on the same topic does. Where there is no room, what has expired goes first.
+    `newest_only`: what waits on the same topic does. Where there is no room, what has expired goes
+    first.
     """
     size = outbox.size(delivery)
     expires_ms = delivery.expires_ms
@@ -45,7 +49,11 @@ def sweep(outbox: "Outbox", topic: str, now_ms: int) -> None:
 
 def pass_over(outbox: "Outbox", now_ms: int) -> None:
     """Drop, and count, what has expired before the first message that has not."""
-    while outbox.head is not None and outbox.head.expires_ms is not None and outbox.head.expires_ms <= now_ms:
+    while (
+        outbox.head is not None
+        and outbox.head.expires_ms is not None
+        and outbox.head.expires_ms <= now_ms
+    ):
         outbox.expired += 1
         drop(outbox, None, outbox.head)
 

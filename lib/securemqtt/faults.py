@@ -1,7 +1,9 @@
-"""The way from foreign errors and codes to ours. Loaded when something went wrong on the network; a board forgets it again.
+"""The way from foreign errors and codes to ours. Loaded when something went wrong on the network; a
+board forgets it again.
 
-What is particular to a TLS library is in backends/faults_*.py, how to ask the broker once more what it has against us in backends/probe_*.py;
-kinds.py puts it into words. Each is gone before the next is loaded, so that a board has room for that second handshake.
+What is particular to a TLS library is in backends/faults_*.py, how to ask the broker once more what
+it has against us in backends/probe_*.py; kinds.py puts it into words. Each is gone before the next
+is loaded, so that a board has room for that second handshake.
 """
 
 import errno
@@ -13,9 +15,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def translated(error: BaseException, stage: str, settings: "dict[str, Any]") -> "SecureMQTTError | None":
-    """Make our error of a foreign one; see failure.translated. May ask the broker once more, which takes 5 s at most, name resolution aside."""
-    if isinstance(error, SecureMQTTError) or not isinstance(error, (OSError, ValueError, MemoryError)):
+def translated(
+    error: BaseException, stage: str, settings: "dict[str, Any]"
+) -> "SecureMQTTError | None":
+    """Make our error of a foreign one; see failure.translated.
+
+    May ask the broker once more, which takes 5 s at most, name resolution aside.
+    """
+    if isinstance(error, SecureMQTTError) or not isinstance(
+        error, (OSError, ValueError, MemoryError)
+    ):
         return None
     faults = rarely("backends.faults_" + TLS)
     kind, code, alert = faults.classify(error, stage)

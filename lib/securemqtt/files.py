@@ -35,23 +35,29 @@ def read_json(directory: str, name: str) -> "dict[str, Any]":
 
 
 def check_private(path: str) -> None:
-    """Raise FileNotPrivate if anyone but its owner may read or change a file that holds a secret; a board's files have no owner."""
+    """Raise FileNotPrivate if anyone but its owner may read or change a file that holds a secret; a
+    board's files have no owner.
+    """
     try:
         mode = os.stat(path)[0] & 0o777
     except OSError as error:
         raise failure("FileMissing", path + " cannot be read", error.errno)
     if mode & 0o077:
-        raise failure("FileNotPrivate", path + " is open to others than its owner", "{:04o}".format(mode))
+        raise failure(
+            "FileNotPrivate", path + " is open to others than its owner", "{:04o}".format(mode)
+        )
 
 
 def full_name(directory: str, name: object) -> str:
-    """Give the path of a file that config.json names: relative to the bundle unless it starts with /."""
+    """Return the path of a file that config.json names: relative to the bundle unless it starts
+    with /.
+    """
     text = str(name)
     return text if text[:1] == "/" or not directory else directory + "/" + text
 
 
 def names(value: "Any") -> "list[str]":
-    """Give the files that an entry of config.json lists: one name or a list of names."""
+    """Return the files that an entry of config.json lists: one name or a list of names."""
     if not value:
         return []
     return [value] if isinstance(value, str) else list(value)

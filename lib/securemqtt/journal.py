@@ -1,16 +1,19 @@
-"""The outbox's durable form: each QoS 1 and 2 message is in a journal on the medium, too, until the broker has acknowledged it.
+"""The outbox's durable form: each QoS 1 and 2 message is in a journal on the medium, too, until the
+broker has acknowledged it.
 
-The journal is a directory of segments, files that are only ever appended to, and removed once all in them is settled. They hold messages,
-numbered in their order, and now and then a floor: the number below which all is settled. Each record begins with a mark and ends with a
-checksum, and both depend on the journal's salt, so that nothing in a payload can pass for a record:
+The journal is a directory of segments, files that are only ever appended to, and removed once all
+in them is settled. They hold messages, numbered in their order, and now and then a floor: the
+number below which all is settled. Each record begins with a mark and ends with a checksum, and both
+depend on the journal's salt, so that nothing in a payload can pass for a record:
 
     mark (2)  flags (1)  topic's length (2)  payload's length (4)  expiry in Unix time, or 0 (4)  number, its low 32 bits (4)
     topic, payload, CRC-32 of all the rest (4)
 
-A segment's name is the number of its first message and the salt, in hexadecimal. What memory has no room for is on the medium alone, and read
-back later. This module is what a board keeps of it; journal_start.py has start and failure, journal_write.py and journal_read.py are there as
-long as they have to do, journal_record.py is what both know of records, journal_room.py makes room in a full journal. docs/outbox.md says what
-all this promises and what it costs.
+A segment's name is the number of its first message and the salt, in hexadecimal. What memory has no
+room for is on the medium alone, and read back later. This module is what a board keeps of it;
+journal_start.py has start and failure, journal_write.py and journal_read.py are there as long as
+they have to do, journal_record.py is what both know of records, journal_room.py makes room in a
+full journal. docs/outbox.md says what all this promises and what it costs.
 """
 
 from ._compat import FLASH, TYPE_CHECKING, const, now_ms, rarely
@@ -28,12 +31,15 @@ _SOON_MS = const(1000)
 
 
 def blocks(size: int) -> int:
-    """Give how many blocks of 4 kB, the unit of the usual file systems, a file of `size` bytes takes."""
+    """Return how many blocks of 4 kB, the unit of the usual file systems, a file of `size` bytes
+    takes.
+    """
     return (size + 4095) >> 12
 
 
 class DurableOutbox(Outbox):
-    """An outbox whose messages outlive the process and the power. journal_start.open_outbox makes it, and sets what is only declared here.
+    """An outbox whose messages outlive the process and the power. journal_start.open_outbox makes
+    it, and sets what is only declared here.
 
     `put`, `take` and `forget` are called with the client's lock held, `sync` and `tick` without it.
     """
@@ -45,18 +51,21 @@ class DurableOutbox(Outbox):
     _salt: int
     _segments: "list[Segment]"
     _segment_bytes: int  # the size up to which a segment is appended to
-    _alarm: "Any"  # calls `sync` after the interval, in a thread of its own; None where there is none
+    # calls `sync` after the interval, in a thread of its own; None where there is none
+    _alarm: "Any"
     _bound: int  # how many blocks all segments may take
     _blocks: int  # how many of them are left
     _clock_floor_s: int
     _interval_ms: int
-    _late: bool  # on flash with an interval: only what is not acknowledged when it is over is written
+    # on flash with an interval: only what is not acknowledged when it is over is written
+    _late: bool
     _unsaved: "list[tuple[Delivery, bool]]"  # what is to be written then
     _file: "BinaryIO | None"  # the last segment's
     _closing: "list[BinaryIO]"  # earlier ones', to be brought to the medium
     _appendable: bool  # the last segment is not open, but may be continued
     _claim: "Any"  # holds the directory against other processes
-    _parked: "Any"  # what journal_start.resume has to know before the directory is used again; None: it is in use
+    # what journal_start.resume has to know before the directory is used again; None: it is in use
+    _parked: "Any"
     _retry_ms: int  # the medium has failed: it is not tried again before
     _full_ms: int  # there was no room: none is looked for before
     _next: int  # the number of the next message
@@ -72,7 +81,9 @@ class DurableOutbox(Outbox):
     _due_ms: int
     _syncing: "Any"  # a lock
 
-    def put(self, delivery: "Delivery", newest_only: bool = False, now_ms: int = 0) -> "Delivery | None":
+    def put(
+        self, delivery: "Delivery", newest_only: bool = False, now_ms: int = 0
+    ) -> "Delivery | None":
         size = self.size(delivery)
         if size > self.max_bytes:
             return None
@@ -85,7 +96,12 @@ class DurableOutbox(Outbox):
         if not (delivery.qos or self._unread) and self.fits(size):
             return Outbox.put(self, delivery)
         # Twice, since records are not cut at a block's end: what is accepted must find room later.
-        if self._late and not self._unread and self.fits(size) and self._blocks > 2 * blocks(self.bytes + size):
+        if (
+            self._late
+            and not self._unread
+            and self.fits(size)
+            and self._blocks > 2 * blocks(self.bytes + size)
+        ):
             self._unsaved.append((delivery, newest_only))
             self._mark()
             return Outbox.put(self, delivery)
@@ -116,7 +132,8 @@ class DurableOutbox(Outbox):
                 except MemoryError:
                     if delivery is None or self.head is not None:
                         raise
-                    self.head = self._tail = delivery  # it waits until there is memory for those behind it
+                    # it waits until there is memory for those behind it
+                    self.head = self._tail = delivery
                     return None
                 if not self._unread:
                     self._reading = None
@@ -147,13 +164,17 @@ class DurableOutbox(Outbox):
             self._reader().read_back(self)
 
     def _reader(self) -> "Any":
-        """Give the module that reads, which stays in memory while there are messages on the medium alone."""
+        """Return the module that reads, which stays in memory while there are messages on the
+        medium alone.
+        """
         if self._reading is None:
             self._reading = rarely("journal_read")
         return self._reading
 
     def _writer(self) -> "Any":
-        """Give the module that writes, which stays in memory until a sync finds nothing on the medium."""
+        """Return the module that writes, which stays in memory until a sync finds nothing on the
+        medium.
+        """
         if self._writing is None:
             self._writing = rarely("journal_write")
         return self._writing
@@ -169,7 +190,9 @@ class DurableOutbox(Outbox):
             self._unsaved = [entry for entry in self._unsaved if entry[0] is not delivery]
 
     def sync(self) -> None:
-        """Bring to the medium what was put, and what is settled; blocks for as long as that takes."""
+        """Bring to the medium what was put, and what is settled; blocks for as long as that
+        takes.
+        """
         with self._lock:
             idle = not (self._segments or self._unsaved or self._closing)
             if idle:

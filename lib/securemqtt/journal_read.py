@@ -1,4 +1,7 @@
-"""Reading the journal: records, past damaged ones, and the messages that only the medium holds. See journal.py."""
+"""Reading the journal: records, past damaged ones, and the messages that only the medium holds.
+
+See journal.py.
+"""
 
 import struct
 from binascii import crc32
@@ -36,8 +39,12 @@ class Record:
         self.payload = body[topic_bytes:-4]
 
 
-def records(outbox: "DurableOutbox", segment: "Segment", at: int = 0) -> "Generator[Record, None, None]":
-    """Give the records of a segment from position `at` on; damaged ones are passed over, and show as a gap."""
+def records(
+    outbox: "DurableOutbox", segment: "Segment", at: int = 0
+) -> "Generator[Record, None, None]":
+    """Return the records of a segment from position `at` on; damaged ones are passed over, and show
+    as a gap.
+    """
     salt = outbox._salt
     mark = salt >> 16
     end = segment.size
@@ -60,7 +67,7 @@ def records(outbox: "DurableOutbox", segment: "Segment", at: int = 0) -> "Genera
 
 
 def _next_mark(file: "BinaryIO", at: int, end: int, mark: int) -> int:
-    """Give the next position that may be a record's start; `end` if there is none."""
+    """Return the next position that may be a record's start; `end` if there is none."""
     wanted = struct.pack(">H", mark)
     file.seek(at)
     while at < end:
@@ -78,7 +85,8 @@ def _next_mark(file: "BinaryIO", at: int, end: int, mark: int) -> int:
 class Left(Delivery):
     """What `publish` gives for a message that is left to the medium.
 
-    Nothing says later which of such messages were dropped, expired or damaged, so all that saw some go while they waited count as dropped.
+    Nothing says later which of such messages were dropped, expired or damaged, so all that saw some
+    go while they waited count as dropped.
     """
 
     __slots__ = ("_gone", "_journal", "_verdict")
@@ -106,7 +114,9 @@ class Left(Delivery):
         outbox = self._journal
         if not self._verdict:
             with outbox._lock:
-                if not outbox.count or (self.stored <= outbox._taken and self.stored not in outbox._flying):
+                if not outbox.count or (
+                    self.stored <= outbox._taken and self.stored not in outbox._flying
+                ):
                     self._verdict = 1 if _gone(outbox) == self._gone else -1
         return self._verdict
 
@@ -118,7 +128,9 @@ def _gone(outbox: "DurableOutbox") -> int:
 
 
 def left(outbox: "DurableOutbox", delivery: Delivery) -> "Delivery | None":
-    """Leave a message that was just written to the medium alone; None if it is not certain to be there."""
+    """Leave a message that was just written to the medium alone; None if it is not certain to be
+    there.
+    """
     segment = outbox._segments[-1]
     if FLASH and outbox.eager and outbox._file:
         try:
@@ -128,7 +140,9 @@ def left(outbox: "DurableOutbox", delivery: Delivery) -> "Delivery | None":
             rarely("journal_start").failed(outbox, error)
             return None
     if not segment.unread:
-        segment.offset = segment.size - RECORD_BYTES - len(delivery.topic.encode()) - len(delivery.payload)
+        segment.offset = (
+            segment.size - RECORD_BYTES - len(delivery.topic.encode()) - len(delivery.payload)
+        )
     segment.unread += 1
     outbox._unread += 1
     outbox.count += 1
@@ -155,17 +169,21 @@ def read_back(outbox: "DurableOutbox") -> None:
 
 
 def is_message(outbox: "DurableOutbox", record: Record) -> bool:
-    """Tell whether a record is a message to be sent: not a floor, nor of QoS 0 from before this process."""
+    """Return True if a record is a message to be sent: not a floor, nor of QoS 0 from before this
+    process.
+    """
     return not record.flags & FLOOR and (record.flags & 3 > 0 or record.number >= outbox._born)
 
 
 def is_stale(outbox: "DurableOutbox", record: Record, now_s: int) -> bool:
-    """Tell whether a message has expired, or there is a newer one on a topic of which only the newest counts."""
+    """Return True if a message has expired, or there is a newer one on a topic of which only the
+    newest counts.
+    """
     return 0 < record.expiry <= now_s or outbox._newest.get(record.topic, 0) > record.number
 
 
 def _read_segment(outbox: "DurableOutbox", segment: "Segment", read: int) -> int:
-    """Read one segment on; `read` messages have been already, give how many it is now."""
+    """Read one segment on; `read` messages have been already, return how many it is now."""
     stale = []
     now_s = unix_time()
     reader = records(outbox, segment, segment.offset)
@@ -178,7 +196,10 @@ def _read_segment(outbox: "DurableOutbox", segment: "Segment", read: int) -> int
             else:
                 delivery = _delivery(outbox, record, now_s)
                 size = outbox.size(delivery)
-                full = outbox.count - outbox._unread >= outbox.max_messages or outbox.bytes + size > outbox.max_bytes
+                full = (
+                    outbox.count - outbox._unread >= outbox.max_messages
+                    or outbox.bytes + size > outbox.max_bytes
+                )
                 if outbox.head is not None and (full or read >= _BATCH):
                     break
                 read += 1
@@ -209,7 +230,9 @@ def _read_segment(outbox: "DurableOutbox", segment: "Segment", read: int) -> int
 
 def _delivery(outbox: "DurableOutbox", record: Record, now_s: int) -> Delivery:
     expires_ms = now_ms() + (record.expiry - now_s) * 1000 if record.expiry else None
-    delivery = Delivery(record.topic, record.payload, record.flags & 3, bool(record.flags & RETAIN), expires_ms)
+    delivery = Delivery(
+        record.topic, record.payload, record.flags & 3, bool(record.flags & RETAIN), expires_ms
+    )
     delivery.stored = record.number
     delivery.client = outbox._client
     delivery.awaited = True  # perhaps: whoever has published it has a `Left` of it

@@ -20,13 +20,17 @@ FLOOR = const(16)
 
 
 def path_of(outbox: "DurableOutbox", segment: "Segment") -> str:
-    """Give the path of a segment's file."""
+    """Return the path of a segment's file."""
     return "{}/{:012x}{:08x}".format(outbox._directory, segment.first, outbox._salt)
 
 
-def encode(outbox: "DurableOutbox", flags: int, topic: bytes, payload: bytes, expiry: int, number: int) -> bytes:
-    """Give the bytes of a record."""
-    head = struct.pack(HEAD, outbox._salt >> 16, flags, len(topic), len(payload), expiry, number & 0xFFFFFFFF)
+def encode(
+    outbox: "DurableOutbox", flags: int, topic: bytes, payload: bytes, expiry: int, number: int
+) -> bytes:
+    """Return the bytes of a record."""
+    head = struct.pack(
+        HEAD, outbox._salt >> 16, flags, len(topic), len(payload), expiry, number & 0xFFFFFFFF
+    )
     record = b"".join((head, topic, payload))
     return record + struct.pack("<I", crc32(record, outbox._salt))
 

@@ -1,4 +1,6 @@
-"""Room in a full journal: what is no longer needed gives way, then, if the user wishes, the oldest messages. See journal.py."""
+"""Room in a full journal: what is no longer needed gives way, then, if the user wishes, the oldest
+messages. See journal.py.
+"""
 
 import os
 
@@ -20,7 +22,7 @@ _PAUSE_MS = const(60000)
 
 
 def make_room(outbox: "DurableOutbox", wanted: int) -> bool:
-    """Free `wanted` blocks; give whether they are free. May raise OSError."""
+    """Free `wanted` blocks; return True if they are free. May raise OSError."""
     for file in outbox._closing + [outbox._file]:
         if file:
             file.flush()
@@ -39,7 +41,9 @@ def make_room(outbox: "DurableOutbox", wanted: int) -> bool:
 
 
 def refuse(outbox: "DurableOutbox", delivery: "Delivery") -> "Delivery | None":
-    """Do with a message for which there is no room what the user wishes; give what `put` gives."""
+    """Do with a message for which there is no room what the user wishes; return what `put`
+    gives.
+    """
     outbox._go_on()
     if outbox.when_full != "drop_newest":
         return None
@@ -49,7 +53,9 @@ def refuse(outbox: "DurableOutbox", delivery: "Delivery") -> "Delivery | None":
 
 
 def _compact(outbox: "DurableOutbox") -> None:
-    """Write neighbouring segments anew, without what is not needed any longer, where that frees a block."""
+    """Write neighbouring segments anew, without what is not needed any longer, where that frees a
+    block.
+    """
     resident = set(outbox._flying)
     delivery = outbox.head
     while delivery is not None:
@@ -60,7 +66,9 @@ def _compact(outbox: "DurableOutbox") -> None:
     for segment in outbox._segments:
         size = 0
         for record in records(outbox, segment):
-            if record.number in resident or (_is_unread(outbox, segment, record) and not is_stale(outbox, record, now_s)):
+            if record.number in resident or (
+                _is_unread(outbox, segment, record) and not is_stale(outbox, record, now_s)
+            ):
                 size += record.end - record.start
         if groups and groups[-1][1] + size <= outbox._segment_bytes:
             segments, before = groups.pop()
@@ -76,7 +84,9 @@ def _is_unread(outbox: "DurableOutbox", segment: "Segment", record: Record) -> b
     return segment.unread > 0 and record.start >= segment.offset and is_message(outbox, record)
 
 
-def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[int]", now_s: int) -> None:
+def _merge(
+    outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[int]", now_s: int
+) -> None:
     """Put what is needed of `segments` in the place of the first of them."""
     path = outbox._directory + "/new"
     merged = outbox._writer().Segment(segments[0].first)
@@ -106,9 +116,16 @@ def _merge(outbox: "DurableOutbox", segments: "list[Segment]", resident: "set[in
 
 
 def _write(
-    outbox: "DurableOutbox", path: str, merged: "Segment", segments: "list[Segment]", resident: "set[int]", now_s: int
+    outbox: "DurableOutbox",
+    path: str,
+    merged: "Segment",
+    segments: "list[Segment]",
+    resident: "set[int]",
+    now_s: int,
 ) -> int:
-    """Write what is needed of `segments` to a file that is to be `merged`; give how many messages were stale."""
+    """Write what is needed of `segments` to a file that is to be `merged`; return how many messages
+    were stale.
+    """
     stale = 0
     clear(outbox)
     file = append_to(path)
@@ -140,7 +157,9 @@ def _sync_names(outbox: "DurableOutbox") -> None:
 
 
 def _copy(outbox: "DurableOutbox", record: Record, file: "BinaryIO") -> int:
-    content = encode(outbox, record.flags, record.topic.encode(), record.payload, record.expiry, record.number)
+    content = encode(
+        outbox, record.flags, record.topic.encode(), record.payload, record.expiry, record.number
+    )
     if file.write(content) != len(content):
         raise OSError(28, "no space")
     return len(content)

@@ -24,18 +24,21 @@ _READ_ONLY = (30, 13, 1)  # EROFS, EACCES, EPERM
 def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, Any]") -> None:
     """Make a client's outbox ready, with what an earlier process has left in it.
 
-    Raises OutboxInUse. A medium that fails is no reason to raise: the outbox then works in memory, and client.last_error says why.
+    Raises OutboxInUse. A medium that fails is no reason to raise: the outbox then works in memory,
+    and client.last_error says why.
     """
     medium = rarely("medium_" + MEDIUM)
     journal_bytes = settings["outbox_journal_bytes"] or medium.JOURNAL_BYTES
     smallest, largest = medium.SEGMENT_BYTES
-    outbox.max_bytes = min(outbox.max_bytes, journal_bytes // 4)  # a record must leave room for others
+    # a record must leave room for others
+    outbox.max_bytes = min(outbox.max_bytes, journal_bytes // 4)
     outbox._client = client
     outbox._stats = client._stats
     outbox._lock = client._lock
     outbox._directory = settings["outbox_dir"] or settings["path"] + "/outbox"
     outbox._segment_bytes = min(max(journal_bytes // 16 & ~4095, smallest), largest)
-    outbox._bound = blocks(journal_bytes) - blocks(outbox._segment_bytes)  # what is kept free is for journal_room
+    # what is kept free is for journal_room
+    outbox._bound = blocks(journal_bytes) - blocks(outbox._segment_bytes)
     outbox._clock_floor_s = max(settings["clock_floor"], _EARLIEST_S)
     outbox.eager = settings["outbox_fsync"] == "each"
     outbox._interval_ms = 0 if outbox.eager else int(settings["outbox_interval_s"] * 1000)
@@ -58,9 +61,11 @@ def open_outbox(outbox: DurableOutbox, client: "Client", settings: "dict[str, An
 
 
 def resume(outbox: DurableOutbox) -> None:
-    """Take up again a directory that was left to others. Raises OutboxInUse if one has it, or has changed what is not delivered yet.
+    """Take up again a directory that was left to others. Raises OutboxInUse if one has it, or has
+    changed what is not delivered yet.
 
-    One that could not be read at the start is tried again, once nothing waits in memory that would have to come behind what is there.
+    One that could not be read at the start is tried again, once nothing waits in memory that would
+    have to come behind what is there.
     """
     with outbox._lock:
         if not outbox._parked:
@@ -75,7 +80,12 @@ def resume(outbox: DurableOutbox) -> None:
             if _listing(outbox) != left:
                 if outbox.count:
                     _let_go(outbox)
-                    raise failure("OutboxInUse", "another process has used the outbox in {} meanwhile".format(outbox._directory))
+                    raise failure(
+                        "OutboxInUse",
+                        "another process has used the outbox in {} meanwhile".format(
+                            outbox._directory
+                        ),
+                    )
                 _load(outbox)
             outbox._parked = None
         except OSError as error:
@@ -84,7 +94,9 @@ def resume(outbox: DurableOutbox) -> None:
 
 
 def park(outbox: DurableOutbox) -> None:
-    """Bring all to the medium and leave the directory to other processes, until it is needed again."""
+    """Bring all to the medium and leave the directory to other processes, until it is needed
+    again.
+    """
     outbox.sync()
     with outbox._lock:
         for segment in list(outbox._segments):
@@ -126,13 +138,19 @@ def failed(outbox: DurableOutbox, error: OSError, files: "list[BinaryIO] | None"
         outbox._retry_ms = outbox._due_ms = now_ms() + _RETRY_MS
         outbox._dirty = bool(outbox._unsaved)
         outbox._stats["journal_failures"] += 1
-        what = "the outbox's directory {} fails, so messages are in memory only".format(outbox._directory)
-        outbox.failure = client.last_error = rarely("diagnose").explain("OutboxNotDurable", what, code, variant)
+        what = "the outbox's directory {} fails, so messages are in memory only".format(
+            outbox._directory
+        )
+        outbox.failure = client.last_error = rarely("diagnose").explain(
+            "OutboxNotDurable", what, code, variant
+        )
     log("error", str(outbox.failure))
 
 
 def _open(outbox: DurableOutbox) -> None:
-    """Make the directory, unless it is there, and read what is in it; where that fails, it is tried again later."""
+    """Make the directory, unless it is there, and read what is in it; where that fails, it is tried
+    again later.
+    """
     outbox._parked = (None,)
     try:
         _make_directory(outbox._directory)
@@ -168,7 +186,10 @@ def _claim(outbox: DurableOutbox) -> None:
     if medium.claim:
         outbox._claim = medium.claim(outbox._directory)
         if outbox._claim is None:
-            raise failure("OutboxInUse", "another process, or another Client, has the outbox in " + outbox._directory)
+            raise failure(
+                "OutboxInUse",
+                "another process, or another Client, has the outbox in " + outbox._directory,
+            )
 
 
 def _let_go(outbox: DurableOutbox) -> None:
@@ -181,7 +202,7 @@ def _let_go(outbox: DurableOutbox) -> None:
 
 
 def _listing(outbox: DurableOutbox) -> "list[tuple[str, int]]":
-    """Give path and size of each segment's file, in order."""
+    """Return path and size of each segment's file, in order."""
     names = sorted(name for name in os.listdir(outbox._directory) if _is_segment(name))
     paths = [outbox._directory + "/" + name for name in names]
     return [(path, os.stat(path)[6]) for path in paths]
@@ -222,7 +243,12 @@ def _load(outbox: DurableOutbox) -> None:
     outbox.count = outbox._unread
     outbox._stats["journal_damaged"] += damaged
     if outbox.count or damaged:
-        log("info", "{} messages were left in {}, {} damaged places passed over".format(outbox.count, outbox._directory, damaged))
+        log(
+            "info",
+            "{} messages were left in {}, {} damaged places passed over".format(
+                outbox.count, outbox._directory, damaged
+            ),
+        )
     if outbox._unread:
         outbox._go_on()
     if not outbox._unread:
@@ -230,7 +256,9 @@ def _load(outbox: DurableOutbox) -> None:
 
 
 def _survey(outbox: DurableOutbox, segment: "Segment", above: int) -> "tuple[int, int, int]":
-    """Count the messages in a segment with numbers above `above`; give the last number, the highest floor, and how many gaps there are."""
+    """Count the messages in a segment with numbers above `above`; return the last number, the
+    highest floor, and how many gaps there are.
+    """
     floor = gaps = end = 0
     segment.live = 0
     for record in outbox._reader().records(outbox, segment):

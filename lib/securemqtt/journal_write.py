@@ -1,4 +1,6 @@
-"""What writes the journal, and notes what is settled: in memory as long as there is something on the medium. See journal.py."""
+"""What writes the journal, and notes what is settled: in memory as long as there is something on
+the medium. See journal.py.
+"""
 
 import os
 
@@ -19,7 +21,10 @@ _REST_MS = const(1000)
 
 
 class Segment:
-    """One file of the journal. `live` of its messages are not settled; of those, `unread` are not in memory, from `offset` on."""
+    """One file of the journal.
+
+    `live` of its messages are not settled; of those, `unread` are not in memory, from `offset` on.
+    """
 
     __slots__ = ("first", "live", "offset", "size", "unread")
 
@@ -29,7 +34,9 @@ class Segment:
 
 
 def write(outbox: "DurableOutbox", delivery: "Delivery", newest_only: bool) -> bool:
-    """Append a message; False if the journal has no room for it, OSError if the medium does not take it."""
+    """Append a message; False if the journal has no room for it, OSError if the medium does not
+    take it.
+    """
     expiry = 0
     if delivery.expires_ms is not None and unix_time() > outbox._clock_floor_s:
         expiry = min(max(unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1, 1), 0xFFFFFFFF)
@@ -41,7 +48,9 @@ def write(outbox: "DurableOutbox", delivery: "Delivery", newest_only: bool) -> b
     if used + size > outbox._segment_bytes:
         used = 0
     enough = blocks(used + size) - blocks(used) <= outbox._blocks
-    if not enough and (now_ms() < outbox._full_ms or not rarely("journal_room").make_room(outbox, blocks(size))):
+    if not enough and (
+        now_ms() < outbox._full_ms or not rarely("journal_room").make_room(outbox, blocks(size))
+    ):
         return False
     try:
         append(outbox, record)
@@ -57,10 +66,14 @@ def write(outbox: "DurableOutbox", delivery: "Delivery", newest_only: bool) -> b
 
 
 def append(outbox: "DurableOutbox", record: bytes) -> None:
-    """Write a record behind the last one, in a new segment if there is none that may be continued."""
+    """Write a record behind the last one, in a new segment if there is none that may be
+    continued.
+    """
     size = len(record)
     last = outbox._segments[-1] if outbox._segments else None
-    if last and (last.size + size > outbox._segment_bytes or not (outbox._file or outbox._appendable)):
+    if last and (
+        last.size + size > outbox._segment_bytes or not (outbox._file or outbox._appendable)
+    ):
         if outbox._file:
             outbox._closing.append(outbox._file)
             outbox._file = None
@@ -89,7 +102,9 @@ def settle(outbox: "DurableOutbox", number: int) -> None:
         index += 1
     segment = segments[index]
     segment.live -= 1
-    if not segment.live and (segment.size > KEPT_BYTES or not outbox._file or index + 1 < len(segments)):
+    if not segment.live and (
+        segment.size > KEPT_BYTES or not outbox._file or index + 1 < len(segments)
+    ):
         discard(outbox, segment)
     else:
         outbox._settled += 1
@@ -109,7 +124,8 @@ def discard(outbox: "DurableOutbox", segment: Segment) -> None:
     try:
         if file:
             file.close()
-    except OSError as error:  # it goes all the same: a full medium, which may say so only now, has room then
+    # it goes all the same: a full medium, which may say so only now, has room then
+    except OSError as error:
         rarely("journal_start").failed(outbox, error)
     try:
         os.remove(path_of(outbox, segment))
@@ -118,7 +134,8 @@ def discard(outbox: "DurableOutbox", segment: Segment) -> None:
             rarely("journal_start").failed(outbox, error)
             return
     outbox._blocks += blocks(segment.size)
-    if FLASH and not outbox._segments and not outbox._dirty:  # so that a board lets go of this module, unless more comes soon
+    # so that a board lets go of this module, unless more comes soon
+    if FLASH and not outbox._segments and not outbox._dirty:
         outbox._dirty = True
         outbox._due_ms = now_ms() + _REST_MS
 
@@ -148,7 +165,10 @@ def sync(outbox: "DurableOutbox") -> None:
 
 
 def save(outbox: "DurableOutbox") -> None:
-    """Write what is not acknowledged yet. May raise OSError: then it is tried again once the medium is."""
+    """Write what is not acknowledged yet.
+
+    May raise OSError: then it is tried again once the medium is.
+    """
     while outbox._unsaved and now_ms() >= outbox._retry_ms and not outbox._parked:
         delivery, newest_only = outbox._unsaved[0]
         flying = delivery.stored
@@ -161,14 +181,16 @@ def save(outbox: "DurableOutbox") -> None:
 
 
 def floor(outbox: "DurableOutbox") -> int:
-    """Give the number below which all is settled."""
+    """Return the number below which all is settled."""
     if not outbox.count:
         return outbox._next
     return outbox._flying[0] if outbox._flying else outbox._taken + 1
 
 
 def note_floor(outbox: "DurableOutbox") -> bool:
-    """Write down the number below which all is settled, where that is news and there is room for it; give whether it was written."""
+    """Write down the number below which all is settled, where that is news and there is room for
+    it; return True if it was written.
+    """
     segments = outbox._segments
     outbox._settled = 0
     number = floor(outbox)

@@ -1,4 +1,5 @@
-"""What a client does once per connection, or rarely: not kept in a board's memory, see `_compat.rarely`.
+"""What a client does once per connection, or rarely: not kept in a board's memory, see
+`_compat.rarely`.
 
 Each function is a method of `Client` that lives here; `client.py` holds what runs for each message.
 """
@@ -23,7 +24,9 @@ def given_up(client: "Client", timeout_s: float) -> "SecureMQTTError":
     """Stop trying: give the error that says why `connect` has failed."""
     error = client._reason
     stop_loop(client, lambda: finish(client))
-    return error or failure("TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s))
+    return error or failure(
+        "TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s)
+    )
 
 
 def disconnect(client: "Client", timeout_s: float) -> None:
@@ -72,23 +75,33 @@ def up(client: "Client", session_present: bool) -> None:
 def lost(client: "Client", error: "SecureMQTTError") -> None:
     """An attempt failed, or the connection is gone: note why, and when to try again."""
     now = now_ms()
-    if client.state == "connecting" and client._readying is None and client._settings["watchdog"] is not None:
-        client._settings["watchdog"].alive(now)  # it was no fault of the board that the attempt failed
+    if (
+        client.state == "connecting"
+        and client._readying is None
+        and client._settings["watchdog"] is not None
+    ):
+        # it was no fault of the board that the attempt failed
+        client._settings["watchdog"].alive(now)
     client._readying = None
     client.last_error = client._reason = error
     client._stats["failures"] += 1
-    delay_ms, client._failures = next_delay(random.randint, client._failures, _lived_ms(client), error.transient)
+    delay_ms, client._failures = next_delay(
+        random.randint, client._failures, _lived_ms(client), error.transient
+    )
     client._moment_ms = now + delay_ms
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
     client._set_state("waiting")
 
 
-def subscribe(client: "Client", topic_filter: str, handler: "Callable[[Message], None]", qos: int) -> None:
+def subscribe(
+    client: "Client", topic_filter: str, handler: "Callable[[Message], None]", qos: int
+) -> None:
     """See Client.subscribe."""
     if not 0 <= qos <= 2:
         raise unknown_qos(qos)
     topic_filter = checked(client, topic_filter, True)
-    # What will be needed for what comes: loaded now, it lies with what else stays, not between what is lent.
+    # What will be needed for what comes: loaded now, it lies with what else stays, not between what
+    # is lent.
     from .messages import incoming
 
     with client._lock:
@@ -106,7 +119,13 @@ def unsubscribe(client: "Client", topic_filter: str) -> None:
     wake(client)
 
 
-def _set(client: "Client", told: "Incoming", topic_filter: str, handler: "Callable[[Message], None] | None", qos: int) -> None:
+def _set(
+    client: "Client",
+    told: "Incoming",
+    topic_filter: str,
+    handler: "Callable[[Message], None] | None",
+    qos: int,
+) -> None:
     subscription = told.subscriptions.setdefault(topic_filter, [None, 0, False, 0])
     subscription[:3] = [handler, qos, False]
     _request(client, told, topic_filter, qos)
@@ -127,7 +146,9 @@ def subscribed(client: "Client", topic_filter: str, granted: bool) -> None:
             if subscription[3] <= 0:  # else this was not the answer to what was asked for last
                 subscription[2] = granted and subscription[1] >= 0
     if not granted:
-        client.last_error = failure("SubscriptionRefused", "the broker refused the subscription to " + topic_filter)
+        client.last_error = failure(
+            "SubscriptionRefused", "the broker refused the subscription to " + topic_filter
+        )
         log("warning", str(client.last_error))
 
 
@@ -145,15 +166,23 @@ def unsubscribed(client: "Client", topic_filter: str) -> None:
 def oversized(client: "Client", topic: str, size: int) -> None:
     """See backends/contract.py."""
     client._stats["oversized"] += 1
-    log("warning", "a message of {} bytes on {} is larger than max_packet_bytes: thrown away".format(size, topic))
+    log(
+        "warning",
+        "a message of {} bytes on {} is larger than max_packet_bytes: thrown away".format(
+            size, topic
+        ),
+    )
 
 
 def checked(client: "Client", topic: str, is_filter: bool) -> str:
-    """Give a topic with `~` put into words; raises InvalidTopic."""
+    """Return a topic with `~` put into words; raises InvalidTopic."""
     topic = expand(topic, client.client_id) if isinstance(topic, str) else topic
     wrong = fault(topic, is_filter)
     if wrong:
-        raise failure("InvalidTopic", "{!r} is no topic {}: {}".format(topic, "filter" if is_filter else "name", wrong))
+        raise failure(
+            "InvalidTopic",
+            "{!r} is no topic {}: {}".format(topic, "filter" if is_filter else "name", wrong),
+        )
     return topic
 
 
@@ -168,14 +197,17 @@ def refused(client: "Client", delivery: Delivery) -> "SecureMQTTError":
     outbox.dropped += 1
     size = outbox.size(delivery)
     if size > outbox.max_bytes:
-        return failure("MessageTooLarge", "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes))
+        return failure(
+            "MessageTooLarge",
+            "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes),
+        )
     if outbox.failure:
         return outbox.failure
     return failure("OutboxFull", "{} messages wait for the broker".format(outbox.count))
 
 
 def _lived_ms(client: "Client") -> int:
-    """Give how long the connection has stood, 0 if there is none."""
+    """Return how long the connection has stood, 0 if there is none."""
     return now_ms() - client._moment_ms if client.connected else 0
 
 

@@ -1,4 +1,5 @@
-"""The journal's medium on CPython, a disk: files that are the owner's alone, the way to the disk, a lock between processes.
+"""The journal's medium on CPython, a disk: files that are the owner's alone, the way to the disk, a
+lock between processes.
 
 medium_flash.py is the same on a board.
 """
@@ -18,7 +19,8 @@ SEGMENT_BYTES = (4096, 1 << 20)
 
 
 class JournalFile:
-    """A file that is appended to without a buffer, so that what is written outlives the process; `flush` makes it outlive the power, too.
+    """A file that is appended to without a buffer, so that what is written outlives the process;
+    `flush` makes it outlive the power, too.
 
     `flush` may run while another thread writes or closes. A new file is readable by its owner only.
     """
@@ -26,15 +28,18 @@ class JournalFile:
     def __init__(self, path: str) -> None:
         self._directory = None if os.path.exists(path) else os.path.dirname(path)
         self._descriptor = -1
-        self._guard = threading.Lock()  # for the descriptor, which must not be another file's by the time of the system call
+        # for the descriptor, which must not be another file's by the time of the system call
+        self._guard = threading.Lock()
         self._descriptor = _open_owner_only(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def write(self, data: bytes) -> int:
-        """Append; give how many bytes there was room for."""
+        """Append; return how many bytes there was room for."""
         return os.write(self._descriptor, data)
 
     def flush(self) -> None:
-        """Bring to the disk what was written, and where the file is new its name; nothing if it is closed."""
+        """Bring to the disk what was written, and where the file is new its name; nothing if it is
+        closed.
+        """
         with self._guard:
             if self._descriptor < 0:
                 return
@@ -76,7 +81,9 @@ def make_directory(path: str) -> None:
 
 
 def claim(directory: str) -> io.FileIO | None:
-    """Hold a directory against every other process, until what this gives is closed; None if it is held already."""
+    """Hold a directory against every other process, until what this gives is closed; None if it is
+    held already.
+    """
     file = io.FileIO(directory + "/lock", "ab", opener=_open_owner_only)
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,7 +97,9 @@ def claim(directory: str) -> io.FileIO | None:
 
 
 class Alarm:
-    """Calls a function some time after it was set, in a thread of its own: one at a time, so while it is set it keeps its time."""
+    """Calls a function some time after it was set, in a thread of its own: one at a time, so while
+    it is set it keeps its time.
+    """
 
     def __init__(self, function: Callable[[], None]) -> None:
         self._function = function

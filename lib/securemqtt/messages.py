@@ -1,4 +1,6 @@
-"""What comes in, and how it gets to its handlers: a board that only sends does without this module."""
+"""What comes in, and how it gets to its handlers: a board that only sends does without this
+module.
+"""
 
 import json
 
@@ -11,18 +13,30 @@ if TYPE_CHECKING:
     from .backends.contract import Link
     from .client import Client
 
-# Messages that wait for `wait` or `poll`: above so many, QoS 0 is dropped and QoS 1 left to be redelivered; both are counted. Above
-# INBOX_BYTES, each with so much for itself, QoS 0 is dropped; how many of QoS 1 and 2 there may be is bounded by the broker's own window.
+# Messages that wait for `wait` or `poll`: above so many, QoS 0 is dropped and QoS 1 left to be
+# redelivered; both are counted. Above INBOX_BYTES, each with so much for itself, QoS 0 is dropped;
+# how many of QoS 1 and 2 there may be is bounded by the broker's own window.
 _INBOX_MESSAGES = const(1000)
 _MESSAGE_BYTES = const(128)
 
 
 class Message:
-    """What a handler gets: `.topic` (str), `.payload` (bytes), `.qos`, `.retain`, `.dup`, and the payload as `.text()` or `.json()`."""
+    """What a handler gets: `.topic` (str), `.payload` (bytes), `.qos`, `.retain`, `.dup`, and the
+    payload as `.text()` or `.json()`.
+    """
 
     __slots__ = ("dup", "epoch", "packet_id", "payload", "qos", "retain", "topic")
 
-    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool, dup: bool, packet_id: int, epoch: int) -> None:
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        packet_id: int,
+        epoch: int,
+    ) -> None:
         self.topic = topic
         self.payload = payload
         self.qos = qos
@@ -32,16 +46,18 @@ class Message:
         self.epoch = epoch
 
     def text(self) -> str:
-        """Give the payload as text; ValueError if it is not UTF-8."""
+        """Return the payload as text; ValueError if it is not UTF-8."""
         return str(self.payload, "utf-8")
 
     def json(self) -> "Any":
-        """Give what the payload says in JSON; ValueError if it is none."""
+        """Return what the payload says in JSON; ValueError if it is none."""
         return json.loads(self.payload)
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Tell whether `topic` falls under `topic_filter`; wildcards at the start do not match `$…` ([MQTT-4.7.2-1])."""
+    """Return True if `topic` falls under `topic_filter`; wildcards at the start do not match `$…`
+    ([MQTT-4.7.2-1]).
+    """
     if topic_filter == topic:
         return True
     if topic[:1] == "$" and topic_filter[:1] in "+#":
@@ -57,17 +73,21 @@ def matches(topic_filter: str, topic: str) -> bool:
 
 
 class Incoming:
-    """What there is for a client's handlers: subscriptions, messages that wait, and changes of state.
+    """What there is for a client's handlers: subscriptions, messages that wait, and changes of
+    state.
 
-    The client's lock guards what both sides touch: the link puts messages in, `wait` and `poll` hand them out in the program's thread.
+    The client's lock guards what both sides touch: the link puts messages in, `wait` and `poll`
+    hand them out in the program's thread.
     """
 
     def __init__(self, client: "Client") -> None:
         self._client = client
-        # topic filter -> [handler, qos, whether the broker has granted it, how many requests for it are not answered]. One that was
-        # unsubscribed, with None and -1, stays until the broker has confirmed that.
+        # topic filter -> [handler, qos, whether the broker has granted it, how many requests for it
+        # are not answered]. One that was unsubscribed, with None and -1, stays until the broker has
+        # confirmed that.
         self.subscriptions: "dict[str, list[Any]]" = {}
-        self.requests: "list[tuple[str, int]]" = []  # to be sent: topic filters and their QoS, -1 to unsubscribe
+        # to be sent: topic filters and their QoS, -1 to unsubscribe
+        self.requests: "list[tuple[str, int]]" = []
         self.messages: "list[Message]" = []
         self._bytes = 0
         self._handled: "list[Message]" = []  # to be acknowledged
@@ -81,7 +101,9 @@ class Incoming:
         client = self._client
         with client._lock:
             size = self._bytes + len(message.payload) + _MESSAGE_BYTES
-            if len(self.messages) >= _INBOX_MESSAGES or (size > INBOX_BYTES and self.messages and not message.qos):
+            if len(self.messages) >= _INBOX_MESSAGES or (
+                size > INBOX_BYTES and self.messages and not message.qos
+            ):
                 client._outbox.dropped += 1
                 return False
             self._bytes = size
@@ -91,17 +113,22 @@ class Incoming:
         return True
 
     def new_state(self, state: str) -> None:
-        """Note a change of the client's state for the handler, if there is one; with the lock held."""
+        """Note a change of the client's state for the handler, if there is one; with the lock
+        held.
+        """
         if self.on_state:
             self._states.append(state)
 
     def has_news(self) -> bool:
-        """Tell whether there is something to hand out, and nobody does."""
+        """Return True if there is something to hand out, and nobody does."""
         return bool(self.messages or self._states) and not self._busy
 
     def hand_out(self, deadline_ms: "int | None") -> None:
-        """Call the handlers for what is there, until `deadline_ms`, but for one message at least; with None for all that is there now."""
-        if self._busy:  # a handler that calls wait(): the network is served, the next message waits its turn
+        """Call the handlers for what is there, until `deadline_ms`, but for one message at least;
+        with None for all that is there now.
+        """
+        # a handler that calls wait(): the network is served, the next message waits its turn
+        if self._busy:
             return
         left = len(self.messages)
         self._busy = True
@@ -150,7 +177,7 @@ class Incoming:
 
 
 def incoming(client: "Client") -> Incoming:
-    """Give what a client has for its handlers, made with the first use."""
+    """Return what a client has for its handlers, made with the first use."""
     with client._lock:
         if client._incoming is None:
             client._incoming = Incoming(client)

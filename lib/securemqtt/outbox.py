@@ -1,4 +1,7 @@
-"""The bounded queue of messages that the broker has not acknowledged yet. No I/O, and no clock is read here."""
+"""The bounded queue of messages that the broker has not acknowledged yet.
+
+No I/O, and no clock is read here.
+"""
 
 from ._compat import TYPE_CHECKING, const, once
 
@@ -15,14 +18,29 @@ _OVERHEAD_BYTES = const(64)
 class Delivery:
     """A message on its way out: what `publish` returns.
 
-    `acknowledged` becomes true when the broker has taken it over (PUBACK for QoS 1, PUBCOMP for QoS 2, written to the network for QoS 0);
-    `dropped` when it was given up: the outbox was full, `expires_s` had passed, or a newer one took its place. `stored` is above 0 once it is
-    on the medium (outbox="durable").
+    `acknowledged` becomes true when the broker has taken it over (PUBACK for QoS 1, PUBCOMP for QoS
+    2, written to the network for QoS 0); `dropped` when it was given up: the outbox was full,
+    `expires_s` had passed, or a newer one took its place. `stored` is above 0 once it is on the
+    medium (outbox="durable").
     """
 
-    __slots__ = ("acknowledged", "awaited", "client", "dropped", "expires_ms", "next", "payload", "qos", "retain", "stored", "topic")
+    __slots__ = (
+        "acknowledged",
+        "awaited",
+        "client",
+        "dropped",
+        "expires_ms",
+        "next",
+        "payload",
+        "qos",
+        "retain",
+        "stored",
+        "topic",
+    )
 
-    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool, expires_ms: "int | None" = None) -> None:
+    def __init__(
+        self, topic: str, payload: bytes, qos: int, retain: bool, expires_ms: "int | None" = None
+    ) -> None:
         self.topic = topic
         self.payload = payload
         self.qos = qos
@@ -36,17 +54,21 @@ class Delivery:
         self.client: "Client | None" = None
 
     def wait(self, timeout_s: float = 30) -> bool:
-        """Serve the network until the broker has acknowledged this message; give whether it has within `timeout_s` seconds."""
+        """Serve the network until the broker has acknowledged this message; return True if it has
+        within `timeout_s` seconds.
+        """
         if self.client is None or self.dropped:
             return self.acknowledged
         return self.client.wait_for(self, timeout_s)
 
 
 class Outbox:
-    """Messages in their order: those in flight first, then those waiting. Bounded in messages and in bytes.
+    """Messages in their order: those in flight first, then those waiting. Bounded in messages and
+    in bytes.
 
-    `when_full`: "refuse" (put gives None), "drop_oldest" (of those waiting), or "drop_newest" (the new one itself). journal.py has the durable
-    form, which has something in the place of what is None or False here.
+    `when_full`: "refuse" (put gives None), "drop_oldest" (of those waiting), or "drop_newest" (the
+    new one itself). journal.py has the durable form, which has something in the place of what is
+    None or False here.
     """
 
     eager = False  # whether `sync` is due after each `put`
@@ -69,15 +91,18 @@ class Outbox:
 
     @staticmethod
     def size(delivery: Delivery) -> int:
-        """Give what a message counts against the bound in bytes."""
+        """Return what a message counts against the bound in bytes."""
         return len(delivery.payload) + len(delivery.topic) + _OVERHEAD_BYTES
 
     def fits(self, size: int) -> bool:
-        """Tell whether there is room for one more message of `size` bytes."""
+        """Return True if there is room for one more message of `size` bytes."""
         return self.count < self.max_messages and self.bytes + size <= self.max_bytes
 
-    def put(self, delivery: Delivery, newest_only: bool = False, now_ms: int = 0) -> "Delivery | None":
-        """Append a message and give what to tell its sender by; None if it was refused. What can never fit is, whatever `when_full` says.
+    def put(
+        self, delivery: Delivery, newest_only: bool = False, now_ms: int = 0
+    ) -> "Delivery | None":
+        """Append a message and return what to tell its sender by; None if it was refused. What can
+        never fit is, whatever `when_full` says.
 
         `newest_only`: what waits on the same topic is dropped.
         """
@@ -85,7 +110,11 @@ class Outbox:
         if size > self.max_bytes:
             return None
         lacking = not self.fits(size)
-        if newest_only or delivery.expires_ms is not None or (lacking and (self._stale_ms or self.when_full != "refuse")):
+        if (
+            newest_only
+            or delivery.expires_ms is not None
+            or (lacking and (self._stale_ms or self.when_full != "refuse"))
+        ):
             from .dropping import make_way  # a board that has no use for this does without
 
             make_way(self, delivery, newest_only, now_ms)
@@ -99,7 +128,10 @@ class Outbox:
         return delivery
 
     def take(self, now_ms: int) -> "Delivery | None":
-        """Give the next message to send; None if there is none. What expired while it waited is dropped and counted."""
+        """Return the next message to send; None if there is none.
+
+        What expired while it waited is dropped and counted.
+        """
         delivery = self.head
         if delivery is not None and delivery.expires_ms is not None:
             from .dropping import pass_over

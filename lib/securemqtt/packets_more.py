@@ -1,4 +1,6 @@
-"""What the packet reader does with packets that a device gets only if it does more than send with QoS 0 and 1: see packets.py."""
+"""What the packet reader does with packets that a device gets only if it does more than send with
+QoS 0 and 1: see packets.py.
+"""
 
 from ._compat import TYPE_CHECKING, const
 from .failure import failure
@@ -13,14 +15,20 @@ _BUFFER_BYTES = const(512)
 
 
 def whole(reader: "Reader", kind: int) -> int:
-    """Give `kind` if the packet whose head `reader` has found, at `at` and of `size`, is whole; 0 if it is not. Raises MalformedPacket."""
+    """Return `kind` if the packet whose head `reader` has found, at `at` and of `size`, is whole; 0
+    if it is not. Raises MalformedPacket.
+    """
     size = reader.size
     if kind & 0xF0 == 0x30:
         if kind & 6 == 6 or size < 3:
             raise failure("MalformedPacket", "a PUBLISH has QoS 3 or no topic", kind)
         if size > reader.max_bytes:
             return _head_of_oversized(reader, kind)
-    elif not 3 <= size <= _LARGEST_SUBACK if kind == 0x90 else size != 2 or kind not in (0x50, 0x62, 0x70, 0xB0):
+    elif (
+        not 3 <= size <= _LARGEST_SUBACK
+        if kind == 0x90
+        else size != 2 or kind not in (0x50, 0x62, 0x70, 0xB0)
+    ):
         raise failure("MalformedPacket", "a packet of a type or size that no broker may send", kind)
     end = reader.at + size
     if end <= reader.end:
@@ -31,7 +39,9 @@ def whole(reader: "Reader", kind: int) -> int:
 
 
 def _head_of_oversized(reader: "Reader", kind: int) -> int:
-    """Give an oversized PUBLISH as soon as its topic and packet id are there; what follows is thrown away as it comes."""
+    """Return an oversized PUBLISH as soon as its topic and packet id are there; what follows is
+    thrown away as it comes.
+    """
     at = reader.at
     size = reader.size
     have = min(reader.end - at, size)
@@ -39,7 +49,9 @@ def _head_of_oversized(reader: "Reader", kind: int) -> int:
     if have >= 2:
         need += reader.data[at] << 8 | reader.data[at + 1]
     if need > size or need > max(reader.max_bytes, len(reader.data), _BUFFER_BYTES):
-        raise failure("MalformedPacket", "a topic longer than its packet, or than this device takes", need)
+        raise failure(
+            "MalformedPacket", "a topic longer than its packet, or than this device takes", need
+        )
     if have < need:
         _make_room(reader, at + need)
         return 0
@@ -50,7 +62,9 @@ def _head_of_oversized(reader: "Reader", kind: int) -> int:
 
 
 def _make_room(reader: "Reader", end: int) -> None:
-    """Have the packet that is to reach to `end` in a buffer that it fits into: one that stays, if that is enough, or one of its own."""
+    """Have the packet that is to reach to `end` in a buffer that it fits into: one that stays, if
+    that is enough, or one of its own.
+    """
     start = reader.start
     have = reader.end - start
     size = max(end - start, _BUFFER_BYTES)
@@ -64,8 +78,12 @@ def _make_room(reader: "Reader", end: int) -> None:
 
 
 def message_of(reader: "Reader", kind: int, epoch: int) -> "Message":
-    """Take the PUBLISH that `reader` has given apart; an oversized one has no payload. Raises MalformedPacket."""
-    from .messages import Message  # a device that sends with QoS 2 and receives no message does without
+    """Take the PUBLISH that `reader` has given apart; an oversized one has no payload.
+
+    Raises MalformedPacket.
+    """
+    # a device that sends with QoS 2 and receives no message does without
+    from .messages import Message
 
     data = reader.data
     at = reader.at

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def encode(payload: object) -> bytes:
-    """Give the bytes of a payload: bytes as they are, str as UTF-8, anything else as JSON. TypeError or ValueError if JSON cannot say it."""
+    """Return the bytes of a payload: bytes as they are, str as UTF-8, anything else as JSON.
+
+    TypeError or ValueError if JSON cannot say it.
+    """
     if isinstance(payload, bytes):
         return payload
     if isinstance(payload, str):
@@ -21,7 +24,9 @@ def encode(payload: object) -> bytes:
 
 
 def _check(value: "Any") -> None:
-    """Raise TypeError or ValueError for what JSON cannot say: CPython's encoder lets NaN pass, MicroPython's anything at all."""
+    """Raise TypeError or ValueError for what JSON cannot say: CPython's encoder lets NaN pass,
+    MicroPython's anything at all.
+    """
     if isinstance(value, (list, tuple)):
         for item in value:
             _check(item)

@@ -1,6 +1,8 @@
-"""What must hold on a board before it tries its broker: Wi-Fi and a clock. The ladder of recovery: socket, name, Wi-Fi.
+"""What must hold on a board before it tries its broker: Wi-Fi and a clock. The ladder of recovery:
+socket, name, Wi-Fi.
 
-A failed attempt alone has a new socket and resolves the name anew; after a few of them the radio is switched off and on again.
+A failed attempt alone has a new socket and resolves the name anew; after a few of them the radio is
+switched off and on again.
 """
 
 import time
@@ -20,7 +22,8 @@ _ATTEMPTS_PER_RADIO = const(4)
 
 
 def ready(settings: "dict[str, Any]", failures: int) -> "Any":
-    """Give a generator that ends when an attempt makes sense; it yields how many ms to let pass. Raises WiFiNotConnected, ClockWrong.
+    """Return a generator that ends when an attempt makes sense; it yields how many ms to let pass.
+    Raises WiFiNotConnected, ClockWrong.
 
     `failures` is how many attempts in a row have failed.
     """
@@ -46,7 +49,9 @@ def _joining(wlan: "Any", settings: "dict[str, Any]") -> "Any":
     try:
         access = files.read_json(settings["path"], "wifi.json")
     except base() as error:
-        raise failure("WiFiNotConnected", "Wi-Fi is down, and the bundle does not say how to join", str(error))
+        raise failure(
+            "WiFiNotConnected", "Wi-Fi is down, and the bundle does not say how to join", str(error)
+        )
     ssid = access.get("ssid")
     if not ssid or not isinstance(ssid, str):
         raise failure("WiFiNotConnected", "Wi-Fi is down, and wifi.json does not name one")
@@ -65,32 +70,46 @@ def _joining(wlan: "Any", settings: "dict[str, Any]") -> "Any":
 
 
 def _check_joining(status: "Any", ssid: str) -> None:
-    """Raise WiFiNotConnected where the radio has given up already, and says why: it would not join by itself any more.
+    """Raise WiFiNotConnected where the radio has given up already, and says why: it would not join
+    by itself any more.
 
-    A firmware that goes on trying (the ESP32's, as it comes) says that it is connecting until the deadline.
+    A firmware that goes on trying (the ESP32's, as it comes) says that it is connecting until the
+    deadline.
     """
     import network
 
     if status == getattr(network, "STAT_WRONG_PASSWORD", None):
-        raise rarely("diagnose").explain("WiFiNotConnected", "the Wi-Fi " + ssid + " does not take the password", status, "password")
+        raise rarely("diagnose").explain(
+            "WiFiNotConnected",
+            "the Wi-Fi " + ssid + " does not take the password",
+            status,
+            "password",
+        )
     if status == getattr(network, "STAT_NO_AP_FOUND", None):
-        raise rarely("diagnose").explain("WiFiNotConnected", "no Wi-Fi of the name " + ssid + " is in range", status, "absent")
+        raise rarely("diagnose").explain(
+            "WiFiNotConnected", "no Wi-Fi of the name " + ssid + " is in range", status, "absent"
+        )
 
 
 def _check_clock(settings: "dict[str, Any]") -> None:
     """Set the clock where it is plainly wrong: by NTP, else to the time of provisioning.
 
-    NTP proves nothing about its sender: what it says is taken only if it lies after the provisioning.
+    NTP proves nothing about its sender: what it says is taken only if it lies after the
+    provisioning.
     """
     floor = settings["clock_floor"]
-    if unix_time() > floor + now_ms() // 1000 + 60:  # later than a clock that was set to the floor at start would be
+    # later than a clock that was set to the floor at start would be
+    if unix_time() > floor + now_ms() // 1000 + 60:
         return
     if settings["ntp_host"]:
         _ask_ntp(settings["ntp_host"])
     if unix_time() < floor:
         _set_clock(floor)
         if unix_time() < floor:
-            raise failure("ClockWrong", "the clock says {}, before this device was provisioned".format(_date()))
+            raise failure(
+                "ClockWrong",
+                "the clock says {}, before this device was provisioned".format(_date()),
+            )
         log("warning", "the clock is set to the time of provisioning only: no NTP")
 
 
@@ -111,7 +130,9 @@ def _set_clock(seconds: int) -> None:
         from machine import RTC
     except ImportError:
         return
-    year, month, day, hour, minute, second, weekday = time.gmtime(seconds - (946684800 if time.gmtime(0)[0] == 2000 else 0))[:7]
+    year, month, day, hour, minute, second, weekday = time.gmtime(
+        seconds - (946684800 if time.gmtime(0)[0] == 2000 else 0)
+    )[:7]
     RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
 

@@ -1,4 +1,7 @@
-"""What must hold on CPython before it tries its broker: a clock that is not plainly wrong. All else is the system's business."""
+"""What must hold on CPython before it tries its broker: a clock that is not plainly wrong.
+
+All else is the system's business.
+"""
 
 from __future__ import annotations
 

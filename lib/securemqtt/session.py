@@ -1,4 +1,7 @@
-"""What both ends must agree on: packet ids, the in-flight window, and the keep-alive. No I/O, and no clock is read here."""
+"""What both ends must agree on: packet ids, the in-flight window, and the keep-alive.
+
+No I/O, and no clock is read here.
+"""
 
 from ._compat import TYPE_CHECKING, const, once, rare
 
@@ -9,13 +12,14 @@ _LAST_ID = const(65535)
 
 
 class Session:
-    """The QoS 1 and 2 messages that are on their way, in their order, by packet id; and when the peer must be asked whether it is there.
+    """The QoS 1 and 2 messages that are on their way, in their order, by packet id; and when the
+    peer must be asked whether it is there.
 
-    `size` bounds how many messages may be unacknowledged at a time. Ids of subscriptions come from here too, since they share one space
-    ([MQTT-2.3.1-2]); `unanswered` has both, by packet id.
+    `size` bounds how many messages may be unacknowledged at a time. Ids of subscriptions come from
+    here too, since they share one space ([MQTT-2.3.1-2]); `unanswered` has both, by packet id.
 
-    Whoever drives it sets `sent_ms` when a packet went out and `received_ms` when bytes came in, both when a connection begins. With a
-    `keep_alive_ms` of 0 nothing is ever due.
+    Whoever drives it sets `sent_ms` when a packet went out and `received_ms` when bytes came in,
+    both when a connection begins. With a `keep_alive_ms` of 0 nothing is ever due.
     """
 
     @once
@@ -30,13 +34,15 @@ class Session:
         self._pinged_ms = 0
 
     def room(self) -> int:
-        """Give how many messages may be sent now."""
+        """Return how many messages may be sent now."""
         return self._size - len(self._order)
 
     def add(self, what: "Any", counts: bool = True) -> int:
-        """Note what is sent and give its packet id: one not in use, 1 to 65535, then from 1 again ([MQTT-2.3.1-1]).
+        """Note what is sent and return its packet id: one not in use, 1 to 65535, then from 1 again
+        ([MQTT-2.3.1-1]).
 
-        A SUBSCRIBE or UNSUBSCRIBE has an id, but does not count against the window. Where a board's memory runs out, nothing is noted.
+        A SUBSCRIBE or UNSUBSCRIBE has an id, but does not count against the window. Where a board's
+        memory runs out, nothing is noted.
         """
         packet_id = self._next_id
         while packet_id in self.unanswered:
@@ -60,7 +66,8 @@ class Session:
 
     @rare
     def unacknowledged(self) -> "list[int]":
-        """Give the ids of the messages in flight, oldest first: what goes out again after a reconnect ([MQTT-4.4.0-1]).
+        """Return the ids of the messages in flight, oldest first: what goes out again after a
+        reconnect ([MQTT-4.4.0-1]).
 
         Ids of subscriptions are given up: they are made again from the list of subscriptions.
         """
@@ -70,10 +77,12 @@ class Session:
         return self._order
 
     def due(self, now_ms: int) -> int:
-        """Give in how many ms there is something to do: 0 means a PINGREQ now (and it counts as sent), less than 0 that the peer is gone.
+        """Return in how many ms there is something to do: 0 means a PINGREQ now (and it counts as
+        sent), less than 0 that the peer is gone.
 
-        MQTT 3.1.1, section 3.1.2.10: a ping is due one keep-alive after either side's last packet, so that an answer must come in any case;
-        the peer counts as gone 1.5 × the keep-alive after the last byte from it.
+        MQTT 3.1.1, section 3.1.2.10: a ping is due one keep-alive after either side's last packet,
+        so that an answer must come in any case; the peer counts as gone 1.5 × the keep-alive after
+        the last byte from it.
         """
         interval = self._interval_ms
         if not interval:

@@ -1,25 +1,36 @@
-"""Topic names and filters: `~`, what is allowed in them (MQTT 3.1.1, section 4.7). What a filter matches is in messages.py."""
+"""Topic names and filters: `~`, what is allowed in them (MQTT 3.1.1, section 4.7).
+
+What a filter matches is in messages.py.
+"""
 
 PREFIX = "devices/"
 
 
 def valid_id(client_id: object) -> bool:
-    """Tell whether `client_id` is 1 to 64 of A-Z a-z 0-9 _ -, so that it cannot escape its topics."""
+    """Return True if `client_id` is 1 to 64 of A-Z a-z 0-9 _ -, so that it cannot escape its
+    topics.
+    """
     if not isinstance(client_id, str) or not 0 < len(client_id) <= 64:
         return False
     # By codes, since a board keeps each character that it ever had as a str.
-    return all(97 <= c <= 122 or 65 <= c <= 90 or 48 <= c <= 57 or c in b"_-" for c in client_id.encode())
+    return all(
+        97 <= c <= 122 or 65 <= c <= 90 or 48 <= c <= 57 or c in b"_-" for c in client_id.encode()
+    )
 
 
 def expand(topic: str, client_id: str) -> str:
-    """Put this device's own prefix in place of a leading `~`: `~/led` becomes `devices/<client_id>/led`."""
+    """Put this device's own prefix in place of a leading `~`: `~/led` becomes
+    `devices/<client_id>/led`.
+    """
     if topic == "~" or topic[:2] == "~/":
         return PREFIX + client_id + topic[1:]
     return topic
 
 
 def fault(topic: str, is_filter: bool) -> str | None:
-    """Say what is wrong with a topic name, or filter, in a few words; None if nothing is ([MQTT-1.5.3-1], [MQTT-4.7.1-1] to [MQTT-4.7.3-3])."""
+    """Say what is wrong with a topic name, or filter, in a few words; None if nothing is
+    ([MQTT-1.5.3-1], [MQTT-4.7.1-1] to [MQTT-4.7.3-3]).
+    """
     if not isinstance(topic, str) or not topic:
         return "it is empty or no string"
     if any("\ud800" <= character <= "\udfff" for character in topic):

@@ -1,11 +1,15 @@
-"""When a board's hardware watchdog is fed: as long as the board gets on. Loaded where there is one. No clock is read here."""
+"""When a board's hardware watchdog is fed: as long as the board gets on.
+
+Loaded where there is one. No clock is read here.
+"""
 
 from ._compat import TYPE_CHECKING, const
 
 if TYPE_CHECKING:
     from typing import Any
 
-# A board that has had neither a connection nor Wi-Fi for so long is stuck: its watchdog is no longer fed, and restarts it.
+# A board that has had neither a connection nor Wi-Fi for so long is stuck: its watchdog is no
+# longer fed, and restarts it.
 _PATIENCE_MS = const(900_000)
 
 
@@ -17,7 +21,9 @@ class Watchdog:
         self._alive_ms = now_ms
 
     def alive(self, now_ms: int) -> None:
-        """Note that the board gets on: it could try for a connection, so it had Wi-Fi and a clock."""
+        """Note that the board gets on: it could try for a connection, so it had Wi-Fi and a
+        clock.
+        """
         self._alive_ms = now_ms
 
     def feed(self, connected: bool, now_ms: int) -> None:

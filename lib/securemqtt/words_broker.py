@@ -6,15 +6,19 @@ WORDS = {
     "BrokerError": ("a rule of the broker's", _LOG),
     "NotAuthorised": (
         "the certificate's name, or user name and password, do not entitle this client id",
-        "use the id that the certificate was issued to; if the broker wants passwords: python tools/broker.py password ID",
+        "use the id that the certificate was issued to; if the broker wants passwords: python "
+        "tools/broker.py password ID",
     ),
     "ClientIdRefused": (
         "the client id is not the certificate's, or of a form that the broker does not take",
-        "use the id that the device was provisioned with; remove client_id from the options of Client",
+        "use the id that the device was provisioned with; remove client_id from the options of "
+        "Client",
     ),
     "BrokerFull": (
-        "the broker is starting or at its limit of connections; or a proxy in front of it finds no broker",
-        "nothing, if it passes; else raise max_connections in mosquitto.conf, and look for devices that connect again and again",
+        "the broker is starting or at its limit of connections; or a proxy in front of it finds "
+        "no broker",
+        "nothing, if it passes; else raise max_connections in mosquitto.conf, and look for "
+        "devices that connect again and again",
     ),
     "ProtocolRefused": (
         "the broker does not speak MQTT 3.1.1 there, or not over WebSockets at this path",

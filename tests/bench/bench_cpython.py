@@ -1,7 +1,7 @@
 """CPython: messages per second against plain paho-mqtt with the same window.
 
-Same run, same broker, loopback, mutual TLS, QoS 1, 64 bytes; each side in a process of its own, in turn. `measure(setting)` gives figures;
-run.py prints them beside their floors.
+Same run, same broker, loopback, mutual TLS, QoS 1, 64 bytes; each side in a process of its own, in
+turn. `measure(setting)` gives figures; run.py prints them beside their floors.
 """
 
 from __future__ import annotations
@@ -55,19 +55,29 @@ with Client(bundle, clean_session=True, window=window, outbox_messages=count, ou
 
 
 def measure(everything: Setting) -> dict[str, float]:
-    """Give the figures of this interpreter."""
+    """Return the figures of this interpreter."""
     bundles = {side: everything.bundle(f"bench-{side}", der=False) for side in ("ours", "paho")}
     rates: dict[str, list[float]] = {side: [] for side in bundles}
     for _ in range(_ROUNDS):
         for side, program in (("ours", OURS), ("paho", PAHO)):
             rates[side].append(_rate(program, bundles[side]))
     ours, paho = (statistics.median(rates[side]) for side in ("ours", "paho"))
-    return {"messages per second": ours, "plain paho, messages per second": paho, "against plain paho": ours / paho}
+    return {
+        "messages per second": ours,
+        "plain paho, messages per second": paho,
+        "against plain paho": ours / paho,
+    }
 
 
 def _rate(program: str, bundle: Path) -> float:
     arguments = [str(bundle), str(_MESSAGES), str(_WINDOW)]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return float(done.stdout)

@@ -1,4 +1,5 @@
-"""The durable outbox: CPython against plain paho sending from memory, a backlog drained; a board's heap and the wear of its flash.
+"""The durable outbox: CPython against plain paho sending from memory, a backlog drained; a board's
+heap and the wear of its flash.
 
 `measure(setting)` gives figures; run.py prints them beside their floors.
 """
@@ -24,7 +25,8 @@ _WEARING = 400
 _INTERVAL = 10
 
 OPTIONS = (
-    'outbox="durable", outbox_fsync="interval", outbox_dir=sys.argv[4], outbox_journal_bytes=1 << 26, outbox_messages=20000, '
+    'outbox="durable", outbox_fsync="interval", outbox_dir=sys.argv[4], outbox_journal_bytes=1 << '
+    "26, outbox_messages=20000, "
     "clean_session=True"
 )
 
@@ -66,13 +68,19 @@ DURABLE = 'Client(sys.argv[1], outbox="durable", outbox_dir=sys.argv[1] + "/outb
 
 
 def measure(setting: Setting) -> dict[str, float]:
-    """Give the figures; a round alternates the sides."""
+    """Return the figures; a round alternates the sides."""
     bundle = setting.bundle("durable-pi", der=False)
     scratch = setting.directory / "durable"
 
     def run(program: str) -> float:
         arguments = [str(bundle), str(_MESSAGES), str(_WINDOW), str(scratch)]
-        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=180, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
         return float(done.stdout or 0)
@@ -85,7 +93,9 @@ def measure(setting: Setting) -> dict[str, float]:
         shutil.rmtree(scratch, ignore_errors=True)
     return {
         "durable, interval, against plain paho": statistics.median(steady for steady, _ in rounds),
-        "backlog of 10,000 drained, against plain paho": statistics.median(drained for _, drained in rounds),
+        "backlog of 10,000 drained, against plain paho": statistics.median(
+            drained for _, drained in rounds
+        ),
         **_heap(setting),
         **_wear(setting),
     }
@@ -101,16 +111,25 @@ def _heap(setting: Setting) -> dict[str, float]:
     heap = run(_durable(HEAP)) - run(HEAP_UMQTT)
     return {
         "heap with the durable outbox, kB": heap / 1000,
-        "smallest heap with the durable outbox, kB": smallest_heap(setting, bundle, library, _durable(SMALLEST)),
+        "smallest heap with the durable outbox, kB": smallest_heap(
+            setting, bundle, library, _durable(SMALLEST)
+        ),
     }
 
 
 def _wear(setting: Setting) -> dict[str, float]:
-    """Give erases and bytes programmed for each message of 64 bytes, by tests/faults/test_journal_wear.py's rig."""
+    """Return erases and bytes programmed for each message of 64 bytes, by
+    tests/faults/test_journal_wear.py's rig.
+    """
     figures = {}
     for fsync in ("each", "interval"):
         for away in (False, True):
-            with directory_in_memory() as scratch, FlashDevice(setting.authority, scratch, outbox_fsync=fsync, outbox_interval_s=3600) as device:
+            with (
+                directory_in_memory() as scratch,
+                FlashDevice(
+                    setting.authority, scratch, outbox_fsync=fsync, outbox_interval_s=3600
+                ) as device,
+            ):
                 device.wear(0, away, _INTERVAL)  # the file system and the directory are made
                 stats = device.wear(_WEARING, away, _INTERVAL)
             name = f"{fsync}, broker {'away' if away else 'there'}"
@@ -124,5 +143,3 @@ def _durable(program: str) -> str:
     if changed == program:
         raise RuntimeError("the program makes no client")
     return changed
-
-

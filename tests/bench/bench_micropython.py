@@ -1,6 +1,8 @@
-"""MicroPython: messages per second against umqtt.simple and against one bare socket, heap, and the smallest heap that works.
+"""MicroPython: messages per second against umqtt.simple and against one bare socket, heap, and the
+smallest heap that works.
 
-Same run, same broker, loopback, mutual TLS, QoS 1, 64 bytes. `measure(setting)` gives figures; run.py prints them beside their floors.
+Same run, same broker, loopback, mutual TLS, QoS 1, 64 bytes. `measure(setting)` gives figures;
+run.py prints them beside their floors.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Module:
     socket = Secured
 """
 
-UMQTT = IDENTITY + """
+UMQTT = (
+    IDENTITY
+    + """
 import umqtt.simple
 umqtt.simple.socket = Module
 client = umqtt.simple.MQTTClient(config["client_id"], config["host"], config["port"], keepalive=60)
@@ -48,8 +52,11 @@ for _ in range(count):
     client.publish(topic, payload, qos=1)
 print(count * 1e6 / time.ticks_diff(time.ticks_us(), start))
 """
+)
 
-BARE = IDENTITY + """
+BARE = (
+    IDENTITY
+    + """
 secured = Secured()
 secured.connect(socket.getaddrinfo(config["host"], config["port"])[0][-1])
 name = config["client_id"].encode()
@@ -70,6 +77,7 @@ while acknowledged < count:
     acknowledged += 1
 print(count * 1e6 / time.ticks_diff(time.ticks_us(), start))
 """
+)
 
 OURS = """
 import sys, time
@@ -107,14 +115,22 @@ assert client.flush(10)
 print(used() - before)
 """
 
-HEAP_RECEIVING = HEAP.replace("client.connect()", """got = []
+HEAP_RECEIVING = HEAP.replace(
+    "client.connect()",
+    """got = []
 client.subscribe("~/command", lambda message: got.append(len(message.payload)))
 client.connect()
 client.publish("~/command", b"x" * 64)
 while not got:
-    client.wait(0.1)""")
+    client.wait(0.1)""",
+)
 
-HEAP_UMQTT = IDENTITY.replace("context = ", "import gc, umqtt.simple\ngc.collect(); gc.collect(); before = gc.mem_alloc()\ncontext = ") + """
+HEAP_UMQTT = (
+    IDENTITY.replace(
+        "context = ",
+        "import gc, umqtt.simple\ngc.collect(); gc.collect(); before = gc.mem_alloc()\ncontext = ",
+    )
+    + """
 umqtt.simple.socket = Module
 client = umqtt.simple.MQTTClient(config["client_id"], config["host"], config["port"], keepalive=60)
 client.connect()
@@ -122,6 +138,7 @@ client.publish(topic, payload, qos=1)
 gc.collect(); gc.collect()
 print(gc.mem_alloc() - before)
 """
+)
 
 SMALLEST = """
 import sys
@@ -141,7 +158,9 @@ print("held")
 
 
 def measure(setting: Setting) -> dict[str, float]:
-    """Give the figures; a round alternates the sides, and the median of the rounds' ratios counts."""
+    """Return the figures; a round alternates the sides, and the median of the rounds' ratios
+    counts.
+    """
     library = setting.board_library()
     bundle = setting.bundle("bench-board", der=True)
 
@@ -163,11 +182,15 @@ def measure(setting: Setting) -> dict[str, float]:
 
 
 def smallest_heap(setting: Setting, bundle: Path, library: Path, program: str = SMALLEST) -> float:
-    """Find by bisection the smallest heap, to 1 kB, with which 1 kB messages go out and come back."""
+    """Find by bisection the smallest heap, to 1 kB, with which 1 kB messages go out and come
+    back.
+    """
     low, high = 16, 256
     while high - low > 1:
         middle = (low + high) // 2
-        if setting.micropython_output(program, str(bundle), path=library, heap=f"{middle}k", check=False):
+        if setting.micropython_output(
+            program, str(bundle), path=library, heap=f"{middle}k", check=False
+        ):
             high = middle
         else:
             low = middle

@@ -1,6 +1,8 @@
-"""A network with a round trip of 50 ms: how much of the window's bound is reached, and how long the first message takes after a return.
+"""A network with a round trip of 50 ms: how much of the window's bound is reached, and how long the
+first message takes after a return.
 
-Both interpreters, through a proxy that delays each direction by 25 ms. `measure(setting)` gives figures.
+Both interpreters, through a proxy that delays each direction by 25 ms. `measure(setting)` gives
+figures.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ print("figure", (time.time_ns() - start) / 1e9)
 
 
 def measure(setting: Setting) -> dict[str, float]:
-    """Give the figures."""
+    """Return the figures."""
     library = setting.board_library()
     figures = {}
     with Proxy(setting.broker.port) as proxy:
@@ -73,21 +75,32 @@ def measure(setting: Setting) -> dict[str, float]:
         pi = setting.bundle("far-pi", der=False, port=proxy.port)
 
         def micropython(program: str) -> float:
-            return _figure(setting.micropython_output(program, str(board), str(_MESSAGES), path=library))
+            return _figure(
+                setting.micropython_output(program, str(board), str(_MESSAGES), path=library)
+            )
 
         def cpython(program: str) -> float:
             command = [sys.executable, "-c", program, str(pi), str(_MESSAGES)]
-            return _figure(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout)
+            return _figure(
+                subprocess.run(
+                    command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+                ).stdout
+            )
 
-        for name, run, handshake in (("MicroPython", micropython, HANDSHAKE_MICROPYTHON), ("CPython", cpython, HANDSHAKE_CPYTHON)):
-            figures[f"{name} at 50 ms, against window ÷ round trip"] = run(STEADY) * _ROUND_TRIP_S / _WINDOW
+        for name, run, handshake in (
+            ("MicroPython", micropython, HANDSHAKE_MICROPYTHON),
+            ("CPython", cpython, HANDSHAKE_CPYTHON),
+        ):
+            figures[f"{name} at 50 ms, against window ÷ round trip"] = (
+                run(STEADY) * _ROUND_TRIP_S / _WINDOW
+            )
             beyond = [run(FIRST) - run(handshake) for _ in range(_ROUNDS)]
-            figures[f"{name}, first message, round trips beyond the handshake"] = statistics.median(beyond) / _ROUND_TRIP_S
+            figures[f"{name}, first message, round trips beyond the handshake"] = (
+                statistics.median(beyond) / _ROUND_TRIP_S
+            )
     return figures
 
 
 def _figure(output: str) -> float:
     lines = [line for line in output.splitlines() if line.startswith("figure ")]
     return float(lines[-1].split()[1])
-
-

@@ -1,8 +1,10 @@
-"""How a fleet comes back after its broker was away: `python tests/bench/recovery.py [--plot docs/recovery.svg]`.
+"""How a fleet comes back after its broker was away: `python tests/bench/recovery.py [--plot
+docs/recovery.svg]`.
 
-1. A million simulated clients with the shipped back-off, against the same back-off without jitter: connections per second.
-2. A thousand real clients with mutual TLS, one Mosquitto on loopback that is killed and started again: the same curve.
-3. The broker's CPU per reconnect, with TLS session resumption against full handshakes.
+1. A million simulated clients with the shipped back-off, against the same back-off without jitter:
+connections per second. 2. A thousand real clients with mutual TLS, one Mosquitto on loopback that
+is killed and started again: the same curve. 3. The broker's CPU per reconnect, with TLS session
+resumption against full handshakes.
 """
 
 from __future__ import annotations
@@ -71,8 +73,12 @@ client.disconnect()
 
 
 def real_fleet(everything: Setting) -> list[tuple[float, float]]:
-    """Kill the broker under a thousand clients, start it again; give in how many seconds each was back, and its bound when the broker was."""
-    bundles = [str(everything.bundle(f"fleet-{n}", der=False)) for n in range(_PROCESSES * _PER_PROCESS)]
+    """Kill the broker under a thousand clients, start it again; return in how many seconds each was
+    back, and its bound when the broker was.
+    """
+    bundles = [
+        str(everything.bundle(f"fleet-{n}", der=False)) for n in range(_PROCESSES * _PER_PROCESS)
+    ]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", CLIENTS, *bundles[n::_PROCESSES]],
@@ -101,7 +107,9 @@ def real_fleet(everything: Setting) -> list[tuple[float, float]]:
 
 
 def bound_s(failures: int) -> float:
-    """Give what the delay is drawn up to, with the shipped code, after so many failures one after another."""
+    """Return what the delay is drawn up to, with the shipped code, after so many failures one after
+    another.
+    """
     return next_delay(lambda low, high: high, failures - 1)[0] / 1000 if failures else 0
 
 
@@ -116,9 +124,11 @@ def _tell(process: subprocess.Popen[str]) -> None:
 
 
 def broker_cpu_ms(everything: Setting, bundle: str, kind: str) -> float:
-    """Give the broker's CPU per reconnect in ms."""
+    """Return the broker's CPU per reconnect in ms."""
     before = _cpu_s(everything)
-    subprocess.run([sys.executable, "-c", RECONNECTS, bundle, str(_RECONNECTS), kind], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", RECONNECTS, bundle, str(_RECONNECTS), kind], check=True, timeout=120
+    )
     return (_cpu_s(everything) - before) * 1000 / _RECONNECTS
 
 
@@ -136,40 +146,79 @@ def plot(path: str, jitter: Counter[int], none: Counter[int], real: list[float])
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6))
     seconds = range(130)
-    left.semilogy(seconds, [none[s] or 0.5 for s in seconds], label="no jitter", color="tab:red", drawstyle="steps-post")
-    left.semilogy(seconds, [jitter[s] or 0.5 for s in seconds], label="full jitter, as shipped", color="tab:blue", drawstyle="steps-post")
-    left.set(title=f"{_FLEET:,} clients simulated, broker away {_AWAY_S} s", xlabel="s after its return", ylabel="connections per second")
+    left.semilogy(
+        seconds,
+        [none[s] or 0.5 for s in seconds],
+        label="no jitter",
+        color="tab:red",
+        drawstyle="steps-post",
+    )
+    left.semilogy(
+        seconds,
+        [jitter[s] or 0.5 for s in seconds],
+        label="full jitter, as shipped",
+        color="tab:blue",
+        drawstyle="steps-post",
+    )
+    left.set(
+        title=f"{_FLEET:,} clients simulated, broker away {_AWAY_S} s",
+        xlabel="s after its return",
+        ylabel="connections per second",
+    )
     left.legend()
     counts = Counter(int(moment) for moment in real)
     right.bar(range(max(counts) + 1), [counts[s] for s in range(max(counts) + 1)], width=1.0)
-    right.set(title=f"{len(real):,} real clients, broker away {_REAL_AWAY_S} s", xlabel="s after its return", ylabel="connections per second")
+    right.set(
+        title=f"{len(real):,} real clients, broker away {_REAL_AWAY_S} s",
+        xlabel="s after its return",
+        ylabel="connections per second",
+    )
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--plot", metavar="SVG", help="draw the curves (needs matplotlib)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     args = parser.parse_args()
     print(f"seed {args.seed}")
     jitter = Counter(arrivals(random.Random(args.seed).randint, _FLEET, _AWAY_S))
     # Without jitter one is as the other.
-    none = Counter({second: count * _FLEET for second, count in arrivals(lambda low, high: high, 1, _AWAY_S).items()})
-    print(f"simulated: peak {max(jitter.values()):,} connections per second with full jitter, {max(none.values()):,} without")
+    none = Counter(
+        {
+            second: count * _FLEET
+            for second, count in arrivals(lambda low, high: high, 1, _AWAY_S).items()
+        }
+    )
+    print(
+        f"simulated: peak {max(jitter.values()):,} connections per second with full jitter, "
+        f"{max(none.values()):,} without"
+    )
     with setting() as everything:
         bundle = str(everything.bundle("reconnects", der=False))
         full = broker_cpu_ms(everything, bundle, "full")
         resumed = broker_cpu_ms(everything, bundle, "resume")
-        print(f"broker's CPU per reconnect: {full:.2f} ms with full handshakes, {resumed:.2f} ms resumed: {resumed / full:.2f} of it")
+        print(
+            f"broker's CPU per reconnect: {full:.2f} ms with full handshakes, {resumed:.2f} ms "
+            f"resumed: {resumed / full:.2f} of it"
+        )
         real = real_fleet(everything)
     times = [moment for moment, _ in real]
     peak = max(Counter(int(moment) for moment in times).values())
     half = times[len(times) // 2]
-    print(f"real: {len(real)} clients back, half of them after {half:.1f} s, all after {times[-1]:.1f} s; peak {peak} per second")
+    print(
+        f"real: {len(real)} clients back, half of them after {half:.1f} s, all after "
+        f"{times[-1]:.1f} s; peak {peak} per second"
+    )
     bounds = sorted(bound for _, bound in real)
     within = sum(moment <= bound for moment, bound in real) / len(real)
-    print(f"real: their bounds were {bounds[0]:.0f} to {bounds[-1]:.0f} s; {within:.1%} of them were back within their own")
+    print(
+        f"real: their bounds were {bounds[0]:.0f} to {bounds[-1]:.0f} s; {within:.1%} of them "
+        f"were back within their own"
+    )
     if args.plot:
         plot(args.plot, jitter, none, times)
     return 0

@@ -1,4 +1,5 @@
-"""Measure the figures that README and issues name, and print each beside its floor: `make bench`. Exit status 1 if one falls short.
+"""Measure the figures that README and issues name, and print each beside its floor: `make bench`.
+Exit status 1 if one falls short.
 
 All sides run on this machine, in this run, against one Mosquitto with mutual TLS on loopback.
 """
@@ -42,10 +43,19 @@ SIDES = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sides", nargs="*", choices=[*SIDES, []], help="which to measure (default: all)")
+    parser.add_argument(
+        "sides", nargs="*", choices=[*SIDES, []], help="which to measure (default: all)"
+    )
     chosen = parser.parse_args().sides or list(SIDES)
     console = Console()
-    table = Table("part", "figure", "measured", "floor or ceiling", "", title="securemqtt, QoS 1, 64 B, mutual TLS, loopback, one run")
+    table = Table(
+        "part",
+        "figure",
+        "measured",
+        "floor or ceiling",
+        "",
+        title="securemqtt, QoS 1, 64 B, mutual TLS, loopback, one run",
+    )
     short = 0
     with setting() as everything:
         for side in chosen:
@@ -55,8 +65,16 @@ def main() -> int:
                 low, high = FLOORS.get(figure, (None, None))
                 held = (low is None or value >= low) and (high is None or value <= high)
                 short += not held
-                bound = f"≥ {low:g}" if low is not None else f"≤ {high:g}" if high is not None else ""
-                table.add_row(side, figure, f"{value:,.2f}", bound, "" if not bound else "held" if held else "SHORT")
+                bound = (
+                    f"≥ {low:g}" if low is not None else f"≤ {high:g}" if high is not None else ""
+                )
+                table.add_row(
+                    side,
+                    figure,
+                    f"{value:,.2f}",
+                    bound,
+                    "" if not bound else "held" if held else "SHORT",
+                )
     console.print(table)
     return 1 if short else 0
 

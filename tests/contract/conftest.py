@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def small_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a directory for what is compiled for a board, once."""
+    """Return a directory for what is compiled for a board, once."""
     return tmp_path_factory.mktemp("small")

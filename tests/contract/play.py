@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker import BrokerProcess
-from support.micropython import micropython_command, micropython_environment, small_environment, small_program
+from support.micropython import (
+    micropython_command,
+    micropython_environment,
+    small_environment,
+    small_program,
+)
 from support.proxy import Proxy
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CPYTHON = "cpython"
-# MicroPython with the library from source, and with the library as provisioning puts it onto a board.
+# MicroPython with the library from source, and with the library as provisioning puts it onto a
+# board.
 FORMS = ("micropython", "board")
 INTERPRETERS = (CPYTHON, *FORMS)
 _LIMIT_S = 90.0
@@ -37,21 +43,34 @@ class Outcome:
         return [line.removeprefix("ok ") for line in self.lines if line.startswith("ok ")]
 
 
-def prepared(interpreter: str, program: Path, directory: Path) -> tuple[list[str], dict[str, str] | None]:
-    """Give the command that runs a program of these tests, and its environment; what has to be compiled for it goes into `directory`."""
+def prepared(
+    interpreter: str, program: Path, directory: Path
+) -> tuple[list[str], dict[str, str] | None]:
+    """Return the command that runs a program of these tests, and its environment; what has to be
+    compiled for it goes into `directory`.
+    """
     if interpreter == CPYTHON:
         return [sys.executable, "-u", "-X", "dev", str(program)], None
     if interpreter == "micropython":
         return [*micropython_command(), str(program)], micropython_environment()
     programs = directory / "programs"
     small_program(SCENARIOS / "common.py", programs)
-    return [*micropython_command(), str(small_program(program, programs))], small_environment(directory)
+    return [*micropython_command(), str(small_program(program, programs))], small_environment(
+        directory
+    )
 
 
 def play(
-    interpreter: str, scenario: str, setting: dict[str, object], directory: Path, act: Callable[[str], None] | None = None
+    interpreter: str,
+    scenario: str,
+    setting: dict[str, object],
+    directory: Path,
+    act: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Run a scenario to its end; `act` is called with each wish. Ends the process in any case, after 90 s at the latest."""
+    """Run a scenario to its end; `act` is called with each wish.
+
+    Ends the process in any case, after 90 s at the latest.
+    """
     command, environment = prepared(interpreter, SCENARIOS / f"{scenario}.py", directory)
     process = subprocess.Popen(
         [*command, json.dumps(setting)],
@@ -87,7 +106,9 @@ def play(
 
 
 class Stage:
-    """A broker and a proxy before it, and the wishes that they know: `broker restart`, `proxy reset`, `down hold 3`, …"""
+    """A broker and a proxy before it, and the wishes that they know: `broker restart`, `proxy
+    reset`, `down hold 3`, …
+    """
 
     def __init__(self, broker: BrokerProcess, proxy: Proxy) -> None:
         self.broker = broker
@@ -102,5 +123,10 @@ class Stage:
             self.broker.start()
             return
         name, verb, *numbers = wish.split()
-        targets = {"broker": self.broker, "proxy": self.proxy, "up": self.proxy.up, "down": self.proxy.down}
+        targets = {
+            "broker": self.broker,
+            "proxy": self.proxy,
+            "up": self.proxy.up,
+            "down": self.proxy.down,
+        }
         getattr(targets[name], verb)(*map(int, numbers))

@@ -16,7 +16,9 @@ _LIMIT_S = 60.0
 
 
 class Remote:
-    """A device in a process of its own under one interpreter; ended with the block, after 60 s in any case. `directory`: see `prepared`."""
+    """A device in a process of its own under one interpreter; ended with the block, after 60 s in
+    any case. `directory`: see `prepared`.
+    """
 
     def __init__(self, interpreter: str, bundle: Path, directory: Path, **options: object) -> None:
         command, environment = prepared(interpreter, _PROGRAM, directory)
@@ -35,7 +37,12 @@ class Remote:
     def __enter__(self) -> Remote:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._limit.cancel()
         self.process.kill()
         self.process.wait()
@@ -59,11 +66,11 @@ class Remote:
         raise AssertionError("the device has gone")
 
     def ask(self, expression: str) -> Any:
-        """Have an expression evaluated, and give its value."""
+        """Have an expression evaluated, and return its value."""
         self.tell(expression)
         return self.answer()
 
     def resident_bytes(self) -> int:
-        """Give how much memory its process has (Linux)."""
+        """Return how much memory its process has (Linux)."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * 4096

@@ -1,7 +1,9 @@
-"""A device that does what it is told, line by line, on its standard input: for tests that play the broker themselves.
+"""A device that does what it is told, line by line, on its standard input: for tests that play the
+broker themselves.
 
-Each line is an expression; its value comes back as JSON after `= `, or the name of the exception after `! `. While it waits for the next
-line it serves the network, but calls no handlers. Runs on both interpreters.
+Each line is an expression; its value comes back as JSON after `= `, or the name of the exception
+after `! `. While it waits for the next line it serves the network, but calls no handlers. Runs on
+both interpreters.
 """
 
 import json
@@ -23,7 +25,13 @@ def make(bundle, options):
 
 
 def subscribe(topic_filter, qos):
-    client.subscribe(topic_filter, lambda message: messages.append([message.topic, message.payload.decode(), message.qos, message.dup]), qos)
+    client.subscribe(
+        topic_filter,
+        lambda message: messages.append(
+            [message.topic, message.payload.decode(), message.qos, message.dup]
+        ),
+        qos,
+    )
 
 
 def waiting():
@@ -32,7 +40,7 @@ def waiting():
 
 
 def granted():
-    """Tell whether the broker has granted every subscription."""
+    """Return True if the broker has granted every subscription."""
     return all(entry[2] for entry in client._incoming.subscriptions.values())
 
 
@@ -72,6 +80,9 @@ while True:
         break
     try:
         value = eval(line)  # noqa: S307  (from the test that started this)
-        print("=", json.dumps(value if isinstance(value, (bool, int, float, str, list, dict)) else None))
+        print(
+            "=",
+            json.dumps(value if isinstance(value, (bool, int, float, str, list, dict)) else None),
+        )
     except Exception as exception:  # noqa: BLE001
         print("!", type(exception).__name__, exception)

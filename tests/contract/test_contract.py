@@ -1,4 +1,6 @@
-"""One contract for both backends: the same programs under CPython and under MicroPython, against the real Mosquitto."""
+"""One contract for both backends: the same programs under CPython and under MicroPython, against
+the real Mosquitto.
+"""
 
 from __future__ import annotations
 
@@ -32,29 +34,49 @@ def stage(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Ite
     require_program("mosquitto")
     directory = tmp_path_factory.mktemp("contract")
     BrokerConfig.create(
-        directory, authority, names=["localhost", "127.0.0.1"], port=0, roles={"operator": "operator"}, save_each_change=True
+        directory,
+        authority,
+        names=["localhost", "127.0.0.1"],
+        port=0,
+        roles={"operator": "operator"},
+        save_each_change=True,
     )
     with BrokerProcess(directory, engine="mosquitto") as broker, Proxy(broker.port) as proxy:
         yield Stage(broker, proxy)
 
 
 @pytest.fixture
-def setting(authority: Authority, stage: Stage, tmp_path: Path) -> Callable[[str], dict[str, object]]:
+def setting(
+    authority: Authority, stage: Stage, tmp_path: Path
+) -> Callable[[str], dict[str, object]]:
     """Make what a scenario needs to know, with a device of its own."""
 
     def make(interpreter: str) -> dict[str, object]:
         board = interpreter in FORMS
         device_id = f"{interpreter}-{next(_numbers)}"
-        device = write_bundle(tmp_path / "device", authority, device_id, port=stage.proxy.port, board=board)
-        operator = write_bundle(tmp_path / "operator", authority, "operator", port=stage.broker.port, board=board)
-        return {"id": device_id, "bundle": str(device), "operator": str(operator), "closed_port": free_port()}
+        device = write_bundle(
+            tmp_path / "device", authority, device_id, port=stage.proxy.port, board=board
+        )
+        operator = write_bundle(
+            tmp_path / "operator", authority, "operator", port=stage.broker.port, board=board
+        )
+        return {
+            "id": device_id,
+            "bundle": str(device),
+            "operator": str(operator),
+            "closed_port": free_port(),
+        }
 
     return make
 
 
 @pytest.mark.parametrize(("scenario", "interpreter"), CASES)
 def test_contract(
-    scenario: str, interpreter: str, stage: Stage, setting: Callable[[str], dict[str, object]], small_directory: Path
+    scenario: str,
+    interpreter: str,
+    stage: Stage,
+    setting: Callable[[str], dict[str, object]],
+    small_directory: Path,
 ) -> None:
     outcome = play(interpreter, scenario, setting(interpreter), small_directory, stage.act)
     assert outcome.status == 0, "\n".join([*outcome.lines[-8:], outcome.errors[-3000:]])

@@ -1,4 +1,6 @@
-"""The contract packet by packet: a broker of our own says what no real one can be made to say, over real mutual TLS."""
+"""The contract packet by packet: a broker of our own says what no real one can be made to say, over
+real mutual TLS.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,20 @@ def interpreter(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start(
-    interpreter: str, authority: Authority, scripted: ScriptedBroker, tmp_path: Path, small_directory: Path
+    interpreter: str,
+    authority: Authority,
+    scripted: ScriptedBroker,
+    tmp_path: Path,
+    small_directory: Path,
 ) -> Iterator[Start]:
     """Start a device that goes to the scripted broker."""
     remotes = []
 
     def make(**options: object) -> Remote:
         name = f"scripted-{interpreter}-{next(_numbers)}"
-        bundle = write_bundle(tmp_path / name, authority, name, port=scripted.port, board=interpreter != CPYTHON)
+        bundle = write_bundle(
+            tmp_path / name, authority, name, port=scripted.port, board=interpreter != CPYTHON
+        )
         remote = Remote(interpreter, bundle, small_directory, **{"status": False, **options})
         remotes.append(remote)
         return remote
@@ -64,7 +72,9 @@ def start(
         remote.__exit__(None, None, None)
 
 
-def connect(remote: Remote, scripted: ScriptedBroker, *, session_present: bool = False) -> Connection:
+def connect(
+    remote: Remote, scripted: ScriptedBroker, *, session_present: bool = False
+) -> Connection:
     """Have the device connect, and accept it."""
     remote.tell("client.start() or link_until(lambda: client.connected)")
     connection = scripted.connection()
@@ -73,7 +83,9 @@ def connect(remote: Remote, scripted: ScriptedBroker, *, session_present: bool =
     return connection
 
 
-def reconnect(remote: Remote, scripted: ScriptedBroker, lost: Connection, *, session_present: bool) -> Connection:
+def reconnect(
+    remote: Remote, scripted: ScriptedBroker, lost: Connection, *, session_present: bool
+) -> Connection:
     """Lose a connection, and accept the next one."""
     remote.tell("link_until(lambda: client.stats['failures'] > 0 and client.connected)")
     lost.__exit__(None, None, None)
@@ -89,7 +101,13 @@ def read_publishes(connection: Connection, count: int) -> list[Packet]:
 
 
 def test_connect_says_who_it_is(start: Start, scripted: ScriptedBroker) -> None:
-    remote = start(keep_alive_s=77, will=["~/gone", "bye", 1, True], username="me", password="secret", clean_session=True)
+    remote = start(
+        keep_alive_s=77,
+        will=["~/gone", "bye", 1, True],
+        username="me",
+        password="secret",
+        clean_session=True,
+    )
     remote.tell("client.start() or link_until(lambda: client.connected)")
     with scripted.connection() as connection:
         body = connection.accept().body
@@ -97,7 +115,9 @@ def test_connect_says_who_it_is(start: Start, scripted: ScriptedBroker) -> None:
     client_id = remote.ask("client.client_id")
     fields = [client_id, f"devices/{client_id}/gone", "bye", "me", "secret"]
     expected = b"\0\4MQTT\4" + bytes([0x80 | 0x40 | 0x20 | 1 << 3 | 4 | 2, 0, 77])
-    assert body == expected + b"".join(len(field).to_bytes(2, "big") + field.encode() for field in fields)
+    assert body == expected + b"".join(
+        len(field).to_bytes(2, "big") + field.encode() for field in fields
+    )
 
 
 def test_an_orderly_leave_ends_with_disconnect(start: Start, scripted: ScriptedBroker) -> None:
@@ -125,7 +145,9 @@ def test_the_window_is_filled_and_not_overrun(start: Start, scripted: ScriptedBr
         assert [packet.payload for packet in read_publishes(connection, 2)] == [b"5", b"6"]
 
 
-def test_a_kept_session_gets_what_was_in_flight_again_with_dup(start: Start, scripted: ScriptedBroker) -> None:
+def test_a_kept_session_gets_what_was_in_flight_again_with_dup(
+    start: Start, scripted: ScriptedBroker
+) -> None:
     remote = start(window=4)
     connection = connect(remote, scripted)
     remote.ask("[client.publish('~/a', str(n)) for n in range(6)] and 0")
@@ -139,7 +161,9 @@ def test_a_kept_session_gets_what_was_in_flight_again_with_dup(start: Start, scr
         after = read_publishes(again, 4)
         assert [packet.payload for packet in after] == [b"0", b"2", b"3", b"4"]
         assert all(packet.dup for packet in after)
-        assert [packet.packet_id for packet in after][:3] == [before[n].packet_id for n in (0, 2, 3)]
+        assert [packet.packet_id for packet in after][:3] == [
+            before[n].packet_id for n in (0, 2, 3)
+        ]
         remote.tell("link_until(lambda: client.flush(0))")
         for sent in after:
             again.send(answer(PUBACK, sent.packet_id))
@@ -156,10 +180,14 @@ def test_a_new_session_gets_it_as_new(start: Start, scripted: ScriptedBroker) ->
     read_publishes(connection, 4)
     with reconnect(remote, scripted, connection, session_present=False) as again:
         after = read_publishes(again, 4)
-        assert [(packet.payload, packet.dup) for packet in after] == [(b"%d" % n, False) for n in range(4)]
+        assert [(packet.payload, packet.dup) for packet in after] == [
+            (b"%d" % n, False) for n in range(4)
+        ]
 
 
-def test_subscriptions_come_back_with_a_new_session_only(start: Start, scripted: ScriptedBroker) -> None:
+def test_subscriptions_come_back_with_a_new_session_only(
+    start: Start, scripted: ScriptedBroker
+) -> None:
     remote = start()
     remote.ask("subscribe('~/a', 1)")
     connection = connect(remote, scripted)
@@ -196,7 +224,9 @@ def test_a_refused_subscription_is_told(start: Start, scripted: ScriptedBroker) 
         (7, "ProtocolRefused"),
     ],
 )
-def test_a_refused_connect_is_told(start: Start, scripted: ScriptedBroker, code: int, name: str) -> None:
+def test_a_refused_connect_is_told(
+    start: Start, scripted: ScriptedBroker, code: int, name: str
+) -> None:
     remote = start()
     remote.tell("client.start() or link_until(lambda: client.state == 'waiting')")
     with scripted.connection() as connection:
@@ -224,7 +254,9 @@ def test_a_refused_connect_is_told(start: Start, scripted: ScriptedBroker, code:
         b"\x30\xff\xff\xff\xff\x01",  # a length of five bytes
     ],
 )
-def test_garbage_ends_the_connection(start: Start, scripted: ScriptedBroker, garbage: bytes) -> None:
+def test_garbage_ends_the_connection(
+    start: Start, scripted: ScriptedBroker, garbage: bytes
+) -> None:
     remote = start()
     with connect(remote, scripted) as connection:
         remote.tell("link_until(lambda: not client.connected)")
@@ -245,7 +277,11 @@ def test_what_was_never_sent_may_be_acknowledged(start: Start, scripted: Scripte
             for kind in (PUBACK, PUBREC, PUBCOMP, 0xB0):
                 connection.send(answer(kind, number))
             connection.send(answer(0x90, number, b"\0"))
-        connection.send(answer(PUBREC, sent.packet_id) + answer(PUBCOMP, sent.packet_id) + answer(0x90, sent.packet_id, b"\1"))
+        connection.send(
+            answer(PUBREC, sent.packet_id)
+            + answer(PUBCOMP, sent.packet_id)
+            + answer(0x90, sent.packet_id, b"\1")
+        )
         remote.ask("link_until(lambda: False, 0.3)")
         assert remote.ask("client.connected and not d.acknowledged") is True
         remote.tell("link_until(lambda: d.acknowledged)")
@@ -254,7 +290,9 @@ def test_what_was_never_sent_may_be_acknowledged(start: Start, scripted: Scripte
         assert remote.ask("client.flush(0) and client.stats['acknowledged']") == 1
 
 
-def test_a_message_is_acknowledged_once_its_handler_has_returned(start: Start, scripted: ScriptedBroker) -> None:
+def test_a_message_is_acknowledged_once_its_handler_has_returned(
+    start: Start, scripted: ScriptedBroker
+) -> None:
     remote = start()
     remote.ask("subscribe('#', 1)")
     with connect(remote, scripted) as connection:
@@ -265,11 +303,20 @@ def test_a_message_is_acknowledged_once_its_handler_has_returned(start: Start, s
         with pytest.raises(TimeoutError):
             connection.read(0.3)
         assert remote.ask("until(lambda: len(messages) == 3)") is True
-        assert [connection.read() for _ in range(2)] == [Packet(PUBACK, b"\0\x07"), Packet(PUBACK, b"\0\x09")]
-        assert remote.ask("messages") == [["a", "1", 1, False], ["a", "0", 0, False], ["a", "2", 1, False]]
+        assert [connection.read() for _ in range(2)] == [
+            Packet(PUBACK, b"\0\x07"),
+            Packet(PUBACK, b"\0\x09"),
+        ]
+        assert remote.ask("messages") == [
+            ["a", "1", 1, False],
+            ["a", "0", 0, False],
+            ["a", "2", 1, False],
+        ]
 
 
-def test_an_acknowledgement_for_a_lost_connection_is_not_sent(start: Start, scripted: ScriptedBroker) -> None:
+def test_an_acknowledgement_for_a_lost_connection_is_not_sent(
+    start: Start, scripted: ScriptedBroker
+) -> None:
     remote = start()
     remote.ask("subscribe('#', 1)")
     connection = connect(remote, scripted)
@@ -293,10 +340,17 @@ def test_a_message_above_the_bound_is_left_out(start: Start, scripted: ScriptedB
     with connect(remote, scripted) as connection:
         remote.tell("link_until(lambda: waiting())")
         connection.expect(SUBSCRIBE)
-        connection.send(publish("a", bytes(100_000)) + publish("a", bytes(100_000), 1, 7) + publish("a", b"next"))
+        connection.send(
+            publish("a", bytes(100_000))
+            + publish("a", bytes(100_000), 1, 7)
+            + publish("a", b"next")
+        )
         assert connection.read() == Packet(PUBACK, b"\0\x07")
         assert remote.answer() is True
-        assert remote.ask("[client.stats['oversized'], waiting()[0].payload.decode()]") == [2, "next"]
+        assert remote.ask("[client.stats['oversized'], waiting()[0].payload.decode()]") == [
+            2,
+            "next",
+        ]
 
 
 def test_a_claim_of_256_megabytes_takes_no_memory(start: Start, scripted: ScriptedBroker) -> None:
@@ -320,7 +374,10 @@ def test_qos_2_out(start: Start, scripted: ScriptedBroker) -> None:
     remote.ask("[client.publish('~/a', str(n), qos=2) for n in range(3)] and 0")
     first, second, third = read_publishes(connection, 3)
     connection.send(answer(PUBREC, first.packet_id) + answer(PUBREC, second.packet_id))
-    assert [connection.expect(PUBREL).packet_id for _ in range(2)] == [first.packet_id, second.packet_id]
+    assert [connection.expect(PUBREL).packet_id for _ in range(2)] == [
+        first.packet_id,
+        second.packet_id,
+    ]
     connection.send(answer(PUBCOMP, first.packet_id))
     assert remote.ask("link_until(lambda: client.stats['acknowledged'] == 1)") is True
     connection = reconnect(remote, scripted, connection, session_present=True)
@@ -333,7 +390,10 @@ def test_qos_2_out(start: Start, scripted: ScriptedBroker) -> None:
     remote.ask("failures_from_now()")
     with reconnect(remote, scripted, connection, session_present=False) as last:
         whole = [last.expect(PUBLISH) for _ in range(2)]
-        assert [(packet.payload, packet.dup, packet.qos) for packet in whole] == [(b"1", False, 2), (b"2", False, 2)]
+        assert [(packet.payload, packet.dup, packet.qos) for packet in whole] == [
+            (b"1", False, 2),
+            (b"2", False, 2),
+        ]
         for sent in whole:
             last.send(answer(PUBREC, sent.packet_id))
             assert last.expect(PUBREL).packet_id == sent.packet_id

@@ -1,6 +1,8 @@
-"""A device whose durable outbox is on a disk, without a network: `python disk_device.py BUNDLE OPTIONS COUNT`; OPTIONS of Client as JSON.
+"""A device whose durable outbox is on a disk, without a network: `python disk_device.py BUNDLE
+OPTIONS COUNT`; OPTIONS of Client as JSON.
 
-It publishes COUNT numbers behind what it finds, has all of it delivered as to a broker, and prints what came of it as JSON.
+It publishes COUNT numbers behind what it finds, has all of it delivered as to a broker, and prints
+what came of it as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +28,13 @@ def main(bundle: str, options: str, count: str) -> None:
     while (delivery := outbox.take(0)) is not None:
         delivered.append(int(delivery.payload.split()[0]))
         client.link_acknowledged(delivery)
-    found = {"delivered": delivered, "stored": stored, "refused": refused, "error": type(error).__name__, "text": str(error)}
+    found = {
+        "delivered": delivered,
+        "stored": stored,
+        "refused": refused,
+        "error": type(error).__name__,
+        "text": str(error),
+    }
     print(json.dumps(found | {"stats": client.stats}))
 
 

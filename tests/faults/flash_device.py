@@ -1,8 +1,10 @@
-"""A device whose durable outbox is on a flash image with littlefs, without a network: run by MicroPython.
+"""A device whose durable outbox is on a flash image with littlefs, without a network: run by
+MicroPython.
 
-Arguments: image, counters (as the simulated board's chip has them), bytes per program, bundle, options of Client as JSON, a seed, the first
-number to publish and the one behind the last. Each line of output tells what has happened: `P n` publish(n) has returned, `S n` all below n
-is on the medium, `D n` the broker has n, `E name` an error, `done`.
+Arguments: image, counters (as the simulated board's chip has them), bytes per program, bundle,
+options of Client as JSON, a seed, the first number to publish and the one behind the last. Each
+line of output tells what has happened: `P n` publish(n) has returned, `S n` all below n is on the
+medium, `D n` the broker has n, `E name` an error, `done`.
 """
 
 import json
@@ -48,7 +50,16 @@ def mount(image: str, counters: str, program_bytes: int) -> None:
     vfs.mount(file_system, "/flash")
 
 
-def main(image: str, counters: str, program_bytes: str, bundle: str, options: str, seed: str, first: str, end: str) -> None:
+def main(
+    image: str,
+    counters: str,
+    program_bytes: str,
+    bundle: str,
+    options: str,
+    seed: str,
+    first: str,
+    end: str,
+) -> None:
     log_to(lambda level, text: None)
     mount(image, counters, int(program_bytes))
     client = Client(bundle, outbox="durable", outbox_dir="/flash/outbox", **json.loads(options))

@@ -1,4 +1,6 @@
-"""A board's flash under a durable outbox: the simulated board's chip, and a device in MicroPython that lives on it, again and again."""
+"""A board's flash under a durable outbox: the simulated board's chip, and a device in MicroPython
+that lives on it, again and again.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,21 @@ LIFE_S = 60
 
 
 def compiled(directory: Path, environment: dict[str, str]) -> Path:
-    """Compile the library with its names as they are, for what is rarely needed is read from the flash again and again."""
+    """Compile the library with its names as they are, for what is rarely needed is read from the
+    flash again and again.
+    """
     version = "import sys; print(sys.implementation._mpy & 255)"
-    asked = subprocess.run([*micropython_command(), "-c", version], capture_output=True, text=True, env=environment, timeout=LIFE_S, check=True)
-    for name, content in compile_modules(board_sources(ROOT / "lib" / "securemqtt"), int(asked.stdout)).items():
+    asked = subprocess.run(
+        [*micropython_command(), "-c", version],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=LIFE_S,
+        check=True,
+    )
+    for name, content in compile_modules(
+        board_sources(ROOT / "lib" / "securemqtt"), int(asked.stdout)
+    ).items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(content)
     return directory
@@ -37,9 +50,18 @@ def compiled(directory: Path, environment: dict[str, str]) -> Path:
 class FlashDevice:
     """flash_device.py and its chip, and what it said over all its lives."""
 
-    def __init__(self, authority: Authority, scratch: Path, program_bytes: int = 256, blocks: int = 64, **options: object) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        scratch: Path,
+        program_bytes: int = 256,
+        blocks: int = 64,
+        **options: object,
+    ) -> None:
         self.bundle = write_bundle(scratch / "bundle", authority, "flash", port=1, board=True)
-        self.chip = FlashChip(scratch / "image", scratch / "counters", blocks * BLOCK_BYTES, BLOCK_BYTES)
+        self.chip = FlashChip(
+            scratch / "image", scratch / "counters", blocks * BLOCK_BYTES, BLOCK_BYTES
+        )
         self.published: list[int] = []
         self.delivered: list[int] = []
         self.on_medium = 0
@@ -53,12 +75,28 @@ class FlashDevice:
         self._environment["MICROPYPATH"] = f"{library}:{self._environment['MICROPYPATH']}"
 
     def live(self, seed: int, count: int) -> int:
-        """Publish up to `count` more numbers and deliver all; give the exit status."""
+        """Publish up to `count` more numbers and deliver all; return the exit status."""
         first = self.published[-1] + 1 if self.published else 0
         options = json.dumps(self._options)
-        arguments = [self.chip.image, self.chip.counters, self._program_bytes, self.bundle, options, seed, first, first + count]
+        arguments = [
+            self.chip.image,
+            self.chip.counters,
+            self._program_bytes,
+            self.bundle,
+            options,
+            seed,
+            first,
+            first + count,
+        ]
         command = [*micropython_command("-X", "heapsize=384k"), str(PROGRAM), *map(str, arguments)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=self._environment, timeout=LIFE_S, check=False)
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            timeout=LIFE_S,
+            check=False,
+        )
         for line in done.stdout.splitlines():
             word, _, rest = line.partition(" ")
             if word == "P":
@@ -76,30 +114,61 @@ class FlashDevice:
         return done.returncode
 
     def wear(self, count: int, away: bool, interval: int) -> FlashStats:
-        """Publish `count` messages of 64 bytes, `interval` of them per interval; give what the flash has gone through for that."""
+        """Publish `count` messages of 64 bytes, `interval` of them per interval; return what the
+        flash has gone through for that.
+        """
         before = self.flash_stats()
         options = json.dumps(self._options)
         broker = "away" if away else "there"
-        arguments = [self.chip.image, self.chip.counters, self._program_bytes, self.bundle, options, count, broker, interval]
+        arguments = [
+            self.chip.image,
+            self.chip.counters,
+            self._program_bytes,
+            self.bundle,
+            options,
+            count,
+            broker,
+            interval,
+        ]
         command = [*micropython_command("-X", "heapsize=384k"), str(WEAR), *map(str, arguments)]
-        subprocess.run(command, stdout=subprocess.PIPE, text=True, env=self._environment, timeout=LIFE_S, check=True)
+        subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            timeout=LIFE_S,
+            check=True,
+        )
         after = self.flash_stats()
-        return FlashStats(after.operations - before.operations, after.erases - before.erases, after.programmed_bytes - before.programmed_bytes)
+        return FlashStats(
+            after.operations - before.operations,
+            after.erases - before.erases,
+            after.programmed_bytes - before.programmed_bytes,
+        )
 
     def __enter__(self) -> FlashDevice:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.chip.close()
 
     def flash_stats(self) -> FlashStats:
-        """Give what the flash has gone through."""
+        """Return what the flash has gone through."""
         return self.chip.stats()
 
 
 @contextmanager
 def directory_in_memory() -> Iterator[Path]:
-    """Give a directory in memory, where there is one: a chip's every access is a few writes, which a busy disk would slow down."""
+    """Return a directory in memory, where there is one: a chip's every access is a few writes,
+    which a busy disk would slow down.
+    """
     shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as directory:
+    with tempfile.TemporaryDirectory(
+        dir=shared if os.access(shared, os.W_OK) else None
+    ) as directory:
         yield Path(directory)

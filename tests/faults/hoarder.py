@@ -1,7 +1,9 @@
-"""A device whose application takes all the memory there is, and lets it go again: run by MicroPython.
+"""A device whose application takes all the memory there is, and lets it go again: run by
+MicroPython.
 
-As sender.py, it publishes numbered messages and answers commands. Beside `report` and `finish`: `hoard N` takes all memory but that of N small
-pieces, again before each message, whatever the library may have let go of in the meantime; `let go` ends that.
+As sender.py, it publishes numbered messages and answers commands. Beside `report` and `finish`:
+`hoard N` takes all memory but that of N small pieces, again before each message, whatever the
+library may have let go of in the meantime; `let go` ends that.
 """
 
 import gc
@@ -22,7 +24,9 @@ RESERVE_BYTES = 16384
 
 class Device:
     def __init__(self, bundle: str, options: str, topic: str) -> None:
-        self.client = Client(bundle, outbox_messages=5000, outbox_bytes=1 << 20, **json.loads(options))
+        self.client = Client(
+            bundle, outbox_messages=5000, outbox_bytes=1 << 20, **json.loads(options)
+        )
         self.topic = topic
         self.published = 0
         self.refused = 0

@@ -1,7 +1,8 @@
-"""A device that meets a hostile broker: run by CPython and by MicroPython; prints what it went through as one line of JSON.
+"""A device that meets a hostile broker: run by CPython and by MicroPython; prints what it went
+through as one line of JSON.
 
-Arguments: the bundle's directory, options of Client as JSON, and for how many seconds to stay unless
-something goes wrong or a message on the topic `end` comes.
+Arguments: the bundle's directory, options of Client as JSON, and for how many seconds to stay
+unless something goes wrong or a message on the topic `end` comes.
 """
 
 import gc
@@ -12,7 +13,8 @@ import time
 from securemqtt import Client, Message, log_to
 from securemqtt.errors import SecureMQTTError
 
-# What the device's own program does at a time; a turn that takes much longer was held up by the broker.
+# What the device's own program does at a time; a turn that takes much longer was held up by the
+# broker.
 _WAIT_S = 0.1
 
 
@@ -38,7 +40,11 @@ def main(bundle: str, options: str, stay_s: str) -> None:
     try:
         client.connect(20)
         connected = now_ms()
-        while client.last_error is None and now_ms() - connected < float(stay_s) * 1000 and topics != ["end"]:
+        while (
+            client.last_error is None
+            and now_ms() - connected < float(stay_s) * 1000
+            and topics != ["end"]
+        ):
             before = now_ms()
             client.wait(_WAIT_S)
             longest = max(longest, now_ms() - before)

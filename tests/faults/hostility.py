@@ -68,7 +68,9 @@ def answer_pings(connection: socket.socket) -> None:
 
 
 def stream(*pieces: bytes, times: int) -> Serve:
-    """Send the same again and again, as fast as the device takes it; then answer its pings, and say `end` until it has room to hear it."""
+    """Send the same again and again, as fast as the device takes it; then answer its pings, and say
+    `end` until it has room to hear it.
+    """
 
     def serve(connection: socket.socket) -> None:
         for _ in range(times):
@@ -84,7 +86,8 @@ def stream(*pieces: bytes, times: int) -> Serve:
             except TimeoutError:
                 continue
             finally:
-                connection.settimeout(patience_s)  # a device that is busy with all this may leave no room for longer
+                # a device that is busy with all this may leave no room for longer
+                connection.settimeout(patience_s)
             connection.sendall(PINGRESP)
 
     return serve
@@ -92,7 +95,9 @@ def stream(*pieces: bytes, times: int) -> Serve:
 
 @contextmanager
 def hostile_broker(context: ssl.SSLContext, serve: Serve) -> Iterator[int]:
-    """Have a broker serve what comes, one connection after another, once its handshake is done; gives the port."""
+    """Have a broker serve what comes, one connection after another, once its handshake is done;
+    gives the port.
+    """
 
     def secured(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as tls:
@@ -105,7 +110,9 @@ def hostile_broker(context: ssl.SSLContext, serve: Serve) -> Iterator[int]:
 def hostile_context(directory: Path, authority: Authority) -> ssl.SSLContext:
     """Make the TLS context of a broker with a good certificate; its files go into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    own = issued_credentials(directory, authority.issue_server(["hostile.example", "localhost"], renew=True))
+    own = issued_credentials(
+        directory, authority.issue_server(["hostile.example", "localhost"], renew=True)
+    )
     ca = directory / "ca.pem"
     ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
     return server_context(own, ca)

@@ -1,7 +1,9 @@
-"""A device with a durable outbox that publishes numbers, until it is killed: run by CPython and by MicroPython.
+"""A device with a durable outbox that publishes numbers, until it is killed: run by CPython and by
+MicroPython.
 
-Arguments: the bundle's directory, options of Client as JSON, the topic, the first number and the one behind the last. A number is printed once
-`publish` has returned; `delivered`, when all is acknowledged.
+Arguments: the bundle's directory, options of Client as JSON, the topic, the first number and the
+one behind the last. A number is printed once `publish` has returned; `delivered`, when all is
+acknowledged.
 """
 
 import json

@@ -1,7 +1,9 @@
-"""Starts mortal.py again and again, each time in a new process, and kills it: `python nursery.py [MICROPYTHON]`.
+"""Starts mortal.py again and again, each time in a new process, and kills it: `python nursery.py
+[MICROPYTHON]`.
 
-Each line on standard input is one life, as JSON: its length in seconds and the arguments. What that life prints follows, then `gone STATUS`.
-Under CPython it is a fork of this process, which has imported everything: so a hundred lives take seconds.
+Each line on standard input is one life, as JSON: its length in seconds and the arguments. What that
+life prints follows, then `gone STATUS`. Under CPython it is a fork of this process, which has
+imported everything: so a hundred lives take seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ PROGRAM = Path(__file__).with_name("mortal.py")
 
 
 def live(life_s: float, arguments: list[str], interpreter: list[str]) -> int:
-    """Start one life and kill it when its time has come; give its exit status."""
+    """Start one life and kill it when its time has come; return its exit status."""
     if interpreter:
         with subprocess.Popen([*interpreter, str(PROGRAM), *arguments]) as process:
             end(process.pid, life_s)

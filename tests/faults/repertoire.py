@@ -1,4 +1,6 @@
-"""The faults: each is a generator that brings the fault about, waits until it has bitten, yields, and lifts it when it is resumed."""
+"""The faults: each is a generator that brings the fault about, waits until it has bitten, yields,
+and lifts it when it is resumed.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,15 @@ from support.net import wait_until
 from support.proxy import Proxy, Records
 
 Act = Callable[[Scene], Iterator[None]]
-# What a slow network takes for a connection: TCP, up to two round trips of TLS and one of MQTT, then the message, at a second each.
+# What a slow network takes for a connection: TCP, up to two round trips of TLS and one of MQTT,
+# then the message, at a second each.
 SLOW_S = 6.0
 SLOW_CONNECT_S = 20
 # Some 5 kB, each byte of which a proxy passes on by itself, beside other work.
 TRICKLE_S = 15.0
 FIGHT_S = 5.0
-# Ten attempts by each of two would already be twice what back-off makes likely in that time; without it there would be hundreds.
+# Ten attempts by each of two would already be twice what back-off makes likely in that time;
+# without it there would be hundreds.
 FIGHT_ATTEMPTS = 20
 # As a Pico W has it, twice as large since objects take twice the room on 64 bits.
 HEAP = "heapsize=320k"
@@ -49,7 +53,8 @@ _NAME = "broker.test"
 # How long a slow name server takes: the resolver waits for it, but not much longer.
 SLOW_NAMES_S = 2.0
 _HANDSHAKE, _DATA = 22, 23
-# In TLS 1.3: header, hash, type, tag. CONNACK has four bytes and what TLS adds: 1.3, or 1.2 with ChaCha20-Poly1305, or with AES-GCM.
+# In TLS 1.3: header, hash, type, tag. CONNACK has four bytes and what TLS adds: 1.3, or 1.2 with
+# ChaCha20-Poly1305, or with AES-GCM.
 _FINISHED_BYTES = (4 + 32 + 1 + 16, 4 + 48 + 1 + 16)
 _CONNACK_BYTES = (4 + 1 + 16, 4 + 16, 4 + 8 + 16)
 
@@ -157,7 +162,9 @@ def second(records: Records) -> bool:
 
 
 def connect(records: Records) -> bool:
-    """Choose CONNECT, the first record after Finished: encrypted, the latter is known by its length in TLS 1.3, by its type in 1.2."""
+    """Choose CONNECT, the first record after Finished: encrypted, the latter is known by its length
+    in TLS 1.3, by its type in 1.2.
+    """
     if len(records) < 2:
         return False
     (before, before_bytes), (kind, _) = records[-2:]
@@ -170,7 +177,9 @@ def connack(records: Records) -> bool:
 
 
 def hole(up: bool, choose: Callable[[Records], bool] | None = None) -> Act:
-    """Have every new connection end in a black hole where the record is that is chosen; at its first byte without."""
+    """Have every new connection end in a black hole where the record is that is chosen; at its
+    first byte without.
+    """
 
     def act(scene: Scene) -> Iterator[None]:
         direction = scene.proxy.up if up else scene.proxy.down
@@ -196,14 +205,23 @@ def connack_lost(scene: Scene) -> Iterator[None]:
 
 
 def _accepted(scene: Scene) -> int:
-    """Give how often the broker has accepted the device."""
-    return len(re.findall(rf"New client connected from \S+ as {scene.device} ", scene.ground.broker.log.read_text()))
+    """Return how often the broker has accepted the device."""
+    return len(
+        re.findall(
+            rf"New client connected from \S+ as {scene.device} ",
+            scene.ground.broker.log.read_text(),
+        )
+    )
 
 
 def hole_before_puback(scene: Scene) -> Iterator[None]:
     scene.proxy.down.hold()
     arrived = partial(scene.ground.observer.latest, scene.sender.topic)
-    wait_until(lambda: arrived() + 1 - scene.report()["acknowledged"] >= 5, PATIENCE_S, "messages that arrived without an acknowledgement")
+    wait_until(
+        lambda: arrived() + 1 - scene.report()["acknowledged"] >= 5,
+        PATIENCE_S,
+        "messages that arrived without an acknowledgement",
+    )
     scene.proxy.reset()
     scene.await_loss()
     yield
@@ -253,18 +271,32 @@ def hostile(serve: Serve, error: str) -> Act:
 
 
 def odd(serve: Serve, sent_bytes: int) -> Act:
-    """Put the device before a broker that sends so much and that it stays with; it acknowledges nothing that was published."""
+    """Put the device before a broker that sends so much and that it stays with; it acknowledges
+    nothing that was published.
+    """
 
     def act(scene: Scene) -> Iterator[None]:
         with _in_place(scene, serve):
             passed_bytes = scene.proxy.down.passed_bytes
             scene.await_connection()
             before = scene.report()
-            wait_until(lambda: scene.proxy.down.passed_bytes >= passed_bytes + sent_bytes, PATIENCE_S, "what the broker sends")
-            wait_until(lambda: scene.report()["published"] > before["published"] + WINDOW, PATIENCE_S, "a window full of messages")
+            wait_until(
+                lambda: scene.proxy.down.passed_bytes >= passed_bytes + sent_bytes,
+                PATIENCE_S,
+                "what the broker sends",
+            )
+            wait_until(
+                lambda: scene.report()["published"] > before["published"] + WINDOW,
+                PATIENCE_S,
+                "a window full of messages",
+            )
             after = scene.report()
-            assert after["connected"] and after["connects"] == before["connects"], "the connection was given up"
-            assert after["acknowledged"] == before["acknowledged"], "what nobody acknowledged counts as acknowledged"
+            assert after["connected"] and after["connects"] == before["connects"], (
+                "the connection was given up"
+            )
+            assert after["acknowledged"] == before["acknowledged"], (
+                "what nobody acknowledged counts as acknowledged"
+            )
             yield
             _put_back(scene)
 
@@ -273,7 +305,9 @@ def odd(serve: Serve, sent_bytes: int) -> Act:
 
 @contextmanager
 def _in_place(scene: Scene, serve: Serve) -> Iterator[None]:
-    with hostile_broker(hostile_context(scene.directory / "hostile", scene.ground.authority), serve) as port:
+    with hostile_broker(
+        hostile_context(scene.directory / "hostile", scene.ground.authority), serve
+    ) as port:
         scene.proxy.target_port = port
         yield
 
@@ -287,18 +321,24 @@ def _put_back(scene: Scene) -> None:
 
 
 def find_nss_wrapper() -> Path | None:
-    """Give its path, None where it is not installed."""
+    """Return its path, None where it is not installed."""
     return next(iter(sorted(Path("/usr/lib").glob("*/libnss_wrapper.so"))), None)
 
 
 def hosts_kit(directory: Path) -> Kit:
     directory.mkdir(parents=True)
     _point(directory, "127.0.0.1")
-    return Kit(host=_NAME, environment={"LD_PRELOAD": str(find_nss_wrapper()), "NSS_WRAPPER_HOSTS": str(directory / "hosts")})
+    return Kit(
+        host=_NAME,
+        environment={
+            "LD_PRELOAD": str(find_nss_wrapper()),
+            "NSS_WRAPPER_HOSTS": str(directory / "hosts"),
+        },
+    )
 
 
 def _point(directory: Path, address: str | None) -> None:
-    """Give the broker's name an address, or none."""
+    """Return the broker's name an address, or none."""
     hosts = directory / "hosts"
     later = int(hosts.stat().st_mtime) + 2 if hosts.exists() else int(time.time())
     new = directory / "hosts.new"
@@ -382,7 +422,9 @@ def clock_jumps(scene: Scene) -> Iterator[None]:
     # Certificates begin an hour before they are made: further back, a refusal would be right.
     for shift_s in (30 * 86_400, -3_000, 86_400, 0, -3_000):
         _set_clock(scene.directory, shift_s)
-        wait_until(partial(_clock_shows, scene, shift_s), PATIENCE_S, f"a clock that is {shift_s} s ahead")
+        wait_until(
+            partial(_clock_shows, scene, shift_s), PATIENCE_S, f"a clock that is {shift_s} s ahead"
+        )
         scene.await_more(5)
     assert scene.report()["connects"] == 1, "a clock that jumps must not cost the connection"
     scene.proxy.reset()
@@ -397,9 +439,15 @@ def clock_jumps(scene: Scene) -> Iterator[None]:
 def twins(scene: Scene) -> Iterator[None]:
     twin = scene.enter_sender("data/b")
     for sender in (scene.sender, twin):
-        wait_until(lambda sender=sender: sender.ask()["failures"], PATIENCE_S, "one that was pushed out")  # type: ignore[misc]
+        wait_until(
+            lambda sender=sender: sender.ask()["failures"], PATIENCE_S, "one that was pushed out"
+        )  # type: ignore[misc]
     before, began = _attempts(scene.sender, twin), time.monotonic()
-    wait_until(lambda: time.monotonic() >= began + FIGHT_S, 2 * FIGHT_S, "the time over which they are counted")
+    wait_until(
+        lambda: time.monotonic() >= began + FIGHT_S,
+        2 * FIGHT_S,
+        "the time over which they are counted",
+    )
     scene.attempts = _attempts(scene.sender, twin) - before
     tally = scene.tally(twin)
     assert tally.lost == 0 and tally.in_order, tally
@@ -407,7 +455,7 @@ def twins(scene: Scene) -> Iterator[None]:
 
 
 def _attempts(*senders: Sender) -> int:
-    """Give how often devices have connected, or tried to and failed, or lost a connection."""
+    """Return how often devices have connected, or tried to and failed, or lost a connection."""
     reports = [sender.ask() for sender in senders]
     return sum(int(report["connects"]) + int(report["failures"]) for report in reports)
 
@@ -425,12 +473,15 @@ def memory_gone(scene: Scene) -> Iterator[None]:
     def exhausted() -> bool:
         report = scene.report()
         if report["connected"]:
-            # An attempt that comes at once, in what the connection before it has let go of, can still go through.
+            # An attempt that comes at once, in what the connection before it has let go of, can
+            # still go through.
             scene.proxy.reset()
         return report["error"] == "OutOfMemory" and not report["connected"]
 
     wait_until(exhausted, PATIENCE_S, "an attempt for which there is no memory")
-    wait_until(lambda: scene.report()["refused"], PATIENCE_S, "a message for which there is no memory")
+    wait_until(
+        lambda: scene.report()["refused"], PATIENCE_S, "a message for which there is no memory"
+    )
     yield
     scene.sender.ask("let go")
 
@@ -442,36 +493,70 @@ FAULTS = {
     "connection reset": Fault(reset),
     "half-closed by the broker": Fault(half_closed_down, hanging_s=CONNECT_S),
     "half-closed towards the broker": Fault(half_closed_up, hanging_s=CONNECT_S),
-    "black hole towards the broker": Fault(black_hole(True, False), hanging_s=CONNECT_S, noticed=True),
-    "black hole towards the device": Fault(black_hole(False, True), hanging_s=CONNECT_S, noticed=True),
-    "black hole in both directions": Fault(black_hole(True, True), hanging_s=CONNECT_S, noticed=True),
-    "black hole in the middle of PUBLISH": Fault(black_hole(True, False, 7), hanging_s=CONNECT_S, noticed=True),
-    "black hole in the middle of PUBACK": Fault(black_hole(False, True, 7), hanging_s=CONNECT_S, noticed=True),
+    "black hole towards the broker": Fault(
+        black_hole(True, False), hanging_s=CONNECT_S, noticed=True
+    ),
+    "black hole towards the device": Fault(
+        black_hole(False, True), hanging_s=CONNECT_S, noticed=True
+    ),
+    "black hole in both directions": Fault(
+        black_hole(True, True), hanging_s=CONNECT_S, noticed=True
+    ),
+    "black hole in the middle of PUBLISH": Fault(
+        black_hole(True, False, 7), hanging_s=CONNECT_S, noticed=True
+    ),
+    "black hole in the middle of PUBACK": Fault(
+        black_hole(False, True, 7), hanging_s=CONNECT_S, noticed=True
+    ),
     "handshake: ClientHello lost": Fault(hole(True), hanging_s=CONNECT_S),
     "handshake: ServerHello lost": Fault(hole(False), hanging_s=CONNECT_S),
     "handshake: the device's second flight lost": Fault(hole(True, second), hanging_s=CONNECT_S),
-    "handshake: the broker's flight cut off after ServerHello": Fault(hole(False, second), hanging_s=CONNECT_S),
+    "handshake: the broker's flight cut off after ServerHello": Fault(
+        hole(False, second), hanging_s=CONNECT_S
+    ),
     "CONNECT lost": Fault(hole(True, connect), hanging_s=CONNECT_S),
     "CONNACK lost, the session made": Fault(connack_lost, hanging_s=CONNECT_S),
     "PUBACK lost": Fault(hole_before_puback, hanging_s=CONNECT_S),
-    "latency of 500 ms each way": Fault(latency, drag_s=SLOW_S, options={"connect_timeout_s": SLOW_CONNECT_S}),
-    "one byte at a time": Fault(trickle, drag_s=TRICKLE_S, options={"connect_timeout_s": SLOW_CONNECT_S}),
+    "latency of 500 ms each way": Fault(
+        latency, drag_s=SLOW_S, options={"connect_timeout_s": SLOW_CONNECT_S}
+    ),
+    "one byte at a time": Fault(
+        trickle, drag_s=TRICKLE_S, options={"connect_timeout_s": SLOW_CONNECT_S}
+    ),
     "broker refuses": Fault(hostile(after(UNAVAILABLE), "BrokerFull"), hanging_s=CONNECT_S),
-    "broker sends garbage": Fault(hostile(after(CONNACK, garbage), "MalformedPacket"), hanging_s=CONNECT_S),
-    "broker sends a length of 256 MB": Fault(hostile(after(CONNACK + LARGEST), "TimedOut"), hanging_s=CONNECT_S),
+    "broker sends garbage": Fault(
+        hostile(after(CONNACK, garbage), "MalformedPacket"), hanging_s=CONNECT_S
+    ),
+    "broker sends a length of 256 MB": Fault(
+        hostile(after(CONNACK + LARGEST), "TimedOut"), hanging_s=CONNECT_S
+    ),
     "broker floods": Fault(odd(after(CONNACK, stream(FLOOD, times=200)), 200 * len(FLOOD))),
-    "broker acknowledges what was never sent": Fault(odd(after(CONNACK, stream(UNASKED, times=500)), 500 * len(UNASKED))),
+    "broker acknowledges what was never sent": Fault(
+        odd(after(CONNACK, stream(UNASKED, times=500)), 500 * len(UNASKED))
+    ),
     "broker never acknowledges": Fault(odd(after(CONNACK, answer_pings), 0)),
     "name does not resolve": Fault(name_gone, kit=hosts_kit, alone=True),
     "address behind the name changes": Fault(name_moved, kit=hosts_kit, alone=True),
-    "name server slow, 2 s": Fault(names_late, drag_s=SLOW_NAMES_S, kit=names_kit, alone=True, names=True),
-    "name server silent": Fault(names_silent, hanging_s=RESOLVER_S, kit=names_kit, alone=True, names=True),
+    "name server slow, 2 s": Fault(
+        names_late, drag_s=SLOW_NAMES_S, kit=names_kit, alone=True, names=True
+    ),
+    "name server silent": Fault(
+        names_silent, hanging_s=RESOLVER_S, kit=names_kit, alone=True, names=True
+    ),
     "clock jumps forward and back": Fault(clock_jumps, kit=clock_kit, alone=True),
     "two devices with one id": Fault(twins, alone=True),
-    "memory exhausted on the board": Fault(memory_gone, hanging_s=EXHAUSTED_S, kit=hoarder_kit, alone=True, board=True),
+    "memory exhausted on the board": Fault(
+        memory_gone, hanging_s=EXHAUSTED_S, kit=hoarder_kit, alone=True, board=True
+    ),
 }
 
 
 def suffered_by(interpreter: str, *, names: bool) -> list[str]:
-    """Give the names of the faults that this interpreter can suffer: those that take a name server, or all others."""
-    return [name for name, fault in FAULTS.items() if fault.names == names and not (fault.board and interpreter == "cpython")]
+    """Return the names of the faults that this interpreter can suffer: those that take a name
+    server, or all others.
+    """
+    return [
+        name
+        for name, fault in FAULTS.items()
+        if fault.names == names and not (fault.board and interpreter == "cpython")
+    ]

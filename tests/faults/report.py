@@ -1,4 +1,6 @@
-"""Undergo every fault on both interpreters and write what was measured into docs/faults.md: run by hand, `python tests/faults/report.py`."""
+"""Undergo every fault on both interpreters and write what was measured into docs/faults.md: run by
+hand, `python tests/faults/report.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [path for path in map(str, (ROOT / "tests", ROOT / "tools", ROOT / "lib")) if path not in sys.path]
+sys.path[:0] = [
+    path
+    for path in map(str, (ROOT / "tests", ROOT / "tools", ROOT / "lib"))
+    if path not in sys.path
+]
 
 from faults.repertoire import FAULTS, suffered_by  # noqa: E402
 from faults.rig import INTERPRETERS  # noqa: E402
@@ -20,14 +26,22 @@ _BEGIN, _END = "<!-- measured -->\n", "<!-- end -->\n"
 
 
 def main() -> int:
-    """Measure, and replace the table in the page; exit status 1, and the page as it was, when something was not as it must be."""
+    """Measure, and replace the table in the page; exit status 1, and the page as it was, when
+    something was not as it must be.
+    """
     measured: dict[tuple[str, str], Result] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         authority = Authority.create(Path(directory) / "ca", name="faults", passphrase=None)
         for interpreter in INTERPRETERS:
             names = [*suffered_by(interpreter, names=False), *suffered_by(interpreter, names=True)]
-            for name, result in run_all(authority, Path(directory) / interpreter, interpreter, names).items():
-                found = result.complaints(FAULTS[name].noticed) if isinstance(result, Result) else [repr(result)]
+            for name, result in run_all(
+                authority, Path(directory) / interpreter, interpreter, names
+            ).items():
+                found = (
+                    result.complaints(FAULTS[name].noticed)
+                    if isinstance(result, Result)
+                    else [repr(result)]
+                )
                 if found or not isinstance(result, Result):
                     print(f"faults: {name}, {interpreter}: {'; '.join(found)}", file=sys.stderr)
                     return 1
@@ -36,7 +50,10 @@ def main() -> int:
         if found := wifi.complaints(True):
             print(f"faults: Wi-Fi: {'; '.join(found)}", file=sys.stderr)
             return 1
-    table = "| fault | interpreter | bound, s | recovered, s | sent | lost | twice |\n|---|---|--:|--:|--:|--:|--:|\n"
+    table = (
+        "| fault | interpreter | bound, s | recovered, s | sent | lost | twice "
+        "|\n|---|---|--:|--:|--:|--:|--:|\n"
+    )
     pairs = [(name, interpreter) for name in FAULTS for interpreter in INTERPRETERS]
     table += "".join(row(*pair, measured[pair]) for pair in pairs if pair in measured)
     table += row("Wi-Fi lost and back", "simulated board", wifi)

@@ -1,4 +1,6 @@
-"""What a fault happens to: a device in a process of its own, a proxy before the broker, and who counts what arrives."""
+"""What a fault happens to: a device in a process of its own, a proxy before the broker, and who
+counts what arrives.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +65,12 @@ class Tally:
 
 
 class Observer:
-    """An operator's client, paho's own, straight at the broker: it notes every number that arrives, and when.
+    """An operator's client, paho's own, straight at the broker: it notes every number that arrives,
+    and when.
 
-    It subscribes with QoS 0, since Mosquitto then writes to it before it writes PUBACK: a broker that is killed takes nothing with it that it
-    has acknowledged. What is published while it is away would pass it by, so devices are let in again once `ready` is set.
+    It subscribes with QoS 0, since Mosquitto then writes to it before it writes PUBACK: a broker
+    that is killed takes nothing with it that it has acknowledged. What is published while it is
+    away would pass it by, so devices are let in again once `ready` is set.
     """
 
     def __init__(self, bundle: Path, port: int) -> None:
@@ -88,7 +92,12 @@ class Observer:
         self.await_ready()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -97,23 +106,31 @@ class Observer:
         assert self.ready.wait(PATIENCE_S), "the observer did not get through"
 
     def latest(self, topic: str) -> int:
-        """Give the highest number that has come on a topic, -1 for none."""
+        """Return the highest number that has come on a topic, -1 for none."""
         return max((number for number, _ in list(self.arrivals[topic])), default=-1)
 
     def when_after(self, topic: str, number: int, since_s: float) -> float | None:
-        """Give when the first number above `number` came after `since_s`, None if none has."""
-        return next((when for got, when in list(self.arrivals[topic]) if got > number and when >= since_s), None)
+        """Return when the first number above `number` came after `since_s`, None if none has."""
+        return next(
+            (when for got, when in list(self.arrivals[topic]) if got > number and when >= since_s),
+            None,
+        )
 
     def tally(self, topic: str, sent: int) -> Tally:
         """Count what has come on a topic of so many messages, all of them acknowledged."""
         arrivals = self.arrivals[topic]
-        # PUBACK can be faster than what comes here, but what is lost does not come however long one waits.
+        # PUBACK can be faster than what comes here, but what is lost does not come however long one
+        # waits.
         deadline = time.monotonic() + GRACE_S
-        while len({number for number, _ in list(arrivals) if number < sent}) < sent and time.monotonic() < deadline:
+        while (
+            len({number for number, _ in list(arrivals) if number < sent}) < sent
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         numbers = [number for number, _ in list(arrivals) if number < sent]
         delivered = len(set(numbers))
-        # A second delivery comes in its order, too: each number is at most one above the highest before it.
+        # A second delivery comes in its order, too: each number is at most one above the highest
+        # before it.
         highest, in_order = -1, True
         for number in numbers:
             in_order = in_order and number <= highest + 1
@@ -142,12 +159,28 @@ class Kit:
 class Sender:
     """A device's program under one interpreter; ended with the block."""
 
-    def __init__(self, interpreter: str, bundle: Path, topic: str, options: Mapping[str, object], kit: Kit, prefix: Sequence[str]) -> None:
+    def __init__(
+        self,
+        interpreter: str,
+        bundle: Path,
+        topic: str,
+        options: Mapping[str, object],
+        kit: Kit,
+        prefix: Sequence[str],
+    ) -> None:
         board = interpreter == "micropython"
         self.topic = topic
         command = micropython_command(*kit.flags) if board else [sys.executable]
         self._process = subprocess.Popen(
-            [*prefix, *command, str(_HERE / kit.program), str(bundle), json.dumps(options), topic, str(PAUSE_MS)],
+            [
+                *prefix,
+                *command,
+                str(_HERE / kit.program),
+                str(bundle),
+                json.dumps(options),
+                topic,
+                str(PAUSE_MS),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -158,17 +191,28 @@ class Sender:
     def __enter__(self) -> Sender:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._process.kill()
         self._process.communicate()
 
     def check(self) -> None:
         """Raise AssertionError with its last words if it has ended."""
-        if self._process.poll() is not None and self._process.stdout is not None and self._process.stderr is not None:
-            raise AssertionError(f"the device has gone: {self._process.stdout.read()}{self._process.stderr.read()}")
+        if (
+            self._process.poll() is not None
+            and self._process.stdout is not None
+            and self._process.stderr is not None
+        ):
+            raise AssertionError(
+                f"the device has gone: {self._process.stdout.read()}{self._process.stderr.read()}"
+            )
 
     def ask(self, command: str = "report") -> dict[str, Any]:
-        """Give a command and wait for the answer."""
+        """Return a command and wait for the answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self.check()
         limit = threading.Timer(2 * PATIENCE_S, self._process.kill)
@@ -189,13 +233,21 @@ class Sender:
 
 
 class Ground:
-    """A broker with its observer, on which devices can be put. Mosquitto writes down its sessions at each change."""
+    """A broker with its observer, on which devices can be put.
+
+    Mosquitto writes down its sessions at each change.
+    """
 
     def __init__(self, authority: Authority, directory: Path) -> None:
         self.authority = authority
         self.directory = directory
         BrokerConfig.create(
-            directory / "broker", authority, names=NAMES, port=0, roles={_OBSERVER: "operator"}, save_each_change=True
+            directory / "broker",
+            authority,
+            names=NAMES,
+            port=0,
+            roles={_OBSERVER: "operator"},
+            save_each_change=True,
         )
         self.broker = BrokerProcess(directory / "broker", engine="mosquitto")
         self.observer: Observer
@@ -203,12 +255,19 @@ class Ground:
     def __enter__(self) -> Ground:
         with ExitStack() as stack:
             stack.enter_context(self.broker)
-            bundle = write_bundle(self.directory / "observer", self.authority, _OBSERVER, port=self.broker.port)
+            bundle = write_bundle(
+                self.directory / "observer", self.authority, _OBSERVER, port=self.broker.port
+            )
             self.observer = stack.enter_context(Observer(bundle, self.broker.port))
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def forget(self) -> None:
@@ -221,7 +280,14 @@ class Ground:
 class Scene:
     """One device, its proxy and its ground; what a fault needs to do its work."""
 
-    def __init__(self, ground: Ground, interpreter: str, device: str, options: Mapping[str, object], kit: Kit | None = None) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        interpreter: str,
+        device: str,
+        options: Mapping[str, object],
+        kit: Kit | None = None,
+    ) -> None:
         self.ground = ground
         self.interpreter = interpreter
         self.device = device
@@ -241,7 +307,12 @@ class Scene:
             self.proxy = stack.enter_context(Proxy(self.ground.broker.port))
             board = self.interpreter == "micropython"
             self.bundle = write_bundle(
-                self.directory, self.ground.authority, self.device, port=self.proxy.port, host=self.kit.host, board=board
+                self.directory,
+                self.ground.authority,
+                self.device,
+                port=self.proxy.port,
+                host=self.kit.host,
+                board=board,
             )
             if self.kit.name_server:
                 self.names = stack.enter_context(NameServer(self.kit.host, "127.0.0.1"))
@@ -251,13 +322,22 @@ class Scene:
             self.stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.stack.close()
 
     def enter_sender(self, topic: str) -> Sender:
-        """Start a device with this identity that publishes on a topic of its own; it ends with the scene."""
+        """Start a device with this identity that publishes on a topic of its own; it ends with the
+        scene.
+        """
         topic = f"devices/{self.device}/{topic}"
-        return self.stack.enter_context(Sender(self.interpreter, self.bundle, topic, self.options, self.kit, self._prefix))
+        return self.stack.enter_context(
+            Sender(self.interpreter, self.bundle, topic, self.options, self.kit, self._prefix)
+        )
 
     def lift(self) -> None:
         """Note that the fault is lifted now."""
@@ -282,7 +362,9 @@ class Scene:
         self.await_number(self.ground.observer.latest(self.sender.topic) + count)
 
     def await_loss(self) -> None:
-        """Wait until the device has noticed that its connection is gone, and note how long that took."""
+        """Wait until the device has noticed that its connection is gone, and note how long that
+        took.
+        """
         began = time.monotonic()
         connects = self.report()["connects"]
         while (report := self.report())["connected"] and report["connects"] == connects:
@@ -291,7 +373,9 @@ class Scene:
         self.noticed_s = time.monotonic() - began
 
     def fail(self, count: int, error: str | None = None) -> None:
-        """Reset the connection and wait until that and the attempts after it have made so many failures, the last one with this error."""
+        """Reset the connection and wait until that and the attempts after it have made so many
+        failures, the last one with this error.
+        """
         wanted = self.report()["failures"] + count
         self.proxy.reset()
 

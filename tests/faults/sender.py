@@ -1,8 +1,8 @@
 """A device that publishes numbered messages, whatever happens: run by CPython and by MicroPython.
 
-Arguments: the bundle's directory, options of Client as JSON, the topic, and the pause between two messages in ms. Each line on its standard
-input is a command, answered by one line of JSON: `report` says how it stands, `finish` ends the publishing and waits until all is
-acknowledged.
+Arguments: the bundle's directory, options of Client as JSON, the topic, and the pause between two
+messages in ms. Each line on its standard input is a command, answered by one line of JSON: `report`
+says how it stands, `finish` ends the publishing and waits until all is acknowledged.
 """
 
 import json

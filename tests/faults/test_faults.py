@@ -1,4 +1,6 @@
-"""Nothing is lost, and the device is back in time, whatever happens to broker, network, names and clock: on both interpreters."""
+"""Nothing is lost, and the device is back in time, whatever happens to broker, network, names and
+clock: on both interpreters.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def undergo_all(authority: Authority, directory: Path, interpreter: str, names: 
     for name, result in run_all(authority, directory, interpreter, names).items():
         if isinstance(result, Result):
             print(row(name, interpreter, result), end="")
-            found += [f"{name}: {complaint}" for complaint in result.complaints(FAULTS[name].noticed)]
+            found += [
+                f"{name}: {complaint}" for complaint in result.complaints(FAULTS[name].noticed)
+            ]
         else:
             found.append(f"{name}: {result!r}")
     assert not found, "\n".join(found)
@@ -30,7 +34,9 @@ def undergo_all(authority: Authority, directory: Path, interpreter: str, names: 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("interpreter", INTERPRETERS)
-def test_nothing_is_lost_and_recovery_is_in_time(authority: Authority, tmp_path: Path, interpreter: str) -> None:
+def test_nothing_is_lost_and_recovery_is_in_time(
+    authority: Authority, tmp_path: Path, interpreter: str
+) -> None:
     require_program("mosquitto")
     require_libfaketime()
     if find_nss_wrapper() is None:
@@ -40,7 +46,9 @@ def test_nothing_is_lost_and_recovery_is_in_time(authority: Authority, tmp_path:
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("interpreter", INTERPRETERS)
-def test_nothing_is_lost_to_a_name_server(authority: Authority, tmp_path: Path, interpreter: str) -> None:
+def test_nothing_is_lost_to_a_name_server(
+    authority: Authority, tmp_path: Path, interpreter: str
+) -> None:
     require_program("mosquitto")
     if reason := why_not():
         pytest.skip(reason)

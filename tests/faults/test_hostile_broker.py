@@ -1,6 +1,8 @@
-"""A broker with the right certificate, hostile or broken: the device ends in a clear error within its deadline, and stays within its heap.
+"""A broker with the right certificate, hostile or broken: the device ends in a clear error within
+its deadline, and stays within its heap.
 
-What it does on each connection is a function; a device of each interpreter meets each of them, several at the same time.
+What it does on each connection is a function; a device of each interpreter meets each of them,
+several at the same time.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ _AT_A_TIME = 12
 
 @dataclass(frozen=True)
 class Attack:
-    """What the broker does, and what must come of it: the error's class, and when, in ms after the start or after CONNACK."""
+    """What the broker does, and what must come of it: the error's class, and when, in ms after the
+    start or after CONNACK.
+    """
 
     serve: Serve
     error: str | None
@@ -69,7 +73,13 @@ class Attack:
 def slow_but_honest(connection: socket.socket) -> None:
     """Accept and send messages by the byte, in good time."""
     connection.recv(4096)
-    trickle(connection, CONNACK + publish(b"a", b"x" * 40) + publish(b"c", b"z" * 20, 1) + publish(b"end", b"the end"))
+    trickle(
+        connection,
+        CONNACK
+        + publish(b"a", b"x" * 40)
+        + publish(b"c", b"z" * 20, 1)
+        + publish(b"end", b"the end"),
+    )
     until_gone(connection)
 
 
@@ -95,28 +105,64 @@ ASKED_MS = CONNECT_MS + 5000
 # The beginning of a PUBLISH of 32 MB and three bytes more.
 HUGE = b"\x30\x83\x80\x80\x10\0\1t"
 ATTACKS = {
-    "says nothing at all": Attack(until_gone, "TimedOut", CONNECT_MS, connected=False, secured=False),
-    "answers in plain text": Attack(after(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "NotTLS", CONNECT_MS, connected=False, secured=False),
-    "answers the handshake by the byte for ever": Attack(endless_handshake, "TimedOut", CONNECT_MS, connected=False, secured=False),
+    "says nothing at all": Attack(
+        until_gone, "TimedOut", CONNECT_MS, connected=False, secured=False
+    ),
+    "answers in plain text": Attack(
+        after(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        "NotTLS",
+        CONNECT_MS,
+        connected=False,
+        secured=False,
+    ),
+    "answers the handshake by the byte for ever": Attack(
+        endless_handshake, "TimedOut", CONNECT_MS, connected=False, secured=False
+    ),
     "never sends CONNACK": Attack(until_gone, "TimedOut", CONNECT_MS, connected=False),
     "sends half a CONNACK": Attack(after(CONNACK[:3]), "TimedOut", CONNECT_MS, connected=False),
-    "sends half a CONNACK and closes": Attack(after(CONNACK[:3], close=True), "ConnectionLost", ASKED_MS, connected=False),
-    "sends a CONNACK of 256 MB": Attack(after(b"\x20\xff\xff\xff\x7f"), "MalformedPacket", 1000, connected=False),
-    "sends a PUBLISH before CONNACK": Attack(after(publish(b"t", b"x")), "MalformedPacket", 1000, connected=False),
+    "sends half a CONNACK and closes": Attack(
+        after(CONNACK[:3], close=True), "ConnectionLost", ASKED_MS, connected=False
+    ),
+    "sends a CONNACK of 256 MB": Attack(
+        after(b"\x20\xff\xff\xff\x7f"), "MalformedPacket", 1000, connected=False
+    ),
+    "sends a PUBLISH before CONNACK": Attack(
+        after(publish(b"t", b"x")), "MalformedPacket", 1000, connected=False
+    ),
     "sends noise before CONNACK": Attack(garbage, "MalformedPacket", 1000, connected=False),
-    "refuses with a code of its own": Attack(after(b"\x20\x02\0\xfe"), "ProtocolRefused", 1000, connected=False),
+    "refuses with a code of its own": Attack(
+        after(b"\x20\x02\0\xfe"), "ProtocolRefused", 1000, connected=False
+    ),
     "accepts twice": Attack(after(CONNACK + CONNACK), "MalformedPacket", 1000),
     "sends noise": Attack(after(CONNACK, garbage), "MalformedPacket", 1000),
-    "sends a length of five bytes": Attack(after(CONNACK + b"\x30\xff\xff\xff\xff\x01"), "MalformedPacket", 1000),
-    "sends a topic longer than its packet": Attack(after(CONNACK + b"\x30\x05\xff\xffabc"), "MalformedPacket", 1000),
-    "sends a topic that is no text": Attack(after(CONNACK + publish(b"\xff\xfe", b"x")), "MalformedPacket", 1000),
-    "closes in the middle of a packet": Attack(after(CONNACK + publish(b"t", b"x" * 100)[:50], close=True), "ConnectionLost", 1000),
+    "sends a length of five bytes": Attack(
+        after(CONNACK + b"\x30\xff\xff\xff\xff\x01"), "MalformedPacket", 1000
+    ),
+    "sends a topic longer than its packet": Attack(
+        after(CONNACK + b"\x30\x05\xff\xffabc"), "MalformedPacket", 1000
+    ),
+    "sends a topic that is no text": Attack(
+        after(CONNACK + publish(b"\xff\xfe", b"x")), "MalformedPacket", 1000
+    ),
+    "closes in the middle of a packet": Attack(
+        after(CONNACK + publish(b"t", b"x" * 100)[:50], close=True), "ConnectionLost", 1000
+    ),
     "falls silent": Attack(after(CONNACK), "TimedOut", GONE_MS, KEPT_MS),
-    "falls silent in the middle of a packet": Attack(after(CONNACK + publish(b"t", b"x" * 100)[:50]), "TimedOut", GONE_MS, KEPT_MS),
-    "claims 256 MB and falls silent": Attack(after(CONNACK + LARGEST), "TimedOut", GONE_MS, KEPT_MS),
-    "sends 32 MB in one packet": Attack(after(CONNACK + HUGE, stream(bytes(65536), times=512)), None, 0, received=(7,)),
-    "acknowledges what was never sent": Attack(after(CONNACK, stream(UNASKED, times=500)), None, 0, received=(7,)),
-    "floods with messages": Attack(after(CONNACK, stream(FLOOD, times=600)), None, 0, received=(7,)),
+    "falls silent in the middle of a packet": Attack(
+        after(CONNACK + publish(b"t", b"x" * 100)[:50]), "TimedOut", GONE_MS, KEPT_MS
+    ),
+    "claims 256 MB and falls silent": Attack(
+        after(CONNACK + LARGEST), "TimedOut", GONE_MS, KEPT_MS
+    ),
+    "sends 32 MB in one packet": Attack(
+        after(CONNACK + HUGE, stream(bytes(65536), times=512)), None, 0, received=(7,)
+    ),
+    "acknowledges what was never sent": Attack(
+        after(CONNACK, stream(UNASKED, times=500)), None, 0, received=(7,)
+    ),
+    "floods with messages": Attack(
+        after(CONNACK, stream(FLOOD, times=600)), None, 0, received=(7,)
+    ),
     "is slow but honest": Attack(slow_but_honest, None, 0, received=(40, 20, 7)),
 }
 ENDLESS = {"sends a packet by the byte for ever": Attack(endless_packet, "TimedOut", 31000, 29000)}
@@ -130,24 +176,48 @@ class Laboratory:
         self._directory = directory
         self._context = hostile_context(directory, authority)
 
-    def run(self, attacks: dict[str, Attack], interpreters: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Have a device of each interpreter meet each attack; give what they report, by attack and interpreter."""
-        meetings = [(f"{name}, {interpreter}", attack, interpreter) for name, attack in attacks.items() for interpreter in interpreters]
+    def run(
+        self, attacks: dict[str, Attack], interpreters: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Have a device of each interpreter meet each attack; return what they report, by attack
+        and interpreter.
+        """
+        meetings = [
+            (f"{name}, {interpreter}", attack, interpreter)
+            for name, attack in attacks.items()
+            for interpreter in interpreters
+        ]
         with ExitStack() as servers, ThreadPoolExecutor(_AT_A_TIME) as pool:
             reports = {}
             for name, attack, interpreter in meetings:
-                broker = hostile_broker(self._context, attack.serve) if attack.secured else tcp_server(attack.serve)
+                broker = (
+                    hostile_broker(self._context, attack.serve)
+                    if attack.secured
+                    else tcp_server(attack.serve)
+                )
                 port = servers.enter_context(broker)
                 device = f"hostile-{port}"
                 board = interpreter == "micropython"
-                bundle = write_bundle(self._directory / device, self._authority, device, port=port, board=board)
+                bundle = write_bundle(
+                    self._directory / device, self._authority, device, port=port, board=board
+                )
                 reports[name] = pool.submit(self._meet, board, bundle, STAY_S)
             return {name: report.result() for name, report in reports.items()}
 
     def _meet(self, board: bool, bundle: Path, stay_s: float) -> dict[str, Any]:
-        options = {"connect_timeout_s": CONNECT_S, "keep_alive_s": KEEP_ALIVE_S, "max_packet_bytes": MAX_PACKET_BYTES}
+        options = {
+            "connect_timeout_s": CONNECT_S,
+            "keep_alive_s": KEEP_ALIVE_S,
+            "max_packet_bytes": MAX_PACKET_BYTES,
+        }
         done = subprocess.run(
-            [*(micropython_command("-X", HEAP) if board else [sys.executable]), str(DEVICE), str(bundle), json.dumps(options), str(stay_s)],
+            [
+                *(micropython_command("-X", HEAP) if board else [sys.executable]),
+                str(DEVICE),
+                str(bundle),
+                json.dumps(options),
+                str(stay_s),
+            ],
             capture_output=True,
             text=True,
             timeout=RUN_S,
@@ -177,8 +247,13 @@ def complaints(attack: Attack, report: dict[str, Any]) -> Iterator[str]:
     if report["connected"] != attack.connected:
         yield f"connected: {report['connected']}"
     if attack.error and not attack.earliest_ms <= report["after_ms"] <= attack.latest_ms + SLACK_MS:
-        yield f"ended after {report['after_ms']} ms instead of {attack.earliest_ms} to {attack.latest_ms}"
-    if attack.received is not None and report["received"][-len(attack.received) :] != list(attack.received):
+        yield (
+            f"ended after {report['after_ms']} ms instead of {attack.earliest_ms} to "
+            f"{attack.latest_ms}"
+        )
+    if attack.received is not None and report["received"][-len(attack.received) :] != list(
+        attack.received
+    ):
         yield f"received messages of {report['received']} bytes"
     if report["longest_wait_ms"] > SLACK_MS:
         yield f"a wait of 100 ms took {report['longest_wait_ms']} ms"
@@ -189,13 +264,18 @@ def check(attacks: dict[str, Attack], reports: dict[str, dict[str, Any]]) -> Non
     found = []
     for name, report in reports.items():
         attack = attacks[name.rpartition(", ")[0]]
-        found += [f"a broker that {name}: {complaint}\n    {report}" for complaint in complaints(attack, report)]
+        found += [
+            f"a broker that {name}: {complaint}\n    {report}"
+            for complaint in complaints(attack, report)
+        ]
     assert not found, "\n" + "\n".join(found)
     assert len(reports) >= len(attacks)
 
 
 @pytest.mark.parametrize("interpreter", ["cpython", "micropython"])
-def test_a_device_ends_in_a_clear_error_within_its_deadline(laboratory: Laboratory, interpreter: str) -> None:
+def test_a_device_ends_in_a_clear_error_within_its_deadline(
+    laboratory: Laboratory, interpreter: str
+) -> None:
     check(ATTACKS, laboratory.run(ATTACKS, [interpreter]))
 
 

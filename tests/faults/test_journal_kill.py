@@ -1,4 +1,5 @@
-"""A durable outbox and SIGKILL: the client dies at random moments of a run of 10,000 messages, a hundred times, and none is lost.
+"""A durable outbox and SIGKILL: the client dies at random moments of a run of 10,000 messages, a
+hundred times, and none is lost.
 
 The seed of the moments is printed; SECUREMQTT_SEED repeats it.
 """
@@ -49,7 +50,9 @@ class Counter:
         self._client.tls_set_context(context)
         self._client.on_connect = lambda client, *_: client.subscribe("devices/+/number", 1)
         self._client.on_subscribe = lambda *_: self._ready.set()
-        self._client.on_message = lambda client, data, message: self.arrivals.append(int(message.payload))
+        self._client.on_message = lambda client, data, message: self.arrivals.append(
+            int(message.payload)
+        )
         self._client.connect("localhost", port)
         self._client.loop_start()
         assert self._ready.wait(PATIENCE_S), "the counter did not get through"
@@ -68,13 +71,17 @@ class Nursery:
         command = [sys.executable, str(NURSERY)]
         if interpreter == "micropython":
             environment = micropython_environment()
-            environment["MICROPYPATH"] = f"{compiled_library(scratch / 'library')}:{environment['MICROPYPATH']}"
+            environment["MICROPYPATH"] = (
+                f"{compiled_library(scratch / 'library')}:{environment['MICROPYPATH']}"
+            )
             command += micropython_command()
         self.kills = 0
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def live(self, life_s: float, arguments: list[str]) -> Iterator[str]:
-        """Give what one life prints, which is killed after `life_s`."""
+        """Return what one life prints, which is killed after `life_s`."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps([life_s, arguments]) + "\n")
         self._process.stdin.flush()
@@ -96,28 +103,47 @@ class Nursery:
 
 @pytest.mark.parametrize(
     ("interpreter", "fsync"),
-    [("cpython", "interval"), ("micropython", "each"), pytest.param("cpython", "each", marks=pytest.mark.long)],
+    [
+        ("cpython", "interval"),
+        ("micropython", "each"),
+        pytest.param("cpython", "each", marks=pytest.mark.long),
+    ],
 )
-def test_a_client_that_is_killed_again_and_again_loses_nothing(authority: Authority, tmp_path: Path, interpreter: str, fsync: str) -> None:
+def test_a_client_that_is_killed_again_and_again_loses_nothing(
+    authority: Authority, tmp_path: Path, interpreter: str, fsync: str
+) -> None:
     require_program("mosquitto")
     seed = int(os.environ.get("SECUREMQTT_SEED", random.randrange(1 << 24)))
     print(f"SECUREMQTT_SEED={seed}")
-    BrokerConfig.create(tmp_path / "broker", authority, names=["localhost"], port=0, roles={COUNTER: "operator"})
+    BrokerConfig.create(
+        tmp_path / "broker", authority, names=["localhost"], port=0, roles={COUNTER: "operator"}
+    )
     with BrokerProcess(tmp_path / "broker", engine="mosquitto") as broker:
-        counter = Counter(write_bundle(tmp_path / COUNTER, authority, COUNTER, port=broker.port), broker.port)
+        counter = Counter(
+            write_bundle(tmp_path / COUNTER, authority, COUNTER, port=broker.port), broker.port
+        )
         board = interpreter == "micropython"
-        bundle = write_bundle(tmp_path / "mortal", authority, "mortal", port=broker.port, board=board)
+        bundle = write_bundle(
+            tmp_path / "mortal", authority, "mortal", port=broker.port, board=board
+        )
         nursery = Nursery(interpreter, tmp_path)
         try:
             began = time.monotonic()
             _lead_lives(nursery, bundle, fsync, random.Random(seed))
-            wait_until(lambda: len(set(counter.arrivals)) == MESSAGES, PATIENCE_S, f"the arrival of {MESSAGES} messages")
+            wait_until(
+                lambda: len(set(counter.arrivals)) == MESSAGES,
+                PATIENCE_S,
+                f"the arrival of {MESSAGES} messages",
+            )
         finally:
             nursery.close()
             counter.close()
     again = len(counter.arrivals) - MESSAGES
     lives_s = time.monotonic() - began
-    print(f"{interpreter}, {fsync}: {nursery.kills} kills, {MESSAGES} messages, 0 lost, {again} twice, {lives_s:.0f} s")
+    print(
+        f"{interpreter}, {fsync}: {nursery.kills} kills, {MESSAGES} messages, 0 lost, {again} "
+        f"twice, {lives_s:.0f} s"
+    )
     highest = -1
     for number in counter.arrivals:
         assert number <= highest + 1, f"{number} came before {highest + 1}"
@@ -136,7 +162,9 @@ def _lead_lives(nursery: Nursery, bundle: Path, fsync: str, moments: random.Rand
         # Until then, something is left to publish.
         end = MESSAGES if enough else min(MESSAGES, published + 2 * MESSAGES // KILLS)
         life_s = PATIENCE_S if enough else moments.uniform(0, LONGEST_LIFE_S)
-        for word in nursery.live(life_s, [str(bundle), options, "~/number", str(published), str(end)]):
+        for word in nursery.live(
+            life_s, [str(bundle), options, "~/number", str(published), str(end)]
+        ):
             if word == "delivered":
                 delivered = enough
             else:

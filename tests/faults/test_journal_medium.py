@@ -1,4 +1,6 @@
-"""A durable outbox on a medium that is full, read-only, failing, or another's: a clear error, and the messages go on from memory."""
+"""A durable outbox on a medium that is full, read-only, failing, or another's: a clear error, and
+the messages go on from memory.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,18 @@ print(sum(client.publish("~/number", f"{number} " + "x" * 100).stored > 0 for nu
 RUN_S = 60
 
 
-def run(bundle: Path, count: int, *prefix: str, before: Callable[[], None] | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+def run(
+    bundle: Path,
+    count: int,
+    *prefix: str,
+    before: Callable[[], None] | None = None,
+    **options: object,
+) -> subprocess.CompletedProcess[str]:
     """Run disk_device.py, behind the command `prefix`; `before` is called in its process first."""
     command = [*prefix, sys.executable, str(PROGRAM), str(bundle), json.dumps(options), str(count)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False, preexec_fn=before)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_S, check=False, preexec_fn=before
+    )
 
 
 def few_bytes() -> None:
@@ -52,7 +62,7 @@ def few_bytes() -> None:
 
 
 def account(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Give what the device printed."""
+    """Return what the device printed."""
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -61,7 +71,7 @@ def account(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def bundle(authority: Authority, tmp_path: Path) -> Path:
-    """Give a device's bundle."""
+    """Return a device's bundle."""
     return write_bundle(tmp_path / "bundle", authority, "disk", port=1)
 
 
@@ -76,18 +86,26 @@ def test_a_full_disk_leaves_the_messages_in_memory(bundle: Path) -> None:
 
 def test_what_a_full_disk_tore_is_passed_over_at_the_next_start(bundle: Path) -> None:
     command = [sys.executable, "-c", UNDELIVERED, str(bundle)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=RUN_S, check=True, preexec_fn=few_bytes)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, timeout=RUN_S, check=True, preexec_fn=few_bytes
+    )
     found = account(run(bundle, 0))
     assert found["delivered"] == list(range(int(done.stdout)))
     assert found["stats"]["journal_damaged"] == 1
 
 
 @pytest.mark.parametrize("fsync", ["each", "interval"])
-def test_a_directory_without_permission_leaves_the_messages_in_memory(bundle: Path, fsync: str) -> None:
+def test_a_directory_without_permission_leaves_the_messages_in_memory(
+    bundle: Path, fsync: str
+) -> None:
     outbox = bundle.parent / "outbox"
     outbox.mkdir(0o500)
     # Root may write anywhere, unless it gives that up.
-    prefix = [require_program("setpriv"), "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
+    prefix = (
+        [require_program("setpriv"), "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        if os.geteuid() == 0
+        else []
+    )
     found = account(run(bundle, 20, *prefix, outbox_dir=str(outbox), outbox_fsync=fsync))
     assert found["delivered"] == list(range(20))
     assert (found["stored"], found["error"]) == (0, "OutboxNotDurable")
@@ -121,7 +139,10 @@ def test_an_interval_takes_one_thread_at_a_time_and_none_after_the_end(bundle: P
 
 
 def test_what_is_written_is_its_owners_alone(bundle: Path) -> None:
-    code = "import sys, securemqtt; securemqtt.Client(sys.argv[1], outbox='durable').publish('~/a', 'b')"
+    code = (
+        "import sys, securemqtt; securemqtt.Client(sys.argv[1], "
+        "outbox='durable').publish('~/a', 'b')"
+    )
     subprocess.run([sys.executable, "-c", code, str(bundle)], check=True, timeout=RUN_S)
     outbox = bundle / "outbox"
     assert stat.S_IMODE(outbox.stat().st_mode) == 0o700
@@ -131,8 +152,13 @@ def test_what_is_written_is_its_owners_alone(bundle: Path) -> None:
 
 
 def test_two_processes_never_share_an_outbox(bundle: Path) -> None:
-    code = "import sys, securemqtt; c = securemqtt.Client(sys.argv[1], outbox='durable'); print(1, flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code, str(bundle)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+    code = (
+        "import sys, securemqtt; c = securemqtt.Client(sys.argv[1], outbox='durable'); "
+        "print(1, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(bundle)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
         assert first.stdout is not None
         assert first.stdout.readline()
         second = run(bundle, 1)
@@ -143,9 +169,16 @@ def test_two_processes_never_share_an_outbox(bundle: Path) -> None:
     assert account(run(bundle, 1))["delivered"] == [0]
 
 
-def connecting_on_a_failed_medium(authority: Authority, directory: Path, port: int) -> tuple[Client, Delivery]:
-    """Give a client whose first attempt is under way, and what it has published since its medium failed."""
-    client = Client(str(write_bundle(directory / "device", authority, "failing-medium", port=port)), outbox="durable")
+def connecting_on_a_failed_medium(
+    authority: Authority, directory: Path, port: int
+) -> tuple[Client, Delivery]:
+    """Return a client whose first attempt is under way, and what it has published since its medium
+    failed.
+    """
+    client = Client(
+        str(write_bundle(directory / "device", authority, "failing-medium", port=port)),
+        outbox="durable",
+    )
     client.start()
     wait_until(lambda: client.state == "connecting")
     shutil.rmtree(directory / "device" / "outbox")
@@ -154,12 +187,15 @@ def connecting_on_a_failed_medium(authority: Authority, directory: Path, port: i
     return client, delivery
 
 
-def test_a_medium_that_fails_meanwhile_does_not_end_an_attempt_to_connect(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> None:
+def test_a_medium_that_fails_meanwhile_does_not_end_an_attempt_to_connect(
+    authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
     with Proxy(broker.port) as proxy:
         proxy.down.hold()
         client, delivery = connecting_on_a_failed_medium(authority, tmp_path, proxy.port)
         with ThreadPoolExecutor(1) as other:
-            # Only now: `connect` looks at once whether the attempt has ended, and then no more until the state changes.
+            # Only now: `connect` looks at once whether the attempt has ended, and then no more
+            # until the state changes.
             attempt = other.submit(client.connect)
             try:
                 wait_until(lambda: attempt.done() or client._lock._waiters)
@@ -183,7 +219,10 @@ def test_an_attempt_that_fails_tells_its_own_reason_though_the_medium_failed_mea
 
 
 def test_a_full_flash_leaves_the_messages_in_memory(authority: Authority) -> None:
-    with directory_in_memory() as scratch, FlashDevice(authority, scratch, blocks=10, outbox_messages=1000) as device:
+    with (
+        directory_in_memory() as scratch,
+        FlashDevice(authority, scratch, blocks=10, outbox_messages=1000) as device,
+    ):
         assert device.live(1, 300) == 0
     assert device.delivered == device.published
     assert device.stats["journal_failures"] > 0 and device.stats["unstored"] > 0

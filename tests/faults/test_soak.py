@@ -15,9 +15,14 @@ SOAK = Path(__file__).with_name("soak.py")
 def test_a_short_soak_delivers_all_that_was_sent() -> None:
     require_program("mosquitto")
     require_program("micropython")
-    # The first three of this seed's faults for each device are soon over; their recovery is what takes the time.
+    # The first three of this seed's faults for each device are soon over; their recovery is what
+    # takes the time.
     done = subprocess.run(
-        [sys.executable, str(SOAK), "--minutes", "0.15", "--seed", "602"], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, str(SOAK), "--minutes", "0.15", "--seed", "602"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     total = re.search(r"^soak: sent (\d+), delivered (\d+), lost 0$", done.stdout, re.M)
@@ -27,5 +32,11 @@ def test_a_short_soak_delivers_all_that_was_sent() -> None:
 
 
 def test_the_soak_explains_itself() -> None:
-    done = subprocess.run([sys.executable, str(SOAK), "--help"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, str(SOAK), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert "--seed 42" in done.stdout

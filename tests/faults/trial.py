@@ -1,4 +1,6 @@
-"""A trial: a device publishes, a fault strikes and is lifted; how long it takes to recover, and what arrives."""
+"""A trial: a device publishes, a fault strikes and is lifted; how long it takes to recover, and
+what arrives.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial showed; `bound_s` follows from how often attempts had failed when the fault was lifted."""
+    """What a trial showed; `bound_s` follows from how often attempts had failed when the fault was
+    lifted.
+    """
 
     recovered_s: float
     bound_s: float
@@ -39,7 +43,9 @@ class Result:
         if self.tally.lost or not self.tally.in_order:
             found.append(f"{self.tally}: {self.tally.lost} lost")
         if self.recovered_s > self.bound_s:
-            found.append(f"recovered after {self.recovered_s:.1f} s instead of at most {self.bound_s:.1f} s")
+            found.append(
+                f"recovered after {self.recovered_s:.1f} s instead of at most {self.bound_s:.1f} s"
+            )
         if noticed and (self.noticed_s is None or self.noticed_s > SILENCE_S + NOTICE_SLACK_S):
             found.append(f"noticed after {self.noticed_s} s instead of {SILENCE_S} s")
         if self.attempts > FIGHT_ATTEMPTS:
@@ -56,16 +62,23 @@ def undergo(scene: Scene, fault: Fault) -> Result:
     next(acting, None)
     topic, observer = scene.sender.topic, scene.ground.observer
     when = wait_until(
-        lambda: observer.when_after(topic, report["published"], scene.lifted_s), 2 * PATIENCE_S, f"recovery from {report}"
+        lambda: observer.when_after(topic, report["published"], scene.lifted_s),
+        2 * PATIENCE_S,
+        f"recovery from {report}",
     )
     assert when is not None
-    # An attempt that is under way may still fail, and the delay after it is drawn from 0 to 2^failures s.
+    # An attempt that is under way may still fail, and the delay after it is drawn from 0 to
+    # 2^failures s.
     bound_s = fault.hanging_s + 2.0 ** report["failures"] + fault.drag_s + SLACK_S
     return Result(when - scene.lifted_s, bound_s, scene.noticed_s, scene.attempts, scene.tally())
 
 
-def run_all(authority: Authority, directory: Path, interpreter: str, names: list[str]) -> dict[str, Result | BaseException]:
-    """Run the trials of these faults, several at the same time, each on a device of its own; a broker that suffers is one of its own, too."""
+def run_all(
+    authority: Authority, directory: Path, interpreter: str, names: list[str]
+) -> dict[str, Result | BaseException]:
+    """Run the trials of these faults, several at the same time, each on a device of its own; a
+    broker that suffers is one of its own, too.
+    """
 
     def run(name: str, ground: Ground, device: str) -> Result | BaseException:
         fault = FAULTS[name]
@@ -81,13 +94,23 @@ def run_all(authority: Authority, directory: Path, interpreter: str, names: list
         running = {}
         for number, name in enumerate(names):
             own = name.startswith(_OWN_GROUND)
-            ground = stack.enter_context(Ground(authority, directory / str(number))) if own else shared
+            ground = (
+                stack.enter_context(Ground(authority, directory / str(number))) if own else shared
+            )
             running[name] = pool.submit(run, name, ground, f"fault-{next(_numbers)}")
         return {name: result.result() for name, result in running.items()}
 
 
 def row(name: str, interpreter: str, result: Result) -> str:
-    """Give a row of the table in docs/faults.md."""
+    """Return a row of the table in docs/faults.md."""
     tally = result.tally
-    cells = [name, interpreter, f"{result.bound_s:.0f}", f"{result.recovered_s:.1f}", tally.sent, tally.lost, tally.duplicates]
+    cells = [
+        name,
+        interpreter,
+        f"{result.bound_s:.0f}",
+        f"{result.recovered_s:.1f}",
+        tally.sent,
+        tally.lost,
+        tally.duplicates,
+    ]
     return "| " + " | ".join(map(str, cells)) + " |\n"

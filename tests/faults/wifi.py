@@ -1,4 +1,6 @@
-"""Wi-Fi lost and back: the simulated board, with the library as provisioning compiles it, publishes through its radio."""
+"""Wi-Fi lost and back: the simulated board, with the library as provisioning compiles it, publishes
+through its radio.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ while True:
 
 
 def lose_wifi(authority: Authority, directory: Path) -> Result:
-    """Switch the access point off until the board has noticed, and on again; give what that did."""
+    """Switch the access point off until the board has noticed, and on again; return what that
+    did.
+    """
     library = compiled_library(directory / "lib")
     shutil.copytree(umqtt_directory() / "umqtt", library / "umqtt")
     program = directory / "main.py"
@@ -52,7 +56,9 @@ def lose_wifi(authority: Authority, directory: Path) -> Result:
         (bundle / "wifi.json").write_text(json.dumps({"ssid": "any", "password": "thing"}))
         mpremote(board, "fs", "cp", "-r", str(library), str(bundle), str(program), ":/")
         board.reset()
-        wait_until(lambda: ground.observer.latest(_TOPIC) >= 4, PATIENCE_S, "the board's first messages")
+        wait_until(
+            lambda: ground.observer.latest(_TOPIC) >= 4, PATIENCE_S, "the board's first messages"
+        )
         board.wifi(False)
         off = time.monotonic()
         wait_until(lambda: _told(board)[2] == "False", PATIENCE_S, "the board's notice")
@@ -60,7 +66,11 @@ def lose_wifi(authority: Authority, directory: Path) -> Result:
         published, failures, _ = _told(board)
         board.wifi(True)
         lifted = time.monotonic()
-        when = wait_until(lambda: ground.observer.when_after(_TOPIC, int(published), lifted), 2 * PATIENCE_S, "recovery")
+        when = wait_until(
+            lambda: ground.observer.when_after(_TOPIC, int(published), lifted),
+            2 * PATIENCE_S,
+            "recovery",
+        )
         assert when is not None
         bound_s = JOIN_S + 2.0 ** int(failures) + SLACK_S
         # What was published up to now has been acknowledged once what came after it has arrived.
@@ -69,7 +79,8 @@ def lose_wifi(authority: Authority, directory: Path) -> Result:
 
 
 def _told(board: SimulatedBoard) -> list[str]:
-    """Give what the board's program has said last: how many it has published, how many attempts failed, whether it is connected."""
+    """Return what the board's program has said last: how many it has published, how many attempts
+    failed, whether it is connected.
+    """
     lines = [line for line in board.console().splitlines()[:-1] if line.startswith("told ")]
     return lines[-1].split()[1:]
-

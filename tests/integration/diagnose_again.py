@@ -1,4 +1,6 @@
-"""Fail again and again, and print after each failure how much of the heap is taken: what a diagnosis needs is given back. MicroPython only."""
+"""Fail again and again, and print after each failure how much of the heap is taken: what a
+diagnosis needs is given back. MicroPython only.
+"""
 
 import gc
 import sys

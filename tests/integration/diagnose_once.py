@@ -1,7 +1,8 @@
-"""Connect as told, stay for a moment, and print what went wrong as one line of JSON: run by CPython and by MicroPython.
+"""Connect as told, stay for a moment, and print what went wrong as one line of JSON: run by CPython
+and by MicroPython.
 
-Arguments: the bundle's directory, options of Client as JSON, how many seconds to stay connected, and how many bytes of the heap an
-application leaves to its client (MicroPython only; 0: all).
+Arguments: the bundle's directory, options of Client as JSON, how many seconds to stay connected,
+and how many bytes of the heap an application leaves to its client (MicroPython only; 0: all).
 """
 
 import gc

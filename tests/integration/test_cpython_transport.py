@@ -1,4 +1,6 @@
-"""What TLS on CPython can do beyond a board's: sessions resumed, WebSockets, ALPN, encrypted keys; and the deadlines of an attempt."""
+"""What TLS on CPython can do beyond a board's: sessions resumed, WebSockets, ALPN, encrypted keys;
+and the deadlines of an attempt.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt import Client
 from securemqtt.backends import lookup, paho
-from securemqtt.errors import ConnectionLost, NameNotResolved, ProtocolRefused, SecureMQTTError, TimedOut, UsageError
+from securemqtt.errors import (
+    ConnectionLost,
+    NameNotResolved,
+    ProtocolRefused,
+    SecureMQTTError,
+    TimedOut,
+    UsageError,
+)
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.bundles import write_bundle
@@ -32,7 +41,9 @@ Make = Callable[..., Client]
 
 @pytest.fixture
 def bundle(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> Path:
-    return write_bundle(tmp_path / "bundle", authority, f"transport-{next(_numbers)}", port=broker.port)
+    return write_bundle(
+        tmp_path / "bundle", authority, f"transport-{next(_numbers)}", port=broker.port
+    )
 
 
 @pytest.fixture
@@ -57,18 +68,23 @@ def scripted(authority: Authority, tmp_path: Path) -> Iterator[ScriptedBroker]:
 
 
 def resumed(client: Client) -> bool:
-    """Tell whether the handshake of the current connection was a resumed one."""
+    """Return True if the handshake of the current connection was a resumed one."""
     return bool(client._link._stream.resumed)  # type: ignore[attr-defined]
 
 
 def connected_anew(client: Client, connects: int) -> None:
-    wait_until(lambda: client.connected and client.stats["connects"] == connects, what=f"connection {connects}")
+    wait_until(
+        lambda: client.connected and client.stats["connects"] == connects,
+        what=f"connection {connects}",
+    )
 
 
 # Sessions
 
 
-def test_a_session_is_resumed_after_a_loss_and_after_a_leave(make: Make, broker: BrokerProcess) -> None:
+def test_a_session_is_resumed_after_a_loss_and_after_a_leave(
+    make: Make, broker: BrokerProcess
+) -> None:
     with Proxy(broker.port) as proxy:
         client = make(port=proxy.port)
         client.connect()
@@ -84,7 +100,9 @@ def test_a_session_is_resumed_after_a_loss_and_after_a_leave(make: Make, broker:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_session_is_resumed_with_each_version_of_tls(make: Make, scripted: ScriptedBroker, version: ssl.TLSVersion) -> None:
+def test_a_session_is_resumed_with_each_version_of_tls(
+    make: Make, scripted: ScriptedBroker, version: ssl.TLSVersion
+) -> None:
     scripted.context.minimum_version = scripted.context.maximum_version = version
     client = make(port=scripted.port, status=False)
     client.start()
@@ -102,7 +120,9 @@ def test_a_session_is_resumed_with_each_version_of_tls(make: Make, scripted: Scr
     assert seen == [False, True, True]
 
 
-def test_a_session_that_the_broker_has_forgotten_is_no_failure(make: Make, authority: Authority, tmp_path: Path) -> None:
+def test_a_session_that_the_broker_has_forgotten_is_no_failure(
+    make: Make, authority: Authority, tmp_path: Path
+) -> None:
     client = make(status=False)
     for number in range(2):  # each with a context, so with ticket keys, of its own
         with ScriptedBroker(tmp_path / str(number), authority) as scripted:
@@ -131,7 +151,9 @@ def test_a_session_is_let_go_with_a_failure(make: Make, scripted: ScriptedBroker
     assert reused == [True, False]
 
 
-def test_a_session_is_not_used_beyond_its_certificate(make: Make, scripted: ScriptedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_is_not_used_beyond_its_certificate(
+    make: Make, scripted: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = make(port=scripted.port, status=False)
     client.start()
     with scripted.connection() as connection:
@@ -162,7 +184,9 @@ def test_versions_and_ciphers(make: Make, scripted: ScriptedBroker) -> None:
     assert names[0] == "localhost"
     assert offered
     for name in offered:
-        assert name.startswith("TLS_") or (name.startswith("ECDHE-") and ("GCM" in name or "CHACHA20" in name)), name
+        assert name.startswith("TLS_") or (
+            name.startswith("ECDHE-") and ("GCM" in name or "CHACHA20" in name)
+        ), name
 
 
 def test_an_address_is_verified_too(make: Make) -> None:
@@ -171,7 +195,9 @@ def test_an_address_is_verified_too(make: Make) -> None:
     assert client.publish("~/a", b"").wait(20)
 
 
-@pytest.mark.parametrize("secret", ["correct horse battery", b"correct horse battery", lambda: "correct horse battery"])
+@pytest.mark.parametrize(
+    "secret", ["correct horse battery", b"correct horse battery", lambda: "correct horse battery"]
+)
 def test_an_encrypted_key(make: Make, bundle: Path, authority: Authority, secret: Any) -> None:
     device_id = f"encrypted-{next(_numbers)}"
     issued = authority.issue_device(device_id)
@@ -180,8 +206,12 @@ def test_an_encrypted_key(make: Make, bundle: Path, authority: Authority, secret
     make(client_id=device_id, key_password=secret).connect()
 
 
-def test_a_chain_in_several_files_and_more_than_one_anchor(tmp_path: Path, authority: Authority, scripted: ScriptedBroker) -> None:
-    other = Authority.create(tmp_path / "ca", name="with an intermediate", passphrase=None, intermediate=True)
+def test_a_chain_in_several_files_and_more_than_one_anchor(
+    tmp_path: Path, authority: Authority, scripted: ScriptedBroker
+) -> None:
+    other = Authority.create(
+        tmp_path / "ca", name="with an intermediate", passphrase=None, intermediate=True
+    )
     bundle = write_bundle(tmp_path / "bundle", other, "chained", port=scripted.port)
     issued = other.issue_device("chained", renew=True)
     names = []
@@ -200,7 +230,9 @@ def test_a_chain_in_several_files_and_more_than_one_anchor(tmp_path: Path, autho
         client.disconnect()
 
 
-def test_the_systems_trust(make: Make, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_systems_trust(
+    make: Make, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "store.pem"
     store.write_bytes(authority.root.public_bytes(Encoding.PEM))
     with pytest.raises(UsageError):
@@ -220,8 +252,12 @@ def test_websockets(make: Make, broker: BrokerProcess) -> None:
         received: list[bytes] = []
         client.subscribe("~/echo", lambda message: received.append(message.payload))
         client.connect()
-        # Not larger: Mosquitto 2.0 takes half a second to send 20 kB through a WebSocket, to any client.
-        payloads = [bytes([n % 251]) * size for n, size in enumerate([0, 1, 100, 125, 126, 1000, 5_000, 10_000] + [64] * 300)]
+        # Not larger: Mosquitto 2.0 takes half a second to send 20 kB through a WebSocket, to any
+        # client.
+        payloads = [
+            bytes([n % 251]) * size
+            for n, size in enumerate([0, 1, 100, 125, 126, 1000, 5_000, 10_000] + [64] * 300)
+        ]
         for payload in payloads:
             client.publish("~/echo", payload)
         assert client.flush(30)
@@ -295,7 +331,10 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
         for sock in queue:
             sock.setblocking(False)
             sock.connect_ex(silent.getsockname())
-        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (silent.getsockname()[1], broker.port)]
+        answers = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+            for port in (silent.getsockname()[1], broker.port)
+        ]
         monkeypatch.setattr(lookup.socket, "getaddrinfo", lambda *arguments: answers)
         client = make(connect_timeout_s=4)
         client.connect()
@@ -304,7 +343,9 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
             sock.close()
 
 
-def test_a_slow_name_is_given_up_and_asked_for_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_name_is_given_up_and_asked_for_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     proceed = threading.Event()
     real = socket.getaddrinfo
@@ -334,7 +375,9 @@ def test_what_is_no_name(make: Make, host: str) -> None:
         make(host=host).connect()
 
 
-def test_a_packet_that_stops_half_way(make: Make, scripted: ScriptedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packet_that_stops_half_way(
+    make: Make, scripted: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paho, "_STALL_MS", 500)
     client = make(port=scripted.port, status=False, max_packet_bytes=512)
     client.start()
@@ -352,7 +395,9 @@ def test_a_packet_that_stops_half_way(make: Make, scripted: ScriptedBroker, monk
     assert isinstance(client.last_error, SecureMQTTError)
 
 
-def test_a_peer_that_does_not_read(make: Make, broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_does_not_read(
+    make: Make, broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paho, "_STALL_MS", 500)
     with Proxy(broker.port) as proxy:
         client = make(port=proxy.port, outbox_bytes=1 << 28, outbox_messages=10_000)

@@ -1,4 +1,6 @@
-"""The demonstration, run as its users run it: that it holds, that it fails where something fails, and that it leaves nothing behind."""
+"""The demonstration, run as its users run it: that it holds, that it fails where something fails,
+and that it leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -46,21 +48,32 @@ class Outcome:
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """Give a directory for the run's temporary files, with a name short enough for sockets."""
+    """Return a directory for the run's temporary files, with a name short enough for sockets."""
     directory = Path(tempfile.mkdtemp(prefix="demo-"))
     yield directory
     shutil.rmtree(directory)
 
 
 def run_demo(
-    temporary: Path, *arguments: str, at: str = "", then: Callable[[int], None] | None = None, encoding: str = "utf-8"
+    temporary: Path,
+    *arguments: str,
+    at: str = "",
+    then: Callable[[int], None] | None = None,
+    encoding: str = "utf-8",
 ) -> Outcome:
     """Run the demonstration; when a line has `at` in it, call `then` with the process id."""
     command = [sys.executable, "-u", str(DEMO), *arguments]
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONIOENCODING": encoding}
     with (
         (temporary / "errors").open("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding=encoding, env=environment) as process,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding=encoding,
+            env=environment,
+        ) as process,
     ):
         assert process.stdout is not None
         lines = []
@@ -78,12 +91,12 @@ def run_demo(
 
 
 def left_behind(temporary: Path) -> list[str]:
-    """Give the names of what a run has left among the temporary files."""
+    """Return the names of what a run has left among the temporary files."""
     return [path.name for path in temporary.iterdir() if path.name != "errors"]
 
 
 def command_line(pid: int) -> str:
-    """Give the command line of a process."""
+    """Return the command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
@@ -98,14 +111,22 @@ def test_every_check_holds(temporary: Path) -> None:
     account = "\n".join(outcome.lines)
     assert "Left out" not in account
     assert "Mosquitto" in account
-    for reason in ("ClientCertificateMissing", "ClientCertificateRefused", "ClientCertificateExpired", "ClientCertificateRevoked"):
+    for reason in (
+        "ClientCertificateMissing",
+        "ClientCertificateRefused",
+        "ClientCertificateExpired",
+        "ClientCertificateRevoked",
+    ):
         assert f": {reason}: localhost:" in account
-    assert account.count("no CA that this device trusts has issued the certificate of ") == 2  # the Pi says so, and the board
+    # the Pi says so, and the board
+    assert account.count("no CA that this device trusts has issued the certificate of ") == 2
     assert left_behind(temporary) == []
 
 
 def test_with_what_is_always_there(temporary: Path) -> None:
-    """Without Mosquitto and without MicroPython it says what it leaves out, and holds what is left."""
+    """Without Mosquitto and without MicroPython it says what it leaves out, and holds what is
+    left.
+    """
     outcome = run_demo(temporary, "--engine", "amqtt", "--no-board", encoding="ascii")
     assert outcome.failed == []
     assert outcome.status == 0
@@ -119,18 +140,25 @@ def test_with_what_is_always_there(temporary: Path) -> None:
 
 
 def test_fails_when_a_part_dies(temporary: Path) -> None:
-    """The Pi's program is killed on the way: what depends on it does not hold, the rest does, and the account goes on to its end."""
+    """The Pi's program is killed on the way: what depends on it does not hold, the rest does, and
+    the account goes on to its end.
+    """
 
     def kill_hub(demo: int) -> None:
         (hub,) = [pid for pid in descendants(demo) if "pi_controller.py" in command_line(pid)]
         os.kill(hub, signal.SIGKILL)
 
-    outcome = run_demo(temporary, "--no-board", "--engine", "amqtt", at="answered and obeyed", then=kill_hub)
+    outcome = run_demo(
+        temporary, "--no-board", "--engine", "amqtt", at="answered and obeyed", then=kill_hub
+    )
     assert outcome.status == 1
     held, total = outcome.held
     assert 0 < held < total
     assert len(outcome.failed) == total - held
-    assert any("no reading is lost: the Pi's program has ended with status -9" in line for line in outcome.failed)
+    assert any(
+        "no reading is lost: the Pi's program has ended with status -9" in line
+        for line in outcome.failed
+    )
     assert outcome.errors == ""
     assert left_behind(temporary) == []
 
@@ -158,5 +186,9 @@ def test_mistakes_are_one_line(temporary: Path) -> None:
     outcome = run_demo(temporary, "--keep", str(temporary))
     assert outcome.status == 1
     assert outcome.lines == []
-    assert outcome.errors == f"securemqtt: {temporary} is in use for something else: give --keep a directory that is new or empty\n"
+    assert (
+        outcome.errors
+        == f"securemqtt: {temporary} is in use for something else: give --keep a directory that "
+        f"is new or empty\n"
+    )
     assert (temporary / "mine").read_text() == "of value"

@@ -16,14 +16,25 @@ def test_not_authorised(lab: Laboratory, device: Device) -> None:
     passwords.write_text("")
     lines = [line for line in lab.mosquitto_lines() if "identity" not in line]
     with mosquitto(lab.directory / "mosquitto", *lines, f"password_file {passwords}") as port:
-        report = device.fails(lab.bundle(device, port), "NotAuthorised", options={"username": "me", "password": "correct horse"})
+        report = device.fails(
+            lab.bundle(device, port),
+            "NotAuthorised",
+            options={"username": "me", "password": "correct horse"},
+        )
     assert not report.transient
     assert report.code == "5"
     assert "horse" not in report.text
 
 
 @pytest.mark.parametrize(
-    ("return_code", "name"), [(1, "ProtocolRefused"), (2, "ClientIdRefused"), (3, "BrokerFull"), (4, "NotAuthorised"), (5, "NotAuthorised")]
+    ("return_code", "name"),
+    [
+        (1, "ProtocolRefused"),
+        (2, "ClientIdRefused"),
+        (3, "BrokerFull"),
+        (4, "NotAuthorised"),
+        (5, "NotAuthorised"),
+    ],
 )
 def test_refused_in_connack(lab: Laboratory, device: Device, return_code: int, name: str) -> None:
     with tls_server(lab.context(), bytes((0x20, 2, 0, return_code))) as port:
@@ -33,14 +44,21 @@ def test_refused_in_connack(lab: Laboratory, device: Device, return_code: int, n
 
 
 def test_broker_at_its_limit(lab: Laboratory, device: Device) -> None:
-    with mosquitto(lab.directory / "mosquitto", *lab.mosquitto_lines(), "max_connections 1") as port, ExitStack() as stack:
+    with (
+        mosquitto(lab.directory / "mosquitto", *lab.mosquitto_lines(), "max_connections 1") as port,
+        ExitStack() as stack,
+    ):
         stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         report = device.fails(lab.bundle(device, port), "BrokerFull")
     assert report.transient
     assert "max_connections" in report.remedy
 
 
-GARBAGE = {"not MQTT": b"HTTP/1.1 200 OK\r\n\r\n", "not CONNACK": b"\xd0\x00", "endless length": b"\x20\xff\xff\xff\xff\x01"}
+GARBAGE = {
+    "not MQTT": b"HTTP/1.1 200 OK\r\n\r\n",
+    "not CONNACK": b"\xd0\x00",
+    "endless length": b"\x20\xff\xff\xff\xff\x01",
+}
 
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE)

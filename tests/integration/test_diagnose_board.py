@@ -1,4 +1,6 @@
-"""Promise 4 on a board: no Wi-Fi, and a clock as it is after power-on, on the simulated board with the library as provisioning compiles it."""
+"""Promise 4 on a board: no Wi-Fi, and a clock as it is after power-on, on the simulated board with
+the library as provisioning compiles it.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,28 @@ told(client.last_error)
 
 
 @pytest.fixture(scope="module")
-def content(authority: Authority, broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Give what is to be copied to a board: the library, and a bundle that says nothing of Wi-Fi, nor of the time."""
+def content(
+    authority: Authority, broker: BrokerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Return what is to be copied to a board: the library, and a bundle that says nothing of Wi-Fi,
+    nor of the time.
+    """
     require_micropython()
     require_libfaketime()
     directory = tmp_path_factory.mktemp("board")
     library = compiled_library(directory / "lib")
     shutil.copytree(umqtt_directory() / "umqtt", library / "umqtt")
-    return [library, write_bundle(directory / "secure", authority, "diagnosed-board", port=broker.port, host="127.0.0.1", board=True)]
+    return [
+        library,
+        write_bundle(
+            directory / "secure",
+            authority,
+            "diagnosed-board",
+            port=broker.port,
+            host="127.0.0.1",
+            board=True,
+        ),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +80,7 @@ def board(content: list[Path]) -> Iterator[SimulatedBoard]:
 
 @pytest.fixture
 def line(board: SimulatedBoard) -> Iterator[Line]:
-    """Give a line to the raw REPL of the board, just reset, within reach of its access point."""
+    """Return a line to the raw REPL of the board, just reset, within reach of its access point."""
     board.wifi(True)
     board.reset()
     with Line(board) as opened:
@@ -88,11 +104,18 @@ def test_wifi_that_turns_the_board_away(content: list[Path]) -> None:
                 ("away", "correct", "no Wi-Fi of the name away is in range"),
             ):
                 access = json.dumps({"ssid": ssid, "password": password})
-                assert opened.execute(f"with open('/secure/wifi.json', 'w') as file:\n    n = file.write({access!r})\n") == b""
+                assert (
+                    opened.execute(
+                        f"with open('/secure/wifi.json', 'w') as file:\n    n = "
+                        f"file.write({access!r})\n"
+                    )
+                    == b""
+                )
                 start = time.monotonic()
                 told = opened.execute(CONNECT).decode()
                 assert told.startswith(f"WiFiNotConnected True {what} ["), told
-                assert time.monotonic() - start < 18  # else it has waited, for 20 s, for a radio that had given up
+                # else it has waited, for 20 s, for a radio that had given up
+                assert time.monotonic() - start < 18
 
 
 def test_clock_after_power_on(line: Line) -> None:

@@ -47,7 +47,9 @@ def test_other_encoding(lab: Laboratory, device: Device, name: str) -> None:
     (bundle / name).write_bytes(other[name])
     report = device.fails(bundle, "WrongEncoding")
     assert str(bundle / name) in report.what
-    assert ("PEM, and DER is needed" if device.is_board else "DER, and PEM is needed") in report.what
+    assert (
+        "PEM, and DER is needed" if device.is_board else "DER, and PEM is needed"
+    ) in report.what
     assert f"openssl {'pkey' if name == 'device.key' else 'x509'} " in report.remedy
 
 
@@ -75,7 +77,9 @@ def test_certificate_in_place_of_the_key(lab: Laboratory, device: Device) -> Non
 def test_encrypted_key_on_a_board(lab: Laboratory) -> None:
     board = Device("micropython")
     bundle = lab.bundle(board, 8883)
-    (bundle / "device.key").write_bytes(lab.now.issue_device(lab.new_id()).key_pem(b"correct horse"))
+    (bundle / "device.key").write_bytes(
+        lab.now.issue_device(lab.new_id()).key_pem(b"correct horse")
+    )
     report = board.fails(bundle, "WrongEncoding")
     assert "cannot decrypt" in report.cause
 
@@ -84,7 +88,9 @@ def test_encrypted_key_on_a_board(lab: Laboratory) -> None:
 def test_key_password(lab: Laboratory, options: dict[str, Any]) -> None:
     pi = Device("cpython")
     bundle = lab.bundle(pi, 8883)
-    (bundle / "device.key").write_bytes(lab.now.issue_device(lab.new_id()).key_pem(b"correct horse"))
+    (bundle / "device.key").write_bytes(
+        lab.now.issue_device(lab.new_id()).key_pem(b"correct horse")
+    )
     report = pi.fails(bundle, "WrongKeyPassword", options=options)
     assert "staple" not in report.text
 

@@ -15,7 +15,9 @@ from support.servers import mosquitto, tls_server
 
 # Mosquitto speaks TLS 1.3 with a Pi, the other server 1.2.
 @pytest.fixture(scope="module", params=["mosquitto", "tls1.2"])
-def strict_port(request: pytest.FixtureRequest, lab: Laboratory, mosquitto_port: int) -> Iterator[int]:
+def strict_port(
+    request: pytest.FixtureRequest, lab: Laboratory, mosquitto_port: int
+) -> Iterator[int]:
     """Run a broker that looks at certificates and the revocation list."""
     if request.param == "mosquitto":
         yield mosquitto_port
@@ -28,7 +30,9 @@ def strict_port(request: pytest.FixtureRequest, lab: Laboratory, mosquitto_port:
 
 
 def test_no_client_certificate(lab: Laboratory, device: Device, strict_port: int) -> None:
-    report = device.fails(lab.bundle(device, strict_port, certificate=[], key=None), "ClientCertificateMissing")
+    report = device.fails(
+        lab.bundle(device, strict_port, certificate=[], key=None), "ClientCertificateMissing"
+    )
     assert not report.transient
     assert "provision.py" in report.remedy
 
@@ -43,7 +47,9 @@ def test_expired_client_certificate(lab: Laboratory, device: Device, strict_port
     assert f"{days_from_now(days=-90):%Y-%m-%d}" in report.what
 
 
-def test_client_certificate_that_is_not_valid_yet(lab: Laboratory, device: Device, strict_port: int) -> None:
+def test_client_certificate_that_is_not_valid_yet(
+    lab: Laboratory, device: Device, strict_port: int
+) -> None:
     report = device.fails(lab.bundle(device, strict_port, lab.future), "ClientCertificateRefused")
     assert "not begun yet" in report.cause
 
@@ -55,7 +61,9 @@ def test_revoked_client_certificate(lab: Laboratory, device: Device, strict_port
     assert "ca.py revoke" in report.cause
 
 
-def test_server_certificate_shown_by_a_device(lab: Laboratory, device: Device, strict_port: int) -> None:
+def test_server_certificate_shown_by_a_device(
+    lab: Laboratory, device: Device, strict_port: int
+) -> None:
     bundle = lab.bundle(device, strict_port)
     lab.put(bundle, device, lab.now.issue_server([lab.new_id()], renew=True))
     report = device.fails(bundle, "ClientCertificateRefused")
@@ -70,21 +78,27 @@ def test_stale_revocation_list(lab: Laboratory, device: Device) -> None:
 
 @pytest.mark.parametrize("encoding", ["PKCS 8", "SEC1"])
 @pytest.mark.parametrize("key_type", ["p256", "p384"])
-def test_key_of_another_certificate_shows_without_a_broker(lab: Laboratory, device: Device, key_type: str, encoding: str) -> None:
+def test_key_of_another_certificate_shows_without_a_broker(
+    lab: Laboratory, device: Device, key_type: str, encoding: str
+) -> None:
     bundle = lab.bundle(device, free_port())
     identity, other = (lab.now.issue_device(lab.new_id(), key_type=key_type) for _ in range(2))
     lab.put(bundle, device, identity)
     for issued, name in ((identity, "ConnectionRefused"), (other, "KeyMismatch")):
         form = PrivateFormat.PKCS8 if encoding == "PKCS 8" else PrivateFormat.TraditionalOpenSSL
         assert issued.key is not None
-        key = issued.key.private_bytes(Encoding.DER if device.is_board else Encoding.PEM, form, NoEncryption())
+        key = issued.key.private_bytes(
+            Encoding.DER if device.is_board else Encoding.PEM, form, NoEncryption()
+        )
         (bundle / "device.key").write_bytes(key)
         report = device.fails(bundle, name)
     assert "device.key is not the key of " in report.what
 
 
 @pytest.mark.parametrize("key_type", ["p256", "p384", "rsa2048"])
-def test_key_of_another_certificate(lab: Laboratory, device: Device, mosquitto_port: int, key_type: str) -> None:
+def test_key_of_another_certificate(
+    lab: Laboratory, device: Device, mosquitto_port: int, key_type: str
+) -> None:
     bundle = lab.bundle(device, mosquitto_port)
     lab.put(bundle, device, lab.now.issue_device(lab.new_id(), key_type=key_type))
     other = lab.now.issue_device(lab.new_id(), key_type=key_type)

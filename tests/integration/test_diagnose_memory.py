@@ -14,15 +14,21 @@ from support.servers import tls_server
 
 @pytest.fixture(scope="module")
 def small_board(tmp_path_factory: pytest.TempPathFactory) -> Device:
-    """Give a board with the library as provisioning compiles it, and a heap of which an application can leave it little."""
+    """Return a board with the library as provisioning compiles it, and a heap of which an
+    application can leave it little.
+    """
     path = f".frozen:{compiled_library(tmp_path_factory.mktemp('library'))}:{umqtt_directory()}"
     return Device("micropython", ("-X", "heapsize=200k"), ("env", f"MICROPYPATH={path}"))
 
 
 # In small steps: wherever it is that memory runs out, it is told in words.
 @pytest.mark.parametrize("left_bytes", range(5_000, 13_001, 200))
-def test_application_that_leaves_too_little(lab: Laboratory, mosquitto_port: int, small_board: Device, left_bytes: int) -> None:
-    report = small_board.fails(lab.bundle(small_board, mosquitto_port), "OutOfMemory", left_bytes=left_bytes)
+def test_application_that_leaves_too_little(
+    lab: Laboratory, mosquitto_port: int, small_board: Device, left_bytes: int
+) -> None:
+    report = small_board.fails(
+        lab.bundle(small_board, mosquitto_port), "OutOfMemory", left_bytes=left_bytes
+    )
     assert report.transient
     assert "what the program keeps" in report.cause
 
@@ -31,7 +37,9 @@ def test_application_that_leaves_too_little(lab: Laboratory, mosquitto_port: int
 def test_application_that_leaves_too_little_for_the_diagnosis(
     lab: Laboratory, mosquitto_port: int, small_board: Device, left_bytes: int
 ) -> None:
-    report = small_board.run(lab.bundle(small_board, mosquitto_port, lab.foreign), left_bytes=left_bytes)
+    report = small_board.run(
+        lab.bundle(small_board, mosquitto_port, lab.foreign), left_bytes=left_bytes
+    )
     assert report is not None
     if left_bytes == 60_000:
         assert report.name == "ClientCertificateRefused"
@@ -42,12 +50,24 @@ def test_application_that_leaves_too_little_for_the_diagnosis(
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["refused", "alert"])
-def test_a_diagnosis_gives_its_memory_back(lab: Laboratory, mosquitto_port: int, small_board: Device, foreign: bool) -> None:
+def test_a_diagnosis_gives_its_memory_back(
+    lab: Laboratory, mosquitto_port: int, small_board: Device, foreign: bool
+) -> None:
     bundle = lab.bundle(small_board, mosquitto_port if foreign else free_port(), lab.foreign)
-    command = [*small_board.prefix, *micropython_command(*small_board.flags), str(SCENARIO.with_name("diagnose_again.py"))]
-    done = subprocess.run([*command, str(bundle), "8"], capture_output=True, text=True, timeout=RUN_S, check=True)
-    taken = [(int(size), name) for size, name in (line.split() for line in done.stdout.splitlines())]
-    assert {name for _, name in taken} == {"ClientCertificateRefused" if foreign else "ConnectionRefused"}
+    command = [
+        *small_board.prefix,
+        *micropython_command(*small_board.flags),
+        str(SCENARIO.with_name("diagnose_again.py")),
+    ]
+    done = subprocess.run(
+        [*command, str(bundle), "8"], capture_output=True, text=True, timeout=RUN_S, check=True
+    )
+    taken = [
+        (int(size), name) for size, name in (line.split() for line in done.stdout.splitlines())
+    ]
+    assert {name for _, name in taken} == {
+        "ClientCertificateRefused" if foreign else "ConnectionRefused"
+    }
     # The first ones make the classes, and names are never given back.
     assert abs(taken[-1][0] - taken[2][0]) < 500, taken
 
@@ -56,5 +76,10 @@ def test_process_at_its_limit(lab: Laboratory) -> None:
     huge = b"\x30\xff\xff\xff\x7f\x00\x01a" + bytes(100)
     with tls_server(lab.context(), CONNACK_ACCEPTED + huge) as port:
         pi = Device("cpython", limit_bytes=200 << 20)
-        report = pi.fails(lab.bundle(pi, port), "OutOfMemory", stay_s=10, options={"max_packet_bytes": (256 << 20) - 1})
+        report = pi.fails(
+            lab.bundle(pi, port),
+            "OutOfMemory",
+            stay_s=10,
+            options={"max_packet_bytes": (256 << 20) - 1},
+        )
     assert report.transient

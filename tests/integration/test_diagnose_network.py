@@ -1,4 +1,6 @@
-"""Promise 4, "It says what is wrong": each failure on the way to the broker, on both interpreters, against real servers."""
+"""Promise 4, "It says what is wrong": each failure on the way to the broker, on both interpreters,
+against real servers.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,13 @@ def test_nothing_is_wrong(lab: Laboratory, device: Device, mosquitto_port: int) 
 
 
 def test_name_not_resolved(lab: Laboratory, device: Device) -> None:
-    report = device.fails(lab.bundle(device, 8883, host="no-such-broker.invalid"), "NameNotResolved")
+    report = device.fails(
+        lab.bundle(device, 8883, host="no-such-broker.invalid"), "NameNotResolved"
+    )
     assert report.transient
-    assert "no-such-broker.invalid" in report.what and "ping no-such-broker.invalid" in report.remedy
+    assert (
+        "no-such-broker.invalid" in report.what and "ping no-such-broker.invalid" in report.remedy
+    )
 
 
 def test_connection_refused(lab: Laboratory, device: Device) -> None:
@@ -30,7 +36,9 @@ def test_connection_refused(lab: Laboratory, device: Device) -> None:
 
 def test_no_way_into_the_network(lab: Laboratory, device: Device) -> None:
     elsewhere = ("unshare", "--map-root-user", "--net")
-    if subprocess.run([*elsewhere, "true"], capture_output=True, check=False, timeout=RUN_S).returncode:
+    if subprocess.run(
+        [*elsewhere, "true"], capture_output=True, check=False, timeout=RUN_S
+    ).returncode:
         pytest.skip("no network namespaces here: unshare (util-linux) is not allowed to make one")
     alone = Device(device.interpreter, prefix=elsewhere)
     report = alone.fails(lab.bundle(device, 8883, host="127.0.0.1"), "NetworkError")
@@ -40,20 +48,26 @@ def test_no_way_into_the_network(lab: Laboratory, device: Device) -> None:
 
 def test_packets_are_swallowed(lab: Laboratory, device: Device) -> None:
     with silent_port() as port:
-        report = device.fails(lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2})
+        report = device.fails(
+            lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2}
+        )
     assert report.transient
     assert "firewall" in report.cause
 
 
 def test_no_answer_in_the_handshake(lab: Laboratory, device: Device) -> None:
     with tcp_server(lambda connection: _swallow(connection)) as port:
-        report = device.fails(lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2})
+        report = device.fails(
+            lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2}
+        )
     assert "does not speak TLS" in report.cause
 
 
 def test_no_answer_to_connect(lab: Laboratory, device: Device) -> None:
     with tls_server(lab.context()) as port:
-        report = device.fails(lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2})
+        report = device.fails(
+            lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2}
+        )
     assert "no MQTT broker" in report.cause
 
 

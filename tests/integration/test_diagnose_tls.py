@@ -32,7 +32,11 @@ def test_another_service(lab: Laboratory, device: Device, greeting: bytes) -> No
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_server(lab: Laboratory, device: Device) -> None:
-    old = lab.context(minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1, ciphers="ALL:@SECLEVEL=0")
+    old = lab.context(
+        minimum_version=ssl.TLSVersion.TLSv1,
+        maximum_version=ssl.TLSVersion.TLSv1_1,
+        ciphers="ALL:@SECLEVEL=0",
+    )
     with tls_server(old, CONNACK_ACCEPTED) as port:
         report = device.fails(lab.bundle(device, port), "TLSVersionTooOld")
     assert "tls_version tlsv1.2" in report.remedy
@@ -47,7 +51,9 @@ def test_server_that_is_too_new_for_a_board(lab: Laboratory) -> None:
 
 
 def test_no_common_cipher(lab: Laboratory, device: Device) -> None:
-    odd = lab.context(maximum_version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-ARIA256-GCM-SHA384")
+    odd = lab.context(
+        maximum_version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-ARIA256-GCM-SHA384"
+    )
     with tls_server(odd, CONNACK_ACCEPTED) as port:
         report = device.fails(lab.bundle(device, port), "HandshakeFailed")
     assert "no cipher suite" in report.cause
@@ -74,12 +80,19 @@ def test_not_yet_valid(lab: Laboratory, device: Device) -> None:
 
 def test_clock_before_the_bundle_was_made(lab: Laboratory, device: Device) -> None:
     with tls_server(lab.context(lab.server(lab.future)), CONNACK_ACCEPTED) as port:
-        report = device.fails(lab.bundle(device, port, clock_floor=int(days_from_now(days=50).timestamp())), "ClockWrong")
+        report = device.fails(
+            lab.bundle(device, port, clock_floor=int(days_from_now(days=50).timestamp())),
+            "ClockWrong",
+        )
     assert "mpremote rtc --set" in report.remedy
 
 
 def test_clock_as_after_power_on(lab: Laboratory, device: Device, mosquitto_port: int) -> None:
-    report = device.fails(lab.bundle(device, mosquitto_port), "ClockWrong", environment=faked_time("2000-01-01 00:00:09"))
+    report = device.fails(
+        lab.bundle(device, mosquitto_port),
+        "ClockWrong",
+        environment=faked_time("2000-01-01 00:00:09"),
+    )
     assert "2000-01-01 00:00" in report.what
     assert "ntp_host" in report.remedy
 

@@ -13,8 +13,12 @@ from support.requirements import require_program
 DOORS = [("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)]
 
 
-@pytest.fixture(scope="module", params=DOORS, ids=lambda door: f"{door[0]}-{'wss' if door[1] else 'tls'}")
-def door(request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+@pytest.fixture(
+    scope="module", params=DOORS, ids=lambda door: f"{door[0]}-{'wss' if door[1] else 'tls'}"
+)
+def door(
+    request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
     """Run a broker for the tests of a module: with each engine, entered by each transport."""
     engine, websockets = request.param
     if engine == "mosquitto":

@@ -1,4 +1,7 @@
-"""What an identity may do once it is in: the same for every engine and transport. Judged by what is delivered."""
+"""What an identity may do once it is in: the same for every engine and transport.
+
+Judged by what is delivered.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,21 @@ def try_publish(peer: Peer, topic: str, payload: bytes, *, retain: bool = False)
 
 def test_publish_to_the_topic_of_another(door: Door) -> None:
     victim, attacker = door.new_id("victim"), door.new_id("attacker")
-    with door.enter(victim) as target, door.enter(attacker) as peer, door.enter("controller") as controller:
+    with (
+        door.enter(victim) as target,
+        door.enter(attacker) as peer,
+        door.enter("controller") as controller,
+    ):
         target.subscribe(f"devices/{victim}/#")
         controller.subscribe("devices/#")
-        for topic in (f"devices/{victim}/t", f"devices/{victim}", f"devices/{victim}/command/x", "devices", "t", "/"):
+        for topic in (
+            f"devices/{victim}/t",
+            f"devices/{victim}",
+            f"devices/{victim}/command/x",
+            "devices",
+            "t",
+            "/",
+        ):
             try_publish(peer, topic, b"forged")
         assert delivered(target, target, f"devices/{victim}/t") == []
         assert b"forged" not in delivered(controller, target, f"devices/{victim}/t")
@@ -33,7 +47,16 @@ def test_subscribe_to_the_topic_of_another(door: Door) -> None:
     victim, spy = door.new_id("victim"), door.new_id("spy")
     own, secret = f"devices/{victim}/#", f"devices/{victim}/t"
     with door.enter(victim) as target, door.enter(spy) as peer:
-        for spied in (own, secret, "#", "devices/#", "devices/+/t", f"+/{victim}/t", "+/+/+", "+/#"):
+        for spied in (
+            own,
+            secret,
+            "#",
+            "devices/#",
+            "devices/+/t",
+            f"+/{victim}/t",
+            "+/+/+",
+            "+/#",
+        ):
             peer.subscribe(spied)
         peer.subscribe(f"devices/{spy}/#")
         target.publish(secret, b"secret")
@@ -91,7 +114,10 @@ def test_operator(door: Door) -> None:
         try_publish(controller, f"devices/{device_id}/t", b"forged")
         controller.publish(f"devices/{device_id}/command/led", b"on")
         got = [device.receive(), device.receive()]
-        assert got == [(f"devices/{device_id}/t", b"21"), (f"devices/{device_id}/command/led", b"on")]
+        assert got == [
+            (f"devices/{device_id}/t", b"21"),
+            (f"devices/{device_id}/command/led", b"on"),
+        ]
 
 
 def test_monitor_reads_only(door: Door) -> None:
@@ -106,14 +132,19 @@ def test_monitor_reads_only(door: Door) -> None:
 
 
 def test_role_is_granted_and_taken_away_by_reload(door: Door) -> None:
-    """Whoever loses a role gets nothing any more, not even by a subscription made while it lasted."""
+    """Whoever loses a role gets nothing any more, not even by a subscription made while it
+    lasted.
+    """
     device_id, promoted = door.new_id(), door.new_id("promoted")
     credentials, device_credentials = door.credentials(promoted), door.credentials(device_id)
     before = BrokerConfig.open(door.broker.directory)
     try:
         before.changed(roles={**before.roles, promoted: "operator"})
         door.broker.reload()
-        with door.enter(device_id, device_credentials) as device, door.peer(credentials) as operator:
+        with (
+            door.enter(device_id, device_credentials) as device,
+            door.peer(credentials) as operator,
+        ):
             operator.connect(promoted, clean=False)
             operator.subscribe(f"devices/{device_id}/#")
             device.publish(f"devices/{device_id}/t", b"seen")

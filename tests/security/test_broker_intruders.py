@@ -1,6 +1,7 @@
 """Who is kept out of the broker, and who is let in: the same for every engine and transport.
 
-Judged by CONNACK: with TLS 1.3 the handshake succeeds on the client's side before the broker has looked at the certificate.
+Judged by CONNACK: with TLS 1.3 the handshake succeeds on the client's side before the broker has
+looked at the certificate.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from support.mqtt import Peer, Refused, delivered
 
 
 def refusal(door: Door, credentials: Credentials | None, client_id: str = "intruder") -> Refused:
-    """Try to get in and give the refusal; the test fails if there is none."""
+    """Try to get in and return the refusal; the test fails if there is none."""
     with pytest.raises(Refused) as caught, door.peer(credentials) as peer:
         peer.connect(client_id)
     return caught.value
@@ -58,26 +59,42 @@ def test_foreign_authority_of_the_same_name(door: Door) -> None:
 def test_expired(door: Door) -> None:
     device_id = door.new_id()
     signer = signer_of(door.authority)
-    refusal(door, client_certificate(door.directory, signer, [device_id], age=timedelta(days=9)), device_id)
+    refusal(
+        door,
+        client_certificate(door.directory, signer, [device_id], age=timedelta(days=9)),
+        device_id,
+    )
 
 
 def test_not_yet_valid(door: Door) -> None:
     device_id = door.new_id()
     signer = signer_of(door.authority)
-    refusal(door, client_certificate(door.directory, signer, [device_id], age=timedelta(hours=-1)), device_id)
+    refusal(
+        door,
+        client_certificate(door.directory, signer, [device_id], age=timedelta(hours=-1)),
+        device_id,
+    )
 
 
 def test_control_certificate_made_the_same_way_enters(door: Door) -> None:
-    """What the certificates above lack is what they are refused for: one made alike, without the flaw, gets in."""
+    """What the certificates above lack is what they are refused for: one made alike, without the
+    flaw, gets in.
+    """
     device_id = door.new_id()
-    with door.enter(device_id, client_certificate(door.directory, signer_of(door.authority), [device_id])):
+    with door.enter(
+        device_id, client_certificate(door.directory, signer_of(door.authority), [device_id])
+    ):
         pass
 
 
 def test_server_certificate_is_no_client(door: Door) -> None:
     device_id = door.new_id()
     signer = signer_of(door.authority)
-    refusal(door, client_certificate(door.directory, signer, [device_id], usages=[SERVER_AUTH]), device_id)
+    refusal(
+        door,
+        client_certificate(door.directory, signer, [device_id], usages=[SERVER_AUTH]),
+        device_id,
+    )
 
 
 def test_the_brokers_own_certificate_is_no_client(door: Door) -> None:
@@ -86,10 +103,12 @@ def test_the_brokers_own_certificate_is_no_client(door: Door) -> None:
 
 
 def test_certificate_without_eku_is_held_to_its_name(door: Door) -> None:
-    """OpenSSL takes a certificate without an extended key usage as good for any use. Our authority issues none; were
-    there one, it is still bound to its own prefix."""
+    """OpenSSL takes a certificate without an extended key usage as good for any use. Our authority
+    issues none; were there one, it is still bound to its own prefix."""
     device_id, victim = door.new_id(), door.new_id("victim")
-    credentials = client_certificate(door.directory, signer_of(door.authority), [device_id], usages=[])
+    credentials = client_certificate(
+        door.directory, signer_of(door.authority), [device_id], usages=[]
+    )
     with door.enter(victim) as receiver:
         receiver.subscribe(f"devices/{victim}/#")
         try:
@@ -105,7 +124,9 @@ def test_no_common_name(door: Door) -> None:
 
 
 def assert_shut_out(door: Door, device_id: str, knock: Callable[[], Peer]) -> None:
-    """Check that a revoked certificate is refused; where Mosquitto does not look at the CRL, that it is good for nothing."""
+    """Check that a revoked certificate is refused; where Mosquitto does not look at the CRL, that
+    it is good for nothing.
+    """
     topic = f"devices/{device_id}/command/x"
     with door.enter("controller") as controller:
         controller.subscribe(f"devices/{device_id}/#")
@@ -139,7 +160,9 @@ def test_revocation_ends_the_live_session(door: Door) -> None:
 
 
 def test_revoked_device_cannot_resume_its_tls_session(door: Door) -> None:
-    """A resumed handshake looks at no certificate and no CRL, so the broker must have forgotten the session."""
+    """A resumed handshake looks at no certificate and no CRL, so the broker must have forgotten the
+    session.
+    """
     device_id = door.new_id()
     context = door.context(door.credentials(device_id))
     with Peer(door.port, context, websockets=door.websockets) as peer:
@@ -147,11 +170,18 @@ def test_revoked_device_cannot_resume_its_tls_session(door: Door) -> None:
         peer.drain()
         session = peer.tls.session
     door.revoke(device_id)
-    assert_shut_out(door, device_id, lambda: Peer(door.port, context, websockets=door.websockets, session=session))
+    assert_shut_out(
+        door,
+        device_id,
+        lambda: Peer(door.port, context, websockets=door.websockets, session=session),
+    )
 
 
 def test_device_with_a_new_certificate_after_revocation(door: Door) -> None:
-    """The new certificate is good, the old one is not. Where the two cannot be told apart, neither is."""
+    """The new certificate is good, the old one is not.
+
+    Where the two cannot be told apart, neither is.
+    """
     device_id = door.new_id()
     old = door.credentials(device_id)
     door.authority.revoke(device_id)
@@ -165,7 +195,9 @@ def test_device_with_a_new_certificate_after_revocation(door: Door) -> None:
         assert peer.receive() == (f"devices/{device_id}/t", b"still here")
 
 
-@pytest.mark.parametrize("first_bytes", [b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04evil", b"GET / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "first_bytes", [b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04evil", b"GET / HTTP/1.1\r\n\r\n"]
+)
 def test_plaintext(door: Door, first_bytes: bytes) -> None:
     with socket.create_connection(("127.0.0.1", door.port), timeout=20) as plain:
         plain.sendall(first_bytes)
@@ -209,7 +241,10 @@ def test_weak_tls(door: Door, weaken: Callable[[ssl.SSLContext], None]) -> None:
     device_id = door.new_id()
     context = door.context(door.credentials(device_id))
     weaken(context)
-    with pytest.raises(Refused, match="handshake"), Peer(door.port, context, websockets=door.websockets) as peer:
+    with (
+        pytest.raises(Refused, match="handshake"),
+        Peer(door.port, context, websockets=door.websockets) as peer,
+    ):
         peer.connect(device_id)
 
 
@@ -224,7 +259,9 @@ def test_strong_tls(door: Door, version: ssl.TLSVersion) -> None:
 
 
 def test_client_id_of_another_is_not_taken_over(door: Door) -> None:
-    """The client id in CONNECT counts for nothing: a thief neither ends the victim's connection nor gets its session."""
+    """The client id in CONNECT counts for nothing: a thief neither ends the victim's connection nor
+    gets its session.
+    """
     victim, thief = door.new_id("victim"), door.new_id("thief")
     with door.enter(victim) as held, door.peer(door.credentials(thief)) as attacker:
         held.subscribe(f"devices/{victim}/#")

@@ -1,4 +1,7 @@
-"""Passwords on top of certificates: both are demanded. The embedded broker demands that both belong to one id."""
+"""Passwords on top of certificates: both are demanded.
+
+The embedded broker demands that both belong to one id.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,15 @@ NOT_AUTHORISED = {4, 5}
     params=[("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)],
     ids=lambda door: f"{door[0]}-{'wss' if door[1] else 'tls'}",
 )
-def guarded(request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def guarded(
+    request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
     engine, websockets = request.param
     if engine == "mosquitto":
         require_program("mosquitto")
-    with open_door(authority, tmp_path_factory.mktemp("door"), engine, websockets, passwords=True) as opened:
+    with open_door(
+        authority, tmp_path_factory.mktemp("door"), engine, websockets, passwords=True
+    ) as opened:
         yield opened
 
 
@@ -35,7 +42,9 @@ def give_password(door: Door, *ids: str) -> list[str]:
     return made
 
 
-def login(door: Door, credentials: Credentials | None, username: str | None, password: str | None) -> Peer:
+def login(
+    door: Door, credentials: Credentials | None, username: str | None, password: str | None
+) -> Peer:
     peer = door.peer(credentials)
     try:
         peer.connect(username or "device", username=username, password=password)
@@ -87,7 +96,10 @@ def test_certificate_of_an_id_that_has_no_password(guarded: Door) -> None:
 def test_password_without_a_certificate(guarded: Door) -> None:
     device_id = guarded.new_id()
     (password,) = give_password(guarded, device_id)
-    for credentials in (None, client_certificate(guarded.directory, impostor_of(guarded.authority), [device_id])):
+    for credentials in (
+        None,
+        client_certificate(guarded.directory, impostor_of(guarded.authority), [device_id]),
+    ):
         with pytest.raises(Refused):
             login(guarded, credentials, device_id, password)
 
@@ -108,8 +120,9 @@ def test_password_with_a_revoked_certificate(guarded: Door) -> None:
 
 
 def test_password_of_another(guarded: Door) -> None:
-    """Mosquitto cannot tell whose certificate it was: who has another's password passes for that other, as `--help` says.
-    The client id still is the one that the password stands for, so no third party is touched."""
+    """Mosquitto cannot tell whose certificate it was: who has another's password passes for that
+    other, as `--help` says. The client id still is the one that the password stands for, so no
+    third party is touched."""
     own, other = guarded.new_id("own"), guarded.new_id("other")
     _, password = give_password(guarded, own, other)
     credentials = guarded.credentials(own)

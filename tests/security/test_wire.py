@@ -1,4 +1,6 @@
-"""What a listener on the wire gets, seen by tshark: TLS, of the versions and ciphers promised, and nothing of what is said inside."""
+"""What a listener on the wire gets, seen by tshark: TLS, of the versions and ciphers promised, and
+nothing of what is said inside.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ with client:
 
 
 def is_strong(cipher: int) -> bool:
-    """Tell whether a cipher suite is ECDHE with AES-GCM, AES-CCM or ChaCha20-Poly1305, or one of TLS 1.3 (RFC 9325, section 4.2)."""
+    """Return True if a cipher suite is ECDHE with AES-GCM, AES-CCM or ChaCha20-Poly1305, or one of
+    TLS 1.3 (RFC 9325, section 4.2).
+    """
     return cipher >> 8 in (0x13, 0xCC) or 0xC02B <= cipher <= 0xC030 or 0xC0AC <= cipher <= 0xC0AF
 
 
@@ -44,25 +48,44 @@ class Capture:
         self._process = process
 
     def fields(self, only: str, field: str, *options: str) -> list[str]:
-        """Give one field of each packet that the display filter `only` lets through."""
-        command = [require_program("tshark"), "-r", str(self._path), "-Y", only, "-T", "fields", "-e", field, *options]
-        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+        """Return one field of each packet that the display filter `only` lets through."""
+        command = [
+            require_program("tshark"),
+            "-r",
+            str(self._path),
+            "-Y",
+            only,
+            "-T",
+            "fields",
+            "-e",
+            field,
+            *options,
+        ]
+        output = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False
+        ).stdout
         return [line for line in output.splitlines() if line]
 
     def wait_for_end(self) -> None:
         """Wait until the end of the connection has been captured, and stop."""
-        wait_until(lambda: self.fields("tcp.flags.fin == 1 || tcp.flags.reset == 1", "tcp.stream"), 20, "the connection's end in the capture")
+        wait_until(
+            lambda: self.fields("tcp.flags.fin == 1 || tcp.flags.reset == 1", "tcp.stream"),
+            20,
+            "the connection's end in the capture",
+        )
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
 
     def holds(self, text: str) -> bool:
-        """Tell whether the bytes that went over the wire hold `text`."""
+        """Return True if the bytes that went over the wire hold `text`."""
         return text.encode() in self._path.read_bytes()
 
 
 @contextmanager
 def capturing(port: int, path: Path) -> Iterator[Capture]:
-    """Capture what goes over `port`; fails in CI, and skips elsewhere, where that is not allowed."""
+    """Capture what goes over `port`; fails in CI, and skips elsewhere, where that is not
+    allowed.
+    """
     command = [require_program("tshark"), "-i", "lo", "-f", f"tcp port {port}", "-w", str(path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -73,7 +96,10 @@ def capturing(port: int, path: Path) -> Iterator[Capture]:
             if "Capturing on" in line:
                 break
         else:
-            missing("the right to capture on loopback (" + said.strip()[-200:] + ")", "tshark, and run as root or in the group wireshark")
+            missing(
+                "the right to capture on loopback (" + said.strip()[-200:] + ")",
+                "tshark, and run as root or in the group wireshark",
+            )
         wait_until(path.exists, 20, "the capture's file")
         yield Capture(path, process)
     finally:
@@ -82,22 +108,40 @@ def capturing(port: int, path: Path) -> Iterator[Capture]:
         process.stderr.close()
 
 
-@pytest.mark.parametrize(("interpreter", "version"), [("cpython", "0x0304"), ("micropython", "0x0303")])
-def test_nothing_but_tls_is_seen(interpreter: str, version: str, broker: BrokerProcess, authority: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("interpreter", "version"), [("cpython", "0x0304"), ("micropython", "0x0303")]
+)
+def test_nothing_but_tls_is_seen(
+    interpreter: str, version: str, broker: BrokerProcess, authority: Authority, tmp_path: Path
+) -> None:
     board = interpreter == "micropython"
-    bundle = write_bundle(tmp_path / "bundle", authority, f"wire-{interpreter}", port=broker.port, board=board)
-    command, environment = (micropython_command(), micropython_environment()) if board else ([sys.executable], dict(os.environ))
+    bundle = write_bundle(
+        tmp_path / "bundle", authority, f"wire-{interpreter}", port=broker.port, board=board
+    )
+    command, environment = (
+        (micropython_command(), micropython_environment())
+        if board
+        else ([sys.executable], dict(os.environ))
+    )
     with capturing(broker.port, tmp_path / "wire.pcapng") as capture:
-        subprocess.run([*command, "-c", SENDER, str(bundle)], env=environment, check=True, timeout=60)
+        subprocess.run(
+            [*command, "-c", SENDER, str(bundle)], env=environment, check=True, timeout=60
+        )
         capture.wait_for_end()
 
-        assert set(capture.fields("tls.handshake.type == 1", "tls.handshake.extensions_server_name")) == {"localhost"}
-        # With TLS 1.3 the version that counts is in an extension, and the one in the old place stays at 1.2.
-        negotiated = capture.fields("tls.handshake.type == 2", "tls.handshake.extensions.supported_version") or capture.fields(
-            "tls.handshake.type == 2", "tls.handshake.version"
-        )
+        assert set(
+            capture.fields("tls.handshake.type == 1", "tls.handshake.extensions_server_name")
+        ) == {"localhost"}
+        # With TLS 1.3 the version that counts is in an extension, and the one in the old place
+        # stays at 1.2.
+        negotiated = capture.fields(
+            "tls.handshake.type == 2", "tls.handshake.extensions.supported_version"
+        ) or capture.fields("tls.handshake.type == 2", "tls.handshake.version")
         assert version in {one for line in negotiated for one in line.split(",")}
-        ciphers = [int(cipher, 16) for cipher in capture.fields("tls.handshake.type == 2", "tls.handshake.ciphersuite")]
+        ciphers = [
+            int(cipher, 16)
+            for cipher in capture.fields("tls.handshake.type == 2", "tls.handshake.ciphersuite")
+        ]
         assert ciphers and all(map(is_strong, ciphers))
         assert capture.fields("tls.app_data", "frame.number"), "TLS carried something"
         assert not capture.holds(SECRET)
@@ -108,7 +152,9 @@ def test_the_same_search_finds_what_goes_in_clear(tmp_path: Path) -> None:
     port = free_port()
     configuration = tmp_path / "clear.conf"
     configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    broker = subprocess.Popen([require_program("mosquitto"), "-c", str(configuration)], stderr=subprocess.DEVNULL)
+    broker = subprocess.Popen(
+        [require_program("mosquitto"), "-c", str(configuration)], stderr=subprocess.DEVNULL
+    )
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "clear")
     try:
         with capturing(port, tmp_path / "wire.pcapng") as capture:

@@ -1,4 +1,6 @@
-"""What a broker does and knows, and what must be right about each packet that a device writes: the model behind support/history.py."""
+"""What a broker does and knows, and what must be right about each packet that a device writes: the
+model behind support/history.py.
+"""
 
 from support.wire import Wire
 
@@ -58,16 +60,19 @@ class Device:
         self.in_use = {}  # packet id -> number of the message, -1 for a request
         self.last_id = 0
         self.released = set()  # packet ids for which the device has read PUBREC
-        self.doubtful = False  # an attempt was made since the last CONNACK: the session that is present need not be ours
+        # an attempt was made since the last CONNACK: the session that is present need not be ours
+        self.doubtful = False
         self.ever_doubtful = False
 
     def in_flight(self) -> "list[int]":
-        """Give the numbers of the messages whose packet ids are in use."""
+        """Return the numbers of the messages whose packet ids are in use."""
         return [number for number in self.in_use.values() if number >= 0]
 
 
 class Tap:
-    """Listens at the device's end of one connection: what it writes must be right the moment it is written."""
+    """Listens at the device's end of one connection: what it writes must be right the moment it is
+    written.
+    """
 
     def __init__(self, device: Device, wire: Wire, clock: object) -> None:
         self._device = device
@@ -80,7 +85,9 @@ class Tap:
         self._session_present = False
         self._doubtful = device.doubtful
         self._new_seen = False
-        self._answers = []  # (end of each packet in the bytes that come down, its first byte, packet id or session present)
+        # (end of each packet in the bytes that come down, its first byte, packet id or session
+        # present)
+        self._answers = []
         self._sent_bytes = 0
         self.accepted_ms = None  # when the device read CONNACK
         self.partial_ms = None  # since when a packet is half-way in
@@ -100,16 +107,23 @@ class Tap:
             if first & 0xF0 == 0x30:
                 self._published(Publish(first, body))
             elif first in (0x82, 0xA2):
-                assert packet_id and packet_id not in self._device.in_use, f"packet id {packet_id} is in use"
+                assert packet_id and packet_id not in self._device.in_use, (
+                    f"packet id {packet_id} is in use"
+                )
                 self._device.in_use[packet_id] = -1
                 self._device.last_id = packet_id
             elif first == PUBREL:
-                assert packet_id in self._device.released or packet_id not in self._device.in_use, f"PUBREL of {packet_id} without PUBREC"
+                assert packet_id in self._device.released or packet_id not in self._device.in_use, (
+                    f"PUBREL of {packet_id} without PUBREC"
+                )
                 self._again.discard(packet_id)
             elif first == 0xC0:
-                if self._wire.heard_ms != self._now_ms():  # else what was heard may pass for its answer
+                # else what was heard may pass for its answer
+                if self._wire.heard_ms != self._now_ms():
                     self.pings += 1
-                assert self.pings < 2 or self._wire.was_stuck, "a second ping before anything was heard"
+                assert self.pings < 2 or self._wire.was_stuck, (
+                    "a second ping before anything was heard"
+                )
             else:
                 assert first in (PUBACK, PUBREC, PUBCOMP, 0xE0), hex(first)
 
@@ -123,7 +137,9 @@ class Tap:
             return
         again = packet_id in self._again
         if again:
-            assert in_use[packet_id] == number, f"{number} under the packet id of {in_use[packet_id]}"
+            assert in_use[packet_id] == number, (
+                f"{number} under the packet id of {in_use[packet_id]}"
+            )
             assert packet_id not in self._device.released, f"{number} again after PUBREC"
             self._again.discard(packet_id)
         else:
@@ -136,11 +152,15 @@ class Tap:
             again = message.dup and not self._new_seen
             self._new_seen = not again
         if not (again and self._session_present and self._doubtful):
-            assert message.dup == (again and self._session_present), f"DUP is {message.dup} for {number}"
+            assert message.dup == (again and self._session_present), (
+                f"DUP is {message.dup} for {number}"
+            )
         assert len(self._device.in_flight()) <= WINDOW, "the window is overrun"
 
     def sent(self, data: bytes, mark: int) -> None:
-        """The broker has sent one packet; `mark` is the packet id that it is about, of CONNACK the session present, -1 for none."""
+        """The broker has sent one packet; `mark` is the packet id that it is about, of CONNACK the
+        session present, -1 for none.
+        """
         self._sent_bytes += len(data)
         self._answers.append((self._sent_bytes, data[0], mark))
 
@@ -175,7 +195,9 @@ class Tap:
 
 
 class Broker:
-    """What the broker knows: its session with the device, what reached it, and what it has not answered."""
+    """What the broker knows: its session with the device, what reached it, and what it has not
+    answered.
+    """
 
     def __init__(self, send: object) -> None:
         self._send = send
@@ -187,7 +209,9 @@ class Broker:
         self.filters = set()
         self.stored = set()  # packet ids of QoS 2 messages that the device has not released
         self.waiting = []  # (answer, packet id)
-        self.outgoing = {}  # packet id -> [payload, qos, whether PUBREC has come], of messages that the device has not acknowledged
+        # packet id -> [payload, qos, whether PUBREC has come], of messages that the device has not
+        # acknowledged
+        self.outgoing = {}
         self.acknowledged = 0
 
     def cut(self) -> None:
@@ -221,7 +245,9 @@ class Broker:
                 self.waiting.append((b"\xd0\0", -1))
 
     def publish(self, qos: int, text: str) -> None:
-        """Send the device a message; of QoS 1 and 2, again on each connection until it is acknowledged."""
+        """Send the device a message; of QoS 1 and 2, again on each connection until it is
+        acknowledged.
+        """
         packet_id = min(packet_id for packet_id in range(1, 100) if packet_id not in self.outgoing)
         if qos:
             self.outgoing[packet_id] = [text.encode(), qos, False]
@@ -247,12 +273,16 @@ class Broker:
 
     def _published(self, message: Publish) -> None:
         packet_id = message.packet_id
-        if message.topic in (TOPIC, STATE_TOPIC) and not (message.qos == 2 and packet_id in self.stored):
+        if message.topic in (TOPIC, STATE_TOPIC) and not (
+            message.qos == 2 and packet_id in self.stored
+        ):
             self.received.append(message.number)
         if message.qos == 2:
             self.stored.add(packet_id)
         if message.qos:
-            self.waiting.append((answer(PUBREC if message.qos == 2 else PUBACK, packet_id), packet_id))
+            self.waiting.append(
+                (answer(PUBREC if message.qos == 2 else PUBACK, packet_id), packet_id)
+            )
 
     def _confirmed(self, kind: int, packet_id: int) -> None:
         entry = self.outgoing.get(packet_id)

@@ -20,10 +20,15 @@ def write_bundle(
     board: bool = False,
     **settings: object,
 ) -> Path:
-    """Issue a certificate for `device_id` and write a bundle: DER for a board, PEM for CPython; gives `directory`."""
+    """Issue a certificate for `device_id` and write a bundle: DER for a board, PEM for CPython;
+    gives `directory`.
+    """
     issued = authority.issue_device(device_id, renew=True)
     encoding = Encoding.DER if board else Encoding.PEM
-    files = {f"ca{n}.crt": anchor.public_bytes(encoding) for n, anchor in enumerate(authority.trust_anchors())}
+    files = {
+        f"ca{n}.crt": anchor.public_bytes(encoding)
+        for n, anchor in enumerate(authority.trust_anchors())
+    }
     anchors = list(files)
     chain = issued.chain_der() if board else [issued.chain_pem()]
     files.update({f"device{n}.crt": certificate for n, certificate in enumerate(chain)})

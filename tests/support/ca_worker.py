@@ -1,8 +1,10 @@
-"""Certificate authority at work in a process of its own, to be killed, crowded or starved of disk by tests.
+"""Certificate authority at work in a process of its own, to be killed, crowded or starved of disk
+by tests.
 
     python ca_worker.py MODE DIRECTORY [ARGUMENT…]      (DIRECTORY holds an authority without a passphrase)
 
-Each line on standard output is a thing handed out (`device SERIAL`, `crl NUMBER`) or what prevented it (`error TEXT`).
+Each line on standard output is a thing handed out (`device SERIAL`, `crl NUMBER`) or what prevented
+it (`error TEXT`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def say(line: str) -> None:
 
 
 def issue(authority: Authority, device_id: str) -> bool:
-    """Issue a device's certificate, write its files, and say so; or say what kept it from being done."""
+    """Issue a device's certificate, write its files, and say so; or say what kept it from being
+    done.
+    """
     try:
         issued = authority.issue_device(device_id)
         deliver(authority, issued, authority.directory / "issued" / device_id)
@@ -79,13 +83,17 @@ def die(directory: Path, rounds: int, seed: int) -> None:
 
 
 def renew(home: Path, count: int) -> None:
-    """Renew one device by command, beside other processes that do the same; refusals are part of it."""
+    """Renew one device by command, beside other processes that do the same; refusals are part of
+    it.
+    """
     for _ in range(count):
         main(["renew", "rival", "--home", str(home)], command="ca")
 
 
 def born(directory: Path, rounds: int, seed: int) -> None:
-    """Make an authority in a child that is killed at a random moment, until `rounds` of them were made whole."""
+    """Make an authority in a child that is killed at a random moment, until `rounds` of them were
+    made whole.
+    """
     moments, made = random.Random(seed), 0
     while made < rounds:
         child = os.fork()
@@ -103,7 +111,9 @@ def born(directory: Path, rounds: int, seed: int) -> None:
 
 
 def starve(directory: Path) -> None:
-    """Work under ever larger limits on the size of a file, as a nearly full disk or a quota sets them."""
+    """Work under ever larger limits on the size of a file, as a nearly full disk or a quota sets
+    them.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     authority = Authority.open(directory)
     for limit in (0, 512, 1024, 4096, 8192, 12288, 16384, 24576, 28672, 32768, 36864):

@@ -1,4 +1,6 @@
-"""Certificates as our authority would never issue them, made by hand for the intruders of the security tests."""
+"""Certificates as our authority would never issue them, made by hand for the intruders of the
+security tests.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def issued_credentials(directory: Path, issued: Issued) -> Credentials:
 
 
 def signer_of(authority: Authority) -> Signer:
-    """Give the root of an authority whose key is not encrypted, to sign with it what the authority would refuse."""
+    """Return the root of an authority whose key is not encrypted, to sign with it what the
+    authority would refuse.
+    """
     key = serialization.load_pem_private_key((authority.directory / ROOT_KEY).read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return Signer(authority.root, key)
@@ -82,12 +86,16 @@ def client_certificate(
     age: timedelta = timedelta(hours=1),
     lifetime: timedelta = timedelta(days=1),
 ) -> Credentials:
-    """Sign a certificate for these common names (none, one, several) that began `age` ago; without `usages`, no EKU."""
+    """Sign a certificate for these common names (none, one, several) that began `age` ago; without
+    `usages`, no EKU.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     begin = datetime.now(timezone.utc) - age
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in common_names]))
+        .subject_name(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in common_names])
+        )
         .issuer_name(signer.certificate.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -101,5 +109,9 @@ def client_certificate(
     return write_credentials(
         directory,
         certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
     )

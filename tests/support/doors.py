@@ -1,4 +1,7 @@
-"""A way into a broker: one engine, one transport. The same security tests go through each of them."""
+"""A way into a broker: one engine, one transport.
+
+The same security tests go through each of them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ _numbers = itertools.count()
 class Door:
     """A running broker, its authority, and whether one enters by WebSockets."""
 
-    def __init__(self, broker: BrokerProcess, authority: Authority, directory: Path, websockets: bool = False) -> None:
+    def __init__(
+        self, broker: BrokerProcess, authority: Authority, directory: Path, websockets: bool = False
+    ) -> None:
         self.broker = broker
         self.authority = authority
         self.directory = directory
@@ -35,7 +40,9 @@ class Door:
 
     @property
     def checks_crl(self) -> bool:
-        """Whether a revoked certificate is refused; Mosquitto before 2.1 takes no notice of a CRL on WebSockets."""
+        """Whether a revoked certificate is refused; Mosquitto before 2.1 takes no notice of a CRL
+        on WebSockets.
+        """
         if not self.websockets or self.broker.engine != "mosquitto":
             return True
         program = find_mosquitto()
@@ -47,20 +54,26 @@ class Door:
         return self.broker.directory / "ca.pem"
 
     def new_id(self, name: str = "device") -> str:
-        """Give an id that no other test uses."""
+        """Return an id that no other test uses."""
         return f"{name}-{next(_numbers)}"
 
     def credentials(self, device_id: str) -> Credentials:
         """Issue a certificate and write it to files."""
-        return issued_credentials(self.directory, self.authority.issue_device(device_id, renew=True))
+        return issued_credentials(
+            self.directory, self.authority.issue_device(device_id, renew=True)
+        )
 
     def context(self, credentials: Credentials | None) -> ssl.SSLContext:
         """Make the TLS context of a client."""
         return client_context(self.ca, credentials)
 
     def peer(self, credentials: Credentials | None, session: ssl.SSLSession | None = None) -> Peer:
-        """Open a connection, without the MQTT CONNECT; support.mqtt.Refused when the broker refuses it at once."""
-        return Peer(self.port, self.context(credentials), websockets=self.websockets, session=session)
+        """Open a connection, without the MQTT CONNECT; support.mqtt.Refused when the broker refuses
+        it at once.
+        """
+        return Peer(
+            self.port, self.context(credentials), websockets=self.websockets, session=session
+        )
 
     def revoke(self, device_id: str) -> None:
         """Revoke the certificates of a device and have the broker take notice."""
@@ -84,7 +97,13 @@ class Door:
 
 
 @contextmanager
-def open_door(authority: Authority, directory: Path, engine: str, websockets: bool = False, passwords: bool = False) -> Iterator[Door]:
+def open_door(
+    authority: Authority,
+    directory: Path,
+    engine: str,
+    websockets: bool = False,
+    passwords: bool = False,
+) -> Iterator[Door]:
     """Set up a broker of its own on loopback, run it, and end it."""
     BrokerConfig.create(
         directory / "broker",

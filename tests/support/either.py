@@ -1,4 +1,7 @@
-"""What tests that run on both interpreters share. No pytest and no typing here: MicroPython imports this, too."""
+"""What tests that run on both interpreters share.
+
+No pytest and no typing here: MicroPython imports this, too.
+"""
 
 import os
 import random
@@ -7,7 +10,9 @@ MICROPYTHON = not hasattr(random, "SystemRandom")
 
 
 def raised(name: str, function: object, *arguments: object, **options: object) -> "object":
-    """Call a function that must raise an exception of the class called `name`, or of one under it; give the exception."""
+    """Call a function that must raise an exception of the class called `name`, or of one under it;
+    return the exception.
+    """
     try:
         result = function(*arguments, **options)
     except Exception as error:
@@ -18,7 +23,7 @@ def raised(name: str, function: object, *arguments: object, **options: object) -
 
 
 def class_names(kind: type) -> "list[str]":
-    """Give the names of a class and of all above it."""
+    """Return the names of a class and of all above it."""
     names = [kind.__name__]
     for parent in kind.__bases__:
         names += class_names(parent)
@@ -26,12 +31,14 @@ def class_names(kind: type) -> "list[str]":
 
 
 def scratch() -> str:
-    """Give a directory to write in, which goes away after the test; conftest.py and the runner for MicroPython set it."""
+    """Return a directory to write in, which goes away after the test; conftest.py and the runner
+    for MicroPython set it.
+    """
     return os.getenv("SECUREMQTT_TEST_DIRECTORY")
 
 
 def directory(name: str) -> str:
-    """Give the directory of this name under `scratch`, made if it is not there."""
+    """Return the directory of this name under `scratch`, made if it is not there."""
     path = scratch() + "/" + name
     if name not in os.listdir(scratch()):  # noqa: PTH208  (MicroPython has no pathlib)
         os.mkdir(path)  # noqa: PTH102
@@ -57,13 +64,15 @@ def write(path: str, content: "bytes | str") -> None:
 
 
 class Random:
-    """A source of random numbers that gives the same ones on both interpreters (xorshift32), so that a seed can be carried over."""
+    """A source of random numbers that gives the same ones on both interpreters (xorshift32), so
+    that a seed can be carried over.
+    """
 
     def __init__(self, seed: int) -> None:
         self._state = (seed * 2654435761 + 1) & 0xFFFFFFFF or 1
 
     def below(self, bound: int) -> int:
-        """Give a number from 0 to `bound` - 1."""
+        """Return a number from 0 to `bound` - 1."""
         state = self._state
         state ^= state << 13 & 0xFFFFFFFF
         state ^= state >> 17
@@ -72,26 +81,27 @@ class Random:
         return (state >> 3) % bound
 
     def between(self, low: int, high: int) -> int:
-        """Give a number from `low` to `high`, both included, as random.randint does."""
+        """Return a number from `low` to `high`, both included, as random.randint does."""
         return low + self.below(high - low + 1)
 
     def chance(self, percent: int) -> bool:
-        """Give true in `percent` of 100 cases."""
+        """Return true in `percent` of 100 cases."""
         return self.below(100) < percent
 
     def pick(self, choices: "object") -> "object":
-        """Give one of a sequence."""
+        """Return one of a sequence."""
         return choices[self.below(len(choices))]
 
     def data(self, size: int) -> bytes:
-        """Give `size` random bytes."""
+        """Return `size` random bytes."""
         return bytes(self.below(256) for _ in range(size))
 
 
 def for_seeds(count: int, trial: object) -> None:
     """Call `trial(Random(seed))` for `count` seeds, other ones in each run, and print them.
 
-    SECUREMQTT_SEED repeats one seed only, which a failure prints; SECUREMQTT_SWEEP multiplies the count.
+    SECUREMQTT_SEED repeats one seed only, which a failure prints; SECUREMQTT_SWEEP multiplies the
+    count.
     """
     given = os.getenv("SECUREMQTT_SEED")
     start = int(given) if given else int.from_bytes(os.urandom(3), "big")

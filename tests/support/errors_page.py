@@ -1,4 +1,5 @@
-"""Write docs/errors.md from the library's own source: what each error says, its causes and remedies. A test sees to it that the page is true.
+"""Write docs/errors.md from the library's own source: what each error says, its causes and
+remedies. A test sees to it that the page is true.
 
 python tests/support/errors_page.py
 """
@@ -72,17 +73,23 @@ broker at its limit; one that closes it after our first TLS record has no TLS.
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     seen = _seen()
     sections = []
     for branch, names in diagnose._BRANCHES:
         words = importlib.import_module(f"securemqtt.words_{branch.lower()}").WORDS
-        listed = [f"{branch}Error", *(name.rstrip("!") for name in names.split() if name != f"{branch}Error!")]
+        listed = [
+            f"{branch}Error",
+            *(name.rstrip("!") for name in names.split() if name != f"{branch}Error!"),
+        ]
         sections.append(f"\n## {branch}\n")
         for name in listed:
             passes = " (can pass by itself)" if getattr(errors, name).transient else ""
             sections.append(f"### {name}{passes}\n")
-            sections += [f"> {what}" + ("  " if what != seen[name][-1] else "\n") for what in seen.get(name, [])]
+            sections += [
+                f"> {what}" + ("  " if what != seen[name][-1] else "\n")
+                for what in seen.get(name, [])
+            ]
             sections.append("| likely cause | what to do |\n|---|---|")
             subject = "FILE" if branch == "Bundle" else "HOST"
             rows = (pair for key, pair in words.items() if key.partition(".")[0] == name)
@@ -92,7 +99,9 @@ def page() -> str:
 
 
 def _seen() -> dict[str, list[str]]:
-    """Give what each class says of what happened, as the source has it: literal texts, with … for what is filled in."""
+    """Return what each class says of what happened, as the source has it: literal texts, with … for
+    what is filled in.
+    """
     seen: dict[str, list[str]] = {}
     for name, what in kinds._KINDS.values():
         seen.setdefault(name, []).append(what.replace("{}", "HOST:PORT"))
@@ -118,7 +127,9 @@ def _texts(tree: ast.Module) -> Iterator[tuple[str, str]]:
             if isinstance(target, ast.Name)
         }
         for node in ast.walk(function):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("failure", "explain"):
+            if isinstance(node, ast.Call) and getattr(
+                node.func, "id", getattr(node.func, "attr", "")
+            ) in ("failure", "explain"):
                 pair = node.args[:2]
             elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
                 pair = node.value.elts[:2]
@@ -130,17 +141,29 @@ def _texts(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _text(node: ast.expr, known: dict[str, ast.expr]) -> str:
-    """Give the text that an expression makes, as far as the source says it."""
+    """Return the text that an expression makes, as far as the source says it."""
     if isinstance(node, ast.Constant):
-        return str(node.value).replace("{!r}", _UNKNOWN).replace("{:02d}", _UNKNOWN).replace("{}:{}", "HOST:PORT").replace("{}", _UNKNOWN)
+        return (
+            str(node.value)
+            .replace("{!r}", _UNKNOWN)
+            .replace("{:02d}", _UNKNOWN)
+            .replace("{}:{}", "HOST:PORT")
+            .replace("{}", _UNKNOWN)
+        )
     if isinstance(node, ast.JoinedStr):
         return "".join(_text(part, known) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left, known) + _text(node.right, known)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "format"
+    ):
         return _text(node.func.value, known)
     if isinstance(node, ast.Name) and node.id in known:
-        return _text(known[node.id], {name: value for name, value in known.items() if name != node.id})
+        return _text(
+            known[node.id], {name: value for name, value in known.items() if name != node.id}
+        )
     return "FILE" if isinstance(node, ast.Name) and node.id in ("path", "key_path") else _UNKNOWN
 
 

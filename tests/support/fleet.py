@@ -1,10 +1,14 @@
-"""A fleet that comes back after its broker was away, simulated with the shipped back-off. No typing here: MicroPython imports this, too."""
+"""A fleet that comes back after its broker was away, simulated with the shipped back-off.
+
+No typing here: MicroPython imports this, too.
+"""
 
 from securemqtt.backoff import next_delay
 
 
 def arrivals(uniform: "object", clients: int, away_s: int) -> "dict[int, int]":
-    """Give, per second after the broker's return, how many of `clients` that lost it at the same moment connect.
+    """Give, per second after the broker's return, how many of `clients` that lost it at the same
+    moment connect.
 
     `uniform(a, b)` is the jitter: a random integer from a to b, both included.
     """

@@ -1,9 +1,12 @@
-"""Random histories of a device: the real client over a connection in memory, against a model of what must come of it.
+"""Random histories of a device: the real client over a connection in memory, against a model of
+what must come of it.
 
-`History` has a step for each thing that can happen, in any order: messages published and acknowledged, rightly, wrongly, twice or never;
-bytes that arrive in pieces; connections lost and made again, with and without the session; a broker that is silent; time that passes. After
-each step `check` compares the device with the model; `settle` lets everything come to rest, and then nothing may be missing. The steps take
-plain numbers, so a seed drives them on either interpreter, and hypothesis on CPython.
+`History` has a step for each thing that can happen, in any order: messages published and
+acknowledged, rightly, wrongly, twice or never; bytes that arrive in pieces; connections lost and
+made again, with and without the session; a broker that is silent; time that passes. After each step
+`check` compares the device with the model; `settle` lets everything come to rest, and then nothing
+may be missing. The steps take plain numbers, so a seed drives them on either interpreter, and
+hypothesis on CPython.
 """
 
 import os
@@ -24,7 +27,8 @@ OVERHEAD_BYTES = 64
 BACKOFF_CAP_MS = 120000
 STABLE_MS = 30000
 PACKET_MS = 30000
-# The smallest journal there is, so that it is often full; where one is full, room is looked for again after so long.
+# The smallest journal there is, so that it is often full; where one is full, room is looked for
+# again after so long.
 JOURNAL_BYTES = 32768
 BLOCK_BYTES = 4096
 FULL_MS = 60000
@@ -33,12 +37,18 @@ INTERVAL_MS = 5000
 
 
 class History:
-    """A device, its broker and the network between them; to be closed, since `World` stands in the real network's place."""
+    """A device, its broker and the network between them; to be closed, since `World` stands in the
+    real network's place.
+    """
 
     restarts = 0
 
-    def __init__(self, seed: int, when_full: str = "refuse", durable: str = "", watchdog: object = None) -> None:
-        """`durable`: the policy of a journal, each or interval; without one, the outbox is in memory. `watchdog`: see the client's option."""
+    def __init__(
+        self, seed: int, when_full: str = "refuse", durable: str = "", watchdog: object = None
+    ) -> None:
+        """`durable`: the policy of a journal, each or interval; without one, the outbox is in
+        memory. `watchdog`: see the client's option.
+        """
         random.seed(seed)
         log_to(lambda level, text: None)
         self.world = World().__enter__()
@@ -137,13 +147,22 @@ class History:
         if newest_only:
             self.newest = number
         try:
-            delivery = self.client.publish(STATE_TOPIC if newest_only else TOPIC, payload, qos, False, expires_s or None, newest_only)
+            delivery = self.client.publish(
+                STATE_TOPIC if newest_only else TOPIC,
+                payload,
+                qos,
+                False,
+                expires_s or None,
+                newest_only,
+            )
         except OutboxFull:
             assert full, "refused, and there was room"
             assert self.when_full != "drop_newest"
             return
         if full and self.when_full == "refuse" and not self._journal and not newest_only:
-            assert any(delivery.dropped for delivery in self.deliveries), "taken, and there was no room"
+            assert any(delivery.dropped for delivery in self.deliveries), (
+                "taken, and there was no room"
+            )
         if expires_s:
             self.expiries_ms[number] = self.world.now_ms + expires_s * 1000
         self.deliveries.append(delivery)
@@ -151,21 +170,26 @@ class History:
         self._sizes.append(len(payload))
 
     def _full(self, payload_bytes: int, qos: int) -> bool:
-        """Tell whether the outbox may be, so that there is no room for a message."""
+        """Return True if the outbox may be, so that there is no room for a message."""
         sizes = [self._sizes[number] for number in self._perhaps_pending()] + [payload_bytes]
         in_memory = len(sizes) > MAX_MESSAGES or sum(_size(size) for size in sizes) > MAX_BYTES
         if not self._journal:
             return in_memory
-        # It has seven blocks, and two neighbouring ones are more than half full together: else they would have been put into one.
+        # It has seven blocks, and two neighbouring ones are more than half full together: else they
+        # would have been put into one.
         if sum(size + RECORD_BYTES for size in sizes) > 3 * BLOCK_BYTES:
             self._full_ms = self.world.now_ms
         return self.world.now_ms - self._full_ms <= FULL_MS or (qos == 0 and in_memory)
 
     def _perhaps_pending(self) -> list:
-        """Give the numbers of the messages that may be neither acknowledged nor dropped, those of earlier processes among them."""
+        """Return the numbers of the messages that may be neither acknowledged nor dropped, those of
+        earlier processes among them.
+        """
         deliveries = self.deliveries
         ours = range(max(self._born, self._settled), len(deliveries))
-        return list(range(self._settled, self._born)) + [n for n in ours if not (deliveries[n].acknowledged or deliveries[n].dropped)]
+        return list(range(self._settled, self._born)) + [
+            n for n in ours if not (deliveries[n].acknowledged or deliveries[n].dropped)
+        ]
 
     def subscribe(self, number: int) -> None:
         """Subscribe to one of a few filters."""
@@ -186,26 +210,35 @@ class History:
             self._check_turn(began_ms)
 
     def _turn_by(self, function: object) -> None:
-        """Have the device serve the network once by the way, as `flush` and `disconnect` do with no time to wait: what is lost then counts."""
+        """Have the device serve the network once by the way, as `flush` and `disconnect` do with no
+        time to wait: what is lost then counts.
+        """
         began_ms = self.world.now_ms
         function(0)
         self._check_turn(began_ms)
 
     def restart(self) -> None:
-        """Kill the device's program and start it again on what it has left on its medium; without a journal, nothing happens."""
+        """Kill the device's program and start it again on what it has left on its medium; without a
+        journal, nothing happens.
+        """
         if not self._journal:
             return
         if self.world.wire is not None:
             self.world.end(self.world.wire)
-        self.filters |= self.broker.filters  # those that the broker was not told to forget: the program subscribes to them again
+        # those that the broker was not told to forget: the program subscribes to them again
+        self.filters |= self.broker.filters
         if self.durable == "interval":
             unsafe = range(max(self._born, self._safe), len(self.deliveries))
-            self._gone.update(number for number in unsafe if self.published_ms[number] >= self._safe_ms)
+            self._gone.update(
+                number for number in unsafe if self.published_ms[number] >= self._safe_ms
+            )
         self._dropped += self.client.stats["dropped"]
         left = self._journal
         self._journal = self._new_journal()
         copy_files(left, self._journal)
-        self.deliveries[self._born :] = [_past(delivery) for delivery in self.deliveries[self._born :]]
+        self.deliveries[self._born :] = [
+            _past(delivery) for delivery in self.deliveries[self._born :]
+        ]
         self._born = len(self.deliveries)
         self._settled = 0  # what no floor tells of comes again
         self.device.in_use = {}
@@ -239,7 +272,9 @@ class History:
                 self.broker.take(data)
 
     def answer(self, index: int) -> None:
-        """Have the broker answer one of the packets that wait for it; it may take any, but to PUBLISH it answers in their order."""
+        """Have the broker answer one of the packets that wait for it; it may take any, but to
+        PUBLISH it answers in their order.
+        """
         waiting = self.broker.waiting
         if waiting:
             self._send(*waiting.pop(index % len(waiting)))
@@ -253,7 +288,11 @@ class History:
 
     def send_down(self, qos: int) -> None:
         """Have the broker send a message."""
-        if self.broker.connected and "c/x" in self.broker.filters and len(self.broker.outgoing) < 10:
+        if (
+            self.broker.connected
+            and "c/x" in self.broker.filters
+            and len(self.broker.outgoing) < 10
+        ):
             self._sent_down += 1
             self.broker.publish(qos, str(self._sent_down))
             if qos == 2:
@@ -269,7 +308,9 @@ class History:
             self.broker.cut()
 
     def lose_answers(self, forget_session: bool) -> None:
-        """Lose the connection when all that the device wrote has arrived, and none of the answers, CONNACK for one."""
+        """Lose the connection when all that the device wrote has arrived, and none of the answers,
+        CONNACK for one.
+        """
         if forget_session and not self.broker.connected:
             self.broker.session = False
         self.carry(1 << 30, 0)
@@ -298,7 +339,9 @@ class History:
     # What must hold
 
     def _check_turn(self, now: int) -> None:
-        """After a turn that began `now`: silence is noticed in time and not too early, and attempts follow each other as promised."""
+        """After a turn that began `now`: silence is noticed in time and not too early, and attempts
+        follow each other as promised.
+        """
         client, tap = self.client, self._tap
         wire = self.world.wire
         failures = client.stats["failures"]
@@ -307,11 +350,15 @@ class History:
             self._lost_count = failures
             self._check_loss()
         if client.state == "waiting":
-            assert now - self._lost_ms < self._longest_ms(), f"no attempt for {now - self._lost_ms} ms"
+            assert now - self._lost_ms < self._longest_ms(), (
+                f"no attempt for {now - self._lost_ms} ms"
+            )
         elif client.connected:
             silent_ms = now - wire.heard_ms
             assert silent_ms < KEEP_ALIVE_MS * 3 // 2, f"silence of {silent_ms} ms was not noticed"
-            assert wire.stuck or tap.pings or silent_ms < KEEP_ALIVE_MS, f"no ping in {silent_ms} ms"
+            assert wire.stuck or tap.pings or silent_ms < KEEP_ALIVE_MS, (
+                f"no ping in {silent_ms} ms"
+            )
         elif wire is not None:
             assert now - self.world.attempted_ms <= CONNECT_TIMEOUT_MS, "the attempt has no end"
 
@@ -330,14 +377,22 @@ class History:
             silent_ms = now - wire.heard_ms
             if name == "TimedOut" and not wire.was_stuck:
                 partial_ms = now - tap.partial_ms if tap.partial_ms is not None else 0
-                limit_ms = KEEP_ALIVE_MS * 3 // 2 if tap.accepted_ms is not None else CONNECT_TIMEOUT_MS
-                since_ms = silent_ms if tap.accepted_ms is not None else now - self.world.attempted_ms
-                assert since_ms >= limit_ms or partial_ms > PACKET_MS, f"given up after {since_ms} ms"
+                limit_ms = (
+                    KEEP_ALIVE_MS * 3 // 2 if tap.accepted_ms is not None else CONNECT_TIMEOUT_MS
+                )
+                since_ms = (
+                    silent_ms if tap.accepted_ms is not None else now - self.world.attempted_ms
+                )
+                assert since_ms >= limit_ms or partial_ms > PACKET_MS, (
+                    f"given up after {since_ms} ms"
+                )
         assert name in ("TimedOut", "ConnectionLost", "ConnectionRefused"), self.client.last_error
         self._failures = 1 if up_ms >= STABLE_MS else self._failures + 1
 
     def check(self) -> None:
-        """At any time: bounds kept, nothing acknowledged that the broker has not got, nothing dropped that must not be."""
+        """At any time: bounds kept, nothing acknowledged that the broker has not got, nothing
+        dropped that must not be.
+        """
         live = 0
         live_bytes = 0
         received = set(self.broker.received)
@@ -346,10 +401,14 @@ class History:
                 continue
             assert not (delivery.acknowledged and delivery.dropped), number
             if delivery.acknowledged:
-                assert not delivery.qos or number in received, f"{number} is acknowledged and was not received"
+                assert not delivery.qos or number in received, (
+                    f"{number} is acknowledged and was not received"
+                )
             elif delivery.dropped:
                 left = _is_left(delivery)
-                assert left or self._may_go(number) or self.when_full != "refuse", f"{number} was dropped"
+                assert left or self._may_go(number) or self.when_full != "refuse", (
+                    f"{number} was dropped"
+                )
                 assert left or number not in received, f"{number} was dropped after it was sent"
                 assert self.client.stats["dropped"], f"{number} was dropped, and none was counted"
             elif not _is_left(delivery):
@@ -357,22 +416,35 @@ class History:
                 live_bytes += _size(self._sizes[number])
         pending = self.client.pending
         perhaps = len(self._perhaps_pending())
-        assert live <= pending <= perhaps, f"{pending} pending, {live} to {perhaps} neither acknowledged nor dropped"
+        assert live <= pending <= perhaps, (
+            f"{pending} pending, {live} to {perhaps} neither acknowledged nor dropped"
+        )
         if not pending:
             self._settled = len(self.deliveries)
         if self._journal:
-            assert _blocks_taken(self._journal) * BLOCK_BYTES <= JOURNAL_BYTES, "the journal is larger than it may be"
+            assert _blocks_taken(self._journal) * BLOCK_BYTES <= JOURNAL_BYTES, (
+                "the journal is larger than it may be"
+            )
         else:
             assert live <= MAX_MESSAGES and live_bytes <= MAX_BYTES
         assert self.broker.acknowledged <= len(self.handled), "acknowledged before it was handled"
 
     def _may_go(self, number: int) -> bool:
-        """Tell whether a message may be dropped: it has expired, a newer one counts in its place, or a kill came before it was written."""
+        """Return True if a message may be dropped: it has expired, a newer one counts in its place,
+        or a kill came before it was written.
+        """
         superseded = number < self.newest and self.deliveries[number].topic == STATE_TOPIC
-        return superseded or number in self._gone or self.world.now_ms >= self.expiries_ms.get(number, 1 << 30)
+        return (
+            superseded
+            or number in self._gone
+            or self.world.now_ms >= self.expiries_ms.get(number, 1 << 30)
+        )
 
     def settle(self) -> None:
-        """Let everything come to rest: then nothing is missing. What follows, undisturbed, arrives exactly once."""
+        """Let everything come to rest: then nothing is missing.
+
+        What follows, undisturbed, arrives exactly once.
+        """
         self.reach(True)
         self._rest()
         self._check_all()
@@ -402,25 +474,47 @@ class History:
 
     def _check_all(self) -> None:
         received = set(self.broker.received)
-        owed = [n for n, delivery in enumerate(self.deliveries) if delivery.qos and not delivery.dropped]
+        owed = [
+            n for n, delivery in enumerate(self.deliveries) if delivery.qos and not delivery.dropped
+        ]
         missing = [n for n in owed if not (n in received or self._may_go(n))]
-        if self.when_full != "refuse":  # what a later process has dropped, nobody holds a delivery of
-            missing = missing[self._dropped + self.client.stats["dropped"] :] if missing[-1:] < [self._born] else missing
+        # what a later process has dropped, nobody holds a delivery of
+        if self.when_full != "refuse":
+            missing = (
+                missing[self._dropped + self.client.stats["dropped"] :]
+                if missing[-1:] < [self._born]
+                else missing
+            )
         assert not missing, f"lost: {missing}"
         assert self.client.pending == 0, f"{self.client.pending} never left"
-        assert all(delivery.acknowledged or delivery.dropped for delivery in self.deliveries[self._born :])
-        assert self.broker.filters == self.filters, f"{self.broker.filters} instead of {self.filters}"
+        assert all(
+            delivery.acknowledged or delivery.dropped for delivery in self.deliveries[self._born :]
+        )
+        assert self.broker.filters == self.filters, (
+            f"{self.broker.filters} instead of {self.filters}"
+        )
         assert not self.broker.outgoing, f"not acknowledged: {self.broker.outgoing}"
         assert not self.device.in_use, f"in use for ever: {self.device.in_use}"
-        if self.broker.sessions == 1 and not self.device.ever_doubtful:  # exactly once is a promise within a session
-            twice = [n for n, delivery in enumerate(self.deliveries) if delivery.qos == 2 and self.broker.received.count(n) > 1]
+        # exactly once is a promise within a session
+        if self.broker.sessions == 1 and not self.device.ever_doubtful:
+            twice = [
+                n
+                for n, delivery in enumerate(self.deliveries)
+                if delivery.qos == 2 and self.broker.received.count(n) > 1
+            ]
             assert not twice, f"arrived twice: {twice}"
             twice = [text for text in self._exactly_once if self.handled.count(text) != 1]
             assert not twice, f"not handled exactly once: {twice}"
 
     def _quiet(self) -> bool:
         wire = self.world.wire
-        return not (wire.up or wire.down or self.device.in_use or self.broker.outgoing or self.broker.filters != self.filters)
+        return not (
+            wire.up
+            or wire.down
+            or self.device.in_use
+            or self.broker.outgoing
+            or self.broker.filters != self.filters
+        )
 
 
 def _ignore(message: object) -> None:
@@ -428,14 +522,18 @@ def _ignore(message: object) -> None:
 
 
 def _past(delivery: Delivery) -> Delivery:
-    """Give what is known of a message once its process is gone, without the process: a small heap holds one client."""
+    """Return what is known of a message once its process is gone, without the process: a small heap
+    holds one client.
+    """
     past = Delivery(delivery.topic, b"", delivery.qos, False)
     past.acknowledged, past.dropped = delivery.acknowledged, delivery.dropped
     return past
 
 
 def _is_left(delivery: Delivery) -> bool:
-    """Tell whether there was no memory for a message: then its delivery may tell late that it was dropped, and say so because others were."""
+    """Return True if there was no memory for a message: then its delivery may tell late that it was
+    dropped, and say so because others were.
+    """
     return type(delivery) is not Delivery
 
 
@@ -446,5 +544,5 @@ def _blocks_taken(path: str) -> int:
 
 
 def _size(payload_bytes: int) -> int:
-    """Give what a message counts against the outbox's bound."""
+    """Return what a message counts against the outbox's bound."""
     return payload_bytes + len(TOPIC) + OVERHEAD_BYTES

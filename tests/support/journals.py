@@ -1,4 +1,5 @@
-"""A durable outbox without its client, and files of its journal that fail at will, for tests on both interpreters.
+"""A durable outbox without its client, and files of its journal that fail at will, for tests on
+both interpreters.
 
 Each restart is without a farewell, as by a kill.
 """
@@ -31,18 +32,41 @@ class Device:
     def __init__(self, name: str, path: str = "", **options: object) -> None:
         self.directory = path or directory(name)
         self.options = options
-        self._stats = {"sent": 0, "acknowledged": 0, "received": 0, "connects": 0, "failures": 0, "oversized": 0}  # as `Client` has it
+        # as `Client` has it
+        self._stats = {
+            "sent": 0,
+            "acknowledged": 0,
+            "received": 0,
+            "connects": 0,
+            "failures": 0,
+            "oversized": 0,
+        }
         self.last_error = None
         self._lock = Lock()
         settings = dict(OPTIONS)
         settings.update(options)
         settings["outbox_dir"] = self.directory
-        self.outbox = DurableOutbox(settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"])
+        self.outbox = DurableOutbox(
+            settings["outbox_messages"], settings["outbox_bytes"], settings["outbox_full"]
+        )
         rarely("journal_start").open_outbox(self.outbox, self, settings)
 
-    def put(self, text: str, topic: str = "t", newest_only: bool = False, expires_s: "float | None" = None, qos: int = 1) -> "Delivery | None":
+    def put(
+        self,
+        text: str,
+        topic: str = "t",
+        newest_only: bool = False,
+        expires_s: "float | None" = None,
+        qos: int = 1,
+    ) -> "Delivery | None":
         """Publish, as Client.publish does, but for the sync."""
-        delivery = Delivery(topic, text.encode(), qos, False, None if expires_s is None else now_ms() + int(expires_s * 1000))
+        delivery = Delivery(
+            topic,
+            text.encode(),
+            qos,
+            False,
+            None if expires_s is None else now_ms() + int(expires_s * 1000),
+        )
         delivery.client = self
         return self.offer(delivery, newest_only)
 
@@ -62,7 +86,7 @@ class Device:
             self.outbox.forget(delivery)
 
     def drain(self, acknowledge: bool = True, length: int = 10000) -> "list[str]":
-        """Take all there is, and have it acknowledged; give the texts, cut to `length`."""
+        """Take all there is, and have it acknowledged; return the texts, cut to `length`."""
         texts = []
         while True:
             delivery = self.take()
@@ -78,7 +102,8 @@ class Device:
         name = "copy" + str(Device.started)
         copy = directory(name)
         for path in self.segments():
-            with open(path, "rb") as source, open(copy + path[len(self.directory) :], "wb") as target:  # noqa: PTH123
+            to = copy + path[len(self.directory) :]
+            with open(path, "rb") as source, open(to, "wb") as target:  # noqa: PTH123
                 piece = source.read(512)
                 while piece:
                     target.write(piece)
@@ -88,22 +113,22 @@ class Device:
         return Device(name, **changed)
 
     def segments(self) -> "list[str]":
-        """Give the paths of the journal's files."""
+        """Return the paths of the journal's files."""
         names = os.listdir(self.directory)  # noqa: PTH208  (MicroPython has no pathlib)
         return sorted(self.directory + "/" + name for name in names if len(name) == 20)
 
     def taken_bytes(self) -> int:
-        """Give what the segments take, in blocks of the file system."""
+        """Return what the segments take, in blocks of the file system."""
         return sum((os.stat(path)[6] + 4095) // 4096 * 4096 for path in self.segments())  # noqa: PTH116
 
 
 def texts(count: int, *more: str, start: int = 0) -> "list[str]":
-    """Give the texts of `count` messages, and `more` behind them."""
+    """Return the texts of `count` messages, and `more` behind them."""
     return ["message " + str(number) for number in range(start, start + count)] + list(more)
 
 
 def filled(name: str, count: int, **options: object) -> Device:
-    """Give a device that has published `texts(count)`."""
+    """Return a device that has published `texts(count)`."""
     device = Device(name, **options)
     for text in texts(count):
         assert device.put(text)
@@ -111,7 +136,9 @@ def filled(name: str, count: int, **options: object) -> Device:
 
 
 class Cached:
-    """A journal's open file whose medium keeps in memory what is not flushed: a restart on what is in the files is one after a power cut."""
+    """A journal's open file whose medium keeps in memory what is not flushed: a restart on what is
+    in the files is one after a power cut.
+    """
 
     def __init__(self, outbox: object) -> None:
         self._file = outbox._file
@@ -140,7 +167,9 @@ class Cached:
 
 
 class Failing:
-    """A file one of whose operations is done and fails all the same, as a network file system has it, or a disk that tells late it is full."""
+    """A file one of whose operations is done and fails all the same, as a network file system has
+    it, or a disk that tells late it is full.
+    """
 
     def __init__(self, file: object, operation: str) -> None:
         self._file = file

@@ -1,4 +1,6 @@
-"""Devices that fail: the interpreters, the bundles and certificates of the tests of promise 4, "It says what is wrong"."""
+"""Devices that fail: the interpreters, the bundles and certificates of the tests of promise 4, "It
+says what is wrong".
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from support.servers import server_context
 SCENARIO = ROOT / "tests" / "integration" / "diagnose_once.py"
 NAMES = ["localhost", "127.0.0.1"]
 CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
-# Nothing here takes longer by itself than a few seconds; the rest is for a machine that does other things as well.
+# Nothing here takes longer by itself than a few seconds; the rest is for a machine that does other
+# things as well.
 RUN_S = 60
 BOTH = ("cpython", "micropython")
 
@@ -45,7 +48,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Device:
-    """One interpreter that runs the scenario as a device would; `limit_bytes` bounds its memory, as a container's does."""
+    """One interpreter that runs the scenario as a device would; `limit_bytes` bounds its memory, as
+    a container's does.
+    """
 
     interpreter: str
     flags: tuple[str, ...] = ()
@@ -66,9 +71,16 @@ class Device:
         options: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
     ) -> Report | None:
-        """Have it connect with this bundle; give what it says of its failure, None if there was none."""
+        """Have it connect with this bundle; return what it says of its failure, None if there was
+        none.
+        """
         command = micropython_command(*self.flags) if self.is_board else [sys.executable]
-        arguments = [str(bundle), json.dumps({"connect_timeout_s": 10, **(options or {})}), str(stay_s), str(left_bytes)]
+        arguments = [
+            str(bundle),
+            json.dumps({"connect_timeout_s": 10, **(options or {})}),
+            str(stay_s),
+            str(left_bytes),
+        ]
         done = subprocess.run(
             [*self.prefix, *command, str(SCENARIO), *arguments],
             capture_output=True,
@@ -76,7 +88,10 @@ class Device:
             timeout=RUN_S,
             check=False,
             preexec_fn=self._limit if self.limit_bytes else None,
-            env={**(micropython_environment() if self.is_board else os.environ), **(environment or {})},
+            env={
+                **(micropython_environment() if self.is_board else os.environ),
+                **(environment or {}),
+            },
         )
         assert done.returncode == 0, done.stdout + done.stderr
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -97,21 +112,30 @@ class Device:
 
 
 def days_from_now(days: int = 0) -> datetime:
-    """Give the time, in whole seconds, as certificates have it."""
+    """Return the time, in whole seconds, as certificates have it."""
     return datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=days)
 
 
 class Laboratory:
-    """Authorities, servers' certificates and devices' bundles, also such as are out of date or from somewhere else."""
+    """Authorities, servers' certificates and devices' bundles, also such as are out of date or from
+    somewhere else.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._numbers = iter(range(1000))
         # Some days old, so that there is time for a certificate to have expired.
-        self.past = Authority.create(directory / "ca", name="diagnosis test", passphrase=None, clock=lambda: days_from_now(days=-100))
+        self.past = Authority.create(
+            directory / "ca",
+            name="diagnosis test",
+            passphrase=None,
+            clock=lambda: days_from_now(days=-100),
+        )
         self.now = Authority.open(directory / "ca")
         self.future = Authority.open(directory / "ca", clock=lambda: days_from_now(days=100))
-        self.foreign = Authority.create(directory / "foreign", name="somebody else", passphrase=None)
+        self.foreign = Authority.create(
+            directory / "foreign", name="somebody else", passphrase=None
+        )
         self.ca = self.write("ca.pem", self.now.root.public_bytes(Encoding.PEM))
         self.revoked = self.now.issue_device("revoked")
         self.now.revoke("revoked")
@@ -131,34 +155,56 @@ class Laboratory:
         return issued_credentials(self.directory / "servers", issued)
 
     def new_id(self) -> str:
-        """Give a device id that no other test uses."""
+        """Return a device id that no other test uses."""
         return f"device-{next(self._numbers)}"
 
-    def bundle(self, device: Device, port: int, authority: Authority | None = None, **settings: Any) -> Path:
-        """Make the bundle of a new device; its own certificate comes from `authority`, its trust anchor is ours in any case."""
+    def bundle(
+        self, device: Device, port: int, authority: Authority | None = None, **settings: Any
+    ) -> Path:
+        """Make the bundle of a new device; its own certificate comes from `authority`, its trust
+        anchor is ours in any case.
+        """
         device_id = self.new_id()
-        bundle = write_bundle(self.directory / device_id, self.now, device_id, port=port, board=device.is_board, **settings)
+        bundle = write_bundle(
+            self.directory / device_id,
+            self.now,
+            device_id,
+            port=port,
+            board=device.is_board,
+            **settings,
+        )
         if authority is not None:
             self.put(bundle, device, authority.issue_device(device_id, days=10, renew=True))
         return bundle
 
     def put(self, bundle: Path, device: Device, issued: Issued) -> None:
-        """Give a bundle another identity."""
-        (bundle / "device0.crt").write_bytes(issued.certificate_der() if device.is_board else issued.chain_pem())
-        (bundle / "device.key").write_bytes(issued.key_der() if device.is_board else issued.key_pem())
+        """Return a bundle another identity."""
+        (bundle / "device0.crt").write_bytes(
+            issued.certificate_der() if device.is_board else issued.chain_pem()
+        )
+        (bundle / "device.key").write_bytes(
+            issued.key_der() if device.is_board else issued.key_pem()
+        )
 
-    def context(self, own: Credentials | None = None, ca: Path | None = None, **attributes: Any) -> ssl.SSLContext:
+    def context(
+        self, own: Credentials | None = None, ca: Path | None = None, **attributes: Any
+    ) -> ssl.SSLContext:
         """Make the context of a TLS server that demands certificates."""
         return server_context(own or self.own, ca or self.ca, **attributes)
 
     def mosquitto_lines(self, crl: Path | None = None) -> list[str]:
-        """Give the configuration of a Mosquitto that demands certificates."""
-        lines = [f"cafile {self.ca}", f"certfile {self.own.certificate}", f"keyfile {self.own.key}", "require_certificate true"]
+        """Return the configuration of a Mosquitto that demands certificates."""
+        lines = [
+            f"cafile {self.ca}",
+            f"certfile {self.own.certificate}",
+            f"keyfile {self.own.key}",
+            "require_certificate true",
+        ]
         return [*lines, "use_identity_as_username true", *([f"crlfile {crl}"] if crl else [])]
 
 
 def faked_time(text: str) -> dict[str, str]:
-    """Give the environment in which the clock starts at `text`."""
+    """Return the environment in which the clock starts at `text`."""
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not libraries:
         missing("libfaketime", "libfaketime")

@@ -20,7 +20,9 @@ _CACHE = ROOT / ".build" / "cache"
 
 
 def umqtt_directory() -> Path:
-    """Give the directory that holds umqtt.simple, fetched the first time; without it fail in CI, skip elsewhere."""
+    """Return the directory that holds umqtt.simple, fetched the first time; without it fail in CI,
+    skip elsewhere.
+    """
     try:
         umqtt_sources(_CACHE)
     except FatalError as error:
@@ -31,19 +33,23 @@ def umqtt_directory() -> Path:
 
 
 def micropython_command(*options: str) -> list[str]:
-    """Give the command that starts MicroPython, with options for the interpreter such as `-X heapsize=…`."""
+    """Return the command that starts MicroPython, with options for the interpreter such as `-X
+    heapsize=…`.
+    """
     return [require_program("micropython"), *options]
 
 
 def micropython_environment(*directories: Path) -> dict[str, str]:
-    """Give the environment in which MicroPython finds the library, umqtt.simple and what else is in `directories`."""
+    """Return the environment in which MicroPython finds the library, umqtt.simple and what else is
+    in `directories`.
+    """
     path = [".frozen", str(ROOT / "lib"), str(umqtt_directory()), *map(str, directories)]
     return {**os.environ, "MICROPYPATH": ":".join(path)}
 
 
 @functools.cache
 def compiled_library(directory: Path) -> Path:
-    """Compile the library as provisioning does; give the directory to import it from."""
+    """Compile the library as provisioning does; return the directory to import it from."""
     version = subprocess.run(
         [*micropython_command(), "-c", "import sys; print(sys.implementation._mpy & 255)"],
         capture_output=True,
@@ -59,16 +65,24 @@ def compiled_library(directory: Path) -> Path:
 
 
 def small_environment(directory: Path, *directories: Path) -> dict[str, str]:
-    """Give the environment in which MicroPython finds the library as a board has it, compiled below `directory`; else as above."""
+    """Return the environment in which MicroPython finds the library as a board has it, compiled
+    below `directory`; else as above.
+    """
     environment = micropython_environment(*directories)
-    environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(str(ROOT / "lib"), str(compiled_library(directory / "library")))
+    environment["MICROPYPATH"] = environment["MICROPYPATH"].replace(
+        str(ROOT / "lib"), str(compiled_library(directory / "library"))
+    )
     return environment
 
 
 @functools.cache
 def small_program(program: Path, directory: Path) -> Path:
-    """Write a program so that it finds things where a board's library has them, by the names that it gives them; give where it is then."""
+    """Write a program so that it finds things where a board's library has them, by the names that
+    it gives them; return where it is then.
+    """
     target = directory / program.relative_to(ROOT / "tests")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(shrink_program(board_sources(ROOT / "lib" / "securemqtt"), program.read_text()))
+    target.write_text(
+        shrink_program(board_sources(ROOT / "lib" / "securemqtt"), program.read_text())
+    )
     return target

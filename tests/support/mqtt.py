@@ -1,4 +1,7 @@
-"""A bare MQTT 3.1.1 client over TLS or WebSockets, for tests that need to see each packet. Every wait has a deadline."""
+"""A bare MQTT 3.1.1 client over TLS or WebSockets, for tests that need to see each packet.
+
+Every wait has a deadline.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ _WS_CLOSE = 8
 
 
 class Refused(Exception):
-    """The broker did not accept the connection: in the handshake, by closing, or with the CONNACK code in `code`."""
+    """The broker did not accept the connection: in the handshake, by closing, or with the CONNACK
+    code in `code`.
+    """
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -35,7 +40,10 @@ def client_context(ca: Path, credentials: Credentials | None) -> ssl.SSLContext:
 
 
 class Peer:
-    """One connection to a broker on this machine. `Refused` comes from making it or from `connect`."""
+    """One connection to a broker on this machine.
+
+    `Refused` comes from making it or from `connect`.
+    """
 
     def __init__(
         self,
@@ -52,7 +60,9 @@ class Peer:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
         try:
             if context is not None:
-                self._socket = context.wrap_socket(self._socket, server_hostname="localhost", session=session)
+                self._socket = context.wrap_socket(
+                    self._socket, server_hostname="localhost", session=session
+                )
             if websockets:
                 self._upgrade()
         except OSError as error:
@@ -65,7 +75,12 @@ class Peer:
     def __enter__(self) -> Peer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.drop()
 
     @property
@@ -84,7 +99,7 @@ class Peer:
         username: str | None = None,
         password: str | None = None,
     ) -> bool:
-        """Send CONNECT and give session-present; Refused when the broker does not accept."""
+        """Send CONNECT and return session-present; Refused when the broker does not accept."""
         flags = 0x02 if clean else 0
         payload = _text(client_id)
         if will is not None:
@@ -103,7 +118,7 @@ class Peer:
         return bool(body[0] & 1)
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> int:
-        """Subscribe and give the return code of SUBACK."""
+        """Subscribe and return the return code of SUBACK."""
         self._packet_id += 1
         self.send(0x82, struct.pack("!H", self._packet_id) + _text(topic_filter) + bytes([qos]))
         return self._await_packet(SUBACK)[2]
@@ -115,14 +130,16 @@ class Peer:
         self._await_packet(PUBACK)
 
     def receive(self) -> tuple[str, bytes]:
-        """Give topic and payload of the next PUBLISH, and acknowledge it."""
+        """Return topic and payload of the next PUBLISH, and acknowledge it."""
         topic, payload, packet_id = self._next_message()
         if packet_id is not None:
             self.acknowledge(packet_id)
         return topic, payload
 
     def receive_unacknowledged(self) -> tuple[str, bytes]:
-        """Give topic and payload of the next PUBLISH, and keep its acknowledgement to ourselves."""
+        """Return topic and payload of the next PUBLISH, and keep its acknowledgement to
+        ourselves.
+        """
         return self._next_message()[:2]
 
     def acknowledge(self, packet_id: int) -> None:
@@ -130,7 +147,9 @@ class Peer:
         self.send(0x40, struct.pack("!H", packet_id))
 
     def drain(self) -> list[tuple[str, bytes]]:
-        """Give every message that the broker sends before it answers a ping: all that had been on its way."""
+        """Return every message that the broker sends before it answers a ping: all that had been on
+        its way.
+        """
         self.send(0xC0, b"")
         messages = []
         while True:
@@ -231,9 +250,12 @@ class Peer:
         return data
 
     def _upgrade(self) -> None:
-        """Make a WebSocket of the connection (RFC 6455 §4.1), one byte at a time so that no frame is read with it."""
+        """Make a WebSocket of the connection (RFC 6455 §4.1), one byte at a time so that no frame
+        is read with it.
+        """
         self._socket.sendall(
-            b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: "
+            b"Upgrade\r\n"
             b"Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)) + b"\r\n"
             b"Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
@@ -245,9 +267,11 @@ class Peer:
 
 
 def delivered(receiver: Peer, sender: Peer, topic: str) -> list[bytes]:
-    """Give the payloads that `receiver` gets before a message that `sender` sends now on `topic`, which both of them may.
+    """Return the payloads that `receiver` gets before a message that `sender` sends now on `topic`,
+    which both of them may.
 
-    Messages are delivered in order, so what had been sent before and has not come by then does not come at all.
+    Messages are delivered in order, so what had been sent before and has not come by then does not
+    come at all.
     """
     sentinel = os.urandom(8).hex().encode()
     sender.publish(topic, sentinel)
@@ -267,7 +291,9 @@ def _message(kind: int, body: bytes) -> tuple[str, bytes, int | None]:
 
 def _frame(data: bytes) -> bytes:
     """Put data into one binary WebSocket frame, masked with zeros as is a client's right."""
-    length = bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
+    length = (
+        bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
+    )
     return b"\x82" + length + bytes(4) + data
 
 

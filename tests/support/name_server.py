@@ -1,7 +1,9 @@
-"""A name server (RFC 1035) on loopback, and the prefix of a command that has the C library ask it, and nothing else.
+"""A name server (RFC 1035) on loopback, and the prefix of a command that has the C library ask it,
+and nothing else.
 
-The resolver's file cannot be named in the environment and its port is always 53: so the process gets a mount namespace of its own, in which
-/etc/resolv.conf and /etc/nsswitch.conf are others, and the server an address of its own.
+The resolver's file cannot be named in the environment and its port is always 53: so the process
+gets a mount namespace of its own, in which /etc/resolv.conf and /etc/nsswitch.conf are others, and
+the server an address of its own.
 """
 
 from __future__ import annotations
@@ -25,18 +27,26 @@ _A = 1
 _ANSWER, _NOT_FOUND = 0x8580, 0x8583
 # Those that are tried until one is free.
 _ADDRESSES = 100
-# Without a user namespace where root may do without: in one, files of others than root could not be read.
+# Without a user namespace where root may do without: in one, files of others than root could not be
+# read.
 _WAYS = (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"])
-_MOUNT = 'mount --bind "$1/resolv.conf" /etc/resolv.conf && mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift && exec "$@"'
+_MOUNT = (
+    'mount --bind "$1/resolv.conf" /etc/resolv.conf && mount --bind "$1/nsswitch.conf" '
+    '/etc/nsswitch.conf && shift && exec "$@"'
+)
 
 
 class NameServer:
-    """Answers for one name with one address, `delay_s` after it was asked; None: it says nothing at all. Others do not exist."""
+    """Answers for one name with one address, `delay_s` after it was asked; None: it says nothing at
+    all. Others do not exist.
+    """
 
     def __init__(self, name: str, address: str) -> None:
         self.delay_s: float | None = 0.0
         self.asked = 0
-        self._name = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+        self._name = (
+            b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+        )
         self._address = socket.inet_aton(address)
         self._socket = _bound()
         self._socket.setblocking(False)
@@ -49,15 +59,24 @@ class NameServer:
         wait_until(self._loop.is_running, what="the name server's start")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._socket.close()
         self._loop.close()
 
     def prefix(self, directory: Path, give_up_s: int) -> list[str]:
-        """Give what stands before a command whose resolver is to ask here, once, and to wait for an answer for `give_up_s`."""
-        (directory / "resolv.conf").write_text(f"nameserver {self.ip}\noptions timeout:{give_up_s} attempts:1\n")
+        """Return what stands before a command whose resolver is to ask here, once, and to wait for
+        an answer for `give_up_s`.
+        """
+        (directory / "resolv.conf").write_text(
+            f"nameserver {self.ip}\noptions timeout:{give_up_s} attempts:1\n"
+        )
         (directory / "nsswitch.conf").write_text("hosts: dns\n")
         way = _way()
         assert way is not None, "ask why_not() first"
@@ -81,12 +100,17 @@ class NameServer:
         ours = question[:-4].lower() == self._name
         if not ours or struct.unpack_from("!H", question, len(question) - 4)[0] != _A:
             return _HEADER.pack(number, _ANSWER if ours else _NOT_FOUND, 1, 0, 0, 0) + question
-        record = struct.pack("!HHHIH", 0xC000 | _HEADER.size, _A, 1, 0, len(self._address)) + self._address
+        record = (
+            struct.pack("!HHHIH", 0xC000 | _HEADER.size, _A, 1, 0, len(self._address))
+            + self._address
+        )
         return _HEADER.pack(number, _ANSWER, 1, 1, 0, 0) + question + record
 
 
 def _bound() -> socket.socket:
-    """Give a socket on port 53 of an address that is nobody else's; OSError where that is not allowed."""
+    """Return a socket on port 53 of an address that is nobody else's; OSError where that is not
+    allowed.
+    """
     for _ in range(_ADDRESSES):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
@@ -101,9 +125,16 @@ def _bound() -> socket.socket:
 
 @functools.cache
 def _way() -> list[str] | None:
-    """Give what starts a command in a mount namespace here, None if nothing does."""
+    """Return what starts a command in a mount namespace here, None if nothing does."""
     for way in _WAYS:
-        if subprocess.run([*way, "mount", "--bind", "/etc/hosts", "/etc/hosts"], capture_output=True, check=False).returncode == 0:
+        if (
+            subprocess.run(
+                [*way, "mount", "--bind", "/etc/hosts", "/etc/hosts"],
+                capture_output=True,
+                check=False,
+            ).returncode
+            == 0
+        ):
             return way
     return None
 
@@ -115,4 +146,6 @@ def why_not() -> str | None:
         _bound().close()
     except OSError as error:
         return f"no port 53 to listen on: {error}"
-    return None if _way() else "no mount namespaces, which take root or unprivileged user namespaces"
+    return (
+        None if _way() else "no mount namespaces, which take root or unprivileged user namespaces"
+    )

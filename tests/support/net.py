@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def free_port() -> int:
-    """Give a TCP port on loopback that nothing listens on now."""
+    """Return a TCP port on loopback that nothing listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def wait_until(condition: Callable[[], T], timeout_s: float = 20.0, what: str = "condition") -> T:
-    """Poll `condition` until it is true and give its value; AssertionError after `timeout_s`."""
+    """Poll `condition` until it is true and return its value; AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()

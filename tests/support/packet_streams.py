@@ -1,10 +1,14 @@
-"""Streams of packets for the packet reader, good and bad, and what must come of them. Runs on both interpreters."""
+"""Streams of packets for the packet reader, good and bad, and what must come of them.
+
+Runs on both interpreters.
+"""
 
 from securemqtt.errors import MalformedPacket
 from securemqtt.packets import Reader
 from support.either import Random
 
-# First bytes of what a broker may send, with the size of the body (MQTT 3.1.1, table 2.1 and sections 3.2 to 3.13).
+# First bytes of what a broker may send, with the size of the body (MQTT 3.1.1, table 2.1 and
+# sections 3.2 to 3.13).
 SIZES = {0x20: 2, 0x40: 2, 0x50: 2, 0x62: 2, 0x70: 2, 0x90: 3, 0xB0: 2, 0xD0: 0}
 LARGEST_SUBACK = 64
 GROWN_BUFFER_BYTES = 512
@@ -23,11 +27,19 @@ def packet(kind: int, body: bytes) -> bytes:
 
 def publish(topic: bytes, payload: bytes, qos: int = 0, packet_id: int = 7) -> bytes:
     """Put a PUBLISH together."""
-    return packet(0x30 | qos << 1, bytes((len(topic) >> 8, len(topic) & 255)) + topic + (bytes((0, packet_id)) if qos else b"") + payload)
+    return packet(
+        0x30 | qos << 1,
+        bytes((len(topic) >> 8, len(topic) & 255))
+        + topic
+        + (bytes((0, packet_id)) if qos else b"")
+        + payload,
+    )
 
 
 def random_packet(random: Random, largest: int) -> bytes:
-    """Give a packet that a broker may send, a PUBLISH of up to `largest` bytes more often than not."""
+    """Return a packet that a broker may send, a PUBLISH of up to `largest` bytes more often than
+    not.
+    """
     if random.chance(40):
         kind = random.pick(sorted(SIZES))
         return packet(kind, random.data(SIZES[kind]))
@@ -37,7 +49,7 @@ def random_packet(random: Random, largest: int) -> bytes:
 
 
 def random_stream(random: Random, largest: int) -> bytes:
-    """Give a stream of packets: whole, cut off, changed in places, or nothing but noise."""
+    """Return a stream of packets: whole, cut off, changed in places, or nothing but noise."""
     if random.chance(10):
         return random.data(random.below(300))
     stream = bytearray(b"".join([random_packet(random, largest) for _ in range(random.below(12))]))
@@ -50,13 +62,16 @@ def random_stream(random: Random, largest: int) -> bytes:
 
 
 def random_cuts(random: Random) -> object:
-    """Give a function that says how many bytes come next, of `limit` at most."""
+    """Return a function that says how many bytes come next, of `limit` at most."""
     largest = random.pick((1, 3, 50, 100000))
     return lambda limit: min(limit, random.between(1, largest))
 
 
-def expected(stream: bytes, max_bytes: int, buffer_bytes: int) -> "tuple[list[tuple[int, bytes, int]], str]":
-    """Say by the letter of the specification what `read` is to give for a whole stream; packets come as (kind, body, oversized).
+def expected(
+    stream: bytes, max_bytes: int, buffer_bytes: int
+) -> "tuple[list[tuple[int, bytes, int]], str]":
+    """Say by the letter of the specification what `read` is to give for a whole stream; packets
+    come as (kind, body, oversized).
 
     Of a packet above `max_bytes` the body is the topic and the packet id.
     """
@@ -104,7 +119,9 @@ def expected(stream: bytes, max_bytes: int, buffer_bytes: int) -> "tuple[list[tu
 
 
 def read(reader: Reader, stream: bytes, cut: object) -> "tuple[list[tuple[int, bytes, int]], str]":
-    """Have `reader` read a stream in pieces of `cut(limit)` bytes; give what came, as `expected` does. No other exception leaves it."""
+    """Have `reader` read a stream in pieces of `cut(limit)` bytes; return what came, as `expected`
+    does. No other exception leaves it.
+    """
     packets = []
     at = 0
     try:
@@ -131,7 +148,9 @@ def read(reader: Reader, stream: bytes, cut: object) -> "tuple[list[tuple[int, b
 
 
 def check(reader: Reader, stream: bytes, cut: object, max_bytes: int, buffer_bytes: int) -> None:
-    """Check that a stream gives what it must, however it is cut, and that the reader is as good as new after `reset`."""
+    """Check that a stream gives what it must, however it is cut, and that the reader is as good as
+    new after `reset`.
+    """
     reader.reset()
     wanted, wanted_end = expected(stream, max_bytes, buffer_bytes)
     packets, end = read(reader, stream, cut)

@@ -33,9 +33,13 @@ class Outcome:
         return self.out + self.err
 
     def said(self, *words: str) -> bool:
-        """Tell whether all of these are in the one line of error."""
+        """Return True if all of these are in the one line of error."""
         line = self.err.strip()
-        return line.startswith("securemqtt: ") and "\n" not in line and all(word in line for word in words)
+        return (
+            line.startswith("securemqtt: ")
+            and "\n" not in line
+            and all(word in line for word in words)
+        )
 
 
 class Provisioner:
@@ -71,31 +75,36 @@ class Provisioner:
         status = main([*arguments, "--home", str(self.home)], command="provision")
         return Outcome(status, *self._capture.readouterr())
 
-    def board(self, board: SimulatedBoard, device_id: str, *options: str, broker: str | None = None) -> Outcome:
+    def board(
+        self, board: SimulatedBoard, device_id: str, *options: str, broker: str | None = None
+    ) -> Outcome:
         """Run it for a simulated board."""
         return self.run("simulated", device_id, "--port", board.port, *options, broker=broker)
 
 
 def contents(board: SimulatedBoard) -> dict[str, str | None]:
-    """Give every file on a board, and its hash. Its program is interrupted."""
+    """Return every file on a board, and its hash. Its program is interrupted."""
     with Board(board.port) as link:
         return link.tree("")
 
 
 def read(board: SimulatedBoard, path: str) -> bytes:
-    """Give the content of a file on a board. Its program is interrupted."""
+    """Return the content of a file on a board. Its program is interrupted."""
     with Board(board.port) as link:
         return link.read(path)
 
 
 def forms_of(key: bytes) -> list[bytes]:
-    """Give the forms in which a P-256 key (PKCS 8 in DER) could have leaked: its secret bare, in hexadecimal, in base64."""
+    """Return the forms in which a P-256 key (PKCS 8 in DER) could have leaked: its secret bare, in
+    hexadecimal, in base64.
+    """
     secret = key[36:68]
-    return [secret, secret.hex().encode(), base64.b64encode(key[48:66])]  # 48: where a line of a PEM file begins
+    # 48: where a line of a PEM file begins
+    return [secret, secret.hex().encode(), base64.b64encode(key[48:66])]
 
 
 def files_holding(places: list[Path], needles: list[bytes]) -> list[Path]:
-    """Give the files under `places` in which one of `needles` is found."""
+    """Return the files under `places` in which one of `needles` is found."""
     found = []
     for place in places:
         for folder, _, names in os.walk(place):

@@ -1,4 +1,5 @@
-"""A TCP proxy that misbehaves on request, for what happens to a connection between a device and its broker.
+"""A TCP proxy that misbehaves on request, for what happens to a connection between a device and its
+broker.
 
 with Proxy(broker.port) as proxy:
     proxy.up.hold()             # nothing more reaches the broker, and nobody is told
@@ -28,7 +29,9 @@ _HEADER_BYTES = 5
 _STEP_S = 0.005
 
 Records = list[tuple[int, int]]
-"""The TLS records that went one way in a connection: their types (RFC 8446 §5.1) and the lengths of what follows their headers."""
+"""The TLS records that went one way in a connection: their types (RFC 8446 §5.1) and the
+lengths of what follows their headers.
+"""
 
 
 class Tracker:
@@ -41,7 +44,7 @@ class Tracker:
         self._left = 0
 
     def find(self, data: bytes) -> int | None:
-        """Give where in `data` the chosen record begins, None if it does not."""
+        """Return where in `data` the chosen record begins, None if it does not."""
         at = 0
         while at < len(data):
             if self._left:
@@ -63,12 +66,17 @@ class Tracker:
 
 
 class Direction:
-    """What happens to the bytes that go one way, over all connections. Set at any time, from any thread."""
+    """What happens to the bytes that go one way, over all connections.
+
+    Set at any time, from any thread.
+    """
 
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.piece_bytes = 0
-        """0: as they come. Otherwise so many at a time, each in a segment of its own, `pause_s` apart."""
+        """0: as they come. Otherwise so many at a time, each in a segment of its own, `pause_s`
+        apart.
+        """
         self.pause_s = 0.0
         self.passed_bytes = 0
         self.caught = 0
@@ -77,11 +85,15 @@ class Direction:
         self._choose: Callable[[Records], bool] | None = None
 
     def hold(self, after: int = 0) -> None:
-        """Let `after` more bytes through, then none, without a word to either side; they wait as in a network's queues."""
+        """Let `after` more bytes through, then none, without a word to either side; they wait as in
+        a network's queues.
+        """
         self._allowed = after
 
     def hold_at(self, choose: Callable[[Records], bool]) -> None:
-        """Let each connection that is made from now on through up to the record after which `choose`, given all up to it, says true."""
+        """Let each connection that is made from now on through up to the record after which
+        `choose`, given all up to it, says true.
+        """
         self._choose = choose
 
     def release(self) -> None:
@@ -108,7 +120,9 @@ class Direction:
         finally:
             sending.cancel()
 
-    async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    async def _send(
+        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
         tracker = Tracker(self._choose) if self._choose else None
         while True:
             due, data = await queue.get()
@@ -150,7 +164,10 @@ class Direction:
 
 
 class Proxy:
-    """A proxy on an address of loopback, by default on a free port, in a thread of its own. `up` leads to the broker, `down` to the device."""
+    """A proxy on an address of loopback, by default on a free port, in a thread of its own.
+
+    `up` leads to the broker, `down` to the device.
+    """
 
     def __init__(self, target_port: int, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.target_port = target_port
@@ -170,7 +187,12 @@ class Proxy:
         wait_until(lambda: self._server is not None, what="the proxy's start")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -193,7 +215,9 @@ class Proxy:
     def _run(self) -> None:
         loop = self._loop
         asyncio.set_event_loop(loop)
-        self._server = loop.run_until_complete(asyncio.start_server(self._carry, sock=self._listener))
+        self._server = loop.run_until_complete(
+            asyncio.start_server(self._carry, sock=self._listener)
+        )
         loop.run_forever()
         self._server.close()
         self._abort_all()

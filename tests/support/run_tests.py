@@ -1,4 +1,7 @@
-"""Run the test functions of one file under MicroPython: `micropython run_tests.py test_topics`. Told from pytest by its name."""
+"""Run the test functions of one file under MicroPython: `micropython run_tests.py test_topics`.
+
+Told from pytest by its name.
+"""
 
 import os
 import sys

@@ -73,7 +73,15 @@ def answer(first: int, packet_id: int, rest: bytes = b"") -> bytes:
     return packet(first, struct.pack("!H", packet_id) + rest)
 
 
-def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 0, *, dup: bool = False, retain: bool = False) -> bytes:
+def publish(
+    topic: str,
+    payload: bytes,
+    qos: int = 0,
+    packet_id: int = 0,
+    *,
+    dup: bool = False,
+    retain: bool = False,
+) -> bytes:
     """Put a PUBLISH together."""
     body = struct.pack("!H", len(topic.encode())) + topic.encode()
     if qos:
@@ -90,7 +98,12 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._socket.close()
 
     def read(self, timeout_s: float = WAIT_S) -> Packet:
@@ -145,7 +158,9 @@ class ScriptedBroker:
     """Listens on a free port of loopback; `connection` waits for the next device."""
 
     def __init__(self, directory: Path, authority: Authority) -> None:
-        server = issued_credentials(directory, authority.issue_server(["localhost", "127.0.0.1"], renew=True))
+        server = issued_credentials(
+            directory, authority.issue_server(["localhost", "127.0.0.1"], renew=True)
+        )
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(server.certificate, server.key)
         for anchor in authority.trust_anchors():
@@ -158,7 +173,12 @@ class ScriptedBroker:
     def __enter__(self) -> ScriptedBroker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._listener.close()
 
     def connection(self) -> Connection:
@@ -168,7 +188,7 @@ class ScriptedBroker:
         return Connection(self.context.wrap_socket(sock, server_side=True))
 
     def raw(self) -> socket.socket:
-        """Wait for a device and give its TCP connection, with no handshake done."""
+        """Wait for a device and return its TCP connection, with no handshake done."""
         sock, _ = self._listener.accept()
         sock.settimeout(WAIT_S)
         return sock

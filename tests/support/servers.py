@@ -1,4 +1,6 @@
-"""Servers that say no, each in its own way: TLS servers of Python's, plain TCP ones, Mosquitto with a configuration of a few lines."""
+"""Servers that say no, each in its own way: TLS servers of Python's, plain TCP ones, Mosquitto with
+a configuration of a few lines.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _PORT_ATTEMPTS = 5
 
 @contextmanager
 def tcp_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Call `serve` in a thread for each connection, one after another, then close it; gives the port."""
+    """Call `serve` in a thread for each connection, one after another, then close it; gives the
+    port.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
         ended = threading.Event()
@@ -40,7 +44,8 @@ def tcp_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
                     try:
                         serve(connection)
                     except OSError:
-                        continue  # the device went away, or the handshake was refused as it should be
+                        # the device went away, or the handshake was refused as it should be
+                        continue
 
         thread = threading.Thread(target=accept, name="server", daemon=True)
         thread.start()
@@ -52,7 +57,9 @@ def tcp_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def server_context(own: Credentials, ca: Path, **attributes: Any) -> ssl.SSLContext:
-    """Make the context of a server that demands certificates; `attributes` are set on it, ciphers by a call."""
+    """Make the context of a server that demands certificates; `attributes` are set on it, ciphers
+    by a call.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     ciphers = attributes.pop("ciphers", None)
@@ -67,7 +74,9 @@ def server_context(own: Credentials, ca: Path, **attributes: Any) -> ssl.SSLCont
 
 @contextmanager
 def tls_server(context: ssl.SSLContext, answer: bytes = b"") -> Iterator[int]:
-    """Serve TLS: answer the first thing that comes with `answer`, and wait until the peer has gone; gives the port."""
+    """Serve TLS: answer the first thing that comes with `answer`, and wait until the peer has gone;
+    gives the port.
+    """
 
     def serve(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
@@ -82,7 +91,9 @@ def tls_server(context: ssl.SSLContext, answer: bytes = b"") -> Iterator[int]:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """Give a port that swallows what comes: its queue of connections is full, so the network does not answer any more."""
+    """Return a port that swallows what comes: its queue of connections is full, so the network does
+    not answer any more.
+    """
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -94,7 +105,9 @@ def silent_port() -> Iterator[int]:
 
 @contextmanager
 def mosquitto(directory: Path, *lines: str) -> Iterator[int]:
-    """Run Mosquitto on a free port of loopback with these lines of configuration for its one listener; gives the port."""
+    """Run Mosquitto on a free port of loopback with these lines of configuration for its one
+    listener; gives the port.
+    """
     program = require_program("mosquitto")
     directory.mkdir(parents=True, exist_ok=True)
     user = ("user root",) if os.geteuid() == 0 else ()
@@ -118,4 +131,7 @@ def mosquitto(directory: Path, *lines: str) -> Iterator[int]:
 
 def _await_start(process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until Mosquitto says that it runs, or has ended."""
-    wait_until(lambda: b" running" in log.read_bytes() or process.poll() is not None, what="Mosquitto's start")
+    wait_until(
+        lambda: b" running" in log.read_bytes() or process.poll() is not None,
+        what="Mosquitto's start",
+    )

@@ -36,10 +36,17 @@ def require_libfaketime() -> None:
 
 
 def run_mpremote(port: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `mpremote connect PORT …` to its end; its exit status and output are the caller's to judge."""
+    """Run `mpremote connect PORT …` to its end; its exit status and output are the caller's to
+    judge.
+    """
     program = Path(sys.executable).parent / "mpremote"
     return subprocess.run(
-        [str(program) if program.exists() else str(shutil.which("mpremote")), "connect", port, *arguments],
+        [
+            str(program) if program.exists() else str(shutil.which("mpremote")),
+            "connect",
+            port,
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -48,7 +55,7 @@ def run_mpremote(port: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def mpremote(board: SimulatedBoard, *arguments: str) -> str:
-    """Run mpremote on the board and give what it prints; AssertionError if it fails."""
+    """Run mpremote on the board and return what it prints; AssertionError if it fails."""
     done = run_mpremote(board.port, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.replace("\r\n", "\n")
@@ -64,7 +71,10 @@ class Line:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._serial.close()
 
@@ -73,7 +83,10 @@ class Line:
         self._serial.write(data)
 
     def expect(self, text: bytes) -> bytes:
-        """Read until `text` has come; give all that came. AssertionError after a generous time."""
+        """Read until `text` has come; return all that came.
+
+        AssertionError after a generous time.
+        """
         seen = b""
         deadline = time.monotonic() + TIMEOUT_S
         while not seen.endswith(text):
@@ -87,7 +100,7 @@ class Line:
         self.expect(RAW_PROMPT)
 
     def execute(self, program: str) -> bytes:
-        """Run a program in the raw REPL; give what it printed and its traceback."""
+        """Run a program in the raw REPL; return what it printed and its traceback."""
         self.send(program.encode() + b"\x04")
         self.expect(b"OK")
         output = self.expect(b"\x04")[:-1] + self.expect(b"\x04")[:-1]

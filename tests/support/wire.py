@@ -1,7 +1,9 @@
-"""A connection in memory, with the device's real client and backend on one end, under a clock of the test's own.
+"""A connection in memory, with the device's real client and backend on one end, under a clock of
+the test's own.
 
-What it stands in for is the TLS socket alone, so that thousands of histories take seconds and a seed repeats each of them, on both
-interpreters. The same backends meet real sockets, real TLS and real brokers in tests/contract and tests/faults.
+What it stands in for is the TLS socket alone, so that thousands of histories take seconds and a
+seed repeats each of them, on both interpreters. The same backends meet real sockets, real TLS and
+real brokers in tests/contract and tests/faults.
 """
 
 import errno
@@ -21,7 +23,8 @@ class Wire:
         self.down = bytearray()
         self.heard_ms = now_ms  # when the device last read something
         self.read_bytes = 0
-        self.lost = False  # the network has dropped it; the device sees that when it has read the rest
+        # the network has dropped it; the device sees that when it has read the rest
+        self.lost = False
         self.stuck = False  # the network takes nothing from the device
         self.was_stuck = False
         self.ended_ms = None  # when the device closed it
@@ -32,14 +35,17 @@ class Wire:
 
 
 class World:
-    """A clock, a network that has the broker or not, and the connection there was last; `with` puts it in the real one's place."""
+    """A clock, a network that has the broker or not, and the connection there was last; `with` puts
+    it in the real one's place.
+    """
 
     def __init__(self) -> None:
         self.now_ms = 1000000  # monotonic; the wall clock goes with it
         self.reachable = True
         self.last = None  # the last connection
         self.attempted_ms = 0  # when the device began its last attempt to connect
-        # What the test wants to hear of: a connection made, or closed by the device; bytes written, or read.
+        # What the test wants to hear of: a connection made, or closed by the device; bytes written,
+        # or read.
         self.on_connect = lambda: None
         self.on_end = lambda: None
         self.on_write = lambda data: None
@@ -82,7 +88,9 @@ class World:
         self.on_write(data)
 
     def read(self, wire: Wire, limit: int) -> bytes:
-        """The device reads up to `limit` bytes; nothing if nothing is there; OSError at the end of a lost connection."""
+        """The device reads up to `limit` bytes; nothing if nothing is there; OSError at the end of
+        a lost connection.
+        """
         count = min(limit, wire.readable())
         if not count:
             if wire.lost and not wire.down:
@@ -114,7 +122,9 @@ if MICROPYTHON:
     _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 
     class _Time:
-        """MicroPython's `time`, with the world's clocks; ticks go on from where they are, since the library's own clock never goes back."""
+        """MicroPython's `time`, with the world's clocks; ticks go on from where they are, since the
+        library's own clock never goes back.
+        """
 
         def __getattr__(self, name: str) -> object:
             return getattr(time, name)
@@ -133,7 +143,9 @@ if MICROPYTHON:
     _clock = _Time()
 
     class _Tls:
-        """A TLS socket of MicroPython's, with its ways: a write that gives None has taken its record, and wants the same bytes again."""
+        """A TLS socket of MicroPython's, with its ways: a write that gives None has taken its
+        record, and wants the same bytes again.
+        """
 
         def __init__(self, world: World, wire: Wire) -> None:
             self._world = world
@@ -145,7 +157,9 @@ if MICROPYTHON:
             if wire.lost:
                 raise OSError(errno.ECONNRESET)
             content = bytes(data)
-            assert self._taken is None or self._taken == content, "other bytes than those that were taken already"
+            assert self._taken is None or self._taken == content, (
+                "other bytes than those that were taken already"
+            )
             if wire.stuck:
                 self._taken = content
                 self._world.now_ms += 20
@@ -163,7 +177,9 @@ if MICROPYTHON:
             self._world.end(self._wire)
 
     class _Network:
-        """MicroPython's `socket` and `tls`: what is connected is a socket that `select` takes, and what TLS gives is a `Wire`."""
+        """MicroPython's `socket` and `tls`: what is connected is a socket that `select` takes, and
+        what TLS gives is a `Wire`.
+        """
 
         AF_INET = socket.AF_INET
         SOCK_STREAM = socket.SOCK_STREAM
@@ -174,7 +190,15 @@ if MICROPYTHON:
 
         def getaddrinfo(self, host: str, port: int, *hints: int) -> "list[object]":
             self._world.attempted_ms = self._world.now_ms
-            return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", socket.getaddrinfo("127.0.0.1", 9)[0][-1])]
+            return [
+                (
+                    socket.AF_INET,
+                    socket.SOCK_DGRAM,
+                    0,
+                    "",
+                    socket.getaddrinfo("127.0.0.1", 9)[0][-1],
+                )
+            ]
 
         def socket(self, *kind: int) -> object:
             self._world.connect()
@@ -190,11 +214,14 @@ if MICROPYTHON:
             return _Tls(self._world, self._world.last)
 
     def install(world: World) -> "list[object]":
-        """Give the library this world; gives how to undo that: by nothing, a process of MicroPython's has tests of one kind only."""
+        """Return the library this world; gives how to undo that: by nothing, a process of
+        MicroPython's has tests of one kind only.
+        """
         _clock.enter(world)
         _side.time = sys.modules["time"] = _clock
         sys.modules["socket"] = sys.modules["tls"] = _Network(world)
-        for name in ("backends.probe_mbedtls", "probe_mbedtls"):  # the latter is what it is called on a board
+        # the latter is what it is called on a board
+        for name in ("backends.probe_mbedtls", "probe_mbedtls"):
             sys.modules["securemqtt." + name] = _Probe()
         return []
 
@@ -286,7 +313,8 @@ else:
             self._wire = None
             self._buffer.clear()
 
-    # The loop as MicroPython has it: the caller's own thread turns it. It does not pause: the test's clock is not its to move.
+    # The loop as MicroPython has it: the caller's own thread turns it. It does not pause: the
+    # test's clock is not its to move.
 
     def _serve_until(client: object, condition: object, timeout_ms: int) -> bool:
         if client.state != "closed":
@@ -300,11 +328,13 @@ else:
         """Do nothing: there is one thread."""
 
     def install(world: World) -> "list[object]":
-        """Give the library this world; gives how to undo that."""
+        """Return the library this world; gives how to undo that."""
         stream = type("Stream", (_Stream,), {"world": world})
         patches = [
             mock.patch.object(_cpython, "time", _Time(world)),
-            mock.patch.multiple(_client, serve_until=_serve_until, make_loop=_idle, start_loop=_idle, wake=_idle),
+            mock.patch.multiple(
+                _client, serve_until=_serve_until, make_loop=_idle, start_loop=_idle, wake=_idle
+            ),
             mock.patch.multiple(_lifecycle, stop_loop=_stop_loop, wake=_idle),
             mock.patch.object(_messages, "wake", _idle),
             mock.patch.multiple(_paho, Stream=stream, make_context=lambda settings: None),

@@ -42,19 +42,21 @@ class Home:
         return self.directory / "broker"
 
     def run(self, *arguments: str | Path) -> tuple[int, str, str]:
-        """Run the command; give its exit status, what it printed, and what it complained about."""
+        """Run the command; return its exit status, what it printed, and what it complained
+        about.
+        """
         status = main([*map(str, arguments), "--home", str(self.directory)], command="broker")
         printed = self._capture.readouterr()
         return status, printed.out, printed.err
 
     def good(self, *arguments: str | Path) -> str:
-        """Run the command, which must succeed; give what it printed."""
+        """Run the command, which must succeed; return what it printed."""
         status, out, err = self.run(*arguments)
         assert (status, err) == (0, "")
         return out
 
     def bad(self, *arguments: str | Path) -> str:
-        """Run the command, which must fail with one line on stderr; give that line."""
+        """Run the command, which must fail with one line on stderr; return that line."""
         status, _, err = self.run(*arguments)
         assert (status, err.count("\n")) == (1, 1)
         return err
@@ -85,7 +87,16 @@ def running(home: Home, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["init"], ["run"], ["reload"], ["grant"], ["password"], ["install"], ["check"]):
+    for arguments in (
+        [],
+        ["init"],
+        ["run"],
+        ["reload"],
+        ["grant"],
+        ["password"],
+        ["install"],
+        ["check"],
+    ):
         with pytest.raises(SystemExit) as caught:
             main([*arguments, "--help"], command="broker")
         assert caught.value.code == 0
@@ -93,7 +104,9 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_init(home: Home) -> None:
-    out = home.good("init", "mqtt.local", "10.1.2.3", "--operator", "boss", "--monitor", "eye", "--websockets")
+    out = home.good(
+        "init", "mqtt.local", "10.1.2.3", "--operator", "boss", "--monitor", "eye", "--websockets"
+    )
     assert "port 8883, WebSockets on 8884 of all addresses, for mqtt.local, 10.1.2.3" in out
     config = BrokerConfig.open(home.broker)
     assert (config.names, config.websockets_port) == (("mqtt.local", "10.1.2.3"), 8884)
@@ -211,7 +224,11 @@ def test_run_when_the_broker_dies(home: Home) -> None:
     home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
     with running(home, "--engine", "mosquitto") as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        pids = [int(pid) for task in children.parent.parent.iterdir() for pid in (task / "children").read_text().split()]
+        pids = [
+            int(pid)
+            for task in children.parent.parent.iterdir()
+            for pid in (task / "children").read_text().split()
+        ]
         assert len(pids) == 1
         subprocess.run(["kill", "-KILL", str(pids[0])], check=True, timeout=10)
         _, err = process.communicate(timeout=30)
@@ -220,7 +237,9 @@ def test_run_when_the_broker_dies(home: Home) -> None:
 
 
 def test_run_goes_on_without_the_authority(home: Home) -> None:
-    """The broker's host may have no authority, and an unattended start can be asked for no passphrase."""
+    """The broker's host may have no authority, and an unattended start can be asked for no
+    passphrase.
+    """
     require_program("mosquitto")
     home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
     (home.directory / "ca").rename(home.directory / "elsewhere")
@@ -252,7 +271,10 @@ def test_run_refuses_when_all_would_be_refused(home: Home) -> None:
     home.good("init", "localhost")
     crl = home.broker / "crl.pem"
     program = require_program("openssl")
-    assert subprocess.run([program, "crl", "-in", crl, "-noout"], timeout=20, check=False).returncode == 0
+    assert (
+        subprocess.run([program, "crl", "-in", crl, "-noout"], timeout=20, check=False).returncode
+        == 0
+    )
     crl.write_bytes(b"nonsense")
     (home.directory / "ca").rename(home.directory / "elsewhere")
     status, _, err = home.run("run")
@@ -271,13 +293,17 @@ def test_check(home: Home, engine: str) -> None:
     titles = [line for line in lines if line.startswith("Port ")]
     assert ["(WebSockets)" in title for title in titles] == [False, True]
     assert sum(line.startswith("yes") for line in lines) == len(lines) - len(titles) == 10
-    assert "refuses a client without a certificate, " in said and "only who has a certificate of your authority may enter" in said
-    assert "_ssl.c" not in said and "EOF" not in said and "ALERT_" not in said  # our words, not OpenSSL's
+    assert (
+        "refuses a client without a certificate, " in said
+        and "only who has a certificate of your authority may enter" in said
+    )
+    # our words, not OpenSSL's
+    assert "_ssl.c" not in said and "EOF" not in said and "ALERT_" not in said
     assert "nothing answers on" in home.bad("check")
 
 
 def check_other(home: Home, port: int) -> list[str]:
-    """Run `check` against what listens on `port`, which must not pass; give what was wrong."""
+    """Run `check` against what listens on `port`, which must not pass; return what was wrong."""
     BrokerConfig.open(home.broker).changed(port=port)
     status, out, _ = home.run("check")
     assert status == 1
@@ -286,10 +312,15 @@ def check_other(home: Home, port: int) -> list[str]:
 
 def test_check_finds_an_open_door(home: Home, tmp_path: Path) -> None:
     home.good("init", "localhost")
-    files = (f"cafile {home.broker}/ca.pem", f"certfile {home.broker}/server.pem", f"keyfile {home.broker}/server.pem")
+    files = (
+        f"cafile {home.broker}/ca.pem",
+        f"certfile {home.broker}/server.pem",
+        f"keyfile {home.broker}/server.pem",
+    )
     with mosquitto(tmp_path, "allow_anonymous true", *files) as port:
         assert check_other(home, port) == [
-            "NO   refuses a client without a certificate: it was let in, though only who has a certificate of your authority may enter"
+            "NO   refuses a client without a certificate: it was let in, though only who has a "
+            "certificate of your authority may enter"
         ]
 
 
@@ -297,7 +328,9 @@ def test_check_finds_plaintext(home: Home, tmp_path: Path) -> None:
     home.good("init", "localhost")
     with mosquitto(tmp_path, "allow_anonymous true") as port:
         (line,) = check_other(home, port)
-    assert line.startswith(("NO   speaks TLS: it hung up", "NO   speaks TLS: it does not answer in TLS"))
+    assert line.startswith(
+        ("NO   speaks TLS: it hung up", "NO   speaks TLS: it does not answer in TLS")
+    )
 
 
 def test_check_finds_a_stranger(home: Home, tmp_path: Path) -> None:

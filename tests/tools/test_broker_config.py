@@ -22,11 +22,15 @@ NAMES = ["localhost", "127.0.0.1"]
 
 @pytest.fixture
 def config(tmp_path: Path, authority: Authority) -> BrokerConfig:
-    return BrokerConfig.create(tmp_path / "broker", authority, names=NAMES, roles={"boss": "operator"})
+    return BrokerConfig.create(
+        tmp_path / "broker", authority, names=NAMES, roles={"boss": "operator"}
+    )
 
 
 def places(config: BrokerConfig) -> Places:
-    return Places(config.directory, config.directory / "data", config.directory / "broker.log", None)
+    return Places(
+        config.directory, config.directory / "data", config.directory / "broker.log", None
+    )
 
 
 def test_what_is_created_can_be_opened(config: BrokerConfig) -> None:
@@ -41,7 +45,9 @@ def test_secrets_are_for_their_owner_only(config: BrokerConfig) -> None:
 
 def test_listens_on_loopback_only_when_its_names_are(tmp_path: Path, authority: Authority) -> None:
     assert BrokerConfig.create(tmp_path / "a", authority, names=NAMES).bind == "127.0.0.1"
-    assert BrokerConfig.create(tmp_path / "b", authority, names=["mqtt.local", "localhost"]).bind == ""
+    assert (
+        BrokerConfig.create(tmp_path / "b", authority, names=["mqtt.local", "localhost"]).bind == ""
+    )
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -49,14 +55,18 @@ def test_nothing_there(tmp_path: Path) -> None:
         BrokerConfig.open(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "names": 3}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "names": 3}', "\xff"]
+)
 def test_damaged_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "broker.json").write_text(content, encoding="latin-1")
     with pytest.raises(FatalError, match=r"broker\.json is damaged .*init --force"):
         BrokerConfig.open(tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("port", "x"), ("roles", []), ("limits", {"x": 1}), ("bind", []), ("x", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("port", "x"), ("roles", []), ("limits", {"x": 1}), ("bind", []), ("x", 1)]
+)
 def test_damaged_settings(config: BrokerConfig, key: str, value: object) -> None:
     file = config.directory / "broker.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
@@ -75,14 +85,18 @@ def test_damaged_settings(config: BrokerConfig, key: str, value: object) -> None
         ({"directory": Path("/tmp/a\nlistener 1883")}, "line break"),
     ],
 )
-def test_settings_that_cannot_be_meant(config: BrokerConfig, change: dict[str, object], complaint: str) -> None:
+def test_settings_that_cannot_be_meant(
+    config: BrokerConfig, change: dict[str, object], complaint: str
+) -> None:
     with pytest.raises(FatalError, match=complaint):
         replace(config, **change).check()
 
 
 def test_refresh_needs_the_key_only_when_something_is_to_be_signed(tmp_path: Path) -> None:
     secret = b"correct horse battery"
-    BrokerConfig.create(tmp_path / "broker", Authority.create(tmp_path / "ca", passphrase=secret), names=NAMES)
+    BrokerConfig.create(
+        tmp_path / "broker", Authority.create(tmp_path / "ca", passphrase=secret), names=NAMES
+    )
     asked = []
 
     def ask() -> bytes:
@@ -126,7 +140,10 @@ def test_health(config: BrokerConfig) -> None:
     assert warnings(config, begin + timedelta(days=1)) == []
     (warning,) = warnings(config, end - timedelta(days=10))
     assert "its certificate runs out on" in warning
-    for moment, complaint in ((end + timedelta(seconds=1), "run out"), (begin - timedelta(days=1), "clock")):
+    for moment, complaint in (
+        (end + timedelta(seconds=1), "run out"),
+        (begin - timedelta(days=1), "clock"),
+    ):
         with pytest.raises(FatalError, match=complaint):
             warnings(config, moment)
 
@@ -141,8 +158,12 @@ def test_mosquitto_2_0(config: BrokerConfig) -> None:
         "tls_version tlsv1.2",
         f"crlfile {config.directory}/crl.pem",
     } <= set(listener)
-    assert {"allow_anonymous false", f"acl_file {config.directory}/acl", "persistence true"} <= set(lines)
-    assert not any(line.startswith(("per_listener_settings", "password_file", "plugin")) for line in lines)
+    assert {"allow_anonymous false", f"acl_file {config.directory}/acl", "persistence true"} <= set(
+        lines
+    )
+    assert not any(
+        line.startswith(("per_listener_settings", "password_file", "plugin")) for line in lines
+    )
     (ciphers,) = [line.split()[1] for line in listener if line.startswith("ciphers ")]
     for cipher in ciphers.split(":"):
         assert cipher.startswith("ECDHE-")
@@ -158,7 +179,9 @@ def test_mosquitto_2_0_with_websockets_has_rules_of_their_own(config: BrokerConf
     assert "allow_anonymous false" in tls and "allow_anonymous false" in websockets
 
 
-def test_mosquitto_2_1_gets_no_deprecated_option(config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mosquitto_2_1_gets_no_deprecated_option(
+    config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefix = tmp_path / "prefix"
     (prefix / "sbin").mkdir(parents=True)
     (prefix / "lib").mkdir()
@@ -171,6 +194,9 @@ def test_mosquitto_2_1_gets_no_deprecated_option(config: BrokerConfig, tmp_path:
     text = render(replace(config, websockets_port=8884, passwords=True), places(config), (2, 1, 2))
     for deprecated in ("acl_file ", "password_file ", "per_listener_settings"):
         assert not any(line.startswith(deprecated) for line in text.splitlines())
-    assert f"plugin {prefix}/lib/mosquitto_acl_file.so\nplugin_opt_acl_file {config.directory}/acl\n" in text
+    assert (
+        f"plugin {prefix}/lib/mosquitto_acl_file.so\nplugin_opt_acl_file {config.directory}/acl\n"
+        in text
+    )
     assert f"plugin {prefix}/lib/mosquitto_password_file.so\n" in text
     assert "use_identity_as_username false" in text

@@ -1,4 +1,6 @@
-"""The embedded broker where amqtt alone would lose messages, never let go of a dead client, or grow without bound."""
+"""The embedded broker where amqtt alone would lose messages, never let go of a dead client, or grow
+without bound.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Putting the broker into a system's Mosquitto: a system of its own, whose real Mosquitto is restarted."""
+"""Putting the broker into a system's Mosquitto: a system of its own, whose real Mosquitto is
+restarted.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from support.mqtt import Peer, client_context
 from support.net import wait_until
 from support.requirements import require_program
 
-# A broker that cannot start is started again and again, so its pid file, and the process, may be gone at any moment.
+# A broker that cannot start is started again and again, so its pid file, and the process, may be
+# gone at any moment.
 RESTART = """
 import contextlib, os, pathlib, signal, sys, time
 pid_file, deadline = pathlib.Path(sys.argv[1]), time.monotonic() + 20
@@ -46,7 +49,9 @@ pid_other_than(before)
 
 
 class System:
-    """A system whose Mosquitto is started again whenever it ends, as by systemd, and which runs nothing of ours yet."""
+    """A system whose Mosquitto is started again whenever it ends, as by systemd, and which runs
+    nothing of ours yet.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.program = require_program("mosquitto")
@@ -56,9 +61,11 @@ class System:
         self.port = free_port("127.0.0.1")
         (self.etc / "conf.d").mkdir(parents=True)
         (directory / "data").mkdir()
-        user = "user root\n" if os.geteuid() == 0 else ""  # the user mosquitto could not enter a test's directory
+        # the user mosquitto could not enter a test's directory
+        user = "user root\n" if os.geteuid() == 0 else ""
         (self.etc / "mosquitto.conf").write_text(
-            f"{user}pid_file {self.pid_file}\npersistence true\npersistence_location {directory}/data/\n"
+            f"{user}pid_file {self.pid_file}\npersistence true\npersistence_location "
+            f"{directory}/data/\n"
             f"log_dest file {self.log}\nlog_type all\ninclude_dir {self.etc}/conf.d\n"
         )
         (self.etc / "conf.d" / "local.conf").write_text(f"listener {self.port} 127.0.0.1\n")
@@ -87,12 +94,14 @@ class System:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     def content(self) -> dict[str, bytes]:
-        """Give all files of the configuration."""
+        """Return all files of the configuration."""
         return {str(path): path.read_bytes() for path in self.etc.rglob("*") if path.is_file()}
 
     def _keep_running(self) -> None:
         while not self._ended.wait(0.02):
-            self._process = spawn([self.program, "-c", str(self.etc / "mosquitto.conf")], self._output)
+            self._process = spawn(
+                [self.program, "-c", str(self.etc / "mosquitto.conf")], self._output
+            )
             self._process.wait()
 
 
@@ -110,12 +119,23 @@ def system(tmp_path: Path) -> Iterator[System]:
 def home(tmp_path: Path) -> Path:
     directory = tmp_path / "home"
     authority = Authority.create(directory / "ca", passphrase=None)
-    BrokerConfig.create(directory / "broker", authority, names=["localhost"], port=free_port("127.0.0.1"))
+    BrokerConfig.create(
+        directory / "broker", authority, names=["localhost"], port=free_port("127.0.0.1")
+    )
     return directory
 
 
 def install(system: System, home: Path, *options: str) -> int:
-    arguments = ["install", "--home", home, "--etc", system.etc, "--restart", system.restart, *options]
+    arguments = [
+        "install",
+        "--home",
+        home,
+        "--etc",
+        system.etc,
+        "--restart",
+        system.restart,
+        *options,
+    ]
     return main([*map(str, arguments)], command="broker")
 
 
@@ -136,7 +156,10 @@ def test_install(system: System, home: Path, capsys: pytest.CaptureFixture[str])
     assert f"+listener {port} 127.0.0.1" in printed.out
     assert "+pattern readwrite devices/%u/#" in printed.out
     assert "PRIVATE" not in printed.out
-    assert f"warning: Mosquitto also listens without TLS, which is not ours to change: {system.etc}" in printed.err
+    assert (
+        f"warning: Mosquitto also listens without TLS, which is not ours to change: {system.etc}"
+        in printed.err
+    )
     assert enters(home, "pump", port)
     assert system.listens(system.port)
     folder = system.etc / "securemqtt"
@@ -173,26 +196,38 @@ def test_a_restart_that_restarts_nothing_is_noticed(system: System, home: Path) 
     assert program is not None
     before = system.content()
     installation = Installation(config.refresh(authority), program, system.etc, answer_s=1)
-    with pytest.raises(FatalError, match=r"is a second Mosquitto running\?; the previous configuration is back$"):
+    with pytest.raises(
+        FatalError, match=r"is a second Mosquitto running\?; the previous configuration is back$"
+    ):
         installation.apply(["true"])
     assert system.content() == before
 
 
-def test_only_what_is_in_use_is_installed(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_what_is_in_use_is_installed(
+    system: System, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def announced() -> set[str]:
         assert install(system, home, "--dry-run") == 0
-        return {Path(line.split()[-1]).name for line in capsys.readouterr().out.splitlines() if line.startswith(("new: ", "+++ "))}
+        return {
+            Path(line.split()[-1]).name
+            for line in capsys.readouterr().out.splitlines()
+            if line.startswith(("new: ", "+++ "))
+        }
 
     program = find_mosquitto()
     assert program is not None
     usual = {"ca.pem", "crl.pem", "server.pem", "acl", "securemqtt.conf"}
     assert announced() == usual
-    BrokerConfig.open(home / "broker").changed(passwords=True, websockets_port=free_port("127.0.0.1"))
+    BrokerConfig.open(home / "broker").changed(
+        passwords=True, websockets_port=free_port("127.0.0.1")
+    )
     of_its_own = {"acl.websockets"} if program.version < REWORKED_SINCE else set()
     assert announced() == usual | {"passwords"} | of_its_own
 
 
-def test_dry_run_changes_nothing(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_changes_nothing(
+    system: System, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before, pid = system.content(), system.pid_file.read_text()
     assert install(system, home, "--dry-run") == 0
     out = capsys.readouterr().out
@@ -208,8 +243,11 @@ def test_asks_first(system: System, home: Path, capsys: pytest.CaptureFixture[st
     assert system.content() == before
 
 
-def test_configuration_that_mosquitto_refuses_is_not_written(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (system.etc / "conf.d" / "aaa.conf").write_text("acl_file /nowhere\n")  # a second acl_file, ours, is an error
+def test_configuration_that_mosquitto_refuses_is_not_written(
+    system: System, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # a second acl_file, ours, is an error
+    (system.etc / "conf.d" / "aaa.conf").write_text("acl_file /nowhere\n")
     before, pid = system.content(), system.pid_file.read_text()
     assert install(system, home, "--yes") == 1
     assert "Mosquitto does not take this configuration: Error: " in capsys.readouterr().err
@@ -224,7 +262,8 @@ def test_what_does_not_start_is_put_back(system: System, home: Path, again: bool
     before = system.content()
     program = find_mosquitto()
     assert program is not None
-    with socket.create_server(("127.0.0.1", 0)) as taken:  # the trial uses other ports, so only the restart finds out
+    # the trial uses other ports, so only the restart finds out
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         changed = config.changed(port=taken.getsockname()[1])
         installation = Installation(changed, program, system.etc, answer_s=1)
         installation.try_out()
@@ -256,8 +295,14 @@ def test_trial_leaves_saved_sessions_alone(system: System, home: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda etc: (etc / "mosquitto.conf").unlink(), "say where its configuration is with --etc"),
-        (lambda etc: (etc / "mosquitto.conf").write_text("persistence true\n"), "add the line include_dir"),
+        (
+            lambda etc: (etc / "mosquitto.conf").unlink(),
+            "say where its configuration is with --etc",
+        ),
+        (
+            lambda etc: (etc / "mosquitto.conf").write_text("persistence true\n"),
+            "add the line include_dir",
+        ),
     ],
 )
 def test_system_that_is_not_as_it_should_be(
@@ -269,7 +314,9 @@ def test_system_that_is_not_as_it_should_be(
     assert complaint in capsys.readouterr().err
 
 
-def test_ports_must_be_fixed(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ports_must_be_fixed(
+    system: System, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     BrokerConfig.open(home / "broker").changed(port=0)
     assert install(system, home, "--yes") == 1
     assert "needs fixed ports" in capsys.readouterr().err

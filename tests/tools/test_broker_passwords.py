@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 import securemqtt_tools
-from securemqtt_tools.broker.passwords import password_matches, read_hashes, remove_password, set_password
+from securemqtt_tools.broker.passwords import (
+    password_matches,
+    read_hashes,
+    remove_password,
+    set_password,
+)
 from securemqtt_tools.cli import FatalError
 from support.requirements import require_program
 
@@ -57,7 +62,9 @@ def test_an_id_cannot_add_a_line(file: Path) -> None:
         set_password(file, "a\nb:")
 
 
-@pytest.mark.parametrize("damaged", ["", "x", "$7$101$salt", "$6$101$AAAA$AAAA", "$7$x$AAAA$AAAA", "$7$101$!$AAAA"])
+@pytest.mark.parametrize(
+    "damaged", ["", "x", "$7$101$salt", "$6$101$AAAA$AAAA", "$7$x$AAAA$AAAA", "$7$101$!$AAAA"]
+)
 def test_damaged_hash_fits_nothing(damaged: str) -> None:
     assert not password_matches(damaged, "password")
 
@@ -71,10 +78,14 @@ def test_mosquitto_writes_the_same_format(file: Path) -> None:
 
 def test_writers_at_once_lose_nothing(file: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from securemqtt_tools.broker.passwords import set_password\n"
+        "import sys; from pathlib import Path; from securemqtt_tools.broker.passwords import "
+        "set_password\n"
         "for n in range(10): set_password(Path(sys.argv[1]), f'{sys.argv[2]}-{n}')"
     )
     tools = str(Path(securemqtt_tools.__file__).parents[1])
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(file), name], env={"PYTHONPATH": tools}) for name in "abc"]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(file), name], env={"PYTHONPATH": tools})
+        for name in "abc"
+    ]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
     assert sorted(read_hashes(file)) == sorted(f"{name}-{n}" for name in "abc" for n in range(10))

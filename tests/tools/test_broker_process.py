@@ -1,4 +1,6 @@
-"""The broker as a child process: it starts, keeps its port and its sessions, and never outlives its parent."""
+"""The broker as a child process: it starts, keeps its port and its sessions, and never outlives its
+parent.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,11 @@ def test_life(config: BrokerConfig, engine: str) -> None:
 def test_listens_on_the_named_address_only(door: Door) -> None:
     ports = {door.broker.port, door.broker.websockets_port} - {None}
     listening = [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
-    everywhere = {int(fields[1].split(":")[1], 16) for fields in listening if set(fields[1].split(":")[0]) == {"0"}}
+    everywhere = {
+        int(fields[1].split(":")[1], 16)
+        for fields in listening
+        if set(fields[1].split(":")[0]) == {"0"}
+    }
     assert not ports & everywhere
     for port in ports:
         with socket.socket() as other:
@@ -109,7 +115,9 @@ def test_saving_each_change_survives_a_crash(authority: Authority, tmp_path: Pat
         door.broker.start()
         with door.peer(credentials) as device:
             assert device.connect(device_id, clean=False) is True
-            assert [device.receive()[1] for _ in range(20)] == [b"%d" % number for number in range(20)]
+            assert [device.receive()[1] for _ in range(20)] == [
+                b"%d" % number for number in range(20)
+            ]
 
 
 def test_port_that_is_taken(config: BrokerConfig) -> None:
@@ -137,7 +145,9 @@ def test_unknown_engine(config: BrokerConfig) -> None:
         BrokerProcess(config.directory, engine="rabbit")
 
 
-def test_mosquitto_is_missing_or_too_old(config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mosquitto_is_missing_or_too_old(
+    config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "mosquitto"
     program.write_text("#!/bin/sh\necho mosquitto version 1.5.7\n")
     program.chmod(0o755)
@@ -189,11 +199,14 @@ def test_a_broker_started_by_a_thread_outlives_the_thread(config: BrokerConfig) 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_the_broker_ends_with_its_parent(config: BrokerConfig, engine: str, end: signal.Signals) -> None:
+def test_the_broker_ends_with_its_parent(
+    config: BrokerConfig, engine: str, end: signal.Signals
+) -> None:
     if engine == "mosquitto":
         require_program("mosquitto")
     code = (
-        "import sys, time; from pathlib import Path; from securemqtt_tools.broker import BrokerProcess\n"
+        "import sys, time; from pathlib import Path; from securemqtt_tools.broker import "
+        "BrokerProcess\n"
         "broker = BrokerProcess(Path(sys.argv[1]), engine=sys.argv[2]); broker.start()\n"
         "print(broker.pid, broker.port, flush=True); time.sleep(60)"
     )
@@ -212,11 +225,23 @@ def test_the_broker_ends_with_its_parent(config: BrokerConfig, engine: str, end:
         parent.send_signal(end)
         parent.communicate(timeout=20)
     wait_until(lambda: not listens(port), what="the end of the broker")
-    wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+    wait_until(
+        lambda: (
+            not Path(f"/proc/{pid}/cmdline").exists()
+            or not Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+    )
 
 
-def test_each_broker_has_a_port_of_its_own(config: BrokerConfig, authority: Authority, tmp_path: Path) -> None:
-    other = BrokerConfig.create(tmp_path / "other", authority, names=["localhost"], port=0, websockets_port=0)
-    with BrokerProcess(config.directory, "amqtt") as first, BrokerProcess(other.directory, "amqtt") as second:
+def test_each_broker_has_a_port_of_its_own(
+    config: BrokerConfig, authority: Authority, tmp_path: Path
+) -> None:
+    other = BrokerConfig.create(
+        tmp_path / "other", authority, names=["localhost"], port=0, websockets_port=0
+    )
+    with (
+        BrokerProcess(config.directory, "amqtt") as first,
+        BrokerProcess(other.directory, "amqtt") as second,
+    ):
         ports = [first.port, second.port, second.websockets_port]
         assert len(set(ports)) == 3

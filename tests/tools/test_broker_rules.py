@@ -27,7 +27,9 @@ def test_a_topic_is_allowed_exactly_where_the_filter_matches(rule: str, topic: s
 
 
 @given(filters(), filters(), TOPICS)
-def test_an_allowed_filter_matches_nothing_that_is_not_allowed(rule: str, asked: str, topic: str) -> None:
+def test_an_allowed_filter_matches_nothing_that_is_not_allowed(
+    rule: str, asked: str, topic: str
+) -> None:
     if allows([rule], asked) and topic_matches_sub(asked, topic):
         assert topic_matches_sub(rule, topic)
 
@@ -49,7 +51,9 @@ def test_an_operator_reads_all_and_commands() -> None:
     assert permitted("other", roles, READ) == ["devices/other/#"]
 
 
-@pytest.mark.parametrize("asked", ["#", "+/#", "+/a/#", "devices/+/#", "devices/#", "devices/ab/#", "$SYS/#", "devices"])
+@pytest.mark.parametrize(
+    "asked", ["#", "+/#", "+/a/#", "devices/+/#", "devices/#", "devices/ab/#", "$SYS/#", "devices"]
+)
 def test_what_a_device_may_not_subscribe_to(asked: str) -> None:
     assert not allows(permitted("a", {}, READ), asked)
 

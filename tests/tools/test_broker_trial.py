@@ -39,7 +39,11 @@ def mosquitto() -> Program:
 
 def beaten(program: Program, directory: Path, times: int) -> tuple[Program, Path]:
     script, starts = directory / "beaten", directory / "starts"
-    script.write_text(BEATEN.format(python=sys.executable, starts=str(starts), times=times, mosquitto=str(program.path)))
+    script.write_text(
+        BEATEN.format(
+            python=sys.executable, starts=str(starts), times=times, mosquitto=str(program.path)
+        )
+    )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return Program(script, program.version), starts
 
@@ -52,13 +56,18 @@ def test_another_port_is_tried_where_one_was_taken(mosquitto: Program, tmp_path:
 
 def test_not_for_ever(mosquitto: Program, tmp_path: Path) -> None:
     program, starts = beaten(mosquitto, tmp_path, 100)
-    with pytest.raises(FatalError, match=r"does not take this configuration: Error: Address already in use"):
+    with pytest.raises(
+        FatalError, match=r"does not take this configuration: Error: Address already in use"
+    ):
         try_out(program, ["listener 1883"], tmp_path / "folder", {})
     assert starts.read_text().count("start") == PORT_ATTEMPTS
 
 
 def test_a_mistake_is_not_tried_again(mosquitto: Program, tmp_path: Path) -> None:
     program, starts = beaten(mosquitto, tmp_path, 0)
-    with pytest.raises(FatalError, match=r'does not take this configuration: Error: Unknown configuration variable "nonsense"\.$'):
+    with pytest.raises(
+        FatalError,
+        match=r'does not take this configuration: Error: Unknown configuration variable "nonsense"\.$',
+    ):
         try_out(program, ["listener 1883", "nonsense true"], tmp_path / "folder", {})
     assert starts.read_text().count("start") == 1

@@ -36,26 +36,30 @@ class Home:
         self._capture = capture
 
     def run(self, *arguments: str | Path, signs: bool = True) -> tuple[int, str, str]:
-        """Run the command; give its exit status, what it printed, and what it complained about."""
+        """Run the command; return its exit status, what it printed, and what it complained
+        about.
+        """
         options = ["--passphrase-file", str(self.secret)] if signs else []
         status = main([*map(str, arguments), "--home", str(self.directory), *options], command="ca")
         printed = self._capture.readouterr()
         return status, printed.out, printed.err
 
     def good(self, *arguments: str | Path, signs: bool = True) -> str:
-        """Run the command, which must succeed; give what it printed."""
+        """Run the command, which must succeed; return what it printed."""
         status, out, err = self.run(*arguments, signs=signs)
         assert (status, err) == (0, "")
         return out
 
     def bad(self, *arguments: str | Path, signs: bool = True) -> str:
-        """Run the command, which must fail with one line on stderr and nothing else; give that line."""
+        """Run the command, which must fail with one line on stderr and nothing else; return that
+        line.
+        """
         status, out, err = self.run(*arguments, signs=signs)
         assert (status, out, err.count("\n")) == (1, "", 1)
         return err
 
     def issued(self, role: str, subject: str, name: str) -> bytes:
-        """Give a file that the command wrote in the default place."""
+        """Return a file that the command wrote in the default place."""
         return (self.directory / "ca" / "issued" / role / subject / name).read_bytes()
 
 
@@ -75,17 +79,46 @@ def home(empty: Home) -> Home:
 def test_the_recipes_people_do_by_hand_are_a_command_each(home: Home, tmp_path: Path) -> None:
     assert "mqtt.local" in home.good("server", "mqtt.local", "192.168.1.5")
     assert "greenhouse-1" in home.good("device", "greenhouse-1")
-    request = [require_program("openssl"), "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    request += ["-nodes", "-keyout", str(tmp_path / "own.key"), "-subj", "/CN=own", "-out", str(tmp_path / "own.csr")]
+    request = [
+        require_program("openssl"),
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]
+    request += [
+        "-nodes",
+        "-keyout",
+        str(tmp_path / "own.key"),
+        "-subj",
+        "/CN=own",
+        "-out",
+        str(tmp_path / "own.csr"),
+    ]
     subprocess.run(request, check=True, capture_output=True, timeout=30)
     assert "own" in home.good("sign", tmp_path / "own.csr")
     ca = home.directory / "ca"
-    for role, subject in (("servers", "mqtt.local"), ("devices", "greenhouse-1"), ("devices", "own")):
+    for role, subject in (
+        ("servers", "mqtt.local"),
+        ("devices", "greenhouse-1"),
+        ("devices", "own"),
+    ):
         leaf = ca / "issued" / role / subject / f"{role[:-1]}.crt"
-        check = [require_program("openssl"), "verify", "-x509_strict", "-CAfile", leaf.parent / "ca.crt", leaf]
+        check = [
+            require_program("openssl"),
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            leaf.parent / "ca.crt",
+            leaf,
+        ]
         assert subprocess.run(check, capture_output=True, timeout=30, check=False).returncode == 0
     assert not (ca / "issued" / "devices" / "own" / "device.key").exists()
-    assert "Revoked device greenhouse-1" in home.good("revoke", "greenhouse-1", "--reason", "keyCompromise")
+    assert "Revoked device greenhouse-1" in home.good(
+        "revoke", "greenhouse-1", "--reason", "keyCompromise"
+    )
     assert len(x509.load_pem_x509_crl((ca / "crl.pem").read_bytes())) == 1
     home.good("crl", "--days", "90", "--out", tmp_path / "broker" / "crl.pem")
     crl = x509.load_pem_x509_crl((tmp_path / "broker" / "crl.pem").read_bytes())
@@ -102,7 +135,9 @@ def test_a_new_crl_goes_to_the_broker_of_the_same_home(home: Home) -> None:
 
 
 def test_a_key_without_a_passphrase_takes_many_words(empty: Home) -> None:
-    assert "not encrypted: whoever reads them" in empty.good("init", "--leave-keys-unencrypted", signs=False)
+    assert "not encrypted: whoever reads them" in empty.good(
+        "init", "--leave-keys-unencrypted", signs=False
+    )
     load_pem_private_key((empty.directory / "ca" / "root.key").read_bytes(), None)
 
 
@@ -121,7 +156,10 @@ def test_renewing_replaces_the_files(home: Home) -> None:
     assert "CRL 1" in home.good("renew", "one", "--revoke-old", "--days", "100")
     certificate = x509.load_pem_x509_certificate(home.issued("devices", "one", "device.crt"))
     key = load_pem_private_key(home.issued("devices", "one", "device.key"), None)
-    assert (key.public_key(), key.public_key() == load_pem_private_key(before, None).public_key()) == (
+    assert (
+        key.public_key(),
+        key.public_key() == load_pem_private_key(before, None).public_key(),
+    ) == (
         certificate.public_key(),
         False,
     )
@@ -130,8 +168,12 @@ def test_renewing_replaces_the_files(home: Home) -> None:
 
 def test_several_devices_are_issued_all_or_none(home: Home, tmp_path: Path) -> None:
     home.good("device", "b")
-    assert "device b has a certificate" in home.bad("device", "a", "b", "c", "--out", tmp_path / "out")
-    assert [entry["subject"] for entry in json.loads(home.good("list", "--json", signs=False))] == ["b"]
+    assert "device b has a certificate" in home.bad(
+        "device", "a", "b", "c", "--out", tmp_path / "out"
+    )
+    assert [entry["subject"] for entry in json.loads(home.good("list", "--json", signs=False))] == [
+        "b"
+    ]
     home.good("device", "a", "c", "--out", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
 
@@ -152,7 +194,9 @@ def test_list_and_show_speak_to_people_and_programs(home: Home) -> None:
     home.good("device", "later")
     home.good("server", "mqtt.local")
     home.good("revoke", "later")
-    assert re.search(r"soon +device +issued .* 20 +p256", home.good("list", "--expiring", "30", signs=False))
+    assert re.search(
+        r"soon +device +issued .* 20 +p256", home.good("list", "--expiring", "30", signs=False)
+    )
     assert "later" not in home.good("list", "--expiring", "9999", signs=False)
     assert "No certificate to show." in home.good("list", "--state", "expired", signs=False)
     listed = json.loads(home.good("list", "--json", signs=False))
@@ -161,7 +205,10 @@ def test_list_and_show_speak_to_people_and_programs(home: Home) -> None:
         "later": "revoked",
         "mqtt.local": "issued",
     }
-    assert re.search(r"state +revoked on .* UTC, reason: unspecified, in CRL 1", home.good("show", "later", signs=False))
+    assert re.search(
+        r"state +revoked on .* UTC, reason: unspecified, in CRL 1",
+        home.good("show", "later", signs=False),
+    )
     serial = listed[0]["serial"]
     assert json.loads(home.good("show", serial[:12], "--json", signs=False))[0]["serial"] == serial
     about = json.loads(home.good("show", "--json", signs=False))
@@ -179,7 +226,9 @@ def test_a_crl_that_runs_out_is_warned_of_on_every_occasion(home: Home) -> None:
         connection.execute("UPDATE crl SET next_update = issued_at - 86400")
     status, _, complaint = home.run("list", signs=False)
     assert status == 0
-    assert re.fullmatch(r"securemqtt: warning: the CRL ran out on .* refuses every device; .*\n", complaint)
+    assert re.fullmatch(
+        r"securemqtt: warning: the CRL ran out on .* refuses every device; .*\n", complaint
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +246,9 @@ def test_a_crl_that_runs_out_is_warned_of_on_every_occasion(home: Home) -> None:
         (["renew-intermediate"], "has no intermediate"),
     ],
 )
-def test_mistakes_are_one_line_with_the_remedy(home: Home, arguments: list[str], message: str) -> None:
+def test_mistakes_are_one_line_with_the_remedy(
+    home: Home, arguments: list[str], message: str
+) -> None:
     assert message in home.bad(*arguments)
     assert json.loads(home.good("list", "--json", signs=False)) == []
 
@@ -225,7 +276,9 @@ def test_a_wrong_passphrase_changes_nothing(home: Home) -> None:
     home.secret.write_text("a wrong passphrase")
     for arguments in (["revoke", "one"], ["device", "two"], ["renew", "one"], ["crl"]):
         assert "wrong passphrase for" in home.bad(*arguments)
-    assert [entry["state"] for entry in json.loads(home.good("list", "--json", signs=False))] == ["issued"]
+    assert [entry["state"] for entry in json.loads(home.good("list", "--json", signs=False))] == [
+        "issued"
+    ]
 
 
 def test_a_passphrase_is_never_an_argument(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,7 +286,9 @@ def test_a_passphrase_is_never_an_argument(home: Home, capsys: pytest.CaptureFix
     assert "unrecognized arguments" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["init", "server", "device", "sign", "renew", "revoke", "crl", "list", "show"])
+@pytest.mark.parametrize(
+    "command", ["init", "server", "device", "sign", "renew", "revoke", "crl", "list", "show"]
+)
 def test_every_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"], command="ca")
@@ -242,7 +297,9 @@ def test_every_help_has_examples(command: str, capsys: pytest.CaptureFixture[str
 
 def test_the_script_reads_a_passphrase_from_standard_input(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "init", "--home", str(tmp_path), "--passphrase-file", "-"]
-    subprocess.run(command, input=PASSPHRASE + "\n", text=True, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        command, input=PASSPHRASE + "\n", text=True, check=True, capture_output=True, timeout=60
+    )
     Authority.open(tmp_path / "ca", PASSPHRASE.encode()).issue_device("one")
 
 
@@ -286,9 +343,11 @@ class Terminal:
         os.write(self._ours, f"{text}\n".encode())
 
     def end(self) -> int:
-        """Read on until the script has ended; give its exit status."""
+        """Read on until the script has ended; return its exit status."""
         try:
-            while select.select([self._ours], [], [], 60)[0] and (part := os.read(self._ours, 4096)):
+            while select.select([self._ours], [], [], 60)[0] and (
+                part := os.read(self._ours, 4096)
+            ):
                 self.seen += part.decode()
         except OSError:  # Linux reports the other end's close this way
             pass

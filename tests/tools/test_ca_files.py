@@ -1,4 +1,6 @@
-"""Files of the authority: owner-only, whole or absent, and refused when others could have read them."""
+"""Files of the authority: owner-only, whole or absent, and refused when others could have read
+them.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,16 @@ PASSPHRASE = b"correct horse battery"
 
 
 def modes(directory: Path) -> set[int]:
-    """Give the permissions of all files under a directory."""
+    """Return the permissions of all files under a directory."""
     return {stat.S_IMODE(path.stat().st_mode) for path in directory.rglob("*") if path.is_file()}
 
 
 def test_everything_is_owner_only_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        authority = Authority.create(tmp_path / "home" / "ca", passphrase=PASSPHRASE, intermediate=True)
+        authority = Authority.create(
+            tmp_path / "home" / "ca", passphrase=PASSPHRASE, intermediate=True
+        )
         deliver(authority, authority.issue_device("one"), tmp_path / "out")
         authority.crl_pem()
         authority.write_crl(authority.directory / "crl.pem")
@@ -47,7 +51,15 @@ def test_the_keys_are_encrypted_and_openssl_can_read_them(tmp_path: Path) -> Non
         content = (tmp_path / "ca" / name).read_bytes()
         assert b"BEGIN ENCRYPTED PRIVATE KEY" in content
         load_pem_private_key(content, PASSPHRASE)
-        command = [require_program("openssl"), "pkey", "-in", tmp_path / "ca" / name, "-noout", "-passin", "stdin"]
+        command = [
+            require_program("openssl"),
+            "pkey",
+            "-in",
+            tmp_path / "ca" / name,
+            "-noout",
+            "-passin",
+            "stdin",
+        ]
         subprocess.run(command, input=PASSPHRASE, check=True, capture_output=True, timeout=30)
 
 
@@ -69,8 +81,13 @@ def test_the_passphrase_is_asked_for_only_when_something_is_signed(tmp_path: Pat
     assert asked == [1]
 
 
-@pytest.mark.parametrize(("passphrase", "message"), [(b"wrong", "wrong passphrase for"), (None, "give its passphrase"), (b"", "give its")])
-def test_without_the_right_passphrase_nothing_is_issued(tmp_path: Path, passphrase: bytes | None, message: str) -> None:
+@pytest.mark.parametrize(
+    ("passphrase", "message"),
+    [(b"wrong", "wrong passphrase for"), (None, "give its passphrase"), (b"", "give its")],
+)
+def test_without_the_right_passphrase_nothing_is_issued(
+    tmp_path: Path, passphrase: bytes | None, message: str
+) -> None:
     Authority.create(tmp_path / "ca", passphrase=PASSPHRASE)
     authority = Authority.open(tmp_path / "ca", passphrase)
     with pytest.raises(FatalError, match=message):
@@ -112,11 +129,16 @@ def test_daily_work_needs_the_intermediates_key_only(tmp_path: Path) -> None:
     authority.crl_pem()
     with pytest.raises(FatalError, match=r"root.key is not here: put it back"):
         renew_intermediate(tmp_path / "ca", None, PASSPHRASE, authority.now)
-    renewed = renew_intermediate(tmp_path / "ca", tmp_path / "offline.key", PASSPHRASE, authority.now)
+    renewed = renew_intermediate(
+        tmp_path / "ca", tmp_path / "offline.key", PASSPHRASE, authority.now
+    )
     again = Authority.open(tmp_path / "ca", PASSPHRASE)
     assert again.intermediate == renewed != authority.intermediate
     assert again.issue_device("two").chain[1] == renewed
-    assert [entry.state for entry in again.inventory.entries("intermediate")] == ["superseded", "issued"]
+    assert [entry.state for entry in again.inventory.entries("intermediate")] == [
+        "superseded",
+        "issued",
+    ]
 
 
 def test_a_root_that_signs_itself_has_no_intermediate_to_renew(tmp_path: Path) -> None:
@@ -139,9 +161,17 @@ def test_an_authority_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_of_several_that_make_it_at_once_one_wins(tmp_path: Path) -> None:
-    program = "import sys, pathlib; from securemqtt_tools.pki import Authority; from securemqtt_tools.cli import FatalError"
-    program += "\ntry: Authority.create(pathlib.Path(sys.argv[1]), passphrase=None)\nexcept FatalError as e: sys.exit(3)"
-    crowd = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "ca")]) for _ in range(4)]
+    program = (
+        "import sys, pathlib; from securemqtt_tools.pki import Authority; from "
+        "securemqtt_tools.cli import FatalError"
+    )
+    program += (
+        "\ntry: Authority.create(pathlib.Path(sys.argv[1]), passphrase=None)\nexcept "
+        "FatalError as e: sys.exit(3)"
+    )
+    crowd = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "ca")]) for _ in range(4)
+    ]
     try:
         assert sorted(one.wait(60) for one in crowd) == [0, 3, 3, 3]
     finally:
@@ -200,7 +230,12 @@ def test_der_for_boards_is_one_certificate_per_file(tmp_path: Path) -> None:
     authority = Authority.create(tmp_path / "ca", passphrase=None, intermediate=True)
     issued = authority.issue_device("board")
     files = deliver(authority, issued, tmp_path / "out", der=True)
-    assert [path.name for path in files] == ["device.der", "intermediate.der", "device.key.der", "ca.der"]
+    assert [path.name for path in files] == [
+        "device.der",
+        "intermediate.der",
+        "device.key.der",
+        "ca.der",
+    ]
     for path in files:
         kind = "pkey" if "key" in path.name else "x509"
         command = [require_program("openssl"), kind, "-inform", "DER", "-in", path, "-noout"]

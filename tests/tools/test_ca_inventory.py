@@ -1,4 +1,6 @@
-"""The inventory: what became of each certificate, and that neither a crowd, a kill nor a full disk loses any of it."""
+"""The inventory: what became of each certificate, and that neither a crowd, a kill nor a full disk
+loses any of it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def own(tmp_path: Path) -> Authority:
 
 
 def work(mode: str, directory: Path, *arguments: object) -> list[list[str]]:
-    """Run the worker to its end; give the lines it handed out, split at the first space."""
+    """Run the worker to its end; return the lines it handed out, split at the first space."""
     command = [sys.executable, WORKER, mode, str(directory), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     return [line.split(" ", 1) for line in result.stdout.splitlines()]
@@ -42,22 +44,26 @@ def at(authority: Authority, moment: datetime) -> Authority:
 
 
 def states(authority: Authority, subject: str) -> list[str]:
-    """Give the states of a subject's certificates, oldest first."""
+    """Return the states of a subject's certificates, oldest first."""
     return [entry.state_at(authority.now) for entry in authority.find(subject)]
 
 
 def crl_of(pem: bytes) -> tuple[int, dict[str, str]]:
-    """Give a CRL's number, and the reasons by serial."""
+    """Return a CRL's number, and the reasons by serial."""
     crl = x509.load_pem_x509_crl(pem)
     reasons = {}
     for line in crl:
         extensions = list(line.extensions)
-        reasons[f"{line.serial_number:X}"] = extensions[0].value.reason.value if extensions else "unspecified"  # type: ignore[attr-defined]
+        reasons[f"{line.serial_number:X}"] = (
+            extensions[0].value.reason.value if extensions else "unspecified"
+        )  # type: ignore[attr-defined]
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number, reasons
 
 
 def check_sound(authority: Authority, handed_out: list[str]) -> list[Entry]:
-    """Check that all that is outside is in the inventory, whole and once; give the inventory's devices."""
+    """Check that all that is outside is in the inventory, whole and once; return the inventory's
+    devices.
+    """
     with sqlite3.connect(authority.inventory.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
@@ -77,7 +83,10 @@ def test_a_life_from_issue_to_expiry(tmp_path: Path) -> None:
     early = Authority.create(tmp_path / "ca", passphrase=None, clock=lambda: MADE)
     first = early.issue_device("one", days=30)
     assert states(early, "one") == ["issued"]
-    with pytest.raises(FatalError, match=rf"device one has a certificate until 2026-01-31 \(serial {first.serial}\)"):
+    with pytest.raises(
+        FatalError,
+        match=rf"device one has a certificate until 2026-01-31 \(serial {first.serial}\)",
+    ):
         early.issue_device("one")
     early.issue_device("one", days=60, renew=True)
     assert states(early, "one") == ["superseded", "issued"]
@@ -101,7 +110,9 @@ def test_renewing_keeps_names_and_can_revoke_all_that_was_before(own: Authority)
 def test_revoking_an_id_takes_in_what_was_superseded(own: Authority) -> None:
     serials = {own.issue_device("gone", renew=True).serial.lstrip("0") for _ in range(3)}
     other = own.issue_device("other")
-    assert {entry.serial.lstrip("0") for entry in own.revoke("gone", reason="keyCompromise")} == serials
+    assert {
+        entry.serial.lstrip("0") for entry in own.revoke("gone", reason="keyCompromise")
+    } == serials
     assert crl_of(own.crl_pem()) == (1, dict.fromkeys(serials, "keyCompromise"))
     own.revoke(other.serial[:10].lower())
     assert states(own, "other") == ["revoked"]
@@ -148,12 +159,19 @@ def test_what_needs_attention_is_said_in_time(tmp_path: Path) -> None:
     assert "the CRL runs out on 2026-01-31" in found[21][0]
     assert "the CRL ran out on 2026-01-31" in found[31][0]
     early.crl_pem()
-    assert "certificate ends on 2045-12-27" in warnings(at(early, MADE + timedelta(days=19.5 * 365)))[-1]
+    assert (
+        "certificate ends on 2045-12-27"
+        in warnings(at(early, MADE + timedelta(days=19.5 * 365)))[-1]
+    )
 
 
 def test_a_clock_that_is_plainly_wrong_is_not_believed(own: Authority, tmp_path: Path) -> None:
     with pytest.raises(FatalError, match=r"clock shows 1970-01-01 .* set the clock"):
-        Authority.create(tmp_path / "other", passphrase=None, clock=lambda: datetime(1970, 1, 1, tzinfo=timezone.utc))
+        Authority.create(
+            tmp_path / "other",
+            passphrase=None,
+            clock=lambda: datetime(1970, 1, 1, tzinfo=timezone.utc),
+        )
     assert not (tmp_path / "other").exists()
     before = at(own, own.now - timedelta(days=2))
     for act in (lambda: before.issue_device("x"), before.crl_pem):
@@ -180,7 +198,10 @@ def test_files_are_written_under_the_inventorys_lock(own: Authority, tmp_path: P
     impatient = Authority.open(own.directory)
     impatient.inventory = Inventory(own.inventory.path, lock_timeout_s=0.1)
     with own.handing_out(own.issue_device("one")):
-        for act in (lambda: impatient.renew("one"), lambda: impatient.write_crl(tmp_path / "crl.pem")):
+        for act in (
+            lambda: impatient.renew("one"),
+            lambda: impatient.write_crl(tmp_path / "crl.pem"),
+        ):
             with pytest.raises(FatalError, match="was locked by another process"):
                 act()
     assert states(own, "one") == ["issued"]
@@ -207,11 +228,16 @@ def test_a_transaction_that_fails_changes_nothing(own: Authority) -> None:
     [
         (lambda path: path.write_bytes(b"not a database at all" * 100), "damaged or no inventory"),
         (lambda path: path.unlink(), "is missing: restore it"),
-        (lambda path: sqlite3.connect(path).executescript("PRAGMA user_version = 9").close(), "of version 9"),
+        (
+            lambda path: sqlite3.connect(path).executescript("PRAGMA user_version = 9").close(),
+            "of version 9",
+        ),
     ],
     ids=["garbage", "missing", "newer"],
 )
-def test_a_damaged_inventory_is_named(own: Authority, damage: Callable[[Path], object], message: str) -> None:
+def test_a_damaged_inventory_is_named(
+    own: Authority, damage: Callable[[Path], object], message: str
+) -> None:
     damage(own.inventory.path)
     with pytest.raises(FatalError, match=message):
         Authority.open(own.directory)
@@ -219,15 +245,25 @@ def test_a_damaged_inventory_is_named(own: Authority, damage: Callable[[Path], o
 
 def test_a_crowd_of_processes_loses_nothing(own: Authority) -> None:
     command = [sys.executable, WORKER, "crowd", str(own.directory)]
-    crowd = [subprocess.Popen([*command, name, "6"], stdout=subprocess.PIPE, text=True) for name in "abcd"]
+    crowd = [
+        subprocess.Popen([*command, name, "6"], stdout=subprocess.PIPE, text=True)
+        for name in "abcd"
+    ]
     try:
-        lines = [line.split(" ", 1) for one in crowd for line in one.communicate(timeout=100)[0].splitlines()]
+        lines = [
+            line.split(" ", 1)
+            for one in crowd
+            for line in one.communicate(timeout=100)[0].splitlines()
+        ]
     finally:
         for one in crowd:
             one.kill()
             one.wait()
     assert [one.returncode for one in crowd] == [0, 0, 0, 0]
-    given = {kind: [value for found, value in lines if found == kind] for kind in ("device", "crl", "error")}
+    given = {
+        kind: [value for found, value in lines if found == kind]
+        for kind in ("device", "crl", "error")
+    }
     assert len(given["device"]) == 4 * 6 + 1  # and one of the four got the contested id
     assert len(given["error"]) == 3
     assert sorted(map(int, given["crl"])) == list(range(1, 4 * 6 + 1))
@@ -239,7 +275,10 @@ def test_a_crowd_of_processes_loses_nothing(own: Authority) -> None:
 
 def test_a_kill_at_any_moment_loses_nothing(own: Authority) -> None:
     lines = work("die", own.directory, 40, 20261121)
-    given = {kind: [value for found, value in lines if found == kind] for kind in ("device", "crl", "error")}
+    given = {
+        kind: [value for found, value in lines if found == kind]
+        for kind in ("device", "crl", "error")
+    }
     assert given["error"] == []
     assert given["device"]  # the kills do not all come before the first step
     check_sound(own, given["device"])
@@ -247,21 +286,28 @@ def test_a_kill_at_any_moment_loses_nothing(own: Authority) -> None:
     assert numbers == sorted(set(numbers))
     number, revoked = crl_of((own.directory / "crl.pem").read_bytes())
     assert number >= max(numbers)
-    assert len(revoked) == len([entry for entry in own.inventory.entries() if entry.in_crl and entry.in_crl <= number])
+    assert len(revoked) == len(
+        [entry for entry in own.inventory.entries() if entry.in_crl and entry.in_crl <= number]
+    )
     assert crl_of(own.crl_pem())[0] > number
 
 
 def test_a_kill_while_it_is_made_leaves_a_whole_authority_or_none(tmp_path: Path) -> None:
     lines = work("born", tmp_path, 10, 20261121)
     assert [kind for kind, _ in lines].count("device") == 10
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"ca-{number}" for number in range(10)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"ca-{number}" for number in range(10)
+    ]
 
 
 def test_of_two_that_renew_at_once_the_files_are_of_the_later(tmp_path: Path) -> None:
     authority = Authority.create(tmp_path / "ca", passphrase=None)
     authority.issue_device("rival")
     command = [sys.executable, WORKER, "renew", str(tmp_path), "15"]
-    rivals = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
+    rivals = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(3)
+    ]
     try:
         assert [one.wait(100) for one in rivals] == [0, 0, 0]
     finally:
@@ -271,7 +317,10 @@ def test_of_two_that_renew_at_once_the_files_are_of_the_later(tmp_path: Path) ->
     entries = authority.find("rival")
     assert [entry.state for entry in entries] == ["superseded"] * 45 + ["issued"]
     files = tmp_path / "ca" / "issued" / "devices" / "rival"
-    assert x509.load_pem_x509_certificate((files / "device.crt").read_bytes()) == entries[-1].certificate
+    assert (
+        x509.load_pem_x509_certificate((files / "device.crt").read_bytes())
+        == entries[-1].certificate
+    )
     key = load_pem_private_key((files / "device.key").read_bytes(), None)
     assert key.public_key() == entries[-1].certificate.public_key()
 
@@ -295,8 +344,12 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         pytest.skip("this kernel lets nobody mount a tmpfs of their own: " + result.stderr.strip())
     assert result.returncode == 0, result.stderr
     lines = [line.split(" ", 1) for line in result.stdout.splitlines()]
-    given = {kind: [value for found, value in lines if found == kind] for kind in ("device", "recorded", "error")}
+    given = {
+        kind: [value for found, value in lines if found == kind]
+        for kind in ("device", "recorded", "error")
+    }
     assert len(given["error"]) == 1
     assert "free some space" in given["error"][0]
-    assert lines[lines.index(["error", given["error"][0]]) + 1][0] == "device"  # the first after space was freed
+    # the first after space was freed
+    assert lines[lines.index(["error", given["error"][0]]) + 1][0] == "device"
     assert set(given["device"]) <= set(given["recorded"])

@@ -21,41 +21,74 @@ from support.requirements import require_program
 KINDS = [("p256", False), ("p256", True), ("rsa2048", True)]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=["p256", "p256-intermediate", "rsa2048-intermediate"])
+@pytest.fixture(
+    scope="module", params=KINDS, ids=["p256", "p256-intermediate", "rsa2048-intermediate"]
+)
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Make an authority of each kind."""
     key_type, intermediate = request.param
     directory = tmp_path_factory.mktemp("kinds") / "ca"
-    return Authority.create(directory, name="kinds", passphrase=None, intermediate=intermediate, key_type=key_type)
+    return Authority.create(
+        directory, name="kinds", passphrase=None, intermediate=intermediate, key_type=key_type
+    )
 
 
-def verify(authority: Authority, issued: Issued, purpose: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+def verify(
+    authority: Authority, issued: Issued, purpose: str, *options: str | Path
+) -> subprocess.CompletedProcess[str]:
     """Run `openssl verify` in strict mode with the CRLs."""
     directory = authority.directory
     (directory / "leaf.pem").write_bytes(issued.certificate_pem())
     (directory / "chain.pem").write_bytes(issued.chain_pem())
     root_crl = directory / "root-crl.pem"
-    (directory / "crls.pem").write_bytes(authority.crl_pem() + (root_crl.read_bytes() if root_crl.exists() else b""))
-    command: list[str | Path] = [require_program("openssl"), "verify", "-x509_strict", "-purpose", purpose, *options]
+    (directory / "crls.pem").write_bytes(
+        authority.crl_pem() + (root_crl.read_bytes() if root_crl.exists() else b"")
+    )
+    command: list[str | Path] = [
+        require_program("openssl"),
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        purpose,
+        *options,
+    ]
     command += ["-crl_check_all", "-CRLfile", directory / "crls.pem"]
-    command += ["-CAfile", directory / "root.crt", "-untrusted", directory / "chain.pem", directory / "leaf.pem"]
+    command += [
+        "-CAfile",
+        directory / "root.crt",
+        "-untrusted",
+        directory / "chain.pem",
+        directory / "leaf.pem",
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 @pytest.mark.parametrize("key_type", ["p256", "rsa2048"])
-def test_openssl_accepts_each_certificate_for_its_own_purpose_only(kind: Authority, key_type: str) -> None:
+def test_openssl_accepts_each_certificate_for_its_own_purpose_only(
+    kind: Authority, key_type: str
+) -> None:
     device = kind.issue_device(f"strict-{key_type}", key_type=key_type)
     server = kind.issue_server([f"{key_type}.local", "10.0.0.1"], key_type=key_type)
-    assert (verify(kind, device, "sslclient").stdout, verify(kind, device, "sslserver").returncode) == (
+    assert (
+        verify(kind, device, "sslclient").stdout,
+        verify(kind, device, "sslserver").returncode,
+    ) == (
         f"{kind.directory / 'leaf.pem'}: OK\n",
         2,
     )
-    assert (verify(kind, server, "sslserver").returncode, verify(kind, server, "sslclient").returncode) == (0, 2)
+    assert (
+        verify(kind, server, "sslserver").returncode,
+        verify(kind, server, "sslclient").returncode,
+    ) == (0, 2)
 
 
 def test_openssl_checks_the_names_of_a_server(kind: Authority) -> None:
     server = kind.issue_server(["Names.local", "10.1.2.3", "fd00::1"])
-    good = [("-verify_hostname", "names.local"), ("-verify_ip", "10.1.2.3"), ("-verify_ip", "fd00::1")]
+    good = [
+        ("-verify_hostname", "names.local"),
+        ("-verify_ip", "10.1.2.3"),
+        ("-verify_ip", "fd00::1"),
+    ]
     assert [verify(kind, server, "sslserver", *option).returncode for option in good] == [0, 0, 0]
     assert verify(kind, server, "sslserver", "-verify_hostname", "other.local").returncode == 2
 
@@ -71,9 +104,17 @@ def test_a_leaf_has_what_the_profile_says_and_nothing_more(kind: Authority) -> N
     issued = kind.issue_device("leaf")
     leaf = issued.certificate
     critical = {type(extension.value): extension.critical for extension in leaf.extensions}
-    assert critical == {x509.KeyUsage: True, x509.ExtendedKeyUsage: False, x509.AuthorityKeyIdentifier: False}
+    assert critical == {
+        x509.KeyUsage: True,
+        x509.ExtendedKeyUsage: False,
+        x509.AuthorityKeyIdentifier: False,
+    }
     usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
-    assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign) == (True, False, False)
+    assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign) == (
+        True,
+        False,
+        False,
+    )
     purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert leaf.subject.rfc4514_string() == "CN=leaf"
@@ -93,7 +134,11 @@ def test_a_ca_is_bound_to_its_depth_and_has_no_purposes(kind: Authority) -> None
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
         assert (basic.critical, basic.value.ca, usage.critical) == (True, True, True)
-        assert (usage.value.key_cert_sign, usage.value.crl_sign, usage.value.digital_signature) == (True, True, False)
+        assert (usage.value.key_cert_sign, usage.value.crl_sign, usage.value.digital_signature) == (
+            True,
+            True,
+            False,
+        )
         with pytest.raises(x509.ExtensionNotFound):
             certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
         lengths.append(basic.value.path_length)
@@ -101,9 +146,12 @@ def test_a_ca_is_bound_to_its_depth_and_has_no_purposes(kind: Authority) -> None
 
 
 def test_serial_numbers_are_random_and_long(kind: Authority) -> None:
-    serials = [kind.issue_device(f"serial-{number}").certificate.serial_number for number in range(8)]
+    serials = [
+        kind.issue_device(f"serial-{number}").certificate.serial_number for number in range(8)
+    ]
     assert len(set(serials)) == 8
-    assert min(serials).bit_length() > 64 + 8  # the chance that one of eight 159-bit numbers is this short is 1e-25
+    # the chance that one of eight 159-bit numbers is this short is 1e-25
+    assert min(serials).bit_length() > 64 + 8
 
 
 def test_validity_starts_early_and_ends_with_the_issuer(tmp_path: Path) -> None:
@@ -113,7 +161,10 @@ def test_validity_starts_early_and_ends_with_the_issuer(tmp_path: Path) -> None:
     assert first.not_valid_before_utc == made - timedelta(hours=1)
     assert first.not_valid_after_utc == made + timedelta(days=5 * 365)
     late = Authority.open(tmp_path / "ca", clock=lambda: made + timedelta(days=20 * 365 - 10))
-    assert late.issue_device("late").certificate.not_valid_after_utc == authority.root.not_valid_after_utc
+    assert (
+        late.issue_device("late").certificate.not_valid_after_utc
+        == authority.root.not_valid_after_utc
+    )
     with pytest.raises(FatalError, match="11 days is out of range: from 1 to 10"):
         late.issue_device("too-late", days=11)
 
@@ -122,7 +173,9 @@ def test_a_long_server_name_stands_in_the_alternative_names_alone(kind: Authorit
     name = ".".join(["a-label-of-some-length"] * 4) + ".local"
     issued = kind.issue_server([name])
     assert not issued.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    assert issued.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
+    assert issued.certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    ).critical
     assert verify(kind, issued, "sslserver", "-verify_hostname", name).returncode == 0
 
 
@@ -130,7 +183,9 @@ def test_the_key_is_the_certificates_in_every_form(kind: Authority) -> None:
     issued = kind.issue_device("forms")
     key = load_pem_private_key(issued.key_pem(), None)
     assert key.public_key() == issued.certificate.public_key()
-    assert load_pem_private_key(issued.key_pem(b"secret"), b"secret").public_key() == key.public_key()
+    assert (
+        load_pem_private_key(issued.key_pem(b"secret"), b"secret").public_key() == key.public_key()
+    )
     assert b"ENCRYPTED" in issued.key_pem(b"secret")
     assert [x509.load_der_x509_certificate(one) for one in issued.chain_der()] == list(issued.chain)
     assert len(issued.chain) == (2 if kind.intermediate else 1)
@@ -146,7 +201,9 @@ class Link:
         self.client = client.wrap_bio(to_client, to_server, server_hostname=name)
 
     def handshake(self) -> str:
-        """Shake hands and exchange a byte; give the client's common name as the server sees it."""
+        """Shake hands and exchange a byte; return the client's common name as the server sees
+        it.
+        """
         for _ in range(4):
             for end in (self.client, self.server):
                 with suppress(ssl.SSLWantReadError):
@@ -158,11 +215,17 @@ class Link:
         return str(subject["commonName"])  # type: ignore[index]
 
 
-def contexts(authority: Authority, server: Issued, client: Issued, where: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(
+    authority: Authority, server: Issued, client: Issued, where: Path
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Make contexts as a strict broker (with CRL) and a strict client have them."""
     made = []
     for protocol, issued in ((ssl.PROTOCOL_TLS_SERVER, server), (ssl.PROTOCOL_TLS_CLIENT, client)):
-        for name, content in (("chain", issued.chain_pem()), ("key", issued.key_pem()), ("ca", certificate_pem(authority.root))):
+        for name, content in (
+            ("chain", issued.chain_pem()),
+            ("key", issued.key_pem()),
+            ("ca", certificate_pem(authority.root)),
+        ):
             (where / name).write_bytes(content)
         context = ssl.SSLContext(protocol)
         context.verify_mode = ssl.CERT_REQUIRED

@@ -21,17 +21,29 @@ from support.requirements import require_program
 def openssl_request(where: Path, subject: str, *options: str, key: tuple[str, ...] = ()) -> bytes:
     """Make a request with `openssl req`, in PEM."""
     key = key or ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-    command = [require_program("openssl"), "req", "-new", *key, "-nodes", "-keyout", str(where / "request.key")]
+    command = [
+        require_program("openssl"),
+        "req",
+        "-new",
+        *key,
+        "-nodes",
+        "-keyout",
+        str(where / "request.key"),
+    ]
     command += ["-subj", subject, "-out", str(where / "request.csr"), *options]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return (where / "request.csr").read_bytes()
 
 
-def request_for(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, common_name: str, in_der: bool = False) -> bytes:
+def request_for(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, common_name: str, in_der: bool = False
+) -> bytes:
     """Make a request with a given key."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.DER if in_der else serialization.Encoding.PEM)
+    return request.public_bytes(
+        serialization.Encoding.DER if in_der else serialization.Encoding.PEM
+    )
 
 
 def test_a_device_keeps_its_key(authority: Authority, tmp_path: Path) -> None:
@@ -45,20 +57,32 @@ def test_a_device_keeps_its_key(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_wishes_beyond_the_profile_are_ignored(authority: Authority, tmp_path: Path) -> None:
-    wishes = ("basicConstraints=critical,CA:TRUE", "keyUsage=keyCertSign", "extendedKeyUsage=serverAuth")
+    wishes = (
+        "basicConstraints=critical,CA:TRUE",
+        "keyUsage=keyCertSign",
+        "extendedKeyUsage=serverAuth",
+    )
     options = [part for wish in wishes for part in ("-addext", wish)]
-    request = openssl_request(tmp_path, "/CN=csr-greedy", *options, "-addext", "subjectAltName=DNS:mqtt.local")
+    request = openssl_request(
+        tmp_path, "/CN=csr-greedy", *options, "-addext", "subjectAltName=DNS:mqtt.local"
+    )
     certificate = authority.sign_csr(request).certificate
     present = {type(extension.value) for extension in certificate.extensions}
     assert present == {x509.KeyUsage, x509.ExtendedKeyUsage, x509.AuthorityKeyIdentifier}
-    assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
+        x509.ExtendedKeyUsageOID.CLIENT_AUTH
+    ]
 
 
-def test_a_servers_names_come_from_the_operator_else_from_the_request(authority: Authority, tmp_path: Path) -> None:
+def test_a_servers_names_come_from_the_operator_else_from_the_request(
+    authority: Authority, tmp_path: Path
+) -> None:
     names = "subjectAltName=DNS:csr-a.local,IP:10.0.0.9,email:someone@example.org"
     request = openssl_request(tmp_path, "/CN=ignored", "-addext", names)
     assert authority.sign_csr(request, role="server").names == ("csr-a.local", "10.0.0.9")
-    chosen = authority.sign_csr(openssl_request(tmp_path, "/CN=x"), role="server", names=["csr-b.local"])
+    chosen = authority.sign_csr(
+        openssl_request(tmp_path, "/CN=x"), role="server", names=["csr-b.local"]
+    )
     assert chosen.names == ("csr-b.local",)
 
 
@@ -71,7 +95,9 @@ def test_the_operator_may_name_the_device(authority: Authority) -> None:
 
 def test_a_changed_request_is_refused(authority: Authority, tmp_path: Path) -> None:
     request = x509.load_pem_x509_csr(openssl_request(tmp_path, "/CN=csr-original"))
-    changed = request.public_bytes(serialization.Encoding.DER).replace(b"csr-original", b"csr-intruder")
+    changed = request.public_bytes(serialization.Encoding.DER).replace(
+        b"csr-original", b"csr-intruder"
+    )
     with pytest.raises(FatalError, match="signature does not fit"):
         authority.sign_csr(changed)
 
@@ -85,14 +111,19 @@ def test_a_changed_request_is_refused(authority: Authority, tmp_path: Path) -> N
     ],
     ids=["short", "ed25519", "curve"],
 )
-def test_unfit_keys_are_refused(authority: Authority, tmp_path: Path, key: tuple[str, ...], message: str) -> None:
+def test_unfit_keys_are_refused(
+    authority: Authority, tmp_path: Path, key: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(FatalError, match=message):
         authority.sign_csr(openssl_request(tmp_path, "/CN=csr-unfit", key=key))
 
 
-@pytest.mark.parametrize(("bits", "exponent", "message"), [(8192, 65537, "has 8192 bits"), (2048, 3, "below 65537")])
+@pytest.mark.parametrize(
+    ("bits", "exponent", "message"), [(8192, 65537, "has 8192 bits"), (2048, 3, "below 65537")]
+)
 def test_unfit_rsa_keys_are_refused(bits: int, exponent: int, message: str) -> None:
-    numbers = rsa.RSAPublicNumbers(exponent, (1 << (bits - 1)) + 1)  # not a real key; that is not what is looked at
+    # not a real key; that is not what is looked at
+    numbers = rsa.RSAPublicNumbers(exponent, (1 << (bits - 1)) + 1)
     with pytest.raises(FatalError, match=message):
         check_public_key(numbers.public_key())
 
@@ -103,7 +134,9 @@ def test_an_outdated_hash_is_refused(authority: Authority, tmp_path: Path) -> No
         authority.sign_csr(request)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"\x30\x82\xff\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"\x30\x82\xff\xff"]
+)
 def test_what_is_no_request_is_refused(authority: Authority, content: bytes) -> None:
     with pytest.raises(FatalError, match="no certificate signing request"):
         authority.sign_csr(content)
@@ -134,8 +167,12 @@ def test_device_ids_that_are_taken(text: str) -> None:
     assert check_device_id(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "x" * 65, "a/b", "a+", "#", "a b", "a\n", "é", "a.b", "a\x00"])
-def test_device_ids_that_could_escape_their_topics_are_refused(authority: Authority, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "x" * 65, "a/b", "a+", "#", "a b", "a\n", "é", "a.b", "a\x00"]
+)
+def test_device_ids_that_could_escape_their_topics_are_refused(
+    authority: Authority, text: str
+) -> None:
     with pytest.raises(FatalError, match="is no device id"):
         authority.issue_device(text)
 
@@ -163,7 +200,15 @@ def test_server_names_that_are_none_are_refused(text: str) -> None:
 
 
 def test_server_names_are_normal_and_each_once() -> None:
-    names = server_names(["MQTT.local", "mqtt.local.", "my_pi", "127.0.0.1", "[::1]", "0:0::1", "xn--bcher-kva.de"])
-    assert [str(name.value) for name in names] == ["mqtt.local", "my_pi", "127.0.0.1", "::1", "xn--bcher-kva.de"]
+    names = server_names(
+        ["MQTT.local", "mqtt.local.", "my_pi", "127.0.0.1", "[::1]", "0:0::1", "xn--bcher-kva.de"]
+    )
+    assert [str(name.value) for name in names] == [
+        "mqtt.local",
+        "my_pi",
+        "127.0.0.1",
+        "::1",
+        "xn--bcher-kva.de",
+    ]
     with pytest.raises(FatalError, match="at least one"):
         server_names([])

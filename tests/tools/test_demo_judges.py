@@ -71,7 +71,9 @@ def test_private_key_is_found_in_any_form(tmp_path: Path, before: int) -> None:
     for name, content in forms.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "another").write_bytes(key_pem(other))
-    (tmp_path / "public").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "public").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     assert {path.name for path in files_with(secret, tmp_path)} == forms.keys()
 
 
@@ -87,7 +89,9 @@ def test_whoever_trusts_the_impostor_is_noticed(tmp_path: Path) -> None:
     with Impostor(tmp_path, foreign, ("localhost",)) as impostor:
         impostor.prove()
         impostor.check_unheard()
-        context = ssl.create_default_context(cadata=foreign.root.public_bytes(Encoding.PEM).decode())
+        context = ssl.create_default_context(
+            cadata=foreign.root.public_bytes(Encoding.PEM).decode()
+        )
         with (
             socket.create_connection(("127.0.0.1", impostor.port), timeout=20) as connection,
             context.wrap_socket(connection, server_hostname="localhost") as secured,
@@ -98,14 +102,18 @@ def test_whoever_trusts_the_impostor_is_noticed(tmp_path: Path) -> None:
             impostor.check_unheard()
 
 
-def test_whoever_gets_in_is_noticed(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> None:
+def test_whoever_gets_in_is_noticed(
+    authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
     issued = authority.issue_device("demo-rightful")
     rightful = write_bundle(tmp_path / "rightful", authority, "demo-rightful", broker.port, issued)
     with pytest.raises(Failed, match="it got in"):
         refusal(rightful, ClientCertificateMissing)
 
 
-def test_being_turned_away_for_another_reason_does_not_count(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> None:
+def test_being_turned_away_for_another_reason_does_not_count(
+    authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
     nobody = write_bundle(tmp_path / "nobody", authority, "demo-nobody", broker.port, None)
     assert isinstance(refusal(nobody, ClientCertificateMissing), ClientCertificateMissing)
     with pytest.raises(Failed, match="another reason: ClientCertificateMissing"):
@@ -125,7 +133,10 @@ def test_being_turned_away_for_another_reason_does_not_count(authority: Authorit
 )
 def test_readings_are_accounted_for(tmp_path: Path, numbers: list[int], verdict: str) -> None:
     log = tmp_path / "hub.log"
-    log.write_text("".join(f'devices/{DEVICE_ID}/reading {{"number": {number}}}\n' for number in numbers) + f"devices/{DEVICE_ID}/reading {{")
+    log.write_text(
+        "".join(f'devices/{DEVICE_ID}/reading {{"number": {number}}}\n' for number in numbers)
+        + f"devices/{DEVICE_ID}/reading {{"
+    )
     stage = Stage(tmp_path, "auto", lambda text: None)
     stage.hub = Hub(tmp_path, log, 1)
     if verdict.startswith("1 to"):
@@ -142,7 +153,16 @@ def test_what_needs_a_part_that_is_missing_says_so(tmp_path: Path) -> None:
 
 def test_diagnosis_is_read_from_what_programs_print() -> None:
     said = "no CA that this device trusts has issued the certificate of mqtt.local:8883"
-    rest = ". Likely cause: somebody is posing as it. What to do: find out. Next attempt in 86103 ms.\r\n"
-    assert diagnosis(f"MPY: soft reboot\r\nsecuremqtt info: joined\r\nsecuremqtt warning: {said} [-9984]{rest}") == said
+    rest = (
+        ". Likely cause: somebody is posing as it. What to do: find out. Next attempt in 86103 "
+        "ms.\r\n"
+    )
+    assert (
+        diagnosis(
+            f"MPY: soft reboot\r\nsecuremqtt info: joined\r\nsecuremqtt warning: {said} "
+            f"[-9984]{rest}"
+        )
+        == said
+    )
     assert diagnosis(f"{said}{rest}") == said
     assert diagnosis("securemqtt info: connected to mqtt.local:8883\n") is None

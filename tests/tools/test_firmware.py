@@ -19,7 +19,9 @@ from support.credentials import issued_credentials
 from support.mqtt import Peer, client_context
 
 
-def test_the_application_runs_on_cpython_as_on_a_board(authority: Authority, broker: BrokerProcess, tmp_path: Path) -> None:
+def test_the_application_runs_on_cpython_as_on_a_board(
+    authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
     bundle = write_bundle(tmp_path / "bundle", authority, "firmware-pi", port=broker.port)
     bundle.chmod(0o700)
     ca = tmp_path / "ca.pem"

@@ -1,4 +1,6 @@
-"""Board profiles: those that come with the tools are sound, and a faulty one is refused with a reason."""
+"""Board profiles: those that come with the tools are sound, and a faulty one is refused with a
+reason.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from securemqtt_tools.resources import boards_directory, firmware_directory
 
 
 def test_the_promised_boards_have_a_profile():
-    assert profile_names() == ["esp32", "esp32_c3", "esp32_s3", "pico_2_w", "pico_w", "raspberry_pi", "simulated"]
+    assert profile_names() == [
+        "esp32",
+        "esp32_c3",
+        "esp32_s3",
+        "pico_2_w",
+        "pico_w",
+        "raspberry_pi",
+        "simulated",
+    ]
     for profile in load_all():
         assert profile.name
         assert profile.is_board == (profile.key != "raspberry_pi")
@@ -63,10 +73,26 @@ def test_an_unknown_profile_names_the_known_ones():
         ('family = "rp2"', 'family = "rp3"', "'family' must be one of rp2, esp32"),
         ('arch = "armv6m"', 'arch = "armv6m"\nspeed = 1', "unknown key 'mpy.speed'; known here: "),
         ("epoch_year = 1970", "", "'clock.epoch_year' is missing"),
-        ("typical_bytes = 163840", 'typical_bytes = "160k"', "'heap.typical_bytes' must be a whole number"),
-        ("typical_bytes = 163840", "typical_bytes = true", "'heap.typical_bytes' must be a whole number"),
-        ("filesystem_bytes = 868352", "filesystem_bytes = 868353", "must be a multiple of 'flash.block_bytes'"),
-        ("program_bytes = 256", "program_bytes = 8192", "must be a multiple of 'flash.program_bytes'"),
+        (
+            "typical_bytes = 163840",
+            'typical_bytes = "160k"',
+            "'heap.typical_bytes' must be a whole number",
+        ),
+        (
+            "typical_bytes = 163840",
+            "typical_bytes = true",
+            "'heap.typical_bytes' must be a whole number",
+        ),
+        (
+            "filesystem_bytes = 868352",
+            "filesystem_bytes = 868353",
+            "must be a multiple of 'flash.block_bytes'",
+        ),
+        (
+            "program_bytes = 256",
+            "program_bytes = 8192",
+            "must be a multiple of 'flash.program_bytes'",
+        ),
         ("filesystem_bytes = 868352", "filesystem_bytes = 0", "must be above 0"),
         ("epoch_year = 1970", "epoch_year = 1980", "'clock.epoch_year' must be one of 1970, 2000"),
         ('"Raspberry Pi Pico W with RP2040"', '"*RP2040"', "'machine' must begin with the name"),

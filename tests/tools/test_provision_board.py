@@ -26,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_one_command_and_the_board_publishes_and_takes_commands(
-    provisioner: Provisioner, simulated_board: SimulatedBoard, authority: Authority, broker: BrokerProcess, tmp_path: Path
+    provisioner: Provisioner,
+    simulated_board: SimulatedBoard,
+    authority: Authority,
+    broker: BrokerProcess,
+    tmp_path: Path,
 ) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
@@ -44,10 +48,15 @@ def test_one_command_and_the_board_publishes_and_takes_commands(
         controller.publish("devices/whole-way/command/interval", b"0.5")
         while "devices/whole-way/answer/interval" not in topics:
             topics.update([controller.receive()])
-        assert json.loads(topics["devices/whole-way/answer/interval"]) == {"received": "0.5", "interval_s": 0.5}
+        assert json.loads(topics["devices/whole-way/answer/interval"]) == {
+            "received": "0.5",
+            "interval_s": 0.5,
+        }
 
 
-def test_a_second_run_changes_nothing_and_says_so(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
+def test_a_second_run_changes_nothing_and_says_so(
+    provisioner: Provisioner, simulated_board: SimulatedBoard
+) -> None:
     assert provisioner.board(simulated_board, "second-run", *provisioner.wifi).status == 0
     held = contents(simulated_board)
     operations = simulated_board.stats().operations
@@ -58,21 +67,30 @@ def test_a_second_run_changes_nothing_and_says_so(provisioner: Provisioner, simu
     assert simulated_board.stats().operations == operations
 
 
-def test_only_what_differs_is_copied(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
+def test_only_what_differs_is_copied(
+    provisioner: Provisioner, simulated_board: SimulatedBoard
+) -> None:
     provisioner.board(simulated_board, "differs", *provisioner.wifi)
     good = contents(simulated_board)
     with Board(simulated_board.port) as link:
         link.run("with open('/lib/securemqtt/errors.mpy','ab') as f:f.write(b'rot')")
-        link.write("/lib/securemqtt/client.py", b"a module of a checkout, which would be taken before ours")
+        link.write(
+            "/lib/securemqtt/client.py", b"a module of a checkout, which would be taken before ours"
+        )
         link.write("/lib/securemqtt/gone.mpy", b"a module of another version")
         link.write("/secure/device.key.der.new", b"what an interrupted run leaves")
         link.write("/data.txt", b"the user's own")
     outcome = provisioner.board(simulated_board, "differs")
     assert "Library: 1 of" in outcome.out
-    assert contents(simulated_board) == {**good, "/data.txt": contents(simulated_board)["/data.txt"]}
+    assert contents(simulated_board) == {
+        **good,
+        "/data.txt": contents(simulated_board)["/data.txt"],
+    }
 
 
-def test_new_settings_keep_the_certificate(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
+def test_new_settings_keep_the_certificate(
+    provisioner: Provisioner, simulated_board: SimulatedBoard
+) -> None:
     provisioner.board(simulated_board, "resettled", *provisioner.wifi)
     before = contents(simulated_board)
     own = {**json.loads(read(simulated_board, "/secure/config.json")), "greenhouse": "north"}
@@ -83,7 +101,11 @@ def test_new_settings_keep_the_certificate(provisioner: Provisioner, simulated_b
     assert outcome.status == 0 and "Settings: localhost" in outcome.out
     assert {path for path in after if after[path] != before.get(path)} == {"/secure/config.json"}
     config = json.loads(read(simulated_board, "/secure/config.json"))
-    assert (config["keep_alive_s"], config["greenhouse"], config["clock_floor"]) == (30, "north", config["clock_floor"])
+    assert (config["keep_alive_s"], config["greenhouse"], config["clock_floor"]) == (
+        30,
+        "north",
+        config["clock_floor"],
+    )
     assert config["outbox_journal_bytes"] == load_profile("simulated").journal_bytes
 
 
@@ -95,7 +117,13 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
     held, issued = contents(simulated_board), len(authority.inventory.entries())
     outcome = provisioner.board(simulated_board, "dry", *provisioner.wifi, "--dry-run")
     assert outcome.status == 0
-    for change in ("files to /lib/securemqtt", "/main.py", "wifi.json", "issue a certificate", "nothing was changed"):
+    for change in (
+        "files to /lib/securemqtt",
+        "/main.py",
+        "wifi.json",
+        "issue a certificate",
+        "nothing was changed",
+    ):
         assert change in outcome.out
     assert contents(simulated_board) == held == {}
     assert len(authority.inventory.entries()) == issued
@@ -130,7 +158,10 @@ def test_the_second_board_works_offline(
 
 
 def test_no_secret_stays_on_the_host(
-    provisioner: Provisioner, simulated_board: SimulatedBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provisioner: Provisioner,
+    simulated_board: SimulatedBoard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -142,7 +173,9 @@ def test_no_secret_stays_on_the_host(
     assert all(needle not in outcome.text.encode() for needle in needles)
     assert files_holding([provisioner.home, provisioner.home / "ca", temporary], needles) == []
     assert WIFI_PASSWORD not in outcome.text
-    assert files_holding([provisioner.home, temporary], [WIFI_PASSWORD.encode()]) == [provisioner.home / "wifi-password"]
+    assert files_holding([provisioner.home, temporary], [WIFI_PASSWORD.encode()]) == [
+        provisioner.home / "wifi-password"
+    ]
     control = tmp_path / "control"
     control.write_bytes(key)
     assert files_holding([tmp_path], needles) == [control]
@@ -179,14 +212,18 @@ def test_a_new_identity_goes_beside_the_old_one_which_then_goes(
     names = [*config["ca"], *config["certificate"], config["key"], "config.json", "wifi.json"]
     assert secure == {f"/secure/{name}" for name in names}
     assert config["key"] != "device.key.der"
-    new = x509.load_der_x509_certificate(read(simulated_board, "/secure/" + config["certificate"][0]))
+    new = x509.load_der_x509_certificate(
+        read(simulated_board, "/secure/" + config["certificate"][0])
+    )
     assert new.public_key() != x509.load_der_x509_certificate(old).public_key()
     authority.revoke("renewed")
     outcome = provisioner.board(simulated_board, "renewed", "--no-connect")
     assert "its own is revoked" in outcome.out and outcome.status == 0
 
 
-def test_a_device_needs_its_own_id(provisioner: Provisioner, simulated_board: SimulatedBoard, authority: Authority) -> None:
+def test_a_device_needs_its_own_id(
+    provisioner: Provisioner, simulated_board: SimulatedBoard, authority: Authority
+) -> None:
     authority.issue_device("taken")
     outcome = provisioner.board(simulated_board, "taken", *provisioner.wifi)
     assert outcome.said("taken has a certificate", "not on this device", "--renew")

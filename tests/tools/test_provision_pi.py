@@ -17,7 +17,8 @@ from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.provisioning import Outcome, Provisioner, files_holding
 
-# What stands in for ssh: the same command line, run by a shell of this machine whose home is another directory.
+# What stands in for ssh: the same command line, run by a shell of this machine whose home is
+# another directory.
 SSH = """#!/bin/sh
 [ "$1 $2" = "-T --" ] && [ "$3" = "pi@hub.local" ] || { echo "ssh: Could not resolve hostname $3" >&2; exit 255; }
 shift 3
@@ -26,8 +27,11 @@ cd "$PI_HOME" && exec env HOME="$PI_HOME" sh -c "$*"
 
 
 def snapshot(directory: Path) -> dict[str, tuple[bytes, int]]:
-    """Give content and permissions of what is in a directory."""
-    return {path.name: (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for path in directory.iterdir()}
+    """Return content and permissions of what is in a directory."""
+    return {
+        path.name: (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+        for path in directory.iterdir()
+    }
 
 
 def check_bundle(directory: Path, device_id: str, passphrase: bytes | None = None) -> None:
@@ -53,7 +57,10 @@ def test_a_bundle_connects_and_a_second_run_changes_nothing(
     assert (outcome.status, outcome.err) == (0, "")
     check_bundle(out, "pi-hub")
     held = snapshot(out)
-    program = "from securemqtt import Client\nwith Client() as c: print(c.publish('~/hello', 'x').wait(10))"
+    program = (
+        "from securemqtt import Client\nwith Client() as c: print(c.publish('~/hello', "
+        "'x').wait(10))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "SECUREMQTT_BUNDLE": str(out)},
@@ -108,7 +115,9 @@ def test_an_encrypted_key(provisioner: Provisioner, tmp_path: Path) -> None:
     assert "there was nothing to change" in provisioner.run("pi", "pi-locked", *options).out
 
 
-def test_through_ssh(provisioner: Provisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_through_ssh(
+    provisioner: Provisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program, home = tmp_path / "bin" / "ssh", tmp_path / "pi"
     program.parent.mkdir()
     program.write_text(SSH)
@@ -133,12 +142,16 @@ def test_through_ssh(provisioner: Provisioner, tmp_path: Path, monkeypatch: pyte
     (place / "device.key").write_bytes(b"rot")
     assert "its private key is missing or is another's" in run().out
     check_bundle(place, "pi-far")
-    assert run("pi@elsewhere").said("ssh to pi@elsewhere failed", "Could not resolve hostname", "by hand")
+    assert run("pi@elsewhere").said(
+        "ssh to pi@elsewhere failed", "Could not resolve hostname", "by hand"
+    )
     assert run("-oProxyCommand=x").said("is no ssh destination")
 
 
 def test_a_place_is_needed(provisioner: Provisioner, tmp_path: Path) -> None:
     assert provisioner.run("pi", "nowhere").said("--out DIR or --ssh USER@HOST")
-    assert provisioner.run("pi", "nowhere", "--out", str(tmp_path), "--wifi", "x").said("--wifi is for boards only")
+    assert provisioner.run("pi", "nowhere", "--out", str(tmp_path), "--wifi", "x").said(
+        "--wifi is for boards only"
+    )
     (tmp_path / "file").write_text("")
     assert provisioner.run("pi", "nowhere", "--out", str(tmp_path / "file" / "x")).status == 1

@@ -1,4 +1,6 @@
-"""What a board does on its serial line: prompts, Ctrl-C and Ctrl-D, boot.py and main.py, bytes as they are."""
+"""What a board does on its serial line: prompts, Ctrl-C and Ctrl-D, boot.py and main.py, bytes as
+they are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def shared_board(request: pytest.FixtureRequest) -> Iterator[SimulatedBoard]:
 
 @pytest.fixture
 def board(shared_board: SimulatedBoard) -> SimulatedBoard:
-    """Give the board without boot.py and main.py, just booted."""
+    """Return the board without boot.py and main.py, just booted."""
     with Line(shared_board) as line:
         line.enter_raw_repl()
         line.execute("import os\nfor name in os.listdir():\n os.remove(name)")
@@ -29,7 +31,7 @@ def board(shared_board: SimulatedBoard) -> SimulatedBoard:
 
 
 def restart(board: SimulatedBoard) -> int:
-    """Reset, and give the position in the output from which the new run's begins."""
+    """Reset, and return the position in the output from which the new run's begins."""
     start = board.position()
     board.reset()
     return start
@@ -79,7 +81,9 @@ def test_raw_paste_mode_can_be_cancelled(board: SimulatedBoard):
 def test_boot_and_main_run_at_start_in_one_namespace(board: SimulatedBoard):
     write(board, boot="word = 'from boot'\nprint('boot')", main="print('main', word, __name__)")
     start = restart(board)
-    board.wait_for_output("main from boot __main__\r\n", since=board.wait_for_output("boot\r\n", since=start))
+    board.wait_for_output(
+        "main from boot __main__\r\n", since=board.wait_for_output("boot\r\n", since=start)
+    )
     board.wait_for_output(">>> ", since=start)
 
 
@@ -108,7 +112,15 @@ def test_a_soft_reset_in_the_raw_repl_runs_boot_only_and_stays_there(board: Simu
 
 
 @pytest.mark.parametrize(
-    "wait", ["time.sleep(100)", "p.poll(100000)", "p.poll()", "s.accept()", "machine.lightsleep(100000)", "sys.stdin.read(1)"]
+    "wait",
+    [
+        "time.sleep(100)",
+        "p.poll(100000)",
+        "p.poll()",
+        "s.accept()",
+        "machine.lightsleep(100000)",
+        "sys.stdin.read(1)",
+    ],
 )
 def test_ctrl_c_interrupts_a_main_that_waits(board: SimulatedBoard, wait: str):
     prepare = """
@@ -140,8 +152,14 @@ def test_ctrl_c_interrupts_a_busy_main(board: SimulatedBoard, body: str):
 
 
 def test_ctrl_c_never_breaks_the_file_system(board: SimulatedBoard):
-    main = "n = 0\nwhile True:\n  with open('/log%d' % (n % 3), 'ab') as f: f.write(b'x' * 137)\n  n += 1\n  print(n)"
-    check = "import os\nfor e in os.ilistdir('/'):\n  f = open(e[0], 'rb')\n  while f.read(500): pass\nprint('whole')"
+    main = (
+        "n = 0\nwhile True:\n  with open('/log%d' % (n % 3), 'ab') as f: f.write(b'x' * 137)\n "
+        " n += 1\n  print(n)"
+    )
+    check = (
+        "import os\nfor e in os.ilistdir('/'):\n  f = open(e[0], 'rb')\n  while f.read(500): "
+        "pass\nprint('whole')"
+    )
     write(board, main=main)
     moments = random.Random(7)
     for _ in range(15):
@@ -185,9 +203,9 @@ def test_text_gets_carriage_returns_and_bytes_do_not(board: SimulatedBoard):
     with Line(board) as line:
         line.enter_raw_repl()
         assert line.execute("print('a\\nb\\r\\nc')") == b"a\r\nb\r\nc\r\n"
-        assert line.execute("import sys; n = sys.stdout.buffer.write(bytes([10, 13, 10, 0, 4 + 1, 10]))") == (
-            b"\n\r\n\x00\x05\n"
-        )
+        assert line.execute(
+            "import sys; n = sys.stdout.buffer.write(bytes([10, 13, 10, 0, 4 + 1, 10]))"
+        ) == (b"\n\r\n\x00\x05\n")
 
 
 def test_a_main_that_fails_shows_its_traceback_and_leaves_the_prompt(board: SimulatedBoard):
@@ -199,7 +217,11 @@ def test_a_main_that_fails_shows_its_traceback_and_leaves_the_prompt(board: Simu
 
 
 def test_sys_exit_in_main_is_a_soft_reset(board: SimulatedBoard):
-    write(board, main="import os, sys\ntry:\n  os.stat('/once')\nexcept OSError:\n  open('/once', 'w').close()\n  sys.exit()")
+    write(
+        board,
+        main="import os, sys\ntry:\n  os.stat('/once')\nexcept OSError:\n  open('/once', "
+        "'w').close()\n  sys.exit()",
+    )
     start = restart(board)
     board.wait_for_output("MPY: soft reboot\r\n", since=start)
     board.wait_for_output(">>> ", since=start)

@@ -37,7 +37,9 @@ def test_runs_a_local_file_and_shows_its_traceback(board: SimulatedBoard, tmp_pa
     assert "ZeroDivisionError" in done.stdout + done.stderr
 
 
-def test_a_program_longer_than_the_raw_paste_window_arrives_whole(board: SimulatedBoard, tmp_path: Path):
+def test_a_program_longer_than_the_raw_paste_window_arrives_whole(
+    board: SimulatedBoard, tmp_path: Path
+):
     script = tmp_path / "long.py"
     script.write_text("".join(f"v{n} = {n}\n" for n in range(800)) + "print(v799)\n")
     assert mpremote(board, "run", str(script)) == "799\n"
@@ -50,7 +52,9 @@ def test_carries_files_both_ways(board: SimulatedBoard, tmp_path: Path):
     mpremote(board, "fs", "mkdir", "data")
     mpremote(board, "fs", "cp", str(there), ":data/file.bin")
     assert "21024 file.bin" in mpremote(board, "fs", "ls", "data")
-    assert hashlib.sha256(content).hexdigest() in mpremote(board, "fs", "sha256sum", "data/file.bin")
+    assert hashlib.sha256(content).hexdigest() in mpremote(
+        board, "fs", "sha256sum", "data/file.bin"
+    )
     mpremote(board, "fs", "cp", ":data/file.bin", str(back))
     assert back.read_bytes() == content
     mpremote(board, "fs", "rm", "data/file.bin")
@@ -92,11 +96,17 @@ print(os.statvfs('/')[3] > 150)
 def test_the_heap_is_the_profile_s_twice(board: SimulatedBoard):
     free = int(mpremote(board, "exec", "import gc; gc.collect(); print(gc.mem_free())"))
     assert 0.93 < free / (2 * 163840) < 1.05
-    assert mpremote(board, "exec", "try:\n b = bytearray(400000)\nexcept MemoryError:\n print('full')") == "full\n"
+    assert (
+        mpremote(board, "exec", "try:\n b = bytearray(400000)\nexcept MemoryError:\n print('full')")
+        == "full\n"
+    )
 
 
 def test_the_board_says_what_it_is(board: SimulatedBoard):
-    program = "import os, sys; print(sys.implementation._machine); print(os.uname().machine, os.uname().sysname)"
+    program = (
+        "import os, sys; print(sys.implementation._machine); print(os.uname().machine, "
+        "os.uname().sysname)"
+    )
     assert mpremote(board, "exec", program) == (
         "Raspberry Pi Pico W with RP2040\nRaspberry Pi Pico W with RP2040 rp2\n"
     )
@@ -119,7 +129,10 @@ print(sys.path, [name for name in sys.modules if 'board' in name or name in ('wi
 def test_the_clock_starts_wrong_and_is_set(board: SimulatedBoard):
     require_libfaketime()
     board.reset()
-    assert mpremote(board, "exec", "import time; print(time.gmtime()[0], time.time() // 86400)") == "2021 18628\n"
+    assert (
+        mpremote(board, "exec", "import time; print(time.gmtime()[0], time.time() // 86400)")
+        == "2021 18628\n"
+    )
     mpremote(board, "rtc", "--set")
     set_to = mpremote(board, "exec", "import machine; print(machine.RTC().datetime()[0])")
     host = f"{datetime.now().year}\n"
@@ -129,7 +142,8 @@ def test_the_clock_starts_wrong_and_is_set(board: SimulatedBoard):
     assert mpremote(board, "exec", "import time; print(time.gmtime()[0])") == host
     boots = board.status()["boots"]
     mpremote(board, "reset")
-    # mpremote begins with a soft reset, then has the board wait for 0.1 s: the next command's Ctrl-C would end that wait.
+    # mpremote begins with a soft reset, then has the board wait for 0.1 s: the next command's
+    # Ctrl-C would end that wait.
     wait_until(lambda: board.status()["boots"] == boots + 2, 20, "the reset")
     assert mpremote(board, "exec", "import time; print(time.gmtime()[0])") == "2021\n"
 

@@ -21,7 +21,11 @@ def _micropython() -> None:
 def run_in_main(board: SimulatedBoard, program: str) -> None:
     """Put `program` into main.py, behind a guard that lets it run once, and boot."""
     guard = "import os, machine\nif 'done' not in os.listdir():\n  open('done', 'w').close()\n"
-    text = guard + "".join(f"  {line}\n" for line in program.splitlines()) + "else:\n  print('cause', machine.reset_cause())\n"
+    text = (
+        guard
+        + "".join(f"  {line}\n" for line in program.splitlines())
+        + "else:\n  print('cause', machine.reset_cause())\n"
+    )
     with Line(board) as line:
         line.enter_raw_repl()
         line.execute("import os\ntry: os.remove('done')\nexcept OSError: pass")
@@ -111,10 +115,16 @@ def test_a_failing_flash_gives_eio_and_recovers():
     with SimulatedBoard() as board:
         board.wait_for_output(">>> ")
         board.flash_failing(True)
-        program = "try:\n f = open('/x', 'w'); f.write('x'); f.close()\nexcept OSError as e:\n print(e.errno)"
+        program = (
+            "try:\n f = open('/x', 'w'); f.write('x'); f.close()\nexcept OSError as e:\n "
+            "print(e.errno)"
+        )
         assert mpremote(board, "exec", program) == "5\n"
         board.flash_failing(False)
-        assert mpremote(board, "exec", "f = open('/x', 'w'); f.write('x'); f.close(); print('good')") == "good\n"
+        assert (
+            mpremote(board, "exec", "f = open('/x', 'w'); f.write('x'); f.close(); print('good')")
+            == "good\n"
+        )
 
 
 def test_the_garbage_collector_can_close_a_file():
@@ -192,10 +202,18 @@ def test_an_interpreter_that_dies_by_itself_is_started_again():
 def test_the_clock_of_an_esp32_starts_in_2000_and_goes_on_through_a_reset():
     require_libfaketime()
     with SimulatedBoard(profile="esp32") as board:
-        assert mpremote(board, "exec", "import time; print(time.gmtime()[0], time.time() < 100)") == "2000 True\n"
-        mpremote(board, "exec", "import machine; machine.RTC().datetime((2026, 5, 6, 0, 7, 8, 9, 0))")
+        assert (
+            mpremote(board, "exec", "import time; print(time.gmtime()[0], time.time() < 100)")
+            == "2000 True\n"
+        )
+        mpremote(
+            board, "exec", "import machine; machine.RTC().datetime((2026, 5, 6, 0, 7, 8, 9, 0))"
+        )
         board.reset()
-        assert mpremote(board, "exec", "import time; print(time.gmtime()[:4], time.gmtime(0)[0])") == "(2026, 5, 6, 7) 2000\n"
+        assert (
+            mpremote(board, "exec", "import time; print(time.gmtime()[:4], time.gmtime(0)[0])")
+            == "(2026, 5, 6, 7) 2000\n"
+        )
         board.power_cut()
         board.power_on()
         assert mpremote(board, "exec", "import time; print(time.gmtime()[0])") == "2000\n"

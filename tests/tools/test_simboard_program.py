@@ -22,8 +22,12 @@ SCRIPT = Path(securemqtt_tools.__file__).parent.parent / "simboard.py"
 
 
 @pytest.fixture(autouse=True)
-def _own_runtime_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the sockets of `simboard run` apart from those of a user's boards; the path must be a short one."""
+def _own_runtime_directory(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep the sockets of `simboard run` apart from those of a user's boards; the path must be a
+    short one.
+    """
     require_micropython()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
 
@@ -31,9 +35,20 @@ def _own_runtime_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Run `python tools/simboard.py run` as a user does."""
-    arguments = ["run", "--image", str(tmp_path / "flash.img"), "--link", str(tmp_path / "port"), "--profile", "pico_w"]
+    arguments = [
+        "run",
+        "--image",
+        str(tmp_path / "flash.img"),
+        "--link",
+        str(tmp_path / "port"),
+        "--profile",
+        "pico_w",
+    ]
     with subprocess.Popen(
-        [sys.executable, str(SCRIPT), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(SCRIPT), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         try:
             yield running
@@ -47,13 +62,15 @@ def first_line(program: subprocess.Popen[str]) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """Give the processes whose parent is `pid`."""
-    listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    """Return the processes whose parent is `pid`."""
+    listing = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     return [int(number) for number in listing.stdout.split()]
 
 
 def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended; a dead one that nobody has waited for counts."""
+    """Return True if a process has ended; a dead one that nobody has waited for counts."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
@@ -66,7 +83,9 @@ def test_prints_its_port_first_and_works_there(program: subprocess.Popen[str], t
     assert run_mpremote(port, "eval", "6*7").stdout.strip() == "42"
 
 
-def test_is_steered_from_another_terminal(program: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]):
+def test_is_steered_from_another_terminal(
+    program: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+):
     port = first_line(program)
     assert main(["wifi", "off"], command="simboard") == 0
     assert main(["status"], command="simboard") == 0
@@ -84,7 +103,9 @@ def test_is_steered_from_another_terminal(program: subprocess.Popen[str], capsys
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(program: subprocess.Popen[str], tmp_path: Path, number: signal.Signals):
+def test_a_signal_ends_it_in_order(
+    program: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+):
     first_line(program)
     interpreters = wait_until(lambda: children(program.pid), what="the interpreter")
     program.send_signal(number)
@@ -105,17 +126,24 @@ def test_nothing_is_left_when_it_is_killed(program: subprocess.Popen[str]):
 def test_it_ends_with_the_program_that_started_it():
     starter = (
         "import sys; from securemqtt_tools.simboard import SimulatedBoard\n"
-        "board = SimulatedBoard(); board.start(); print(board.pid, board.image, flush=True); sys.stdin.read()"
+        "board = SimulatedBoard(); board.start(); print(board.pid, board.image, flush=True); "
+        "sys.stdin.read()"
     )
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
     with subprocess.Popen(
-        [sys.executable, "-c", starter], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", starter],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         pid, image = first_line(process).split()
         simulator = int(pid)
         interpreters = wait_until(lambda: children(simulator), what="the interpreter")
         process.kill()
-    wait_until(lambda: all(is_gone(pid) for pid in [simulator, *interpreters]), what="the end of all")
+    wait_until(
+        lambda: all(is_gone(pid) for pid in [simulator, *interpreters]), what="the end of all"
+    )
     assert not Path(image).parent.exists()
 
 
@@ -126,7 +154,9 @@ def test_it_leaves_no_shared_memory_behind():
         interpreter = children(board.pid)[0]
         board.reset()
         board.wait_for_output(">>> ", since=board.wait_for_output(">>> "))
-    assert not [path for path in Path("/dev/shm").glob("*faketime*") if str(interpreter) in path.name]
+    assert not [
+        path for path in Path("/dev/shm").glob("*faketime*") if str(interpreter) in path.name
+    ]
 
 
 def test_an_image_belongs_to_one_board_at_a_time(tmp_path: Path):
@@ -181,7 +211,16 @@ def test_the_control_socket_is_its_owner_s_alone(program: subprocess.Popen[str])
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]):
-    for action in ([], ["run"], ["wifi"], ["reset"], ["power-cut"], ["power-on"], ["status"], ["stop"]):
+    for action in (
+        [],
+        ["run"],
+        ["wifi"],
+        ["reset"],
+        ["power-cut"],
+        ["power-on"],
+        ["status"],
+        ["stop"],
+    ):
         with pytest.raises(SystemExit) as ended:
             main([*action, "--help"], command="simboard")
         assert ended.value.code == 0

@@ -1,4 +1,6 @@
-"""The board's Wi-Fi: sockets that work, that fail as on a board, and that go dead when the radio does."""
+"""The board's Wi-Fi: sockets that work, that fail as on a board, and that go dead when the radio
+does.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def shared_board() -> Iterator[SimulatedBoard]:
 
 @pytest.fixture
 def line(shared_board: SimulatedBoard) -> Iterator[Line]:
-    """Give a line to the raw REPL of the board, just reset, with its Wi-Fi connected and the helpers above."""
+    """Return a line to the raw REPL of the board, just reset, with its Wi-Fi connected and the
+    helpers above.
+    """
     shared_board.wifi(True)
     shared_board.reset()
     with Line(shared_board) as opened:
@@ -75,7 +79,7 @@ def accept(server: socket.socket) -> socket.socket:
 
 
 def is_silent(connection: socket.socket) -> bool:
-    """Tell whether nothing, not even an end, comes from the other side for a while."""
+    """Return True if nothing, not even an end, comes from the other side for a while."""
     return not select.select([connection], [], [], 0.3)[0]
 
 
@@ -130,13 +134,19 @@ def test_a_destination_that_does_not_answer_times_out(line: Line):
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
-        crowd = [socket.socket() for _ in range(3)]  # fills the queue: the kernel drops what comes after
+        # fills the queue: the kernel drops what comes after
+        crowd = [socket.socket() for _ in range(3)]
         for member in crowd:
             member.setblocking(False)
             member.connect_ex(deaf.getsockname())
         run(line, "s = socket.socket(); s.settimeout(0.5)")
         port = port_of(deaf)
-        assert evaluate(line, f"fault(lambda: s.connect(socket.getaddrinfo('peer.test', {port})[0][-1]))") == "110"
+        assert (
+            evaluate(
+                line, f"fault(lambda: s.connect(socket.getaddrinfo('peer.test', {port})[0][-1]))"
+            )
+            == "110"
+        )
         for member in crowd:
             member.close()
 
@@ -149,7 +159,9 @@ def test_a_reset_by_the_peer_reaches_the_board(line: Line, server: socket.socket
     assert evaluate(line, "fault(lambda: s.read(1))") == "104"
 
 
-def test_wifi_off_silences_both_sides(shared_board: SimulatedBoard, line: Line, server: socket.socket):
+def test_wifi_off_silences_both_sides(
+    shared_board: SimulatedBoard, line: Line, server: socket.socket
+):
     port = port_of(server)
     run(line, f"s = reach({port}); a = socket.getaddrinfo('peer.test', {port})[0][-1]")
     with accept(server) as far:
@@ -199,7 +211,9 @@ def test_an_esp32_joins_again_by_itself():
         assert evaluate(opened, "w.status() == network.STAT_GOT_IP == 1010") == "True"
 
 
-def test_a_hard_reset_leaves_the_far_side_in_the_dark(shared_board: SimulatedBoard, line: Line, server: socket.socket):
+def test_a_hard_reset_leaves_the_far_side_in_the_dark(
+    shared_board: SimulatedBoard, line: Line, server: socket.socket
+):
     run(line, f"s = reach({port_of(server)})")
     with accept(server) as far:
         shared_board.reset()
@@ -229,7 +243,11 @@ def test_the_station_tells_wrong_credentials_apart():
             ("'home', '-Secret'", "WRONG_PASSWORD"),
             ("'home', '-secret'", "GOT_IP"),
         ):
-            run(opened, f"w.connect({arguments})\nwhile w.status() == network.STAT_CONNECTING: time.sleep_ms(10)")
+            run(
+                opened,
+                f"w.connect({arguments})\nwhile w.status() == network.STAT_CONNECTING: "
+                f"time.sleep_ms(10)",
+            )
             assert evaluate(opened, f"w.status() == network.STAT_{state}") == "True"
         assert evaluate(opened, "w.ifconfig()[0] != '0.0.0.0', w.config('ssid')") == "True home"
         run(opened, "w.active(False)")
@@ -251,13 +269,22 @@ def test_datagrams_and_the_time_server(line: Line):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        run(line, f"import ntptime; ntptime.host = 'peer.test'; ntptime.timeout = 10; ntptime._PORT = {port}")
+        run(
+            line,
+            f"import ntptime; ntptime.host = 'peer.test'; ntptime.timeout = 10; ntptime._PORT = "
+            f"{port}",
+        )
         assert line.execute("ntptime.settime()") == b""
         thread.join()
-        assert evaluate(line, "time.gmtime()[:3], time.time() // 100 == 18000000") == "(2027, 1, 15) True"
+        assert (
+            evaluate(line, "time.gmtime()[:3], time.time() // 100 == 18000000")
+            == "(2027, 1, 15) True"
+        )
 
 
-def test_tls_sees_the_board_s_own_clock(line: Line, server: socket.socket, authority: Authority, tmp_path: Path):
+def test_tls_sees_the_board_s_own_clock(
+    line: Line, server: socket.socket, authority: Authority, tmp_path: Path
+):
     require_libfaketime()
     issued = authority.issue_server(["peer.test"], days=30)
     (tmp_path / "chain.pem").write_bytes(issued.chain_pem())
@@ -277,7 +304,9 @@ def test_tls_sees_the_board_s_own_clock(line: Line, server: socket.socket, autho
 
     thread = threading.Thread(target=serve)
     thread.start()
-    run(line, f"""
+    run(
+        line,
+        f"""
 import tls
 def secure_word():
     c = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
@@ -287,7 +316,8 @@ def secure_word():
         return c.wrap_socket(reach({port_of(server)}), server_hostname='peer.test').read(11)
     except ValueError as e:
         return e
-""")
+""",
+    )
     assert "starts in the future" in evaluate(line, "secure_word()")
     run(line, f"import machine; machine.RTC().datetime({_now()})")
     assert evaluate(line, "secure_word()") == "b'secret word'"

@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test a directory of its own, for support.either.scratch."""
+    """Return each test a directory of its own, for support.either.scratch."""
     monkeypatch.setenv("SECUREMQTT_TEST_DIRECTORY", str(tmp_path))

@@ -11,7 +11,7 @@ def _longest(low: int, high: int) -> int:
 
 
 def _delays(count: int, failures: int = 0) -> "list[int]":
-    """Give the longest delays of so many failures one after another."""
+    """Return the longest delays of so many failures one after another."""
     delays = []
     for _ in range(count):
         delay_ms, failures = next_delay(_longest, failures)
@@ -26,7 +26,10 @@ def test_the_bound_doubles_up_to_the_cap() -> None:
 def test_the_jitter_is_asked_for_the_whole_range() -> None:
     asked = []
     for failures in range(3):
-        assert next_delay(lambda low, high: asked.append((low, high)) or 5, failures) == (5, failures + 1)
+        assert next_delay(lambda low, high: asked.append((low, high)) or 5, failures) == (
+            5,
+            failures + 1,
+        )
     assert asked == [(0, 1000), (0, 2000), (0, 4000)]
 
 
@@ -56,11 +59,14 @@ def test_the_delays_of_a_crowd_are_spread_evenly() -> None:
 
 def test_a_fleet_does_not_come_back_at_once() -> None:
     clients, away_s = 3000, 300
-    assert list(arrivals(lambda low, high: high, clients, away_s).values()) == [clients], "without jitter they do: this would show it"
+    assert list(arrivals(lambda low, high: high, clients, away_s).values()) == [clients], (
+        "without jitter they do: this would show it"
+    )
     spread = arrivals(Random(1).between, clients, away_s)
     assert sum(spread.values()) == clients
-    # The bound is 120 s by then, and what is left of a delay is short rather than long: the first second has about 2 / 120 of a fleet
-    # (docs/recovery.md has it for a million). Of these few, chance may put twice as many into the fullest second.
+    # The bound is 120 s by then, and what is left of a delay is short rather than long: the first
+    # second has about 2 / 120 of a fleet (docs/recovery.md has it for a million). Of these few,
+    # chance may put twice as many into the fullest second.
     assert max(spread.values()) < 4 * clients // 120
     assert max(spread) <= 120
     assert sum(count for second, count in spread.items() if second < 60) > clients // 2

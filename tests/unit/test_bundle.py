@@ -1,4 +1,6 @@
-"""The bundle's config.json and the options of Client: found, read, checked, before anything touches the network."""
+"""The bundle's config.json and the options of Client: found, read, checked, before anything touches
+the network.
+"""
 
 import json
 import os
@@ -7,11 +9,20 @@ from securemqtt import bundle
 from securemqtt.errors import SecureMQTTError
 from support.either import directory, raised, scratch, set_mode, write
 
-_GOOD = {"format": 1, "client_id": "pi-1", "host": "mqtt.local", "ca": ["ca.der"], "certificate": "device.der", "key": "device.key"}
+_GOOD = {
+    "format": 1,
+    "client_id": "pi-1",
+    "host": "mqtt.local",
+    "ca": ["ca.der"],
+    "certificate": "device.der",
+    "key": "device.key",
+}
 
 
 def _load(config: object = None, **options: object) -> dict:
-    """Load a bundle with this content of config.json, the good one by default, and these options."""
+    """Load a bundle with this content of config.json, the good one by default, and these
+    options.
+    """
     path = directory("bundle")
     write(path + "/config.json", json.dumps(_GOOD if config is None else config))
     return bundle.load(path, options)
@@ -20,8 +31,16 @@ def _load(config: object = None, **options: object) -> dict:
 def test_a_bundle_gives_its_settings_over_the_defaults() -> None:
     settings = _load()
     assert settings["path"] == scratch() + "/bundle"
-    assert (settings["client_id"], settings["host"], settings["port"]) == ("pi-1", "mqtt.local", 8883)
-    assert (settings["keep_alive_s"], settings["clean_session"], settings["outbox_full"]) == (60, False, "refuse")
+    assert (settings["client_id"], settings["host"], settings["port"]) == (
+        "pi-1",
+        "mqtt.local",
+        8883,
+    )
+    assert (settings["keep_alive_s"], settings["clean_session"], settings["outbox_full"]) == (
+        60,
+        False,
+        "refuse",
+    )
 
 
 def test_options_come_before_the_bundle() -> None:
@@ -59,7 +78,17 @@ def test_the_environment_names_the_bundle() -> None:
 def test_a_config_that_is_damaged_is_an_error_of_the_bundle() -> None:
     _load()
     path = scratch() + "/bundle/config.json"
-    for content in (b"", b"{", b'{"host": ', b"\xff\xfe{}", b"[]", b"[1]", b"null", b"7", b'"text"'):
+    for content in (
+        b"",
+        b"{",
+        b'{"host": ',
+        b"\xff\xfe{}",
+        b"[]",
+        b"[1]",
+        b"null",
+        b"7",
+        b'"text"',
+    ):
         write(path, content)
         error = raised("BundleError", bundle.load, scratch() + "/bundle", {})
         assert path in str(error), content
@@ -90,7 +119,10 @@ def test_settings_out_of_range_are_refused_by_name() -> None:
     ):
         for value in values:
             assert name in raised("UsageError", _load, **{name: value}).what, (name, value)
-            assert name in raised("UsageError", _load, dict(_GOOD, **{name: value})).what, (name, value)
+            assert name in raised("UsageError", _load, dict(_GOOD, **{name: value})).what, (
+                name,
+                value,
+            )
 
 
 def test_settings_at_the_edge_of_their_range_are_taken() -> None:
@@ -125,7 +157,17 @@ def test_a_will_of_the_users_own_takes_the_place_of_the_status() -> None:
 
 
 def test_a_will_that_cannot_be_is_refused() -> None:
-    for will in (("a",), ("a", "b", 1, True, 5), "ab", 7, {"topic": "a"}, ("a", "b", 3), ("a", "b", "1"), ("a", "b", -1), ("a", "b", None)):
+    for will in (
+        ("a",),
+        ("a", "b", 1, True, 5),
+        "ab",
+        7,
+        {"topic": "a"},
+        ("a", "b", 3),
+        ("a", "b", "1"),
+        ("a", "b", -1),
+        ("a", "b", None),
+    ):
         raised("UsageError", _load, will=will)
     for topic in ("", "+/a", "a/#", "a\0", 7, None):
         raised("InvalidTopic", _load, will=(topic, "x"))

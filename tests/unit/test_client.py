@@ -1,4 +1,6 @@
-"""What Client does with what its program gives it, and with what waits for its handlers; over a connection in memory, see support/history.py."""
+"""What Client does with what its program gives it, and with what waits for its handlers; over a
+connection in memory, see support/history.py.
+"""
 
 from securemqtt._compat import INBOX_BYTES
 from support.either import raised
@@ -8,14 +10,16 @@ _ALL = 1 << 30
 
 
 def _connected() -> History:
-    """Give a device at rest, connected."""
+    """Return a device at rest, connected."""
     history = History(1)
     history.settle()
     return history
 
 
 def _flood(history: History, count: int, qos: int = 0) -> int:
-    """Send the device messages while its program does not run its handlers; give how many its handlers got when they ran."""
+    """Send the device messages while its program does not run its handlers; return how many its
+    handlers got when they ran.
+    """
     before = len(history.handled)
     for _ in range(count):
         history.send_down(qos)

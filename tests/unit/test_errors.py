@@ -1,4 +1,6 @@
-"""The tree of errors: each has its words, foreign errors become ours, and what time can cure says so."""
+"""The tree of errors: each has its words, foreign errors become ours, and what time can cure says
+so.
+"""
 
 import errno
 
@@ -6,12 +8,32 @@ from securemqtt import errors
 from securemqtt.failure import base, failure, refused, translated
 from support.either import class_names, raised
 
-_SETTINGS = {"host": "broker.example", "port": 8883, "client_id": "pi", "clock_floor": 0, "path": ""}
+_SETTINGS = {
+    "host": "broker.example",
+    "port": 8883,
+    "client_id": "pi",
+    "clock_floor": 0,
+    "path": "",
+}
 # Branch, and what is under it; errors.py draws the same.
 _TREE = {
     "UsageError": ("InvalidTopic", "InvalidPayload", "NotSupported"),
-    "BundleError": ("BundleNotFound", "FileMissing", "FileTruncated", "FileNotPrivate", "WrongEncoding", "WrongKeyPassword", "KeyMismatch"),
-    "NetworkError": ("NameNotResolved", "ConnectionRefused", "TimedOut", "ConnectionLost", "WiFiNotConnected"),
+    "BundleError": (
+        "BundleNotFound",
+        "FileMissing",
+        "FileTruncated",
+        "FileNotPrivate",
+        "WrongEncoding",
+        "WrongKeyPassword",
+        "KeyMismatch",
+    ),
+    "NetworkError": (
+        "NameNotResolved",
+        "ConnectionRefused",
+        "TimedOut",
+        "ConnectionLost",
+        "WiFiNotConnected",
+    ),
     "SecurityError": (
         "NotTLS",
         "TLSVersionTooOld",
@@ -26,7 +48,13 @@ _TREE = {
         "ClientCertificateRefused",
         "ClientCertificateRevoked",
     ),
-    "BrokerError": ("NotAuthorised", "ClientIdRefused", "BrokerFull", "ProtocolRefused", "SubscriptionRefused"),
+    "BrokerError": (
+        "NotAuthorised",
+        "ClientIdRefused",
+        "BrokerFull",
+        "ProtocolRefused",
+        "SubscriptionRefused",
+    ),
     "MalformedPacket": (),
     "OutboxError": ("OutboxFull", "MessageTooLarge"),
     "OutOfMemory": (),
@@ -54,7 +82,10 @@ def test_every_error_has_a_cause_and_a_remedy_in_words() -> None:
             assert len(words) > 10, name
             assert "{" not in words, (name, words)
             assert words[-1] not in ".;,", (name, words)
-        assert str(error) == f"/secure/x is no good [5]. Likely cause: {error.cause}. What to do: {error.remedy}."
+        assert (
+            str(error)
+            == f"/secure/x is no good [5]. Likely cause: {error.cause}. What to do: {error.remedy}."
+        )
 
 
 def test_the_tree_is_as_it_is_drawn() -> None:
@@ -104,7 +135,9 @@ def test_errors_of_the_network_become_ours() -> None:
 
 
 def test_memory_that_ran_out_becomes_ours() -> None:
-    error = translated(MemoryError("memory allocation failed, allocating 16384 bytes"), "session", _SETTINGS)
+    error = translated(
+        MemoryError("memory allocation failed, allocating 16384 bytes"), "session", _SETTINGS
+    )
     assert type(error).__name__ == "OutOfMemory"
 
 
@@ -114,7 +147,14 @@ def test_what_is_ours_already_or_a_mistake_in_the_program_stays_as_it_is() -> No
 
 
 def test_each_return_code_of_connack_has_its_error() -> None:
-    names = {1: "ProtocolRefused", 2: "ClientIdRefused", 3: "BrokerFull", 4: "NotAuthorised", 5: "NotAuthorised", 6: "ProtocolRefused"}
+    names = {
+        1: "ProtocolRefused",
+        2: "ClientIdRefused",
+        3: "BrokerFull",
+        4: "NotAuthorised",
+        5: "NotAuthorised",
+        6: "ProtocolRefused",
+    }
     names[255] = "ProtocolRefused"
     for return_code, name in names.items():
         error = refused(return_code, _SETTINGS)

@@ -1,4 +1,5 @@
-"""Thousands of random histories of a device, the same on both interpreters from the same seed; see support/history.py.
+"""Thousands of random histories of a device, the same on both interpreters from the same seed; see
+support/history.py.
 
 test_histories_by_hypothesis.py lets hypothesis look for them on CPython, and make them short.
 """
@@ -11,23 +12,33 @@ DURABLE = 12 if MICROPYTHON else 20
 
 
 def _pour(history: History, random: Random, count: int) -> None:
-    """Publish so much, some of it stale before long, that a journal is full, and what it holds in memory and in flight is written anew."""
+    """Publish so much, some of it stale before long, that a journal is full, and what it holds in
+    memory and in flight is written anew.
+    """
     for _ in range(count):
         history.publish(random.between(500, 1900), 1, random.pick((0, 0, 40)), random.chance(30))
 
 
 def _random_step(history: History, random: Random) -> None:
-    """Do one of the things that can happen; the frequent ones are those that bring a history forward."""
+    """Do one of the things that can happen; the frequent ones are those that bring a history
+    forward.
+    """
     kind = random.below(114 if history.durable else 100)
     if kind >= 106:
         random.pick((history.restart, history.restart, history.flush, history.pause))()
     elif kind >= 100:
-        _pour(history, random, random.below(20) if len(history.deliveries) < 40 else 0)  # no more than a small heap holds
+        # no more than a small heap holds
+        _pour(history, random, random.below(20) if len(history.deliveries) < 40 else 0)
         if random.chance(50):
             history.restart()
     elif kind < 22:
         sizes = random.pick((5, 60, 1900) if history.durable else (5, 60, 700))
-        history.publish(random.below(sizes), random.pick((0, 1, 1, 1, 2)), random.pick((0, 0, 0, 1, 40)), random.chance(15))
+        history.publish(
+            random.below(sizes),
+            random.pick((0, 1, 1, 1, 2)),
+            random.pick((0, 0, 0, 1, 40)),
+            random.chance(15),
+        )
     elif kind < 45:
         history.turn()
     elif kind < 65:
@@ -94,12 +105,22 @@ def test_nothing_is_lost_and_order_is_kept() -> None:
 
 
 def test_what_a_journal_holds_is_not_lost_by_a_kill() -> None:
-    for_seeds(DURABLE, lambda random: _history(random, random.pick(("refuse", "refuse", "drop_oldest", "drop_newest")), "each"))
+    for_seeds(
+        DURABLE,
+        lambda random: _history(
+            random, random.pick(("refuse", "refuse", "drop_oldest", "drop_newest")), "each"
+        ),
+    )
 
 
 def test_what_a_board_writes_late_is_not_lost_once_the_interval_is_over() -> None:
     if MICROPYTHON:  # elsewhere all is written at once, and a thread brings it to the medium
-        for_seeds(DURABLE, lambda random: _history(random, random.pick(("refuse", "drop_oldest", "drop_newest")), "interval"))
+        for_seeds(
+            DURABLE,
+            lambda random: _history(
+                random, random.pick(("refuse", "drop_oldest", "drop_newest")), "interval"
+            ),
+        )
 
 
 def test_a_full_outbox_drops_the_oldest_that_waits() -> None:

@@ -1,4 +1,5 @@
-"""The histories of test_histories.py with hypothesis as the one who chooses the steps: it looks for the shortest that fails, and prints it.
+"""The histories of test_histories.py with hypothesis as the one who chooses the steps: it looks for
+the shortest that fails, and prints it.
 
 The seed is printed; SECUREMQTT_SEED repeats it.
 """
@@ -23,7 +24,9 @@ LONG_EXAMPLES = 300
 
 
 class Machine(RuleBasedStateMachine):
-    """One history, a rule for each of its steps; what must hold is looked at after each, and that nothing is missing at the end."""
+    """One history, a rule for each of its steps; what must hold is looked at after each, and that
+    nothing is missing at the end.
+    """
 
     durable = ""
 
@@ -32,7 +35,10 @@ class Machine(RuleBasedStateMachine):
         self.history: History | None = None
         self.sound = False
 
-    @initialize(number=st.integers(0, 1 << 20), when_full=st.sampled_from(["refuse", "drop_oldest", "drop_newest"]))
+    @initialize(
+        number=st.integers(0, 1 << 20),
+        when_full=st.sampled_from(["refuse", "drop_oldest", "drop_newest"]),
+    )
     def begin(self, number: int, when_full: str) -> None:
         self.history = History(number, when_full, self.durable)
         self.sound = True
@@ -58,7 +64,9 @@ class Machine(RuleBasedStateMachine):
     def turn(self) -> None:
         self.step(History.turn)
 
-    @rule(up_bytes=st.sampled_from([10000, 30, 5, 1]), down_bytes=st.sampled_from([10000, 30, 3, 1]))
+    @rule(
+        up_bytes=st.sampled_from([10000, 30, 5, 1]), down_bytes=st.sampled_from([10000, 30, 3, 1])
+    )
     def carry(self, up_bytes: int, down_bytes: int) -> None:
         self.step(History.carry, up_bytes, down_bytes)
 
@@ -86,7 +94,11 @@ class Machine(RuleBasedStateMachine):
     def lose_answers(self, forget_session: bool) -> None:
         self.step(History.lose_answers, forget_session)
 
-    @rule(function=st.sampled_from([History.restart, History.pause, History.flush, History.forget_session]))
+    @rule(
+        function=st.sampled_from(
+            [History.restart, History.pause, History.flush, History.forget_session]
+        )
+    )
     def interrupt(self, function: Callable[..., None]) -> None:
         self.step(function)
 

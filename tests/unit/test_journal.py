@@ -1,4 +1,7 @@
-"""The journal behind a durable outbox: restart, order, bounds, damage, room. Each restart is without a farewell, as by a kill."""
+"""The journal behind a durable outbox: restart, order, bounds, damage, room.
+
+Each restart is without a farewell, as by a kill.
+"""
 
 import os
 
@@ -307,7 +310,9 @@ def test_state_that_changes_for_ever_does_not_fill_the_journal() -> None:
         assert device.drain() == texts(10, "value 1499", "value 1499")
 
 
-def test_a_refused_newest_of_a_topic_does_not_leave_the_queue_empty_before_those_on_the_medium() -> None:
+def test_a_refused_newest_of_a_topic_does_not_leave_the_queue_empty_before_those_on_the_medium() -> (
+    None
+):
     device = Device("o", outbox_journal_bytes=32768, outbox_messages=1)
     device.put("old", "state", True)
     count = _fill(device)
@@ -326,7 +331,7 @@ def test_what_expires_does_not_fill_the_journal() -> None:
 
 
 def _fill(device: Device) -> int:
-    """Publish until it is refused, or something is dropped; give how many were accepted."""
+    """Publish until it is refused, or something is dropped; return how many were accepted."""
     count = 0
     while device.put("message " + str(count) + "." * 80) and not device.outbox.dropped:
         count += 1
@@ -344,7 +349,10 @@ def test_a_full_journal_refuses_and_takes_more_as_it_empties() -> None:
     for _ in range(count // 2):
         device.forget(device.take())
     assert device.put("last" + "." * 80)
-    assert [text.split(".")[0] for text in device.restart().drain()][-2:] == ["message " + str(count - 1), "last"]
+    assert [text.split(".")[0] for text in device.restart().drain()][-2:] == [
+        "message " + str(count - 1),
+        "last",
+    ]
 
 
 def test_a_full_journal_drops_the_newest() -> None:
@@ -357,7 +365,12 @@ def test_a_full_journal_drops_the_newest() -> None:
 
 def test_a_full_journal_drops_the_oldest_but_not_what_is_in_flight() -> None:
     for messages in (1000, 10):
-        device = Device("o" + str(messages), outbox_journal_bytes=32768, outbox_messages=messages, outbox_full="drop_oldest")
+        device = Device(
+            "o" + str(messages),
+            outbox_journal_bytes=32768,
+            outbox_messages=messages,
+            outbox_full="drop_oldest",
+        )
         flying = []
         for number in range(1000):
             assert device.put(f"{number:04}" + "." * 80)
@@ -405,7 +418,9 @@ def test_a_flipped_bit_anywhere_costs_one_message_only() -> None:
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         flipped = _put_back(device, damaged)
-        assert flipped.drain(False) == [text for number, text in enumerate(texts(3)) if number != position // size], position
+        assert flipped.drain(False) == [
+            text for number, text in enumerate(texts(3)) if number != position // size
+        ], position
         assert flipped._stats["journal_damaged"] == 1
 
 
@@ -461,7 +476,9 @@ def test_a_directory_that_cannot_be_used_leaves_the_messages_in_memory() -> None
     assert device.drain() == ["a"]
 
 
-def test_a_directory_that_cannot_be_read_at_the_start_is_read_later_before_anything_is_written() -> None:
+def test_a_directory_that_cannot_be_read_at_the_start_is_read_later_before_anything_is_written() -> (
+    None
+):
     device = filled("o", 3)
     path = device.directory
     rarely("journal_start").park(device.outbox)
@@ -472,7 +489,8 @@ def test_a_directory_that_cannot_be_read_at_the_start_is_read_later_before_anyth
     os.remove(path)  # noqa: PTH107
     os.rename(path + "-away", path)  # noqa: PTH104
     device.outbox._retry_ms = 0  # a minute later
-    assert device.put("in memory, too").stored == 0  # else what is on the medium would come behind it
+    # else what is on the medium would come behind it
+    assert device.put("in memory, too").stored == 0
     assert device.drain() == ["in memory", "in memory, too"]
     assert device.put("d").stored > 0
     assert device.drain(False) == texts(3, "d")
@@ -488,7 +506,9 @@ def test_what_a_broken_compaction_left_is_no_part_of_the_next() -> None:
             device.put(f"{number:04}")
             write(rubbish, b"torn" * 100)
     assert device._stats["journal_damaged"] == 0
-    assert [text[:4] for text in device.restart().drain()] == [f"{number:04}" for number in range(0, 600, 50)] + ["valu"]
+    assert [text[:4] for text in device.restart().drain()] == [
+        f"{number:04}" for number in range(0, 600, 50)
+    ] + ["valu"]
 
 
 def test_segments_that_are_gone_already_are_no_failure() -> None:
@@ -556,10 +576,17 @@ def test_random_histories_lose_nothing() -> None:
 
 
 def _history(random: "object") -> None:
-    """Publish, take, acknowledge, sync and restart in any order: all arrives, in order, and within the bounds."""
+    """Publish, take, acknowledge, sync and restart in any order: all arrives, in order, and within
+    the bounds.
+    """
     bound = 32768 * random.between(1, 4)
     fsync = random.pick(["each", "interval"])
-    device = Device(str(random.below(1 << 24)), outbox_messages=random.between(1, 40), outbox_journal_bytes=bound, outbox_fsync=fsync)
+    device = Device(
+        str(random.below(1 << 24)),
+        outbox_messages=random.between(1, 40),
+        outbox_journal_bytes=bound,
+        outbox_fsync=fsync,
+    )
     flying: list[Delivery] = []
     waiting: list[str] = []  # accepted, not acknowledged
     sent: set[str] = set()

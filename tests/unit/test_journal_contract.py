@@ -1,7 +1,9 @@
-"""The journal and the contract with its medium: what is not flushed goes with the power, any operation may fail, files close late.
+"""The journal and the contract with its medium: what is not flushed goes with the power, any
+operation may fail, files close late.
 
-The medium's own files do the work. What a test puts before one of them keeps to the same contract (`write`, `flush`, `close`), and has a power
-cut, a failure or another thread come where no real one can be had at will.
+The medium's own files do the work. What a test puts before one of them keeps to the same contract
+(`write`, `flush`, `close`), and has a power cut, a failure or another thread come where no real one
+can be had at will.
 """
 
 from support.journals import Cached, Device, fail, filled, park, recover, resume, texts
@@ -21,7 +23,9 @@ def test_a_segment_that_is_rolled_over_is_synced_and_closed() -> None:
     assert device.restart().drain() == texts(1, "b", LARGE)
 
 
-def test_a_segment_that_another_thread_rolls_over_during_its_sync_is_synced_again_before_it_is_closed() -> None:
+def test_a_segment_that_another_thread_rolls_over_during_its_sync_is_synced_again_before_it_is_closed() -> (
+    None
+):
     device = filled("o", 1)
     file = Cached(device.outbox)
     device.put("b")
@@ -129,7 +133,13 @@ def test_leaving_goes_on_where_closing_fails_and_leaves_the_directory_to_others(
 
 
 def test_what_is_to_be_written_late_is_only_taken_where_it_will_find_room() -> None:
-    device = Device("o", outbox_fsync="interval", outbox_interval_s=3600, outbox_journal_bytes=32768, outbox_messages=20)
+    device = Device(
+        "o",
+        outbox_fsync="interval",
+        outbox_interval_s=3600,
+        outbox_journal_bytes=32768,
+        outbox_messages=20,
+    )
     device.outbox._late = True  # as on flash
     count = 0
     while device.put(f"{count:03}" + "." * 80):

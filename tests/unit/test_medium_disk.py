@@ -1,4 +1,6 @@
-"""The journal's files and directory on a disk: what another thread or another process does meanwhile. On CPython only, which has such."""
+"""The journal's files and directory on a disk: what another thread or another process does
+meanwhile. On CPython only, which has such.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ from securemqtt.medium_disk import JournalFile
 from support.either import raised
 from support.journals import Device, Failing, fail, filled, park, recover, resume, texts
 
-# How long the other thread has for what it does; longer only while it waits for what the first one holds.
+# How long the other thread has for what it does; longer only while it waits for what the first one
+# holds.
 STEP_S = 0.02
 RUN_S = 60
 
 
 class Interrupted:
-    """The module `os`, with another thread that acts right before one of this thread's system calls for files: the `step`th."""
+    """The module `os`, with another thread that acts right before one of this thread's system calls
+    for files: the `step`th.
+    """
 
     def __init__(self, step: int, act: Callable[[], None]) -> None:
         self._left = step
@@ -82,7 +87,9 @@ def test_a_file_that_another_thread_closes_during_its_sync_never_syncs_what_has_
     assert step > 3 and reused > 1
 
 
-def test_a_directory_that_was_left_with_a_failure_and_used_by_another_is_not_written_any_more() -> None:
+def test_a_directory_that_was_left_with_a_failure_and_used_by_another_is_not_written_any_more() -> (
+    None
+):
     device = filled("o", 3)
     fail(device, "close")
     park(device)

@@ -46,7 +46,18 @@ def test_the_rest_goes_out_as_json() -> None:
 
 
 def test_what_json_cannot_say_is_refused_alike_on_both_interpreters() -> None:
-    for value in ({1, 2}, object(), [object()], {"a": b"x"}, 1 + 2j, {"a": {1}}, {(1, 2): 3}, {b"a": 1}, encode, Message):
+    for value in (
+        {1, 2},
+        object(),
+        [object()],
+        {"a": b"x"},
+        1 + 2j,
+        {"a": {1}},
+        {(1, 2): 3},
+        {b"a": 1},
+        encode,
+        Message,
+    ):
         raised("TypeError", encode, value)
     for number in ("nan", "inf", "-inf"):
         raised("ValueError", encode, {"a": [float(number)]})

@@ -1,6 +1,8 @@
-"""What runs on both interpreters is tested on both, by the same files: each test of this directory, under the real MicroPython.
+"""What runs on both interpreters is tested on both, by the same files: each test of this directory,
+under the real MicroPython.
 
-Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts and line numbers.
+Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts
+and line numbers.
 """
 
 from __future__ import annotations
@@ -13,31 +15,50 @@ from pathlib import Path
 
 import pytest
 
-from support.micropython import ROOT, micropython_command, micropython_environment, small_environment, small_program
+from support.micropython import (
+    ROOT,
+    micropython_command,
+    micropython_environment,
+    small_environment,
+    small_program,
+)
 
 HERE = Path(__file__).parent
 RUNNER = ROOT / "tests" / "support" / "run_tests.py"
 MARK = "=== "
-# These need hypothesis, subprocesses or threads; every other file here must pass under MicroPython as it is.
-CPYTHON_ONLY = {"test_histories_by_hypothesis.py", "test_medium_disk.py", "test_on_micropython.py", "test_websocket.py"}
-# A heap as an ESP32 has it, twice as large since objects take twice the room on 64 bits, and room for the tests themselves.
+# These need hypothesis, subprocesses or threads; every other file here must pass under MicroPython
+# as it is.
+CPYTHON_ONLY = {
+    "test_histories_by_hypothesis.py",
+    "test_medium_disk.py",
+    "test_on_micropython.py",
+    "test_websocket.py",
+}
+# A heap as an ESP32 has it, twice as large since objects take twice the room on 64 bits, and room
+# for the tests themselves.
 HEAP = "heapsize=512k"
 RUN_S = 100
 
 
 def shared_tests() -> list[tuple[str, str]]:
-    """Give (module, function) for every test that both interpreters run."""
+    """Return (module, function) for every test that both interpreters run."""
     tests = []
     for path in sorted(HERE.glob("test_*.py")):
         if path.name not in CPYTHON_ONLY:
-            functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+            functions = (
+                node
+                for node in ast.parse(path.read_text()).body
+                if isinstance(node, ast.FunctionDef)
+            )
             tests += [(path.stem, node.name) for node in functions if node.name.startswith("test_")]
     return tests
 
 
 @functools.cache
 def small_programs(directory: Path) -> list[Path]:
-    """Write the tests, and what they share, for the library as a board has it; give where they are found."""
+    """Write the tests, and what they share, for the library as a board has it; return where they
+    are found.
+    """
     for path in [*HERE.glob("test_*.py"), *(ROOT / "tests" / "support").glob("*.py")]:
         small_program(path, directory)
     return [directory / HERE.name, directory]
@@ -48,12 +69,16 @@ class Account:
 
     def __init__(self, module: str, form: str, scratch: Path) -> None:
         if form == "mpy":
-            environment = small_environment(scratch.parent, *small_programs(scratch.parent / "programs"))
+            environment = small_environment(
+                scratch.parent, *small_programs(scratch.parent / "programs")
+            )
         else:
             environment = micropython_environment(HERE, ROOT / "tests")
         environment["SECUREMQTT_TEST_DIRECTORY"] = str(scratch)
         command = [*micropython_command("-X", HEAP), str(RUNNER), module]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=RUN_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=RUN_S, check=False
+        )
         self.passed: set[str] = set()
         self.failed: set[str] = set()
         self._output: dict[str, str] = {}
@@ -69,7 +94,9 @@ class Account:
                 (self.passed if verdict == "passed" else self.failed).add(rest)
 
     def output(self, test: str) -> str:
-        """Give what a test printed, its traceback included, and what came before the first test."""
+        """Return what a test printed, its traceback included, and what came before the first
+        test.
+        """
         return self._output.get("", "") + self._output.get(test, "") + self.rest
 
 
@@ -92,5 +119,9 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 def test_under_micropython(module: str, test: str, form: str, accounts: Accounts) -> None:
     account = accounts(module, form)
     if test in account.failed:
-        pytest.fail(f"{module}.{test} under MicroPython ({form}):\n{account.output(test)}", pytrace=False)
-    assert test in account.passed, f"{module}.{test} was not run to its end:\n{account.output(test)}"
+        pytest.fail(
+            f"{module}.{test} under MicroPython ({form}):\n{account.output(test)}", pytrace=False
+        )
+    assert test in account.passed, (
+        f"{module}.{test} was not run to its end:\n{account.output(test)}"
+    )

@@ -68,7 +68,12 @@ def test_what_is_in_flight_counts_until_it_is_forgotten() -> None:
 def test_bytes_are_bounded_too() -> None:
     size = Outbox.size(_delivery("12345"))
     outbox = Outbox(100, 3 * size)
-    assert [outbox.put(_delivery("12345")) is not None for _ in range(4)] == [True, True, True, False]
+    assert [outbox.put(_delivery("12345")) is not None for _ in range(4)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert outbox.bytes == 3 * size
 
 

@@ -39,7 +39,13 @@ def test_noise_behind_each_first_byte() -> None:
     def trial(random: Random) -> None:
         reader = Reader(128, 64)
         for first in range(256):
-            check(reader, bytes((first,)) + random.data(random.below(12)), random_cuts(random), 128, 64)
+            check(
+                reader,
+                bytes((first,)) + random.data(random.below(12)),
+                random_cuts(random),
+                128,
+                64,
+            )
 
     for_seeds(5, trial)
 
@@ -67,7 +73,8 @@ def test_a_length_of_256_mb_takes_no_memory() -> None:
     if mem_alloc is None:
         return
     reader = Reader(1000, 128)
-    read(reader, publish(b"t", b"x" * 2000), lambda limit: limit)  # loads what the first of its kind does
+    # loads what the first of its kind does
+    read(reader, publish(b"t", b"x" * 2000), lambda limit: limit)
     piece = b"x" * 4096
     gc.collect()
     before = mem_alloc()

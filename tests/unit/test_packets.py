@@ -1,4 +1,7 @@
-"""The packet reader: whole packets from any pieces, and a clear error for what no broker may send. Fuzzing is in test_packet_fuzz.py."""
+"""The packet reader: whole packets from any pieces, and a clear error for what no broker may send.
+
+Fuzzing is in test_packet_fuzz.py.
+"""
 
 from securemqtt.packets import Reader
 from support.either import raised
@@ -40,11 +43,18 @@ def test_a_packet_larger_than_the_buffer_has_a_buffer_of_its_own() -> None:
     for cut in (_whole, _one):
         packets, end = read(Reader(16384, 128), stream, cut)
         assert end == "whole"
-        assert [(kind, len(body), oversized) for kind, body, oversized in packets] == [(0x30, n + 3, 0) for n in sizes]
+        assert [(kind, len(body), oversized) for kind, body, oversized in packets] == [
+            (0x30, n + 3, 0) for n in sizes
+        ]
 
 
 def test_of_a_packet_above_the_limit_only_the_topic_and_the_id_are_kept() -> None:
-    stream = publish(b"topic", b"x" * 1000, 1, 9) + publish(b"t", b"y" * 100) + publish(b"a/b", b"x" * 2000) + packet(0xD0, b"")
+    stream = (
+        publish(b"topic", b"x" * 1000, 1, 9)
+        + publish(b"t", b"y" * 100)
+        + publish(b"a/b", b"x" * 2000)
+        + packet(0xD0, b"")
+    )
     for cut in (_whole, _one):
         packets, end = read(Reader(200), stream, cut)
         assert end == "whole"
@@ -69,7 +79,10 @@ def test_a_topic_above_the_buffer_is_kept_up_to_the_limit() -> None:
             reader = Reader(1000, 128)
             packets, end = read(reader, publish(b"t" * topic_bytes, b"x" * 5000) + behind, cut)
             assert end == "whole"
-            assert [(len(body), oversized) for _, body, oversized in packets] == [(2 + topic_bytes, 5002 + topic_bytes), (2, 0)]
+            assert [(len(body), oversized) for _, body, oversized in packets] == [
+                (2 + topic_bytes, 5002 + topic_bytes),
+                (2, 0),
+            ]
             assert len(reader.data) <= 512
     for cut in (_whole, _one):
         assert read(Reader(1000, 128), publish(b"t" * 999, b"x" * 5000), cut) == ([], "malformed")
@@ -151,7 +164,12 @@ def test_a_large_packet_does_not_stay_in_memory_once_it_was_handled() -> None:
 
 
 def test_after_a_reset_nothing_is_left_of_the_old_connection() -> None:
-    for begun in (b"\x30", publish(b"t", b"x" * 300)[:200], publish(b"t", b"x" * 5000)[:200], b"\xf0\0"):
+    for begun in (
+        b"\x30",
+        publish(b"t", b"x" * 300)[:200],
+        publish(b"t", b"x" * 5000)[:200],
+        b"\xf0\0",
+    ):
         reader = Reader(1000, 128)
         read(reader, begun, _whole)
         reader.reset()

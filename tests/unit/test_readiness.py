@@ -1,4 +1,5 @@
-"""What must hold on a board before it tries its broker: Wi-Fi and a clock. The radio and the NTP client are the test's own here.
+"""What must hold on a board before it tries its broker: Wi-Fi and a clock. The radio and the NTP
+client are the test's own here.
 
 The tests of the simulated board run it against a board's modules.
 """
@@ -60,9 +61,13 @@ class _Ntp:
 
 
 def _run(
-    radio: "_Radio | None" = None, ntp: "_Ntp | None" = None, failures: int = 0, access: object = _ACCESS, **settings: object
+    radio: "_Radio | None" = None,
+    ntp: "_Ntp | None" = None,
+    failures: int = 0,
+    access: object = _ACCESS,
+    **settings: object,
 ) -> "list[int]":
-    """Give what `ready` yields on a board with these modules; its log is not printed."""
+    """Return what `ready` yields on a board with these modules; its log is not printed."""
     for name, module in (("network", radio), ("ntptime", ntp)):
         if module is None:
             sys.modules.pop(name, None)
@@ -72,7 +77,11 @@ def _run(
     try:
         if access is not None:
             write(scratch() + "/wifi.json", json.dumps(access))
-        return list(readiness.ready(dict({"path": scratch(), "clock_floor": 0, "ntp_host": None}, **settings), failures))
+        return list(
+            readiness.ready(
+                dict({"path": scratch(), "clock_floor": 0, "ntp_host": None}, **settings), failures
+            )
+        )
     finally:
         readiness.log = log
         for name in ("network", "ntptime"):
@@ -80,7 +89,7 @@ def _run(
 
 
 def _wrong_clock() -> int:
-    """Give a floor that this machine's clock has not reached."""
+    """Return a floor that this machine's clock has not reached."""
     return int(time.time()) + 100000
 
 
@@ -127,7 +136,11 @@ def test_wi_fi_that_does_not_come_is_given_up() -> None:
 
 def test_a_radio_that_has_given_up_is_not_waited_for() -> None:
     for status, what, cause in (
-        (_Radio.STAT_WRONG_PASSWORD, "greenhouse does not take the password", "capitals and blanks count"),
+        (
+            _Radio.STAT_WRONG_PASSWORD,
+            "greenhouse does not take the password",
+            "capitals and blanks count",
+        ),
         (_Radio.STAT_NO_AP_FOUND, "of the name greenhouse is in range", "misspelt"),
     ):
         radio = _Radio(3, status=status)  # one that joined after all would not be asked any more
@@ -147,7 +160,9 @@ def test_without_a_good_wifi_json_the_error_says_so() -> None:
 
 
 def test_a_radio_that_refuses_is_an_error_of_ours() -> None:
-    error = raised("WiFiNotConnected", _run, _Radio(1 << 30, OSError(0x300A, "Wifi Internal State Error")))
+    error = raised(
+        "WiFiNotConnected", _run, _Radio(1 << 30, OSError(0x300A, "Wifi Internal State Error"))
+    )
     assert "Wifi Internal State Error" in error.code
     assert "greenhouse" in error.what
 
@@ -169,7 +184,9 @@ def test_a_good_clock_is_not_set() -> None:
 
 def test_a_wrong_clock_that_cannot_be_set_is_an_error() -> None:
     for ntp in (None, _Ntp(), _Ntp(OSError(110, "timed out")), _Ntp(ValueError("short answer"))):
-        error = raised("ClockWrong", _run, None, ntp, clock_floor=_wrong_clock(), ntp_host="pool.example")
+        error = raised(
+            "ClockWrong", _run, None, ntp, clock_floor=_wrong_clock(), ntp_host="pool.example"
+        )
         assert f"{time.gmtime()[0]:04d}" in error.what
         if ntp is not None:
             assert (ntp.host, ntp.asked) == ("pool.example", 1)

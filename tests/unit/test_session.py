@@ -36,7 +36,12 @@ def test_what_is_in_flight_is_found_by_its_id_and_goes_out_again_in_its_order() 
     session = Session(5, first_id=65533)
     ids = [session.add(name) for name in "abcde"]
     session.remove(ids[1])
-    assert [session.unanswered.get(packet_id) for packet_id in session.unacknowledged()] == ["a", "c", "d", "e"]
+    assert [session.unanswered.get(packet_id) for packet_id in session.unacknowledged()] == [
+        "a",
+        "c",
+        "d",
+        "e",
+    ]
     assert session.unanswered.get(ids[1]) is None
     assert session.unanswered.get(12345) is None
 
@@ -46,7 +51,10 @@ def test_requests_are_given_up_with_their_connection() -> None:
     session.add("a")
     request = session.add("filter", counts=False)
     session.add("b")
-    assert [session.unanswered.get(packet_id) for packet_id in session.unacknowledged()] == ["a", "b"]
+    assert [session.unanswered.get(packet_id) for packet_id in session.unacknowledged()] == [
+        "a",
+        "b",
+    ]
     assert session.unanswered.get(request) is None
 
 

@@ -25,9 +25,17 @@ def open_socket() -> WebSocket:
 
 def answer_to(request: bytes) -> bytes:
     """Answer as a server does (RFC 6455, section 4.2.2)."""
-    key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key"))
+    key = next(
+        line.split(b": ")[1]
+        for line in request.split(b"\r\n")
+        if line.startswith(b"Sec-WebSocket-Key")
+    )
     accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
-    return b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nSEC-WEBSOCKET-ACCEPT:  " + accept + b"\r\n\r\n"
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nSEC-WEBSOCKET-ACCEPT:  "
+        + accept
+        + b"\r\n\r\n"
+    )
 
 
 def from_server(payload: bytes, opcode: int = 2, *, final: bool = True) -> bytes:
@@ -71,7 +79,12 @@ def test_the_upgrade_is_accepted_in_any_pieces(piece: int) -> None:
 
 
 def test_a_server_without_mqtt_is_refused() -> None:
-    for answer in (b"HTTP/1.1 404 Not Found\r\n\r\n", b"HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: bm8=\r\n\r\n", b"\r\n\r\n", b"x" * 20_000):
+    for answer in (
+        b"HTTP/1.1 404 Not Found\r\n\r\n",
+        b"HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: bm8=\r\n\r\n",
+        b"\r\n\r\n",
+        b"x" * 20_000,
+    ):
         websocket = WebSocket(SETTINGS)
         websocket.request()
         with pytest.raises(ProtocolRefused):
@@ -89,9 +102,12 @@ def test_what_goes_out_is_masked_and_whole(size: int) -> None:
 def test_what_comes_in_is_the_same_in_any_pieces() -> None:
     for seed in range(200):
         chance = random.Random(seed)
-        payloads = [chance.randbytes(chance.choice([0, 3, 125, 126, 300, 70_000])) for _ in range(5)]
+        payloads = [
+            chance.randbytes(chance.choice([0, 3, 125, 126, 300, 70_000])) for _ in range(5)
+        ]
         data = b"".join(
-            from_server(payload, 2 if n == 0 else 0, final=n == 4) + (from_server(b"alive?", 9) if n % 2 else b"")
+            from_server(payload, 2 if n == 0 else 0, final=n == 4)
+            + (from_server(b"alive?", 9) if n % 2 else b"")
             for n, payload in enumerate(payloads)
         )
         websocket = open_socket()
@@ -106,7 +122,9 @@ def test_what_comes_in_is_the_same_in_any_pieces() -> None:
         received += bytes(websocket.payload)
         assert received == b"".join(payloads)
         reply = bytes(websocket.reply)
-        assert [unmasked(reply[n : n + 12]) for n in range(0, len(reply), 12)] == [(10, b"alive?")] * 2
+        assert [unmasked(reply[n : n + 12]) for n in range(0, len(reply), 12)] == [
+            (10, b"alive?")
+        ] * 2
 
 
 def test_a_large_frame_is_passed_on_as_it_comes() -> None:

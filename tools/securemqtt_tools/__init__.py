@@ -1,1 +1,4 @@
-"""The host side of securemqtt: certificate authority, broker, provisioning, simulated board. CPython only."""
+"""The host side of securemqtt: certificate authority, broker, provisioning, simulated board.
+
+CPython only.
+"""

@@ -1,7 +1,8 @@
-"""The frame of every host command: options in common, one line for a user's mistake, the exit status.
+"""The frame of every host command: options in common, one line for a user's mistake, the exit
+status.
 
-`securemqtt provision …` and `python tools/provision.py …` both end up in `main`. A command is a module in
-`securemqtt_tools.commands` with three names:
+`securemqtt provision …` and `python tools/provision.py …` both end up in `main`. A command is a
+module in `securemqtt_tools.commands` with three names:
 
     HELP                    one line, shown in the list of commands
     configure(parser)       adds the arguments (argparse); examples go in parser.epilog
@@ -36,11 +37,15 @@ INSTALL_TOOLS = "run `make setup`, or pip install '.[tools]', in the project's d
 
 
 class FatalError(Exception):
-    """A mistake of the user's or a fault outside: the message says what is wrong and what to do. Exit status 1."""
+    """A mistake of the user's or a fault outside: the message says what is wrong and what to do.
+
+    Exit status 1.
+    """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser, and so are those of its subcommands, for which a mistake is one line, as any other is.
+    """A parser, and so are those of its subcommands, for which a mistake is one line, as any other
+    is.
 
     Options go by their whole names, or `--passphrase SECRET` would pass for `--passphrase-file`.
     """
@@ -52,7 +57,8 @@ class _Parser(argparse.ArgumentParser):
         raise FatalError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
-        """Have a subcommand refuse what it does not know itself, since it is its help that is wanted then.
+        """Have a subcommand refuse what it does not know itself, since it is its help that is
+        wanted then.
 
         An option is named without its value, which may be a password that was thought to go there.
         """
@@ -64,7 +70,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class Subcommand(NamedTuple):
-    """One of the commands of a command. `examples` are what comes after `securemqtt COMMAND`, `more` what its help says beyond `help`."""
+    """One of the commands of a command.
+
+    `examples` are what comes after `securemqtt COMMAND`, `more` what its help says beyond `help`.
+    """
 
     name: str
     help: str
@@ -75,7 +84,9 @@ class Subcommand(NamedTuple):
 
 
 def default_home() -> Path:
-    """Give the directory in which the host commands keep their state: $SECUREMQTT_HOME, else ~/.securemqtt."""
+    """Return the directory in which the host commands keep their state: $SECUREMQTT_HOME, else
+    ~/.securemqtt.
+    """
     return Path(os.environ.get("SECUREMQTT_HOME") or Path.home() / ".securemqtt")
 
 
@@ -86,12 +97,17 @@ def add_home_option(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=default_home(),
         metavar="DIR",
-        help="where the authority, the broker and the cache are kept (default: $SECUREMQTT_HOME, else ~/.securemqtt)",
+        help="where the authority, the broker and the cache are kept (default: $SECUREMQTT_HOME, "
+        "else ~/.securemqtt)",
     )
 
 
-def add_subcommands(parser: argparse.ArgumentParser, command: str, subcommands: Iterable[Subcommand]) -> None:
-    """Add the subcommands of `command`, each with --home; the one that is called is `args.action`."""
+def add_subcommands(
+    parser: argparse.ArgumentParser, command: str, subcommands: Iterable[Subcommand]
+) -> None:
+    """Add the subcommands of `command`, each with --home; the one that is called is
+    `args.action`.
+    """
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for subcommand in subcommands:
         title = subcommand.help
@@ -99,7 +115,8 @@ def add_subcommands(parser: argparse.ArgumentParser, command: str, subcommands: 
             subcommand.name,
             help=title,
             description=f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}{subcommand.more}",
-            epilog="Examples:\n" + "\n".join(f"  securemqtt {command} {example}" for example in subcommand.examples),
+            epilog="Examples:\n"
+            + "\n".join(f"  securemqtt {command} {example}" for example in subcommand.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subcommand.configure(subparser)
@@ -108,7 +125,9 @@ def add_subcommands(parser: argparse.ArgumentParser, command: str, subcommands: 
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
-    """Run the command that `argv` names, or `command` with `argv` as its arguments; give the exit status."""
+    """Run the command that `argv` names, or `command` with `argv` as its arguments; return the exit
+    status.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parse(arguments, command)
@@ -121,13 +140,17 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("securemqtt"):
             raise
-        print(f"securemqtt: the package {error.name} is not installed: {INSTALL_TOOLS}", file=sys.stderr)
+        print(
+            f"securemqtt: the package {error.name} is not installed: {INSTALL_TOOLS}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("securemqtt: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output (a pager, head) has gone: not an error, but nothing more can be printed.
+        # The reader of our output (a pager, head) has gone: not an error, but nothing more can be
+        # printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -139,12 +162,14 @@ def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
         return parser.parse_args(arguments)
     parser = _Parser(
         prog="securemqtt",
-        description="MQTT over mutual TLS for a Raspberry Pi and for boards: the tools for your computer.",
+        description="MQTT over mutual TLS for a Raspberry Pi and for boards: the tools for your "
+        "computer.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    # The one command that is called is loaded alone: the others may need packages that are not there, and time.
+    # The one command that is called is loaded alone: the others may need packages that are not
+    # there, and time.
     called = [name for name in COMMANDS if arguments[:1] == [name]]
     for name in called or COMMANDS:
         module = _module(name)

@@ -1,7 +1,7 @@
 """Find the data that comes with the tools: board profiles and the firmware's application files.
 
-In a checkout they are `boards/` and `firmware/` at the top; an installation carries the same folders as the packages
-`securemqtt_tools.boards` and `securemqtt_tools.firmware`.
+In a checkout they are `boards/` and `firmware/` at the top; an installation carries the same
+folders as the packages `securemqtt_tools.boards` and `securemqtt_tools.firmware`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ _CHECKOUT = _PACKAGE.parent.parent
 
 
 def boards_directory() -> Path:
-    """Give the directory of the board profiles."""
+    """Return the directory of the board profiles."""
     return _find("boards", "simulated.toml")
 
 
 def firmware_directory() -> Path:
-    """Give the directory of boot.py and main.py, the application that is put on a board."""
+    """Return the directory of boot.py and main.py, the application that is put on a board."""
     return _find("firmware", "main.py")
 
 
 def checkout_cache() -> Path | None:
-    """Give the directory in which a checkout keeps downloads (`make clean` removes it), None in an installation."""
+    """Return the directory in which a checkout keeps downloads (`make clean` removes it), None in
+    an installation.
+    """
     return _CHECKOUT / ".build" / "cache" if (_CHECKOUT / "pyproject.toml").exists() else None
 
 

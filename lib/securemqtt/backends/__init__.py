@@ -1,1 +1,3 @@
-"""One module per interpreter behind the contract in `contract.py`: `umqtt` on MicroPython, `paho` on CPython."""
+"""One module per interpreter behind the contract in `contract.py`: `umqtt` on MicroPython, `paho`
+on CPython.
+"""

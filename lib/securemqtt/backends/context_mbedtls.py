@@ -1,7 +1,9 @@
-"""The TLS context of a device on MicroPython. Made once, see `_compat.rarely`; the way to a connection is in tls_mbedtls.py.
+"""The TLS context of a device on MicroPython. Made once, see `_compat.rarely`; the way to a
+connection is in tls_mbedtls.py.
 
-Only `tls.SSLContext` is used: the Python wrapper `ssl.SSLContext` starts without verification. TLS 1.2 is what MicroPython speaks; its build
-of mbedTLS has ECDHE with AEAD and with CBC, and the broker's configuration picks AEAD (RFC 9325, section 4.2).
+Only `tls.SSLContext` is used: the Python wrapper `ssl.SSLContext` starts without verification. TLS
+1.2 is what MicroPython speaks; its build of mbedTLS has ECDHE with AEAD and with CBC, and the
+broker's configuration picks AEAD (RFC 9325, section 4.2).
 """
 
 import tls
@@ -15,8 +17,15 @@ if TYPE_CHECKING:
 
 
 def make_context(settings: "dict[str, Any]") -> "Any":
-    """Make the context of a device: verification on, its trust anchors and its identity loaded. Raises BundleError's kinds, NotSupported."""
-    for option, value in (("alpn", settings["alpn"]), ("system_trust", settings["system_trust"]), ("key_password", settings["key_password"])):
+    """Make the context of a device: verification on, its trust anchors and its identity loaded.
+
+    Raises BundleError's kinds, NotSupported.
+    """
+    for option, value in (
+        ("alpn", settings["alpn"]),
+        ("system_trust", settings["system_trust"]),
+        ("key_password", settings["key_password"]),
+    ):
         if value:
             raise failure("NotSupported", "MicroPython has no " + option)
     if settings["transport"] != "tls":
@@ -33,7 +42,12 @@ def make_context(settings: "dict[str, Any]") -> "Any":
     if chain:
         key = files.read(directory, settings["key"])
         for name in chain:
-            _load(directory, name, lambda certificate: context.load_cert_chain(certificate, key), settings["key"])
+            _load(
+                directory,
+                name,
+                lambda certificate: context.load_cert_chain(certificate, key),
+                settings["key"],
+            )
         rarely("backends.keys_mbedtls").check(settings, key)
     return context
 

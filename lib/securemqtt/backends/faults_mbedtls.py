@@ -1,12 +1,16 @@
-"""What mbedTLS and MicroPython's sockets mean by their errors. Part of the diagnosis; not kept in a board's memory."""
+"""What mbedTLS and MicroPython's sockets mean by their errors.
+
+Part of the diagnosis; not kept in a board's memory.
+"""
 
 from .._compat import TYPE_CHECKING, const
 
 if TYPE_CHECKING:
     pass
 
-# Where an error may hide what the broker has said: mbedTLS does not tell which alert came, and a write that failed has read none. After the
-# handshake there is nothing left to be said: with TLS 1.2 certificates are settled by then.
+# Where an error may hide what the broker has said: mbedTLS does not tell which alert came, and a
+# write that failed has read none. After the handshake there is nothing left to be said: with TLS
+# 1.2 certificates are settled by then.
 UNSAID = ("handshake",)
 
 # The code for an alert that ended the handshake.
@@ -17,15 +21,24 @@ _X509_VERIFY_FAILED = const(0x2700)
 _BAD_PROTOCOL_VERSION = const(0x6E80)
 _INVALID_RECORD = const(0x7200)
 _MPI_ALLOC_FAILED = const(0x10)
-# ssl, X.509, pk, ecp, md, cipher: a module's own code is a multiple of 0x80, and what it met further down stands in the low bits.
+# ssl, X.509, pk, ecp, md, cipher: a module's own code is a multiple of 0x80, and what it met
+# further down stands in the low bits.
 _ALLOC_FAILED = (0x7F00, 0x2880, 0x3F80, 0x4D80, 0x5180, 0x6180)
 
 # In the order of what weighs most, where mbedTLS finds several things at once.
-_TEXTS = (("trusted CA", "untrusted"), ("Common Name", "name"), ("future", "future"), ("expired", "expired"), ("certificate", "certificate"))
+_TEXTS = (
+    ("trusted CA", "untrusted"),
+    ("Common Name", "name"),
+    ("future", "future"),
+    ("expired", "expired"),
+    ("certificate", "certificate"),
+)
 
 
 def classify(error: BaseException, stage: str) -> "tuple[str, object, int | None]":
-    """Name the kind of fault (see diagnose.py; "system" for an errno, "" for a mistake in the program): kind, raw code, TLS alert."""
+    """Name the kind of fault (see diagnose.py; "system" for an errno, "" for a mistake in the
+    program): kind, raw code, TLS alert.
+    """
     if isinstance(error, MemoryError):
         return "memory", None, None
     if not isinstance(error, OSError):
@@ -54,7 +67,7 @@ def classify(error: BaseException, stage: str) -> "tuple[str, object, int | None
 
 
 def offline() -> bool:
-    """Tell whether this is a board whose Wi-Fi is not connected."""
+    """Return True if this is a board whose Wi-Fi is not connected."""
     try:
         import network
     except ImportError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import ssl
 
-# Where an error may hide what the broker has said: TLS 1.3 lets us go on before the broker has looked at our certificate.
+# Where an error may hide what the broker has said: TLS 1.3 lets us go on before the broker has
+# looked at our certificate.
 UNSAID = ("handshake", "connack")
 # OpenSSL says which alert it was, so it has no code for one that is not known.
 FATAL_ALERT = None
@@ -29,19 +30,33 @@ _ALERTS = {
     "CERTIFICATE_REQUIRED": 116,
     "NO_APPLICATION_PROTOCOL": 120,
 }
-_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE")
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "PACKET_LENGTH_TOO_LONG",
+    "RECORD_LAYER_FAILURE",
+    "UNEXPECTED_MESSAGE",
+)
 _TOO_OLD = ("UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION", "LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED")
-# X509_V_ERR_*: no issuer, self-signed, not verified, chain of one, issuer that is no CA, signature that does not fit.
+# X509_V_ERR_*: no issuer, self-signed, not verified, chain of one, issuer that is no CA, signature
+# that does not fit.
 _UNTRUSTED = (2, 4, 6, 7, 18, 19, 20, 21, 24, 27, 79)
 _VERIFIED = {9: "future", 10: "expired", 62: "name", 63: "name", 64: "name"}
 
 
 def classify(error: BaseException, stage: str) -> tuple[str, object, int | None]:
-    """Name the kind of fault (see diagnose.py; "system" for an errno, "" for a mistake in the program): kind, raw code, TLS alert."""
+    """Name the kind of fault (see diagnose.py; "system" for an errno, "" for a mistake in the
+    program): kind, raw code, TLS alert.
+    """
     if isinstance(error, MemoryError):
         return "memory", None, None
     if isinstance(error, ssl.SSLCertVerificationError):
-        kind = "untrusted" if error.verify_code in _UNTRUSTED else _VERIFIED.get(error.verify_code, "certificate")
+        kind = (
+            "untrusted"
+            if error.verify_code in _UNTRUSTED
+            else _VERIFIED.get(error.verify_code, "certificate")
+        )
         return kind, error.verify_message, None
     if isinstance(error, ssl.SSLError):
         return _of_openssl(error, stage)
@@ -52,7 +67,8 @@ def classify(error: BaseException, stage: str) -> tuple[str, object, int | None]
 
 def _of_openssl(error: ssl.SSLError, stage: str) -> tuple[str, object, int | None]:
     reason = error.reason or ""
-    # Within a session an alert refuses nothing any more. "Decode error" is what OpenSSL answers to an end of input in the middle of anything.
+    # Within a session an alert refuses nothing any more. "Decode error" is what OpenSSL answers to
+    # an end of input in the middle of anything.
     ended = stage == "session" or "EOF" in reason or reason.endswith("ALERT_DECODE_ERROR")
     if ended or isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "closed", reason or str(error), None
@@ -68,5 +84,5 @@ def _of_openssl(error: ssl.SSLError, stage: str) -> tuple[str, object, int | Non
 
 
 def offline() -> bool:
-    """Tell whether Wi-Fi is known to be off: on a Pi that is the system's affair."""
+    """Return True if Wi-Fi is known to be off: on a Pi that is the system's affair."""
     return False

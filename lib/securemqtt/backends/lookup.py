@@ -23,13 +23,17 @@ class Lookup(threading.Thread):
         try:
             self._addresses = socket.getaddrinfo(*self._name_and_port, 0, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be a name at all
-            self._error = error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, str(error))
+            self._error = (
+                error
+                if isinstance(error, OSError)
+                else socket.gaierror(socket.EAI_NONAME, str(error))
+            )
         finally:
             self.finished = True
             self._done()
 
     def result(self) -> list[Any]:
-        """Give the addresses, or raise what the look-up failed with."""
+        """Return the addresses, or raise what the look-up failed with."""
         if self._error is not None:
             raise self._error
         return self._addresses

@@ -1,8 +1,10 @@
-"""The CPython backend: paho-mqtt keeps the session and writes the packets, this module moves the bytes and sets the deadlines.
+"""The CPython backend: paho-mqtt keeps the session and writes the packets, this module moves the
+bytes and sets the deadlines.
 
-paho writes into a pipe of memory and is fed whole, checked packets from one, so no call into it ever waits for the network.
-What it does well is left to it: CONNECT, PUBLISH and SUBSCRIBE as bytes, and messages in flight, kept over reconnects and
-sent again in their order with DUP. What it does otherwise than docs/ARCHITECTURE.md promises is done here; the list is there.
+paho writes into a pipe of memory and is fed whole, checked packets from one, so no call into it
+ever waits for the network. What it does well is left to it: CONNECT, PUBLISH and SUBSCRIBE as
+bytes, and messages in flight, kept over reconnects and sent again in their order with DUP. What it
+does otherwise than docs/ARCHITECTURE.md promises is done here; the list is there.
 """
 
 from __future__ import annotations
@@ -26,9 +28,18 @@ from .paho_engine import Engine
 from .stream_openssl import Stream
 from .tls_openssl import make_context
 
-_CONNACK, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBACK, _PINGRESP = 0x20, 0x40, 0x50, 0x62, 0x70, 0x90, 0xD0
+_CONNACK, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBACK, _PINGRESP = (
+    0x20,
+    0x40,
+    0x50,
+    0x62,
+    0x70,
+    0x90,
+    0xD0,
+)
 _PINGREQ = b"\xc0\x00"
-# What stands still for this long, a packet half-way in or records half-way out, does not come to an end by itself.
+# What stands still for this long, a packet half-way in or records half-way out, does not come to an
+# end by itself.
 _STALL_MS = 30_000
 # A packet may come slowly, but not more slowly than this.
 _BYTES_PER_MS = 8
@@ -40,7 +51,10 @@ _UNSENT_BYTES = 65_536
 
 
 class PahoLink:
-    """See contract.py. QoS 0, 1 and 2 in both directions. Belongs to the thread that calls it, but for `wake`."""
+    """See contract.py.
+
+    QoS 0, 1 and 2 in both directions. Belongs to the thread that calls it, but for `wake`.
+    """
 
     def __init__(self, settings: dict[str, Any], owner: Owner) -> None:
         self._woken = False
@@ -57,10 +71,12 @@ class PahoLink:
         self._engine = Engine(settings, self._stream)
         self._reader = Reader(settings["max_packet_bytes"], _BUFFER_BYTES)
         self._packet_ms_limit = _STALL_MS + settings["max_packet_bytes"] // _BYTES_PER_MS
-        # Ids start anywhere, so that after a restart they are not those that a kept session may still know.
+        # Ids start anywhere, so that after a restart they are not those that a kept session may
+        # still know.
         first_id = random.randint(1, 65535)  # noqa: S311  (no secret)
         self._session = Session(settings["window"], first_id, settings["keep_alive_s"] * 1000)
-        # QoS 2 messages that came in, by packet id, so that none is handed over twice; None from PUBREC to PUBREL.
+        # QoS 2 messages that came in, by packet id, so that none is handed over twice; None from
+        # PUBREC to PUBREL.
         self._receiving: dict[int, Message | None] = {}
         self._opening: Iterator[int] | None = None
         self._epoch = 0
@@ -75,7 +91,8 @@ class PahoLink:
             self._woken = True
             try:
                 self._wake_in.send(b"\0")
-            except BlockingIOError:  # so many threads at once that the buffer is full: that wakes, too
+            # so many threads at once that the buffer is full: that wakes, too
+            except BlockingIOError:
                 return
 
     def room(self) -> int:
@@ -124,7 +141,8 @@ class PahoLink:
 
     def ack(self, message: Message) -> None:
         if message.qos == 2:
-            # A second delivery of it, on a later connection, has not been handed over: so this answers that one, too.
+            # A second delivery of it, on a later connection, has not been handed over: so this
+            # answers that one, too.
             if self._receiving.get(message.packet_id) is message:
                 self._receiving[message.packet_id] = None
                 if self.up:
@@ -157,7 +175,7 @@ class PahoLink:
         self._stream.close(good)
 
     def _wait(self, events: int, timeout_ms: int) -> bool:
-        """Wait for the network or `wake`; give whether the network is ready."""
+        """Wait for the network or `wake`; return True if the network is ready."""
         stream = self._stream
         wanted = (stream.fileno(), events)
         if wanted != self._polled:
@@ -172,7 +190,8 @@ class PahoLink:
                 ready = True
             else:
                 self._wake_out.recv(64)
-                # Only now: whoever called `wake` before has put what he has where the next turn looks for it.
+                # Only now: whoever called `wake` before has put what he has where the next turn
+                # looks for it.
                 self._woken = False
         return ready
 
@@ -187,7 +206,8 @@ class PahoLink:
             self._wait(events, min(wait_ms, left_ms))
             return
         self._opening = None
-        self._engine.reconnect()  # writes CONNECT, and prepares what is in flight for being sent again
+        # writes CONNECT, and prepares what is in flight for being sent again
+        self._engine.reconnect()
 
     # Carrying
 
@@ -229,10 +249,14 @@ class PahoLink:
                 return
 
     def _left_ms(self, now: int) -> int:
-        """Give how long nothing needs to be done, at least 0; OSError(ETIMEDOUT) when a deadline has passed."""
+        """Return how long nothing needs to be done, at least 0; OSError(ETIMEDOUT) when a deadline
+        has passed.
+        """
         if not self.up:
             left_ms = self._deadline_ms - now
-        elif (self._packet_ms and now - self._packet_ms > self._packet_ms_limit) or (self._unsent_ms and now - self._unsent_ms > _STALL_MS):
+        elif (self._packet_ms and now - self._packet_ms > self._packet_ms_limit) or (
+            self._unsent_ms and now - self._unsent_ms > _STALL_MS
+        ):
             left_ms = 0
         else:
             left_ms = self._session.due(now)
@@ -244,7 +268,9 @@ class PahoLink:
         return left_ms
 
     def _handle(self, reader: Reader) -> bool:
-        """Handle the packets that are whole, paho the answers to what it sent; give whether there was any."""
+        """Handle the packets that are whole, paho the answers to what it sent; return True if there
+        was any.
+        """
         answers = bytearray()
         handled = False
         while True:
@@ -255,7 +281,9 @@ class PahoLink:
             data, at = reader.data, reader.at
             if not self.up:
                 if kind != _CONNACK:
-                    raise failure("MalformedPacket", "the broker sent something before CONNACK", kind)
+                    raise failure(
+                        "MalformedPacket", "the broker sent something before CONNACK", kind
+                    )
                 self._connected(data[at] & 1, data[at + 1])
             elif kind & 0xF0 == 0x30:
                 self._received(reader, kind)
@@ -276,13 +304,15 @@ class PahoLink:
             raise refused(return_code, self._settings)
         self.up = True
         self._stream.stage = "session"
-        # A broker that had lost our session may have made one for an attempt whose CONNACK we never saw: then it is present, and empty.
+        # A broker that had lost our session may have made one for an attempt whose CONNACK we never
+        # saw: then it is present, and empty.
         if self._doubtful:
             self._doubtful = False
             session_present = 0
         in_flight = self._session.unacknowledged()
         if not session_present:
-            # To this broker all of it is new, what an earlier session had half-way through QoS 2 included.
+            # To this broker all of it is new, what an earlier session had half-way through QoS 2
+            # included.
             self._engine.forget()
             self._receiving.clear()
         self._feed(bytes((_CONNACK, 2, session_present, 0)))
@@ -290,11 +320,15 @@ class PahoLink:
             for packet_id in in_flight:
                 delivery = self._session.unanswered[packet_id]
                 self._engine.next_id = packet_id
-                self._engine.publish(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
+                self._engine.publish(
+                    delivery.topic, delivery.payload, delivery.qos, delivery.retain
+                )
         self._owner.link_event("up", bool(session_present))
 
     def _answered(self, reader: Reader, kind: int, answers: bytearray) -> None:
-        """Note an acknowledgement; what was never sent, or not in this way, is acknowledged in error, and that does no harm."""
+        """Note an acknowledgement; what was never sent, or not in this way, is acknowledged in
+        error, and that does no harm.
+        """
         data, at = reader.data, reader.at
         packet_id = data[at] << 8 | data[at + 1]
         what = self._session.unanswered.get(packet_id)

@@ -11,10 +11,11 @@ from .stream_openssl import Stream
 
 
 class Engine(mqtt.Client):
-    """paho's client with `pipe` in place of a socket, and packet ids from our own window, which skips those in use.
+    """paho's client with `pipe` in place of a socket, and packet ids from our own window, which
+    skips those in use.
 
-    `_create_socket`, `_mid_generate` and `_out_messages` are no public names of paho's; tests/contract runs on what setup.cfg
-    allows of its versions.
+    `_create_socket`, `_mid_generate` and `_out_messages` are no public names of paho's;
+    tests/contract runs on what setup.cfg allows of its versions.
     """
 
     def __init__(self, settings: dict[str, Any], stream: Stream) -> None:
@@ -60,12 +61,12 @@ class _Pipe:
         self._at = 0
 
     def fill(self, packets: bytes) -> None:
-        """Give paho packets to read."""
+        """Return paho packets to read."""
         self._packets = packets
         self._at = 0
 
     def left(self) -> bool:
-        """Tell whether paho has packets to read."""
+        """Return True if paho has packets to read."""
         return self._at < len(self._packets)
 
     def recv(self, size: int) -> bytes:

@@ -1,6 +1,8 @@
-"""Ask a broker once more what it has against this device: a handshake whose alert is read off the wire, since mbedTLS keeps it to itself.
+"""Ask a broker once more what it has against this device: a handshake whose alert is read off the
+wire, since mbedTLS keeps it to itself.
 
-Not a byte of MQTT is sent. Verification is on, as ever. Loaded for the diagnosis of a handshake that failed, and forgotten again.
+Not a byte of MQTT is sent. Verification is on, as ever. Loaded for the diagnosis of a handshake
+that failed, and forgotten again.
 """
 
 import io
@@ -20,7 +22,9 @@ _STEP_MS = const(20)
 
 
 class _Wire(io.IOBase):
-    """The socket under mbedTLS: remembers the end of what came in, and reads on where writing has failed."""
+    """The socket under mbedTLS: remembers the end of what came in, and reads on where writing has
+    failed.
+    """
 
     def __init__(self, raw: "Any") -> None:
         self._raw = raw
@@ -64,7 +68,9 @@ class _Probe:
 
     def attach(self, context: "Any", host: str) -> None:
         self.wire = _Wire(self.raw)
-        self.secured = context.wrap_socket(self.wire, server_hostname=host, do_handshake_on_connect=False)
+        self.secured = context.wrap_socket(
+            self.wire, server_hostname=host, do_handshake_on_connect=False
+        )
 
     def close(self) -> None:
         for sock in (self.secured, self.raw):
@@ -73,7 +79,9 @@ class _Probe:
 
 
 def probe(settings: "dict[str, Any]") -> "tuple[str, int | None]":
-    """Give the kind of fault (see diagnose.py) and the alert: "alert", "dropped" (closed without one), "closed" for nothing against us, …"""
+    """Return the kind of fault (see diagnose.py) and the alert: "alert", "dropped" (closed without
+    one), "closed" for nothing against us, …
+    """
     context = make_context(settings)
     one = _Probe()
     deadline = now_ms() + _PROBE_MS

@@ -1,6 +1,8 @@
-"""Ask a broker once more what it has against this device: a handshake, and then a read that gives the alert.
+"""Ask a broker once more what it has against this device: a handshake, and then a read that gives
+the alert.
 
-Not a byte of MQTT is sent. Verification is on, as ever. For what came to an end without a word; CPython's part of the diagnosis.
+Not a byte of MQTT is sent. Verification is on, as ever. For what came to an end without a word;
+CPython's part of the diagnosis.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _REFUSE_S = 1.5
 
 
 def probe(settings: dict[str, Any]) -> tuple[str, int | None]:
-    """Give the kind of fault (see diagnose.py) and the alert: "alert", "dropped" (closed without one), "closed" for nothing against us, …"""
+    """Return the kind of fault (see diagnose.py) and the alert: "alert", "dropped" (closed without
+    one), "closed" for nothing against us, …
+    """
     deadline_s = time.monotonic() + _PROBE_S
     try:
         with socket.create_connection((settings["host"], settings["port"]), _PROBE_S) as raw:
@@ -33,7 +37,9 @@ def probe(settings: dict[str, Any]) -> tuple[str, int | None]:
         return "closed", None
 
 
-def _shake_hands(raw: socket.socket, deadline_s: float, settings: dict[str, Any]) -> tuple[str, int | None]:
+def _shake_hands(
+    raw: socket.socket, deadline_s: float, settings: dict[str, Any]
+) -> tuple[str, int | None]:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = make_context(settings).wrap_bio(incoming, outgoing, server_hostname=settings["host"])
     step: Any = tls.do_handshake
@@ -42,7 +48,8 @@ def _shake_hands(raw: socket.socket, deadline_s: float, settings: dict[str, Any]
         try:
             step()
             if step == tls.read:
-                return "closed", None  # data, before we have sent any: strange, but nothing against us
+                # data, before we have sent any: strange, but nothing against us
+                return "closed", None
             step, deadline_s = tls.read, time.monotonic() + _REFUSE_S
         except ssl.SSLWantReadError:
             try:

@@ -1,4 +1,6 @@
-"""The stream under the MicroPython backend: a TLS connection that never blocks without a deadline, one record per `flush`."""
+"""The stream under the MicroPython backend: a TLS connection that never blocks without a deadline,
+one record per `flush`.
+"""
 
 import errno
 import select
@@ -8,7 +10,8 @@ from .._compat import TYPE_CHECKING, const, now_ms, once
 if TYPE_CHECKING:
     from typing import Any
 
-# Packets that are ready together share a TLS record up to this size; mbedTLS on a board takes 4,096 bytes at most.
+# Packets that are ready together share a TLS record up to this size; mbedTLS on a board takes 4,096
+# bytes at most.
 _RECORD_BYTES = const(512)
 # How long a write may wait for a peer that does not read.
 _WRITE_MS = const(15000)
@@ -16,7 +19,10 @@ _HANDSHAKE_STEP_MS = const(20)
 
 
 class Stream:
-    """A TLS connection that collects what is written into one record per `flush`. umqtt's encoder writes into it as into a socket."""
+    """A TLS connection that collects what is written into one record per `flush`.
+
+    umqtt's encoder writes into it as into a socket.
+    """
 
     @once
     def __init__(self, context: "Any") -> None:
@@ -25,20 +31,28 @@ class Stream:
         self._start = 0
         self.end = 0  # how much was collected, 0 once all of it is written
         self._stuck = 0
-        self.broken: "OSError | MemoryError | None" = None  # what ends the connection with the next `flush`
+        # what ends the connection with the next `flush`
+        self.broken: "OSError | MemoryError | None" = None
         self.raw: "Any" = None  # the socket; who connects it puts it here
         self._tls: "Any" = None
         self._poll = select.poll()
-        # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack, session.
+        # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack,
+        # session.
         self.stage = "resolve"
 
     def attach(self, host: str) -> None:
-        """Put TLS on `raw`, which is connected. The handshake itself is driven by the first `flush`."""
-        self._tls = self._context.wrap_socket(self.raw, server_hostname=host, do_handshake_on_connect=False)
+        """Put TLS on `raw`, which is connected.
+
+        The handshake itself is driven by the first `flush`.
+        """
+        self._tls = self._context.wrap_socket(
+            self.raw, server_hostname=host, do_handshake_on_connect=False
+        )
         self._poll.register(self.raw, select.POLLIN)
 
     def write(self, data: "Any", size: "int | None" = None) -> None:
-        """Collect the first `size` bytes of `data`; write out what does not fit, waiting for the peer with a deadline.
+        """Collect the first `size` bytes of `data`; write out what does not fit, waiting for the
+        peer with a deadline.
 
         Does not raise for the network's sake: what failed here comes out of the next `flush`.
         """
@@ -47,7 +61,9 @@ class Stream:
         while True:
             end = self.end
             part = min(count - done, _RECORD_BYTES - end)
-            self._view[end : end + part] = data if part == len(data) else memoryview(data)[done : done + part]
+            self._view[end : end + part] = (
+                data if part == len(data) else memoryview(data)[done : done + part]
+            )
             self.end += part
             done += part
             if done == count or self.broken is not None:
@@ -58,11 +74,14 @@ class Stream:
                 self.broken = error
 
     def flush(self) -> bool:
-        """Write out what was collected as far as the peer takes it; give whether all of it went."""
+        """Write out what was collected as far as the peer takes it; return True if all of it
+        went.
+        """
         if self.broken is not None:
             raise self.broken
         while self._start < self.end:
-            # A write that gave None has taken its record already: the same bytes must be offered again, not one more or less.
+            # A write that gave None has taken its record already: the same bytes must be offered
+            # again, not one more or less.
             size = self._stuck or self.end - self._start
             written = self._tls.write(self._view[self._start : self._start + size])
             if written is None:
@@ -76,7 +95,9 @@ class Stream:
         return True
 
     def drain(self, timeout_ms: int) -> None:
-        """Write out all that was collected; OSError(ETIMEDOUT) if the peer does not take it within `timeout_ms`."""
+        """Write out all that was collected; OSError(ETIMEDOUT) if the peer does not take it within
+        `timeout_ms`.
+        """
         deadline = now_ms() + timeout_ms
         while not self.flush():
             if now_ms() > deadline:
@@ -91,9 +112,11 @@ class Stream:
         return count or 0
 
     def wait(self, timeout_ms: int, writing: bool) -> bool:
-        """Wait until the socket has something to read or, if `writing`, room to write; give whether it has within `timeout_ms`.
+        """Wait until the socket has something to read or, if `writing`, room to write; return True
+        if it has within `timeout_ms`.
 
-        Only after `readinto` gave 0: what mbedTLS holds does not show here. During the handshake, which may want either, at most 20 ms.
+        Only after `readinto` gave 0: what mbedTLS holds does not show here. During the handshake,
+        which may want either, at most 20 ms.
         """
         events = select.POLLIN
         if writing:

@@ -1,8 +1,10 @@
-"""A TLS connection of CPython that never blocks: resolve, connect, handshake as steps, then buffers in both directions.
+"""A TLS connection of CPython that never blocks: resolve, connect, handshake as steps, then buffers
+in both directions.
 
-OpenSSL works on memory buffers here, and the socket is read and written apart from it: one system call takes however
-many records have come, and what was collected during a turn leaves in one. No write has a half-way state that would have
-to be repeated, and each wait is the caller's, who has a deadline and can be woken.
+OpenSSL works on memory buffers here, and the socket is read and written apart from it: one system
+call takes however many records have come, and what was collected during a turn leaves in one. No
+write has a half-way state that would have to be repeated, and each wait is the caller's, who has a
+deadline and can be woken.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from .lookup import Lookup
 from .websocket import WebSocket
 
 _READ_BYTES = 65_536
-# An address that does not answer must leave time for the next one; more than this many are not tried in one attempt.
+# An address that does not answer must leave time for the next one; more than this many are not
+# tried in one attempt.
 _ADDRESSES = 4
-# A broker that leaves Nagle's algorithm on (Mosquitto does) holds back its second PUBACK until the first is acknowledged by
-# TCP, for which Linux takes 40 ms unless told otherwise after each read: 5 messages took 44 ms, and 1 ms with this.
+# A broker that leaves Nagle's algorithm on (Mosquitto does) holds back its second PUBACK until the
+# first is acknowledged by TCP, for which Linux takes 40 ms unless told otherwise after each read: 5
+# messages took 44 ms, and 1 ms with this.
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 T = TypeVar("T")
@@ -32,12 +36,16 @@ Steps = Generator[int, None, T]
 
 
 class Stream:
-    """One device's connection: `write` collects, `flush` sends as far as the peer takes it, `readinto` gives what came.
+    """One device's connection: `write` collects, `flush` sends as far as the peer takes it,
+    `readinto` gives what came.
 
-    OSError (ssl.SSLError is one) and ValueError leave it as they are; `stage` says where they came up.
+    OSError (ssl.SSLError is one) and ValueError leave it as they are; `stage` says where they came
+    up.
     """
 
-    def __init__(self, settings: dict[str, Any], context: ssl.SSLContext, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: dict[str, Any], context: ssl.SSLContext, wake: Callable[[], None]
+    ) -> None:
         self._host: str = settings["host"]
         self._port: int = settings["port"]
         self._context = context
@@ -59,25 +67,33 @@ class Stream:
         self.sent_bytes = 0
 
     def fileno(self) -> int:
-        """Give the file descriptor to wait on; -1 while there is none."""
+        """Return the file descriptor to wait on; -1 while there is none."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def events(self) -> int:
-        """Give what to wait for on an open connection: input always, room for output while some is left."""
+        """Return what to wait for on an open connection: input always, room for output while some
+        is left.
+        """
         return select.POLLIN | select.POLLOUT if self._unsent else select.POLLIN
 
     def unsent(self) -> int:
-        """Give how many bytes were written and not yet taken by the peer's side of the network."""
+        """Return how many bytes were written and not yet taken by the peer's side of the
+        network.
+        """
         return len(self._clear) + len(self._unsent)
 
     def ended(self) -> bool:
-        """Tell whether all that the peer sent has been read, and the end has come: the next `readinto` says how."""
+        """Return True if all that the peer sent has been read, and the end has come: the next
+        `readinto` says how.
+        """
         return self._fault is not None
 
     # Opening
 
     def opening(self) -> Steps[None]:
-        """Open the connection, in steps: yields what to wait for on `fileno()`, 0 where only `wake` ends the wait."""
+        """Open the connection, in steps: yields what to wait for on `fileno()`, 0 where only `wake`
+        ends the wait.
+        """
         self.stage = "resolve"
         addresses = yield from self._resolve()
         self.stage = "connect"
@@ -91,7 +107,9 @@ class Stream:
 
     def _resolve(self) -> Steps[list[Any]]:
         try:
-            return socket.getaddrinfo(self._host, self._port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+            return socket.getaddrinfo(
+                self._host, self._port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
+            )
         except (socket.gaierror, UnicodeError):
             pass
         # One that an earlier attempt gave up on may still be under way: its answer is as good.
@@ -139,7 +157,8 @@ class Stream:
     def _shake_hands(self) -> Steps[None]:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        # A resumed handshake shows no certificate: a session is not used beyond the validity of the one that it stands for.
+        # A resumed handshake shows no certificate: a session is not used beyond the validity of the
+        # one that it stands for.
         session = self._session if time.time() < self._session_ends_s else None
         self._session = None  # `close` takes the next one once this connection has proved good
         self._tls = tls = self._context.wrap_bio(
@@ -155,7 +174,8 @@ class Stream:
                 self._send()  # the alert that tells the peer why
                 raise
         self.resumed = bool(tls.session_reused)
-        certificate = tls.getpeercert()  # now, since a connection that broke does not show it any more
+        # now, since a connection that broke does not show it any more
+        certificate = tls.getpeercert()
         ends = certificate.get("notAfter") if certificate else None
         self._session_ends_s = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else 0.0
         while not self._send():
@@ -181,9 +201,13 @@ class Stream:
         self._clear += data
 
     def flush(self) -> bool:
-        """Send what was collected, in few records, as far as it goes now; give whether all of it went."""
+        """Send what was collected, in few records, as far as it goes now; return True if all of it
+        went.
+        """
         if self._clear:
-            self._encrypt(self._clear if self._websocket is None else self._websocket.frame(self._clear))
+            self._encrypt(
+                self._clear if self._websocket is None else self._websocket.frame(self._clear)
+            )
             self._clear.clear()
         return self._send()
 
@@ -201,9 +225,13 @@ class Stream:
         return websocket.readinto(buffer)
 
     def close(self, good: bool) -> None:
-        """Drop the connection. After a `good` one, its TLS session is offered in the next handshake."""
+        """Drop the connection.
+
+        After a `good` one, its TLS session is offered in the next handshake.
+        """
         if good and self._tls is not None:
-            # It is for this host, trust and identity, and this object never has another (see make_context).
+            # It is for this host, trust and identity, and this object never has another (see
+            # make_context).
             self._session = self._tls.session
         if self._socket is not None:
             self._socket.close()
@@ -221,7 +249,7 @@ class Stream:
                 done += tls.write(view[done:])
 
     def _send(self) -> bool:
-        """Pass records to the socket; give whether it took all there are."""
+        """Pass records to the socket; return True if it took all there are."""
         sock = self._socket
         if sock is None:
             raise ConnectionResetError("not connected")
@@ -240,7 +268,9 @@ class Stream:
         return True
 
     def _read(self, buffer: memoryview) -> int:
-        """Fill `buffer` with what is there in clear, taking from the socket once OpenSSL has no more."""
+        """Fill `buffer` with what is there in clear, taking from the socket once OpenSSL has no
+        more.
+        """
         tls = self._tls
         if tls is None:
             raise ConnectionResetError("not connected")
@@ -261,14 +291,18 @@ class Stream:
                 received = True
             except OSError as error:
                 closed = isinstance(error, (ssl.SSLZeroReturnError, ssl.SSLEOFError))
-                self._fault = ConnectionResetError(errno.ECONNRESET, "closed by the peer") if closed else error
+                self._fault = (
+                    ConnectionResetError(errno.ECONNRESET, "closed by the peer")
+                    if closed
+                    else error
+                )
                 if not total:
                     raise self._fault from error
                 break
         return total
 
     def _receive(self) -> bool:
-        """Take what the socket has, once; give whether there was anything, its end included."""
+        """Take what the socket has, once; return True if there was anything, its end included."""
         sock = self._socket
         if sock is None:
             raise ConnectionResetError("not connected")
@@ -285,7 +319,9 @@ class Stream:
         return True
 
     def _raise_alert(self) -> None:
-        """Raise the alert that the peer sent before it closed, if any: it says more than the write that failed."""
+        """Raise the alert that the peer sent before it closed, if any: it says more than the write
+        that failed.
+        """
         if self._tls is not None:
             try:
                 self._receive()

@@ -1,4 +1,7 @@
-"""The way to a connection on MicroPython. Not kept in a board's memory, see `_compat.rarely`; stream.py is, and puts TLS on it."""
+"""The way to a connection on MicroPython.
+
+Not kept in a board's memory, see `_compat.rarely`; stream.py is, and puts TLS on it.
+"""
 
 import errno
 import select
@@ -16,7 +19,9 @@ _TCP_NODELAY = const(1)
 
 
 def opening(stream: "Stream", settings: "dict[str, Any]") -> "Any":
-    """Give a generator that finds `stream` its socket, yielding after 10 ms at most; `Stream.attach` goes on from there."""
+    """Return a generator that finds `stream` its socket, yielding after 10 ms at most;
+    `Stream.attach` goes on from there.
+    """
     stream.stage = "resolve"
     addresses = socket.getaddrinfo(settings["host"], settings["port"], 0, socket.SOCK_STREAM)
     stream.stage = "connect"
@@ -33,7 +38,8 @@ def opening(stream: "Stream", settings: "dict[str, Any]") -> "Any":
         try:
             raw.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
         except OSError:
-            # A port without the option: packets that share records make up for most of what Nagle's algorithm costs.
+            # A port without the option: packets that share records make up for most of what Nagle's
+            # algorithm costs.
             stream.stage = "connect"
         stream.stage = "handshake"
         stream.raw = raw

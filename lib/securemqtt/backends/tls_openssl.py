@@ -1,12 +1,14 @@
 """TLS on CPython: the context of a device, and what is wrong with its files in words.
 
-Verification is what `ssl.PROTOCOL_TLS_CLIENT` starts with, CERT_REQUIRED and check_hostname; nothing here turns it down.
-Two flags were weighed. VERIFY_X509_PARTIAL_CHAIN is set: what the bundle calls a trust anchor is one, an intermediate too,
-as under mbedTLS on a board. VERIFY_X509_STRICT is not: it refuses brokers' certificates for their form alone (older recipes
-leave out the authority key identifier), which mbedTLS accepts, and adds no check of a signature, date or name.
+Verification is what `ssl.PROTOCOL_TLS_CLIENT` starts with, CERT_REQUIRED and check_hostname;
+nothing here turns it down. Two flags were weighed. VERIFY_X509_PARTIAL_CHAIN is set: what the
+bundle calls a trust anchor is one, an intermediate too, as under mbedTLS on a board.
+VERIFY_X509_STRICT is not: it refuses brokers' certificates for their form alone (older recipes
+leave out the authority key identifier), which mbedTLS accepts, and adds no check of a signature,
+date or name.
 
-A context is made once for a device's link and never changed, so a TLS session kept with it is never offered under another
-trust or identity.
+A context is made once for a device's link and never changed, so a TLS session kept with it is never
+offered under another trust or identity.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from .. import files
 from ..errors import SecureMQTTError
 from ..failure import failure, unreadable
 
-# TLS 1.2 with forward secrecy and AEAD only (RFC 9325, section 4.2). Those of TLS 1.3 are all of that kind.
+# TLS 1.2 with forward secrecy and AEAD only (RFC 9325, section 4.2). Those of TLS 1.3 are all of
+# that kind.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\s*", re.DOTALL)
+_CERTIFICATES = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\s*", re.DOTALL
+)
 # OpenSSL takes passphrases of up to 1,023 bytes.
 _PASSWORD_BYTES = 1023
 
@@ -50,13 +55,20 @@ def _load_trust(context: ssl.SSLContext, settings: dict[str, Any]) -> None:
     if settings["system_trust"]:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     elif not anchors:
-        raise failure("UsageError", "the bundle names no CA, and system_trust is off: the broker could not be verified")
+        raise failure(
+            "UsageError",
+            "the bundle names no CA, and system_trust is off: the broker could not be verified",
+        )
     for name in anchors:
         content = files.read(settings["path"], name)
         try:
-            context.load_verify_locations(cadata=content.decode("ascii") if _is_pem(content) else content)
+            context.load_verify_locations(
+                cadata=content.decode("ascii") if _is_pem(content) else content
+            )
         except (ssl.SSLError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-            raise unreadable(files.full_name(settings["path"], name), content, str(error)) from error
+            raise unreadable(
+                files.full_name(settings["path"], name), content, str(error)
+            ) from error
 
 
 def _load_identity(context: ssl.SSLContext, settings: dict[str, Any]) -> None:
@@ -77,18 +89,23 @@ def _load_identity(context: ssl.SSLContext, settings: dict[str, Any]) -> None:
         _require_pem(path, content, "CERTIFICATE")
         chain += b"".join(_CERTIFICATES.findall(content)) + b"\n"
     password = _Password(key_path, settings["key_password"])
-    # OpenSSL takes the chain from one file; a bundle may have several. Certificates are public, so a copy may be made.
+    # OpenSSL takes the chain from one file; a bundle may have several. Certificates are public, so
+    # a copy may be made.
     with tempfile.NamedTemporaryFile(suffix=".pem") as copy:
         copy.write(chain)
         copy.flush()
         try:
             context.load_cert_chain(copy.name, key_path, password)
         except ssl.SSLError as error:
-            raise _unusable(error, password.asked, files.full_name(directory, names[0]), key_path) from error
+            raise _unusable(
+                error, password.asked, files.full_name(directory, names[0]), key_path
+            ) from error
 
 
 class _Password:
-    """Gives OpenSSL the key's password when it asks; without this it would prompt on the terminal."""
+    """Gives OpenSSL the key's password when it asks; without this it would prompt on the
+    terminal.
+    """
 
     def __init__(self, path: str, secret: Any) -> None:
         self._path = path
@@ -99,12 +116,20 @@ class _Password:
         self.asked = True
         secret = self._secret() if callable(self._secret) else self._secret
         if not secret:
-            raise failure("WrongKeyPassword", f"{self._path} is encrypted, and no key_password was given")
+            raise failure(
+                "WrongKeyPassword", f"{self._path} is encrypted, and no key_password was given"
+            )
         if not isinstance(secret, (str, bytes, bytearray)):
-            raise failure("UsageError", "key_password must be str, bytes, or a function that gives one of them")
+            raise failure(
+                "UsageError",
+                "key_password must be str, bytes, or a function that gives one of them",
+            )
         size = len(secret.encode()) if isinstance(secret, str) else len(secret)
         if size > _PASSWORD_BYTES:
-            raise failure("WrongKeyPassword", f"the password for {self._path} is longer than {_PASSWORD_BYTES} bytes")
+            raise failure(
+                "WrongKeyPassword",
+                f"the password for {self._path} is longer than {_PASSWORD_BYTES} bytes",
+            )
         return secret
 
 
@@ -114,9 +139,13 @@ def _unusable(error: ssl.SSLError, asked: bool, certificate: str, key: str) -> S
     if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":
         return failure("KeyMismatch", f"{key} is not the key of {certificate}", reason)
     if asked:
-        return failure("WrongKeyPassword", f"{key} does not open with the key_password given", reason)
+        return failure(
+            "WrongKeyPassword", f"{key} does not open with the key_password given", reason
+        )
     if "TOO_SMALL" in reason or "TOO_WEAK" in reason:
-        return failure("BundleError", f"{certificate} or {key} is weaker than OpenSSL permits here", reason)
+        return failure(
+            "BundleError", f"{certificate} or {key} is weaker than OpenSSL permits here", reason
+        )
     return failure("FileTruncated", f"{certificate} or {key} is damaged", reason)
 
 

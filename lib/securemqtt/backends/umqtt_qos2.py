@@ -1,4 +1,6 @@
-"""QoS 2 on MicroPython (MQTT 3.1.1, section 4.3.3): loaded with the first such message, so that who does without pays nothing."""
+"""QoS 2 on MicroPython (MQTT 3.1.1, section 4.3.3): loaded with the first such message, so that who
+does without pays nothing.
+"""
 
 from .._compat import TYPE_CHECKING, const
 from ..failure import failure
@@ -19,7 +21,8 @@ class ExactlyOnce:
 
     def __init__(self, link: "UmqttLink") -> None:
         self._link = link
-        # Packet ids of our messages that the broker has (PUBREC), and for which it has not forgotten the id yet (PUBCOMP).
+        # Packet ids of our messages that the broker has (PUBREC), and for which it has not
+        # forgotten the id yet (PUBCOMP).
         self._released: "set[int]" = set()
         # The broker's messages by packet id, until PUBREL; None once the handler has returned.
         self._incoming: "dict[int, Message | None]" = {}
@@ -40,7 +43,9 @@ class ExactlyOnce:
             self._link._owner.link_acknowledged(what)
 
     def is_new(self, packet_id: int) -> bool:
-        """Tell whether an incoming message has not been seen in this session; one that was handled is confirmed again."""
+        """Return True if an incoming message has not been seen in this session; one that was
+        handled is confirmed again.
+        """
         if packet_id not in self._incoming:
             return True
         if self._incoming[packet_id] is None:
@@ -50,7 +55,11 @@ class ExactlyOnce:
     def taken(self, message: "Message") -> None:
         """Remember an incoming message: its handler will be called."""
         if len(self._incoming) >= _INCOMING:
-            raise failure("MalformedPacket", "the broker sends QoS 2 messages and releases none", message.packet_id)
+            raise failure(
+                "MalformedPacket",
+                "the broker sends QoS 2 messages and releases none",
+                message.packet_id,
+            )
         self._incoming[message.packet_id] = message
 
     def handled(self, message: "Message") -> None:
@@ -61,7 +70,9 @@ class ExactlyOnce:
                 write_head(self._link, 0x50, message.packet_id)
 
     def resumed(self, session_present: int) -> "set[int]":
-        """Give the ids for which PUBREL is what goes out again; forget all where the broker has forgotten the session."""
+        """Return the ids for which PUBREL is what goes out again; forget all where the broker has
+        forgotten the session.
+        """
         if not session_present:
             self._released.clear()
             self._incoming.clear()

@@ -1,4 +1,7 @@
-"""What the MicroPython backend does to open a connection, up to CONNECT. Not kept in a board's memory, see `_compat.rarely`."""
+"""What the MicroPython backend does to open a connection, up to CONNECT.
+
+Not kept in a board's memory, see `_compat.rarely`.
+"""
 
 import errno
 
@@ -27,7 +30,9 @@ def open_link(link: "UmqttLink") -> None:
 
 
 def _attempt(link: "UmqttLink") -> "Iterator[None]":
-    """Give a generator that goes on connecting; when it ends there is a connection, and CONNECT waits in the stream for the handshake."""
+    """Return a generator that goes on connecting; when it ends there is a connection, and CONNECT
+    waits in the stream for the handshake.
+    """
     for _ in opening(link.sock, link._settings):
         if now_ms() > link._deadline_ms:
             raise OSError(errno.ETIMEDOUT)
@@ -57,6 +62,8 @@ def _write_connect(link: "UmqttLink") -> None:
         head.append(size & 127 | 128)
         size >>= 7
     head.append(size)
-    link.sock.write(head + b"\0\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 255)))
+    link.sock.write(
+        head + b"\0\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 255))
+    )
     for field in fields:
         link._send_str(field)

@@ -1,4 +1,6 @@
-"""What the MicroPython backend does with packets that do not come to a device that only sends: loaded with the first one, and kept."""
+"""What the MicroPython backend does with packets that do not come to a device that only sends:
+loaded with the first one, and kept.
+"""
 
 from .._compat import TYPE_CHECKING, rarely
 from ..failure import failure

@@ -1,7 +1,9 @@
-"""MQTT inside a WebSocket (RFC 6455; MQTT 3.1.1, section 6): what to send, and what came in. No I/O.
+"""MQTT inside a WebSocket (RFC 6455; MQTT 3.1.1, section 6): what to send, and what came in. No
+I/O.
 
-paho-mqtt has a wrapper for this. It is not used: it loses a packet that a full socket took half of, answers a ping unmasked,
-for which a server must close, keeps whole frames of any size in memory, and blocks until the upgrade is done.
+paho-mqtt has a wrapper for this. It is not used: it loses a packet that a full socket took half of,
+answers a ping unmasked, for which a server must close, keeps whole frames of any size in memory,
+and blocks until the upgrade is done.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _CONTROL_BYTES = 125
 
 
 class WebSocket:
-    """The codec of one connection: `request` and `answered` first, then `frame` for what goes out, `feed` for what came."""
+    """The codec of one connection: `request` and `answered` first, then `frame` for what goes out,
+    `feed` for what came.
+    """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._host = f"{settings['host']}:{settings['port']}"
@@ -52,15 +56,23 @@ class WebSocket:
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def answered(self, data: bytes) -> bool:
-        """Take a part of the answer to the request; give whether it is whole. Raises ProtocolRefused if it is a no."""
+        """Take a part of the answer to the request; return True if it is whole.
+
+        Raises ProtocolRefused if it is a no.
+        """
         self._buffer += data
         head, end, rest = bytes(self._buffer).partition(b"\r\n\r\n")
         if not end:
             if len(head) > _HEADER_BYTES:
-                raise failure("ProtocolRefused", f"{self._host} does not answer as a WebSocket server does")
+                raise failure(
+                    "ProtocolRefused", f"{self._host} does not answer as a WebSocket server does"
+                )
             return False
         status, *lines = head.split(b"\r\n")
-        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+        fields = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(b":") for line in lines)
+        }
         expected = base64.b64encode(hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest())
         if status.split(b" ")[1:2] != [b"101"] or fields.get(b"sec-websocket-accept") != expected:
             what = f"{self._host} has no MQTT over WebSockets at {self._path}"
@@ -70,7 +82,7 @@ class WebSocket:
         return True
 
     def frame(self, data: bytes | bytearray, opcode: int = _BINARY) -> bytes:
-        """Give one frame that carries `data`, masked as a client's must be."""
+        """Return one frame that carries `data`, masked as a client's must be."""
         size = len(data)
         if size <= _CONTROL_BYTES:
             head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
@@ -79,14 +91,17 @@ class WebSocket:
         else:
             head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
         key = os.urandom(4)
-        # The mask repeats every four bytes: one exclusive-or over everything as a number does it at once.
+        # The mask repeats every four bytes: one exclusive-or over everything as a number does it at
+        # once.
         mask = int.from_bytes((key * (size // 4 + 1))[:size], "big")
         return head + key + (int.from_bytes(data, "big") ^ mask).to_bytes(size, "big")
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take what came in: what frames carry is appended to `payload`, as far as it is there, and pongs to `reply`.
+        """Take what came in: what frames carry is appended to `payload`, as far as it is there, and
+        pongs to `reply`.
 
-        Raises MalformedPacket for what no server may send, ConnectionResetError when the server closes.
+        Raises MalformedPacket for what no server may send, ConnectionResetError when the server
+        closes.
         """
         buffer = self._buffer
         buffer += data
@@ -100,7 +115,7 @@ class WebSocket:
                 return
 
     def _begin_frame(self, buffer: bytearray) -> bool:
-        """Read a frame's head, and a control frame whole; give whether that was all there."""
+        """Read a frame's head, and a control frame whole; return True if that was all there."""
         if len(buffer) < 2:
             return False
         opcode = buffer[0] & 15
@@ -130,7 +145,7 @@ class WebSocket:
         return True
 
     def readinto(self, buffer: memoryview) -> int:
-        """Move what there is of `payload` into `buffer`; give how much that is."""
+        """Move what there is of `payload` into `buffer`; return how much that is."""
         count = min(len(buffer), len(self.payload))
         buffer[:count] = self.payload[:count]
         del self.payload[:count]

@@ -1,7 +1,9 @@
-"""What the scenarios share. Plain Python that runs on CPython and on MicroPython; no pytest, no typing.
+"""What the scenarios share. Plain Python that runs on CPython and on MicroPython; no pytest, no
+typing.
 
-A scenario prints `ok <what>` for each check that held, and ends with an exception at the first that did not. What it wants done to the
-broker or the network it prints as `want <what>` and then waits for an answer on its standard input: test_contract.py does it.
+A scenario prints `ok <what>` for each check that held, and ends with an exception at the first that
+did not. What it wants done to the broker or the network it prints as `want <what>` and then waits
+for an answer on its standard input: test_contract.py does it.
 """
 
 import json
@@ -34,7 +36,9 @@ def device(**options):
 
 
 def observer():
-    """An operator's client, which may read every device's topics, and goes to the broker directly."""
+    """An operator's client, which may read every device's topics, and goes to the broker
+    directly.
+    """
     return Client(SETTING["operator"], status=False, clean_session=True)
 
 
@@ -43,7 +47,7 @@ def topic(name):
 
 
 def until(condition, *clients):
-    """Serve the clients until the condition holds; give whether it does in time."""
+    """Serve the clients until the condition holds; return True if it does in time."""
     end = time.time() + PATIENCE_S
     while not condition():
         if time.time() > end:
@@ -63,7 +67,7 @@ def failure_of(call, *arguments, **options):
 
 
 def collector(client, topic_filter, qos=1):
-    """Subscribe, and give the list in which the payloads will be."""
+    """Subscribe, and return the list in which the payloads will be."""
     received = []
     client.subscribe(topic_filter, lambda message: received.append(message.payload), qos)
     return received

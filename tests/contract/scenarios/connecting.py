@@ -46,7 +46,10 @@ quiet.disconnect()
 
 refusing = device(port=SETTING["closed_port"])
 ok(failure_of(refusing.connect, 20) == "ConnectionRefused", "a closed port: ConnectionRefused")
-ok(refusing.state == "closed" and refusing.last_error.transient, "connect gives up, and says that it may pass")
+ok(
+    refusing.state == "closed" and refusing.last_error.transient,
+    "connect gives up, and says that it may pass",
+)
 
 # started, it goes on trying
 refusing.start()
@@ -58,7 +61,8 @@ ok(refusing.state == "closed", "and can be stopped")
 want("up hold")
 silent = device(connect_timeout_s=1)
 next_delay = lifecycle.next_delay
-lifecycle.next_delay = lambda uniform, failures, *details: (0, failures + 1)  # so that the next attempt would begin at once
+# so that the next attempt would begin at once
+lifecycle.next_delay = lambda uniform, failures, *details: (0, failures + 1)
 ok(failure_of(silent.connect, 20) == "TimedOut", "a broker that does not answer: TimedOut")
 ok(silent.stats["failures"] == 1, "connect is one attempt, however short the back-off")
 lifecycle.next_delay = next_delay
@@ -67,10 +71,13 @@ ok(failure_of(hasty.connect, 0.5) == "TimedOut", "connect keeps to its own time-
 want("up release")
 
 unknown = device(host="no-such-host.invalid")
-ok(failure_of(unknown.connect, 20) == "NameNotResolved", "a name that does not resolve: NameNotResolved")
+ok(
+    failure_of(unknown.connect, 20) == "NameNotResolved",
+    "a name that does not resolve: NameNotResolved",
+)
 
-# The operator's client id with the device's certificate and the other way round are for the broker to refuse;
-# what is for us to refuse comes before the network.
+# The operator's client id with the device's certificate and the other way round are for the broker
+# to refuse; what is for us to refuse comes before the network.
 for name, options in (
     ("UsageError", {"colour": "red"}),
     ("UsageError", {"port": 0}),

@@ -1,4 +1,7 @@
-"""Memory that runs out while a message is written, or noted, costs the connection, and no message. MicroPython only."""
+"""Memory that runs out while a message is written, or noted, costs the connection, and no message.
+
+MicroPython only.
+"""
 
 from common import collector, device, observer, ok, settled, topic, until
 
@@ -39,7 +42,10 @@ for count in range(10):
         ok(until(lambda: client.flush(0), client, watcher), "each is acknowledged")
         ok(until(lambda wanted=count + 1: len(seen) >= wanted, watcher, client), "all are there")
         ok([int(payload) for payload in seen] == list(range(count + 1)), "once each, in order")
-        ok(client.stats["failures"] == client.stats["reconnects"] == len(failures) == count // 4, "the connection was made anew")
+        ok(
+            client.stats["failures"] == client.stats["reconnects"] == len(failures) == count // 4,
+            "the connection was made anew",
+        )
         ok(type(client.last_error).__name__ == "OutOfMemory", "and the error says why")
 client.disconnect()
 watcher.disconnect()

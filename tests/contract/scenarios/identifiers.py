@@ -12,7 +12,10 @@ client._link._session._next_id = 65530
 for count in range(40):
     client.publish("~/ids", str(count))
 ok(until(lambda: client.flush(0), client, watcher), "acknowledged over the wrap")
-ok(until(lambda: len(seen) == 40, watcher, client) and [int(p) for p in seen] == list(range(40)), "all there, in order")
+ok(
+    until(lambda: len(seen) == 40, watcher, client) and [int(p) for p in seen] == list(range(40)),
+    "all there, in order",
+)
 ok(0 < client._link._session._next_id < 1000, "the ids have wrapped")
 del seen[:]
 

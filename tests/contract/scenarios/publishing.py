@@ -5,7 +5,9 @@ from common import collector, device, failure_of, observer, ok, settled, topic, 
 client = device(outbox_messages=400, outbox_bytes=65536)
 watcher = observer()
 received = []
-watcher.subscribe(topic("#"), lambda message: received.append((message.topic, message.payload, message.retain)))
+watcher.subscribe(
+    topic("#"), lambda message: received.append((message.topic, message.payload, message.retain))
+)
 watcher.connect()
 ok(settled(watcher), "the observer subscribed")
 
@@ -31,15 +33,24 @@ for payload, expected in (
     (bytearray(b"ab"), b"ab"),
 ):
     ok(client.publish("~/payload", payload).wait(20), f"published {payload!r}")
-    ok(arrived(1) and received.pop() == (topic("payload"), expected, False), "and it arrived as it should")
+    ok(
+        arrived(1) and received.pop() == (topic("payload"), expected, False),
+        "and it arrived as it should",
+    )
 
 large = bytes(range(256)) * 30
-ok(client.publish("~/large", large).wait(20) and arrived(1) and received.pop()[1] == large, "7,680 bytes")
+ok(
+    client.publish("~/large", large).wait(20) and arrived(1) and received.pop()[1] == large,
+    "7,680 bytes",
+)
 
 for count in range(300):
     client.publish("~/order", str(count))
 ok(client.flush(20), "flush waits for 300 messages")
-ok(arrived(300) and [int(payload) for _, payload, _ in received] == list(range(300)), "their order is kept")
+ok(
+    arrived(300) and [int(payload) for _, payload, _ in received] == list(range(300)),
+    "their order is kept",
+)
 ok(client.stats["acknowledged"] == client.stats["sent"] == 310, "and they are counted")
 del received[:]
 
@@ -54,7 +65,10 @@ ok(settled(client), "subscribed at QoS 2")
 for count in range(100):
     client.publish("~/two", str(count), qos=2)
 ok(client.flush(20), "QoS 2 is acknowledged")
-ok(until(lambda: len(twice) == 100, client) and [int(p) for p in twice] == list(range(100)), "once, in order, both ways")
+ok(
+    until(lambda: len(twice) == 100, client) and [int(p) for p in twice] == list(range(100)),
+    "once, in order, both ways",
+)
 del received[:]
 
 client.publish("~/kept", "for later", retain=True).wait(20)
@@ -69,9 +83,18 @@ late.disconnect()
 ok(failure_of(client.publish, "a/#", b"") == "InvalidTopic", "a wildcard in a topic: InvalidTopic")
 ok(failure_of(client.publish, "", b"") == "InvalidTopic", "no topic: InvalidTopic")
 ok(failure_of(client.publish, "a\0b", b"") == "InvalidTopic", "a NUL in a topic: InvalidTopic")
-ok(failure_of(client.publish, "~/a", print) == "InvalidPayload", "what JSON cannot say: InvalidPayload")
+ok(
+    failure_of(client.publish, "~/a", print) == "InvalidPayload",
+    "what JSON cannot say: InvalidPayload",
+)
 ok(failure_of(client.publish, "~/a", b"", qos=3) == "UsageError", "QoS 3: UsageError")
-ok(failure_of(client.publish, "~/a", bytes(client._outbox.max_bytes + 1)) == "MessageTooLarge", "larger than the outbox: MessageTooLarge")
-ok(client.flush(20) and not client._outbox.count and not client._outbox.bytes, "nothing is left over")
+ok(
+    failure_of(client.publish, "~/a", bytes(client._outbox.max_bytes + 1)) == "MessageTooLarge",
+    "larger than the outbox: MessageTooLarge",
+)
+ok(
+    client.flush(20) and not client._outbox.count and not client._outbox.bytes,
+    "nothing is left over",
+)
 client.disconnect()
 watcher.disconnect()

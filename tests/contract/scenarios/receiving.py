@@ -15,8 +15,14 @@ ok(settled(client), "subscribed")
 operator.publish(topic("command/led"), {"on": True})
 ok(until(lambda: messages, client, operator), "a command came")
 message = messages.pop()
-ok(message.topic == topic("command/led") and message.payload == b'{"on": true}', "topic and payload")
-ok(message.json() == {"on": True} and message.text() == json.dumps({"on": True}), "as JSON, as text")
+ok(
+    message.topic == topic("command/led") and message.payload == b'{"on": true}',
+    "topic and payload",
+)
+ok(
+    message.json() == {"on": True} and message.text() == json.dumps({"on": True}),
+    "as JSON, as text",
+)
 ok(message.qos == 1 and not message.retain and not message.dup, "QoS, retain, DUP")
 
 operator.publish(topic("command/led"), b"zero", qos=0)
@@ -35,7 +41,10 @@ client.subscribe("~/command/fail", failing)
 ok(settled(client), "a second subscription")
 operator.publish(topic("command/fail"), b"1")
 operator.publish(topic("command/next"), b"2")
-ok(until(lambda: len(messages) == 2, client, operator), "an exception in a handler does not end the loop, nor keep others from the message")
+ok(
+    until(lambda: len(messages) == 2, client, operator),
+    "an exception in a handler does not end the loop, nor keep others from the message",
+)
 ok(len(errors) == 1 and isinstance(errors[0], ValueError), "it is reported")
 del messages[:]
 
@@ -54,7 +63,10 @@ client.subscribe("~/command/ask", answering)
 ok(settled(client), "a third subscription")
 for count in range(5):
     operator.publish(topic("command/ask"), str(count))
-ok(until(lambda: len(answers) == 5, client, operator), "publish, Delivery.wait and wait() work in a handler")
+ok(
+    until(lambda: len(answers) == 5, client, operator),
+    "publish, Delivery.wait and wait() work in a handler",
+)
 ok([int(answer) for answer in answers] == list(range(5)), "one message after the other")
 ok(len(errors) == 1, "and nothing went wrong in there")
 ok(until(lambda: len(messages) == 5, client), "the other handler had them, too")
@@ -75,7 +87,10 @@ ok(settled(client), "and subscribed to something else")
 del replaced[:]
 operator.publish(topic("command/led"), b"unheard")
 client.publish("~/end", b"")
-ok(until(lambda: listening, client, operator) and not replaced, "what was unsubscribed does not come any more")
+ok(
+    until(lambda: listening, client, operator) and not replaced,
+    "what was unsubscribed does not come any more",
+)
 
 # in the order in which they were sent, many of them
 many = collector(client, "~/command/many")
@@ -84,7 +99,11 @@ for count in range(200):
     operator.publish(topic("command/many"), str(count))
     if count % 20 == 19:
         until(lambda: operator.flush(0), operator, client)
-ok(until(lambda: len(many) == 200, client, operator) and [int(payload) for payload in many] == list(range(200)), "200 in their order")
+ok(
+    until(lambda: len(many) == 200, client, operator)
+    and [int(payload) for payload in many] == list(range(200)),
+    "200 in their order",
+)
 ok(client.stats["received"] >= 200 and not client.stats["dropped"], "counted")
 
 large = bytes(range(256)) * 20
@@ -100,8 +119,14 @@ limited.connect()
 ok(settled(limited), "a client that takes 1,000 bytes")
 operator.publish(topic("command/x"), bytes(5000))
 operator.publish(topic("command/x"), b"small")
-ok(until(lambda: small, limited, operator) and small == [b"small"], "what is larger is left out, what follows is not")
-ok(limited.stats["oversized"] == 1 and limited.stats["connects"] == 1, "it is counted, and the connection stays")
+ok(
+    until(lambda: small, limited, operator) and small == [b"small"],
+    "what is larger is left out, what follows is not",
+)
+ok(
+    limited.stats["oversized"] == 1 and limited.stats["connects"] == 1,
+    "it is counted, and the connection stays",
+)
 ok(until(lambda: operator.flush(0), operator, limited), "all acknowledged")
 limited.disconnect()
 operator.disconnect()

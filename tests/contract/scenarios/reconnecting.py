@@ -1,4 +1,6 @@
-"""Connections that are lost: what was in flight goes out again, subscriptions come back, nothing is lost."""
+"""Connections that are lost: what was in flight goes out again, subscriptions come back, nothing is
+lost.
+"""
 
 from common import collector, device, observer, ok, settled, topic, until, want
 
@@ -16,7 +18,10 @@ ok(settled(client), "the device subscribed")
 want("down hold")
 for count in range(30):
     client.publish("~/data", str(count))
-ok(until(lambda: len(seen) == 20, watcher, client), "a window's worth is sent without an acknowledgement")
+ok(
+    until(lambda: len(seen) == 20, watcher, client),
+    "a window's worth is sent without an acknowledgement",
+)
 ok(not client.flush(0.2), "and nothing is acknowledged")
 want("proxy reset")
 want("down release")
@@ -26,7 +31,10 @@ ok(until(lambda: client.flush(0), client, watcher), "all is acknowledged then")
 ok(until(lambda: len(seen) >= 50, watcher, client), "what was in flight came a second time")
 numbers = [int(payload) for payload in seen]
 ok(numbers == list(range(20)) + list(range(30)), "first, and in its order")
-ok(until(lambda: status == [b"online", b"offline", b"online"], watcher, client), "the will was delivered, and the birth again")
+ok(
+    until(lambda: status == [b"online", b"offline", b"online"], watcher, client),
+    "the will was delivered, and the birth again",
+)
 
 # the subscription lives in the kept session
 watcher.publish(topic("command/a"), b"1")
@@ -34,7 +42,14 @@ ok(until(lambda: commands == [b"1"], client, watcher), "a kept session keeps its
 
 # the broker forgets the session
 want("broker forget")
-ok(until(lambda: client.stats["connects"] == 3 and client.connected and watcher.connected, client, watcher), "both are back after a restart")
+ok(
+    until(
+        lambda: client.stats["connects"] == 3 and client.connected and watcher.connected,
+        client,
+        watcher,
+    ),
+    "both are back after a restart",
+)
 ok(settled(client), "and subscribed again")
 ok(settled(watcher), "the observer, too")
 watcher.publish(topic("command/a"), b"2")
@@ -52,11 +67,17 @@ want("broker start")
 ok(until(lambda: client.connected and watcher.connected, client, watcher), "back again")
 ok(until(lambda: client.flush(0), client, watcher), "what was published offline is delivered")
 ok(all(delivery.acknowledged for delivery in offline), "all of it")
-ok(until(lambda: not client._incoming.requests and settled(watcher), client, watcher), "requests are through")
+ok(
+    until(lambda: not client._incoming.requests and settled(watcher), client, watcher),
+    "requests are through",
+)
 watcher.publish(topic("command/a"), b"3")
 watcher.publish(topic("command/kept"), b"4")
 ok(until(lambda: kept == [b"4"], client, watcher), "the other subscription stands")
 ok(commands == [b"1", b"2"], "what was unsubscribed offline does not come any more")
-ok(client.stats["failures"] >= 3 and client.last_error is not None, "failures are counted, the last one kept")
+ok(
+    client.stats["failures"] >= 3 and client.last_error is not None,
+    "failures are counted, the last one kept",
+)
 client.disconnect()
 watcher.disconnect()

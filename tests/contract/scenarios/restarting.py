@@ -1,10 +1,13 @@
-"""The broker restarts in the middle of a stream, three times: nothing is lost, and each message's first arrival is in order."""
+"""The broker restarts in the middle of a stream, three times: nothing is lost, and each message's
+first arrival is in order.
+"""
 
 from common import device, ok, settled, until, want
 
 COUNT = 1000
 client = device(outbox_messages=COUNT + 10, outbox_bytes=1 << 20)
-# No object is kept per message: a thousand small ones, each where its message came, would leave no hole of 16 kB in a heap of 2 MB.
+# No object is kept per message: a thousand small ones, each where its message came, would leave no
+# hole of 16 kB in a heap of 2 MB.
 arrived = bytearray(COUNT)
 arrived_count = 0
 strays = []
@@ -37,7 +40,13 @@ for step in range(3):
     publish(200)
     want("broker restart")
     publish(100)
-    ok(until(lambda connects=step + 2: client.connected and client.stats["connects"] == connects, client), "connected again")
+    ok(
+        until(
+            lambda connects=step + 2: client.connected and client.stats["connects"] == connects,
+            client,
+        ),
+        "connected again",
+    )
 publish(COUNT - published)
 ok(until(lambda: client.flush(0), client), "all is acknowledged")
 ok(until(lambda: arrived_count == COUNT, client), "nothing is lost")

@@ -1,4 +1,6 @@
-"""A peer that falls silent is noticed within 1.5 x the keep-alive, by one who waits and by one who only publishes at QoS 0."""
+"""A peer that falls silent is noticed within 1.5 x the keep-alive, by one who waits and by one who
+only publishes at QoS 0.
+"""
 
 import time
 
@@ -20,7 +22,10 @@ while publisher.connected and time.time() - start < 20:
     publisher.wait(0.1)
     quiet.wait(0.01)
 taken = time.time() - start
-ok(type(publisher.last_error).__name__ == "TimedOut", "silence is noticed by a publisher of QoS 0: TimedOut")
+ok(
+    type(publisher.last_error).__name__ == "TimedOut",
+    "silence is noticed by a publisher of QoS 0: TimedOut",
+)
 ok(taken < 7.5 + 4, f"within 1.5 x the keep-alive, and what a busy machine adds: {taken} s")
 want("proxy reset")
 want("up release")
@@ -30,5 +35,8 @@ publisher.disconnect()
 
 while time.time() - quiet_since < 8.5:
     quiet.wait(0.1)
-ok(quiet.connected and quiet.stats["connects"] == 1, "a quiet connection stays, since pings are answered")
+ok(
+    quiet.connected and quiet.stats["connects"] == 1,
+    "a quiet connection stays, since pings are answered",
+)
 quiet.disconnect()

@@ -6,7 +6,10 @@ from common import device, ok, settled, until
 
 client = device(outbox_messages=20000)
 received = {}
-client.subscribe("~/thread/+", lambda message: received.setdefault(message.topic[-1], []).append(int(message.payload)))
+client.subscribe(
+    "~/thread/+",
+    lambda message: received.setdefault(message.topic[-1], []).append(int(message.payload)),
+)
 client.connect()
 ok(settled(client), "subscribed")
 
@@ -19,10 +22,16 @@ def publish(name):
 threads = [threading.Thread(target=publish, args=(name,)) for name in "abcd"]
 for thread in threads:
     thread.start()
-ok(until(lambda: sum(map(len, received.values())) == 2000, client), "all of four threads' messages came")
+ok(
+    until(lambda: sum(map(len, received.values())) == 2000, client),
+    "all of four threads' messages came",
+)
 for thread in threads:
     thread.join()
 ok(all(received[name] == list(range(500)) for name in "abcd"), "each thread's in its order")
 ok(client.flush(20) and client.stats["acknowledged"] == 2000, "all acknowledged")
 client.disconnect()
-ok(not [thread for thread in threading.enumerate() if thread.name == "securemqtt"], "no thread is left behind")
+ok(
+    not [thread for thread in threading.enumerate() if thread.name == "securemqtt"],
+    "no thread is left behind",
+)

@@ -1,7 +1,9 @@
-"""A device's bundle in the making: its files and its config.json, in DER for a board and in PEM for a Pi.
+"""A device's bundle in the making: its files and its config.json, in DER for a board and in PEM for
+a Pi.
 
-A device uses what its config.json names, so a new identity goes under names that are not in use, and config.json is
-replaced last: whenever the power goes, the device has its old identity or its new one, never a mixture.
+A device uses what its config.json names, so a new identity goes under names that are not in use,
+and config.json is replaced last: whenever the power goes, the device has its old identity or its
+new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ PI_NAMES = {"certificate": ["device.pem"], "key": "device.key"}
 
 @dataclass(frozen=True)
 class Settings:
-    """What config.json says beside the names of files. None leaves a key to the user, or to the library's default."""
+    """What config.json says beside the names of files.
+
+    None leaves a key to the user, or to the library's default.
+    """
 
     device_id: str
     host: str
@@ -35,7 +40,7 @@ class Settings:
     ntp_host: str | None = None
 
     def entries(self) -> dict[str, Any]:
-        """Give the keys of config.json that these settings fix."""
+        """Return the keys of config.json that these settings fix."""
         entries: dict[str, Any] = {
             "format": 1,
             "client_id": self.device_id,
@@ -51,26 +56,42 @@ class Settings:
 
 @dataclass(frozen=True)
 class Files:
-    """Files to put into a bundle, and the keys of config.json that name them. Never shown: one may be a private key."""
+    """Files to put into a bundle, and the keys of config.json that name them.
+
+    Never shown: one may be a private key.
+    """
 
     names: dict[str, Any]
     content: dict[str, bytes] = field(repr=False)
 
 
-def anchor_files(anchors: Sequence[x509.Certificate], in_use: Mapping[str, str | None], der: bool) -> Files:
-    """Give the trust anchors, one certificate per file. `in_use`: the hashes of files that the device relies on now."""
+def anchor_files(
+    anchors: Sequence[x509.Certificate], in_use: Mapping[str, str | None], der: bool
+) -> Files:
+    """Return the trust anchors, one certificate per file.
+
+    `in_use`: the hashes of files that the device relies on now.
+    """
     content = {}
     for number, anchor in enumerate(anchors):
         encoded = certificate_der(anchor) if der else certificate_pem(anchor)
         digest = hashlib.sha256(encoded).hexdigest()
         there = [name for name, held in in_use.items() if held == digest]
-        name = there[0] if there else _free(f"ca{number or ''}.{'der' if der else 'pem'}", digest[:8], in_use)
+        name = (
+            there[0]
+            if there
+            else _free(f"ca{number or ''}.{'der' if der else 'pem'}", digest[:8], in_use)
+        )
         content[name] = encoded
     return Files({"ca": list(content)}, content)
 
 
-def identity_files(issued: Issued, in_use: Mapping[str, str | None], der: bool, key_passphrase: bytes | None = None) -> Files:
-    """Give certificate, intermediate and private key: one file each in DER, the chain in one file in PEM."""
+def identity_files(
+    issued: Issued, in_use: Mapping[str, str | None], der: bool, key_passphrase: bytes | None = None
+) -> Files:
+    """Return certificate, intermediate and private key: one file each in DER, the chain in one file
+    in PEM.
+    """
     tag = issued.serial[:8].lower()
     if der:
         chain = dict(zip(("device.der", "intermediate.der"), issued.chain_der(), strict=False))
@@ -80,16 +101,23 @@ def identity_files(issued: Issued, in_use: Mapping[str, str | None], der: bool, 
         key, key_content = "device.key", issued.key_pem(key_passphrase)
     certificates = {_free(name, tag, in_use): content for name, content in chain.items()}
     key = _free(key, tag, in_use)
-    return Files({"certificate": list(certificates), "key": key}, {**certificates, key: key_content})
+    return Files(
+        {"certificate": list(certificates), "key": key}, {**certificates, key: key_content}
+    )
 
 
 def config_text(
-    settings: Settings, names: Mapping[str, Any], current: Mapping[str, Any], clock_floor: int, journal_bytes: int | None = None
+    settings: Settings,
+    names: Mapping[str, Any],
+    current: Mapping[str, Any],
+    clock_floor: int,
+    journal_bytes: int | None = None,
 ) -> bytes | None:
-    """Give the new content of config.json, or None when `current` says the same already.
+    """Return the new content of config.json, or None when `current` says the same already.
 
-    Keys of the user's own in `current` are kept, so `journal_bytes`, the size of the durable outbox, is for a device that has none yet;
-    `clock_floor` (seconds since 1970) alone is no reason for a change.
+    Keys of the user's own in `current` are kept, so `journal_bytes`, the size of the durable
+    outbox, is for a device that has none yet; `clock_floor` (seconds since 1970) alone is no reason
+    for a change.
     """
     kept = current if current.get("client_id") == settings.device_id else {}
     sizes = {} if journal_bytes is None else {"outbox_journal_bytes": journal_bytes}
@@ -100,7 +128,7 @@ def config_text(
 
 
 def named_files(config: Mapping[str, Any]) -> list[str]:
-    """Give the files that a config.json names, those in its own directory only."""
+    """Return the files that a config.json names, those in its own directory only."""
     values = [config.get(key) for key in ("ca", "certificate", "key", "password_file")]
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     return [one for one in flat if isinstance(one, str) and one and "/" not in one]

@@ -1,4 +1,6 @@
-"""What a board should hold against what it holds: the difference, whether there is room for it, and putting it there."""
+"""What a board should hold against what it holds: the difference, whether there is room for it, and
+putting it there.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Plan:
         return sum(map(len, self.writes.values()))
 
     def describe(self) -> list[str]:
-        """Give the changes in words, a line each; many new files of one directory share a line."""
+        """Return the changes in words, a line each; many new files of one directory share a
+        line.
+        """
         new = sorted(self.writes.keys() - self.replaces)
         counts = Counter(path.rpartition("/")[0] for path in new)
         many = {directory: count for directory, count in counts.items() if count > _LISTED}
@@ -44,20 +48,27 @@ class Plan:
         ]
 
 
-def make_plan(wanted: Mapping[str, bytes], held: Mapping[str, str | None], removes: Iterable[str] = ()) -> Plan:
+def make_plan(
+    wanted: Mapping[str, bytes], held: Mapping[str, str | None], removes: Iterable[str] = ()
+) -> Plan:
     """Compare what a board should hold with the hashes of what it holds."""
-    writes = {path: content for path, content in wanted.items() if held.get(path) != sha256(content)}
+    writes = {
+        path: content for path, content in wanted.items() if held.get(path) != sha256(content)
+    }
     replaces = frozenset(path for path in writes if held.get(path) is not None)
-    return Plan(writes, tuple(sorted(set(removes) - wanted.keys())), len(wanted) - len(writes), replaces)
+    return Plan(
+        writes, tuple(sorted(set(removes) - wanted.keys())), len(wanted) - len(writes), replaces
+    )
 
 
 def leftovers(held: Iterable[str]) -> list[str]:
-    """Give the files that an interrupted run left beside their places."""
+    """Return the files that an interrupted run left beside their places."""
     return [path for path in held if path.endswith(PART)]
 
 
 def check_room(plan: Plan, facts: Facts, more_files: int = 0) -> None:
-    """Raise FatalError when the board's flash has no room; `more_files` are small ones yet to be made.
+    """Raise FatalError when the board's flash has no room; `more_files` are small ones yet to be
+    made.
 
     A file that is replaced counts too: old and new are there together until the new one is whole.
     """
@@ -67,11 +78,17 @@ def check_room(plan: Plan, facts: Facts, more_files: int = 0) -> None:
         return
     needed = (blocks + _SPARE_BLOCKS) * block
     if needed > facts.free_bytes:
-        raise _no_room(f"it needs about {needed // 1024} kB of flash and {facts.free_bytes // 1024} kB are free")
+        raise _no_room(
+            f"it needs about {needed // 1024} kB of flash and {facts.free_bytes // 1024} kB are "
+            f"free"
+        )
 
 
 def carry_out(board: Board, plan: Plan, moved: Callable[[int], None] = lambda count: None) -> None:
-    """Write and remove what the plan says, in its order. Raises FatalError; what is done by then stays done."""
+    """Write and remove what the plan says, in its order.
+
+    Raises FatalError; what is done by then stays done.
+    """
     try:
         board.make_directories({path.rpartition("/")[0] for path in plan.writes} - {""})
         for path, content in plan.writes.items():
@@ -88,13 +105,18 @@ def verify(board: Board, wanted: Mapping[str, str]) -> None:
     held = board.hashes(wanted)
     wrong = sorted(path for path, digest in wanted.items() if held[path] != digest)
     if wrong:
-        raise FatalError(f"{', '.join(wrong)}: not on the board as it was sent; run the same command again")
+        raise FatalError(
+            f"{', '.join(wrong)}: not on the board as it was sent; run the same command again"
+        )
 
 
 def sha256(content: bytes) -> str:
-    """Give the SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 def _no_room(why: str) -> FatalError:
-    return FatalError(f"no space on the board: {why}; delete what you do not need (mpremote fs ls, mpremote fs rm)")
+    return FatalError(
+        f"no space on the board: {why}; delete what you do not need (mpremote fs ls, mpremote fs "
+        f"rm)"
+    )

@@ -1,4 +1,6 @@
-"""Whether the identity that a device holds will do: judged by what is on the device, not by what an earlier run noted."""
+"""Whether the identity that a device holds will do: judged by what is on the device, not by what an
+earlier run noted.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ from securemqtt_tools.pki.profiles import DEVICE
 class Held:
     """What was found on a device.
 
-    `hashes` has the files that its config.json names, `key_fits` whether its private key is whole and belongs to its
-    certificate, `claimed_by` the id that an unfinished run was giving it.
+    `hashes` has the files that its config.json names, `key_fits` whether its private key is whole
+    and belongs to its certificate, `claimed_by` the id that an unfinished run was giving it.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -58,29 +60,37 @@ def fault(held: Held, authority: Authority, device_id: str, now: datetime) -> st
 
 
 def refuse_mix_up(held: Held, authority: Authority, settings: Settings, now: datetime) -> None:
-    """Raise FatalError when this would give one id to two devices, or take a device's id away: that must be asked for."""
+    """Raise FatalError when this would give one id to two devices, or take a device's id away: that
+    must be asked for.
+    """
     device_id = settings.device_id
     holder = held.config.get("client_id") or held.claimed_by
     if holder == device_id:
         return
     if holder:
-        raise FatalError(f"this device is {str(holder)!r}: plug in the right one, or make it {device_id} with --renew")
+        raise FatalError(
+            f"this device is {str(holder)!r}: plug in the right one, or make it {device_id} with "
+            f"--renew"
+        )
     for entry in authority.inventory.entries(DEVICE, device_id):
         if entry.state_at(now) == ISSUED:
             raise FatalError(
-                f"{device_id} has a certificate (until {entry.not_after:%Y-%m-%d}) that is not on this device: choose "
+                f"{device_id} has a certificate (until {entry.not_after:%Y-%m-%d}) that is not on "
+                f"this device: choose "
                 "another --id, or add --renew if this device takes its place"
             )
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """Give the common name of a certificate's subject; an empty text when there is none."""
+    """Return the common name of a certificate's subject; an empty text when there is none."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else ""
 
 
 def public_part(certificate: x509.Certificate) -> bytes:
-    """Give the bytes of a public key that its private key's file holds as well: the point, or the modulus."""
+    """Return the bytes of a public key that its private key's file holds as well: the point, or the
+    modulus.
+    """
     key = certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -1,6 +1,8 @@
-"""A board on a serial line, by way of mpremote: run a script, hash, write and remove files. All talk to it is here.
+"""A board on a serial line, by way of mpremote: run a script, hash, write and remove files. All
+talk to it is here.
 
-What is sent is never logged and never passes through a file or a command line of the host: it may be a private key.
+What is sent is never logged and never passes through a file or a command line of the host: it may
+be a private key.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from mpremote.transport_serial import SerialTransport  # type: ignore[import-unt
 from securemqtt_tools.board.ports import check_port, refusal
 from securemqtt_tools.cli import FatalError
 
-# A board that says nothing for so long is gone; compiling or erasing a block of flash takes far less.
+# A board that says nothing for so long is gone; compiling or erasing a block of flash takes far
+# less.
 SILENCE_S = 10
-# Ctrl-C is tried so often, for so long each. A program may be looking up a name meanwhile, which nothing interrupts.
+# Ctrl-C is tried so often, for so long each. A program may be looking up a name meanwhile, which
+# nothing interrupts.
 _ATTEMPTS = 6
 _ATTEMPT_S = 2.5
 _QUIET_S = 0.5
@@ -82,14 +86,20 @@ class BoardError(FatalError):
 
 
 class Board:
-    """A board whose program is interrupted and whose raw REPL is ours. Any method raises FatalError when it goes away."""
+    """A board whose program is interrupted and whose raw REPL is ours.
+
+    Any method raises FatalError when it goes away.
+    """
 
     def __init__(self, port: str) -> None:
-        """Open `port` and interrupt what runs; FatalError when it is in use, or when nothing answers within 17 s."""
+        """Open `port` and interrupt what runs; FatalError when it is in use, or when nothing
+        answers within 17 s.
+        """
         self.port = port
         check_port(port)
         try:
-            self._transport = SerialTransport(os.path.realpath(port), timeout=SILENCE_S)  # mpremote knows a pty by name
+            # mpremote knows a pty by name
+            self._transport = SerialTransport(os.path.realpath(port), timeout=SILENCE_S)
         except TransportError as error:
             raise refusal(port) from error
         self._transport.serial.write_timeout = SILENCE_S
@@ -114,7 +124,10 @@ class Board:
             self._transport.close()
 
     def run(self, script: str, timeout_s: float = SILENCE_S) -> str:
-        """Run a script and give what it printed; BoardError when it raised. It may be silent for `timeout_s`."""
+        """Run a script and return what it printed; BoardError when it raised.
+
+        It may be silent for `timeout_s`.
+        """
         with self._answering():
             out, err = self._transport.exec_raw(script, timeout=timeout_s)
         if err:
@@ -122,30 +135,39 @@ class Board:
         return str(out.decode(errors="replace"))
 
     def query(self, script: str, timeout_s: float = SILENCE_S) -> Any:
-        """Run a script whose last line of output is JSON, and give what that says."""
+        """Run a script whose last line of output is JSON, and return what that says."""
         return self._parsed(self.run(script, timeout_s))
 
     def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
-        """Give the SHA-256 of files in hex, computed on the board; None for one that is not there."""
+        """Return the SHA-256 of files in hex, computed on the board; None for one that is not
+        there.
+        """
         names = list(paths)
         values = self.query(f"print(json.dumps([_h(p) for p in {names!r}]))", 60)
         return dict(zip(names, values, strict=True))
 
     def tree(self, directory: str) -> dict[str, str | None]:
-        """Give path and SHA-256 of every file under a directory; nothing when it is not there."""
+        """Return path and SHA-256 of every file under a directory; nothing when it is not there."""
         pairs = self.query(f"print(json.dumps([(p,_h(p)) for p in _t({directory!r})]))", 60)
         return {str(path): digest for path, digest in pairs}
 
     def read(self, path: str) -> bytes:
-        """Give the content of a small file that holds no secret."""
-        content: str = self.query(f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))")
+        """Return the content of a small file that holds no secret."""
+        content: str = self.query(
+            f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))"
+        )
         return bytes.fromhex(content)
 
-    def write(self, path: str, content: bytes | bytearray, moved: Callable[[int], None] = lambda count: None) -> None:
+    def write(
+        self,
+        path: str,
+        content: bytes | bytearray,
+        moved: Callable[[int], None] = lambda count: None,
+    ) -> None:
         """Write a file: whole, checked by its hash on the board, then renamed into its place.
 
-        `moved` is told how many bytes were sent, each time. A full flash raises BoardError with errno 28; no part of the
-        file is left behind then.
+        `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
+        errno 28; no part of the file is left behind then.
         """
         part = path + PART
         begin, end = f"_f=open({part!r},'wb')\n", f"_f.close()\nprint(json.dumps(_h({part!r})))\n"
@@ -162,14 +184,20 @@ class Board:
             raise
         if self._parsed(printed) != hashlib.sha256(content).hexdigest():
             self.remove([part])
-            raise BoardError(f"{path} arrived damaged at {self.port}: check the cable and run the same command again")
+            raise BoardError(
+                f"{path} arrived damaged at {self.port}: check the cable and run the same command "
+                f"again"
+            )
         self.run(f"_mv({part!r},{path!r})")
 
     def make_directories(self, paths: Iterable[str]) -> None:
         """Make directories, and those that they are in, where they are missing."""
         wanted = {part for path in paths for part in _ancestors(path)}
         if wanted:
-            self.run(f"for p in {sorted(wanted)!r}:\n try:os.mkdir(p)\n except OSError as e:\n  if e.errno!=17:raise")
+            self.run(
+                f"for p in {sorted(wanted)!r}:\n try:os.mkdir(p)\n except OSError as e:\n  if "
+                f"e.errno!=17:raise"
+            )
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, if they are there."""
@@ -178,13 +206,16 @@ class Board:
             self.run(f"for p in {names!r}:_rm(p)")
 
     def soft_reset(self) -> None:
-        """Give the board a fresh heap: `boot.py` runs, `main.py` does not, and the raw REPL is ours again."""
+        """Return the board a fresh heap: `boot.py` runs, `main.py` does not, and the raw REPL is
+        ours again.
+        """
         with self._answering(), contextlib.redirect_stdout(io.StringIO()):
             self._transport.enter_raw_repl(soft_reset=True, timeout_overall=30)
         self.run(_HELPERS)
 
     def start_program(self, interrupt: bool = False) -> None:
-        """Restart the board's software: `boot.py` runs, then `main.py`, and the raw REPL is no longer ours.
+        """Restart the board's software: `boot.py` runs, then `main.py`, and the raw REPL is no
+        longer ours.
 
         `interrupt` ends a script of ours first that may still be running, or be half sent.
         """
@@ -199,7 +230,9 @@ class Board:
         try:
             return json.loads(printed.strip().splitlines()[-1])
         except (IndexError, ValueError) as error:
-            raise BoardError(f"the board at {self.port} gave no sensible answer: reset it and try again") from error
+            raise BoardError(
+                f"the board at {self.port} gave no sensible answer: reset it and try again"
+            ) from error
 
     def _press_ctrl_c(self) -> None:
         for _ in range(2):
@@ -207,24 +240,33 @@ class Board:
             time.sleep(_CTRL_C_S)
 
     def _interrupt(self) -> None:
-        """Reach the raw REPL: several times Ctrl-C, since boot.py takes the first, and a program may tidy up before it ends."""
+        """Reach the raw REPL: several times Ctrl-C, since boot.py takes the first, and a program
+        may tidy up before it ends.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
             with self._answering():
                 self._press_ctrl_c()
                 try:
-                    with contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it could not understand
+                    # mpremote prints what it could not understand
+                    with contextlib.redirect_stdout(io.StringIO()):
                         self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_ATTEMPT_S)
                 except TransportError as error:
                     if attempt == _ATTEMPTS:
                         raise FatalError(
-                            f"nothing at {self.port} answers as MicroPython does: close other programs that use the port, "
-                            "press the board's reset button, or put MicroPython on it (micropython.org/download)"
+                            f"nothing at {self.port} answers as MicroPython does: close other "
+                            f"programs that use the port, "
+                            "press the board's reset button, or put MicroPython on it "
+                            "(micropython.org/download)"
                         ) from error
                     continue
-                if attempt > 1:  # each attempt is answered in the end: wait for the last prompt, then ask for a fresh one
+                # each attempt is answered in the end: wait for the last prompt, then ask for a
+                # fresh one
+                if attempt > 1:
                     self._transport.read_until(1, b"\x04", timeout=_QUIET_S)
                     self._transport.serial.write(b"\r\x01")
-                    self._transport.read_until(1, b"raw REPL; CTRL-B to exit\r\n", timeout=_ATTEMPT_S)
+                    self._transport.read_until(
+                        1, b"raw REPL; CTRL-B to exit\r\n", timeout=_ATTEMPT_S
+                    )
                 return
 
     @contextlib.contextmanager
@@ -232,7 +274,9 @@ class Board:
         try:
             yield
         except (TransportError, OSError, struct.error, termios.error) as error:
-            raise FatalError(f"the board at {self.port} went away or stopped answering: {_GONE}") from error
+            raise FatalError(
+                f"the board at {self.port} went away or stopped answering: {_GONE}"
+            ) from error
 
 
 def _ancestors(path: str) -> list[str]:
@@ -247,4 +291,6 @@ def _board_error(traceback: str) -> BoardError:
     errno = int(number) if name == "OSError" and number.isdigit() else None
     if name == "MemoryError":
         return BoardError("the board ran out of memory: press its reset button and try again")
-    return BoardError(f"a script failed on the board ({last}): reset it and run the same command again", errno)
+    return BoardError(
+        f"a script failed on the board ({last}): reset it and run the same command again", errno
+    )

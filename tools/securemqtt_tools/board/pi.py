@@ -1,6 +1,7 @@
 """The bundle for a Raspberry Pi: put into a directory here, or sent to the Pi through ssh.
 
-The private key is made in memory; on its way to a Pi it is in ssh's standard input only. It ends up owner-only.
+The private key is made in memory; on its way to a Pi it is in ssh's standard input only. It ends up
+owner-only.
 """
 
 from __future__ import annotations
@@ -50,10 +51,13 @@ class Place(Protocol):
     title: str
 
     def look(self) -> Found:
-        """Give what is there. Raises FatalError when that cannot be known."""
+        """Return what is there. Raises FatalError when that cannot be known."""
 
     def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
-        """Write files, owner-only, each whole or not at all, in their order; then remove others. Raises FatalError."""
+        """Write files, owner-only, each whole or not at all, in their order; then remove others.
+
+        Raises FatalError.
+        """
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class PiOrder:
 
 
 def provision_pi(order: PiOrder, steps: Steps) -> bool:
-    """Put a bundle into its place, and give whether there was anything to change. Raises FatalError.
+    """Put a bundle into its place, and return True if there was anything to change. Raises
+    FatalError.
 
     With `dry_run` it is said and not done.
     """
@@ -86,8 +91,16 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         step.note = f"{place.title}, certificate: {reason or 'good'}"
     anchors = anchor_files(authority.trust_anchors(), held.hashes, der=False)
     current = held.config if isinstance(held.config.get("key"), str) else PI_NAMES
-    names: dict[str, Any] = {**anchors.names, "certificate": current.get("certificate"), "key": current["key"]}
-    files = {name: content for name, content in anchors.content.items() if found.files.get(name) != content}
+    names: dict[str, Any] = {
+        **anchors.names,
+        "certificate": current.get("certificate"),
+        "key": current["key"],
+    }
+    files = {
+        name: content
+        for name, content in anchors.content.items()
+        if found.files.get(name) != content
+    }
     clock_floor = int(authority.now.timestamp())
     config = config_text(settings, names, held.config, clock_floor)
     if not (reason or files or config) or order.dry_run:
@@ -99,9 +112,15 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
     with steps.step("Bundle", quiet=True) as step:
         if reason:
             place.put({CLAIM: json.dumps({"client_id": settings.device_id}).encode()}, ())
-            issued = authority.issue_device(settings.device_id, days=order.certificate_days, renew=True)
-            step.note = f"certificate issued, until {issued.certificate.not_valid_after_utc:%Y-%m-%d}"
-            private = identity_files(issued, held.hashes, der=False, key_passphrase=order.key_passphrase)
+            issued = authority.issue_device(
+                settings.device_id, days=order.certificate_days, renew=True
+            )
+            step.note = (
+                f"certificate issued, until {issued.certificate.not_valid_after_utc:%Y-%m-%d}"
+            )
+            private = identity_files(
+                issued, held.hashes, der=False, key_passphrase=order.key_passphrase
+            )
             del issued  # with it goes the key: what is left of it here is what is sent
             names.update(private.names)
             files.update(private.content)
@@ -116,7 +135,14 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
 def _obsolete(found: Found, names: Mapping[str, Any]) -> list[str]:
     named = named_files(names)
     old = [name for name in (*found.files, *found.public_keys) if name not in named]
-    return [CLAIM, *(name for name in old if any(fnmatch(name, pattern) for pattern in _OURS) and name != CLAIM)]
+    return [
+        CLAIM,
+        *(
+            name
+            for name in old
+            if any(fnmatch(name, pattern) for pattern in _OURS) and name != CLAIM
+        ),
+    ]
 
 
 def _held(found: Found) -> Held:

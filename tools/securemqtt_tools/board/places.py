@@ -21,9 +21,11 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, read_private, write_files
 
 _SSH_S = 120
-_REMOTE = ".config/securemqtt"  # below the home directory of the user: one of the places where the library looks
+# below the home directory of the user: one of the places where the library looks
+_REMOTE = ".config/securemqtt"
 _MARK = "@@ "
-# Prints public files as they are, and of each private key the public half, if it can be had without a passphrase.
+# Prints public files as they are, and of each private key the public half, if it can be had without
+# a passphrase.
 _LOOK = f"""
 cd {_REMOTE} 2>/dev/null || exit 0
 for f in *.json *.pem; do [ -f "$f" ] && echo "{_MARK}$f" && cat "$f" && echo; done
@@ -38,7 +40,9 @@ echo "{_MARK}"
 
 
 class LocalDirectory:
-    """A directory of this machine: a Pi provisions itself, or somebody carries the bundle to one."""
+    """A directory of this machine: a Pi provisions itself, or somebody carries the bundle to
+    one.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.title = str(directory)
@@ -66,7 +70,9 @@ class LocalDirectory:
 
 
 class SshDirectory:
-    """~/.config/securemqtt of a user on a Pi, by way of the system's ssh, which asks for passwords itself."""
+    """~/.config/securemqtt of a user on a Pi, by way of the system's ssh, which asks for passwords
+    itself.
+    """
 
     def __init__(self, target: str) -> None:
         if target.startswith("-") or not target:
@@ -94,9 +100,12 @@ class SshDirectory:
                 member.size, member.mode = len(content), 0o600
                 tar.addfile(member, io.BytesIO(content))
         moves = " && ".join(f"mv -f {shlex.quote(name)}.new {shlex.quote(name)}" for name in files)
-        removal = "rm -f " + " ".join(f"./{shlex.quote(name)}" for name in removes) if removes else "true"
+        removal = (
+            "rm -f " + " ".join(f"./{shlex.quote(name)}" for name in removes) if removes else "true"
+        )
         self._run(
-            f"umask 077 && mkdir -p {_REMOTE} && chmod 700 {_REMOTE} && cd {_REMOTE} && tar -xof - && {moves} && sync && {removal}",
+            f"umask 077 && mkdir -p {_REMOTE} && chmod 700 {_REMOTE} && cd {_REMOTE} && tar -xof "
+            f"- && {moves} && sync && {removal}",
             archive.getvalue(),
         )
 
@@ -110,20 +119,27 @@ class SshDirectory:
                 check=False,
             )
         except FileNotFoundError as error:
-            raise FatalError("ssh is not installed: apt-get install openssh-client, or use --out DIR") from error
+            raise FatalError(
+                "ssh is not installed: apt-get install openssh-client, or use --out DIR"
+            ) from error
         except subprocess.TimeoutExpired as error:
-            raise FatalError(f"{self._target} did not answer within {_SSH_S} s: try `ssh {self._target}`") from error
+            raise FatalError(
+                f"{self._target} did not answer within {_SSH_S} s: try `ssh {self._target}`"
+            ) from error
         if result.returncode:
             said = result.stderr.decode(errors="replace").strip().splitlines()
             raise FatalError(
-                f"ssh to {self._target} failed: {said[-1] if said else f'status {result.returncode}'}; "
+                f"ssh to {self._target} failed: "
+                f"{said[-1] if said else f'status {result.returncode}'}; "
                 f"try `ssh {shlex.quote(self._target)}` by hand"
             )
         return result.stdout
 
 
 def _public_half(key: bytes) -> bytes | None:
-    """Give the public half of a private key; b"" for an encrypted one, None for what is no key."""
+    """Return the public half of a private key; b"" for an encrypted one, None for what is no
+    key.
+    """
     if b"ENCRYPTED" in key:
         return b""
     try:
@@ -137,6 +153,8 @@ def _subject_public_key(pem: bytes) -> bytes | None:
     if pem.startswith(b"unknown"):
         return b""
     try:
-        return load_pem_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return load_pem_public_key(pem).public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
     except ValueError:
         return None

@@ -1,7 +1,7 @@
 """Board profiles: what is known about each kind of board, read from `boards/*.toml`.
 
-The keys are explained in `boards/pico_w.toml`. A profile is checked when it is read; a key that this version does not
-know is a mistake (usually a misspelling), not something to pass over.
+The keys are explained in `boards/pico_w.toml`. A profile is checked when it is read; a key that
+this version does not know is a mistake (usually a misspelling), not something to pass over.
 """
 
 from __future__ import annotations
@@ -71,21 +71,28 @@ class Profile:
 
     @property
     def is_board(self) -> bool:
-        """Tell whether this is a board with a serial line and MicroPython, not a computer."""
+        """Return True if this is a board with a serial line and MicroPython, not a computer."""
         return self.family != "raspberry_pi"
 
     @property
     def journal_bytes(self) -> int:
-        """Give how large the durable outbox may grow: a sixteenth of the file system, in whole blocks, and at least the 32 KiB that it needs."""
-        return max(self.filesystem_bytes // 16 // _JOURNAL_UNIT_BYTES * _JOURNAL_UNIT_BYTES, 8 * _JOURNAL_UNIT_BYTES)
+        """Return how large the durable outbox may grow: a sixteenth of the file system, in whole
+        blocks, and at least the 32 KiB that it needs.
+        """
+        return max(
+            self.filesystem_bytes // 16 // _JOURNAL_UNIT_BYTES * _JOURNAL_UNIT_BYTES,
+            8 * _JOURNAL_UNIT_BYTES,
+        )
 
     def matches(self, machine: str) -> bool:
-        """Tell whether a board that calls itself `machine` (sys.implementation._machine) is of this kind."""
+        """Return True if a board that calls itself `machine` (sys.implementation._machine) is of
+        this kind.
+        """
         return any(fnmatchcase(machine, pattern) for pattern in self.machine)
 
 
 def profile_names() -> list[str]:
-    """Give the names of all profiles, in alphabetical order."""
+    """Return the names of all profiles, in alphabetical order."""
     return sorted(path.stem for path in boards_directory().glob("*.toml"))
 
 
@@ -115,7 +122,9 @@ def load_all() -> list[Profile]:
 
 
 def profiles_of(machine: str) -> list[Profile]:
-    """Give the profiles whose pattern fits a board that calls itself `machine`: usually one, none if unknown."""
+    """Return the profiles whose pattern fits a board that calls itself `machine`: usually one, none
+    if unknown.
+    """
     return [profile for profile in load_all() if profile.matches(machine)]
 
 
@@ -154,14 +163,21 @@ def _profile(path: Path, values: dict[str, Any]) -> Profile:
 
 
 def _with_board_values(path: Path, profile: Profile, values: dict[str, Any]) -> Profile:
-    for key in ("flash.filesystem_bytes", "flash.block_bytes", "flash.program_bytes", "heap.typical_bytes"):
+    for key in (
+        "flash.filesystem_bytes",
+        "flash.block_bytes",
+        "flash.program_bytes",
+        "heap.typical_bytes",
+    ):
         if values[key] <= 0:
             raise FatalError(f"{path}: {key!r} must be above 0, not {values[key]}")
     for larger, smaller in (("filesystem_bytes", "block_bytes"), ("block_bytes", "program_bytes")):
         if values[f"flash.{larger}"] % values[f"flash.{smaller}"]:
             raise FatalError(f"{path}: 'flash.{larger}' must be a multiple of 'flash.{smaller}'")
     if not profile.machine or "*" in profile.machine[0]:
-        raise FatalError(f"{path}: 'machine' must begin with the name that the usual firmware gives the board")
+        raise FatalError(
+            f"{path}: 'machine' must begin with the name that the usual firmware gives the board"
+        )
     _check_choice(path, "clock.epoch_year", values["clock.epoch_year"], (1970, 2000))
     start: datetime = values["clock.starts"]
     return replace(
@@ -182,7 +198,15 @@ def _with_board_values(path: Path, profile: Profile, values: dict[str, Any]) -> 
 
 def _check_choice(path: Path, key: str, value: Any, choices: tuple[Any, ...]) -> None:
     if value not in choices:
-        raise FatalError(f"{path}: {key!r} must be one of {', '.join(map(str, choices))}, not {value!r}")
+        raise FatalError(
+            f"{path}: {key!r} must be one of {', '.join(map(str, choices))}, not {value!r}"
+        )
 
 
-_WORDS = {str: "a string", list: "a list", int: "a whole number", bool: "true or false", datetime: "a date with time"}
+_WORDS = {
+    str: "a string",
+    list: "a list",
+    int: "a whole number",
+    bool: "true or false",
+    datetime: "a date with time",
+}

@@ -1,6 +1,8 @@
-"""Provisioning a board: look at what it is and what it holds, put there what is missing, and have it connect.
+"""Provisioning a board: look at what it is and what it holds, put there what is missing, and have
+it connect.
 
-Nothing is remembered between runs: each looks at the board, so a run that was cut short is finished by the next.
+Nothing is remembered between runs: each looks at the board, so a run that was cut short is finished
+by the next.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from securemqtt_tools.board.bundle import (
     identity_files,
     named_files,
 )
-from securemqtt_tools.board.deploy import Plan, carry_out, check_room, leftovers, make_plan, sha256, verify
+from securemqtt_tools.board.deploy import (
+    Plan,
+    carry_out,
+    check_room,
+    leftovers,
+    make_plan,
+    sha256,
+    verify,
+)
 from securemqtt_tools.board.identity import Held, fault, refuse_mix_up
 from securemqtt_tools.board.library import compile_library, compile_modules, library_directory
 from securemqtt_tools.board.link import PART, Board
@@ -44,7 +54,10 @@ _PROGRAMS = ("boot.py", "main.py")
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done. `wifi` is the content of wifi.json, None to leave it; `programs` are to be put there anyway."""
+    """What is to be done.
+
+    `wifi` is the content of wifi.json, None to leave it; `programs` are to be put there anyway.
+    """
 
     profile: Profile
     settings: Settings
@@ -61,10 +74,10 @@ class Order:
 
 
 def provision_board(order: Order, steps: Steps) -> bool:
-    """Provision a board and start its program again; give whether there was anything to change.
+    """Provision a board and start its program again; return True if there was anything to change.
 
-    With `dry_run` it is said and not done. Raises FatalError, also when all is in place but the board does not reach
-    the broker.
+    With `dry_run` it is said and not done. Raises FatalError, also when all is in place but the
+    board does not reach the broker.
     """
     with steps.step("Board") as step:
         port = order.port or find_port(order.profile.usb_ids, order.profile.name)
@@ -103,7 +116,9 @@ class _Provisioning:
         facts = self._examine()
         with steps.step("Contents") as step:
             held = self._hashes()
-            secure = {path: digest for path, digest in held.items() if path.startswith(SECURE + "/")}
+            secure = {
+                path: digest for path, digest in held.items() if path.startswith(SECURE + "/")
+            }
             identity = survey.ask_identity(board, secure)
             reason = self._reason(identity)
             self._check_wifi(facts, held)
@@ -112,11 +127,16 @@ class _Provisioning:
             wanted = self._wanted(facts, held)
             plan = make_plan(wanted, held, self._surplus(held, wanted))
             check_room(plan, facts, _IDENTITY_FILES if reason else 1)
-            step.note = f"{len(plan.writes)} of {len(wanted)} files to copy, {plan.size_bytes / 1000:.1f} kB"
+            step.note = (
+                f"{len(plan.writes)} of {len(wanted)} files to copy, "
+                f"{plan.size_bytes / 1000:.1f} kB"
+            )
         for remark in self._remarks:
             steps.say(f"  {remark}")
         names, files = self._unchanged_names(identity, secure)
-        config = config_text(order.settings, names, identity.config, self._clock_floor, order.profile.journal_bytes)
+        config = config_text(
+            order.settings, names, identity.config, self._clock_floor, order.profile.journal_bytes
+        )
         settings_change = bool(files.writes or config or _obsolete(secure, names))
         changed = bool(plan.writes or plan.removes or settings_change or reason)
         if order.dry_run:
@@ -142,14 +162,23 @@ class _Provisioning:
             facts = survey.ask_facts(board)
             survey.check_board(facts, order.profile, board.port)
             version = ".".join(map(str, facts.version))
-            step.note = f"{facts.machine}, MicroPython {version}, {facts.free_bytes // 1024} kB of flash free"
+            step.note = (
+                f"{facts.machine}, MicroPython {version}, {facts.free_bytes // 1024} kB "
+                f"of flash free"
+            )
         with self._steps.step("Clock") as step:
             step.note = survey.set_clock(board, facts, order.authority.now, order.dry_run)
         return facts
 
     def _hashes(self) -> dict[str, str | None]:
-        singles = [f"/{name}{end}" for name in (*_PROGRAMS, "lib/umqtt/simple.mpy") for end in ("", PART)]
-        hashes = {**self._board.tree(LIBRARY), **self._board.tree(SECURE), **self._board.hashes(singles)}
+        singles = [
+            f"/{name}{end}" for name in (*_PROGRAMS, "lib/umqtt/simple.mpy") for end in ("", PART)
+        ]
+        hashes = {
+            **self._board.tree(LIBRARY),
+            **self._board.tree(SECURE),
+            **self._board.hashes(singles),
+        }
         return {path: digest for path, digest in hashes.items() if digest is not None}
 
     def _reason(self, identity: Held) -> str | None:
@@ -162,10 +191,13 @@ class _Provisioning:
     def _check_wifi(self, facts: Facts, held: dict[str, str | None]) -> None:
         order = self._order
         if facts.has_wifi and order.wifi is None and WIFI not in held and order.connect:
-            raise FatalError("the board knows no Wi-Fi yet: add --wifi SSID (or --no-connect to leave it at that)")
+            raise FatalError(
+                "the board knows no Wi-Fi yet: add --wifi SSID (or --no-connect to leave it at "
+                "that)"
+            )
 
     def _wanted(self, facts: Facts, held: dict[str, str | None]) -> dict[str, bytes]:
-        """Give the files that the board should hold, but for its identity."""
+        """Return the files that the board should hold, but for its identity."""
         order, board = self._order, self._board
         modules = compile_library(library_directory(), facts.mpy_version)
         if not survey.has_umqtt(board):
@@ -177,7 +209,9 @@ class _Provisioning:
             if asked or held.get(path) == sha256(content) or survey.is_blank(board, path):
                 wanted[path] = content
             else:
-                self._remarks.append(f"{path} is another program and stays (--force-{name[:4]} replaces it)")
+                self._remarks.append(
+                    f"{path} is another program and stays (--force-{name[:4]} replaces it)"
+                )
         if order.wifi is not None:
             wanted[WIFI] = order.wifi
         return wanted
@@ -196,11 +230,19 @@ class _Provisioning:
         return (firmware_directory() / name).read_bytes()
 
     def _surplus(self, held: dict[str, str | None], wanted: dict[str, bytes]) -> list[str]:
-        """Give what has to go: modules of another version (a .py would be taken before our .mpy), and parts of files."""
-        return [path for path in held if path.startswith(LIBRARY + "/") and path not in wanted] + leftovers(held)
+        """Return what has to go: modules of another version (a .py would be taken before our .mpy),
+        and parts of files.
+        """
+        return [
+            path for path in held if path.startswith(LIBRARY + "/") and path not in wanted
+        ] + leftovers(held)
 
-    def _unchanged_names(self, identity: Held, secure: dict[str, str | None]) -> tuple[dict[str, object], Plan]:
-        """Give the names for config.json if the certificate stays, and the trust anchors that are missing on the board."""
+    def _unchanged_names(
+        self, identity: Held, secure: dict[str, str | None]
+    ) -> tuple[dict[str, object], Plan]:
+        """Return the names for config.json if the certificate stays, and the trust anchors that are
+        missing on the board.
+        """
         anchors = anchor_files(self._order.authority.trust_anchors(), identity.hashes, der=True)
         current = identity.config if isinstance(identity.config.get("key"), str) else BOARD_NAMES
         names = {**anchors.names, "certificate": current.get("certificate"), "key": current["key"]}
@@ -209,7 +251,9 @@ class _Provisioning:
     def _describe(self, plan: Plan, files: Plan, reason: str | None, config: bytes | None) -> None:
         lines = plan.describe()
         if reason:
-            lines.append(f"issue a certificate ({reason}) and write it and its private key to {SECURE}")
+            lines.append(
+                f"issue a certificate ({reason}) and write it and its private key to {SECURE}"
+            )
         else:
             lines += files.describe()
         if reason or config:
@@ -229,10 +273,13 @@ class _Provisioning:
         order, board = self._order, self._board
         device_id = order.settings.device_id
         with self._steps.step("Certificate", quiet=True) as step:
-            # From here on a run that is cut short is known by its claim, so the next may issue for this id again.
+            # From here on a run that is cut short is known by its claim, so the next may issue for
+            # this id again.
             claim = json.dumps({"client_id": device_id}).encode()
             carry_out(board, Plan({CLAIM: claim}))
-            issued = order.authority.issue_device(device_id, days=order.certificate_days, renew=True)
+            issued = order.authority.issue_device(
+                device_id, days=order.certificate_days, renew=True
+            )
             ends = f"{issued.certificate.not_valid_after_utc:%Y-%m-%d}"
             anchors = anchor_files(order.authority.trust_anchors(), identity.hashes, der=True)
             private = identity_files(issued, identity.hashes, der=True)
@@ -240,17 +287,37 @@ class _Provisioning:
             names = {**anchors.names, **private.names}
             files = Plan({**_placed(private), **make_plan(_placed(anchors), secure).writes})
             del private
-            config = config_text(order.settings, names, identity.config, self._clock_floor, order.profile.journal_bytes)
+            config = config_text(
+                order.settings,
+                names,
+                identity.config,
+                self._clock_floor,
+                order.profile.journal_bytes,
+            )
             self._put(files, config, secure, names)
             step.note = f"issued to {device_id}, until {ends}"
 
-    def _configure(self, files: Plan, config: bytes | None, secure: dict[str, str | None], names: dict[str, object]) -> None:
+    def _configure(
+        self,
+        files: Plan,
+        config: bytes | None,
+        secure: dict[str, str | None],
+        names: dict[str, object],
+    ) -> None:
         with self._steps.step("Settings") as step:
             self._put(files, config, secure, names)
             step.note = f"{self._order.settings.host}:{self._order.settings.port}"
 
-    def _put(self, files: Plan, config: bytes | None, secure: dict[str, str | None], names: dict[str, object]) -> None:
-        """Write files, check them, name them in config.json, and only then remove what it named before."""
+    def _put(
+        self,
+        files: Plan,
+        config: bytes | None,
+        secure: dict[str, str | None],
+        names: dict[str, object],
+    ) -> None:
+        """Write files, check them, name them in config.json, and only then remove what it named
+        before.
+        """
         board = self._board
         carry_out(board, files)
         verify(board, {path: sha256(content) for path, content in files.writes.items()})
@@ -267,9 +334,13 @@ class _Provisioning:
 
 
 def _obsolete(secure: dict[str, str | None], names: dict[str, object]) -> list[str]:
-    """Give what an earlier identity has left, its private key for one, once config.json holds `names`."""
+    """Return what an earlier identity has left, its private key for one, once config.json holds
+    `names`.
+    """
     named = {f"{SECURE}/{name}" for name in named_files(names)}
-    return [path for path in secure if path == CLAIM or (path.endswith(".der") and path not in named)]
+    return [
+        path for path in secure if path == CLAIM or (path.endswith(".der") and path not in named)
+    ]
 
 
 def _placed(files: Files) -> dict[str, bytes]:

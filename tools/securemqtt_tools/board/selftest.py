@@ -1,4 +1,6 @@
-"""The last step: the board itself connects to the broker, publishes one message, and says how it went."""
+"""The last step: the board itself connects to the broker, publishes one message, and says how it
+went.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from typing import Any
 from securemqtt_tools.board.link import Board
 from securemqtt_tools.cli import FatalError
 
-# Joining Wi-Fi, looking up a name and a handshake on a small CPU, each with a deadline of its own in the script.
+# Joining Wi-Fi, looking up a name and a handshake on a small CPU, each with a deadline of its own
+# in the script.
 _TEST_S = 120
 
 _SCRIPT = """\
@@ -32,7 +35,8 @@ print(json.dumps(r))
 """
 
 
-# A soft reset leaves Wi-Fi as it was: what a board has joined by an earlier password would prove nothing of the new one.
+# A soft reset leaves Wi-Fi as it was: what a board has joined by an earlier password would prove
+# nothing of the new one.
 _LEAVE_WIFI = """\
 import network
 network.WLAN(network.STA_IF).active(False)
@@ -40,11 +44,12 @@ network.WLAN(network.STA_IF).active(False)
 
 
 def connect_from_board(board: Board, peer: str, join_anew: bool) -> str:
-    """Have the board connect to its broker, within two minutes; give in words how it went.
+    """Have the board connect to its broker, within two minutes; return in words how it went.
 
     With `join_anew` it leaves its Wi-Fi first, and joins what its wifi.json says.
 
-    Raises FatalError with the board's own diagnosis when it could not. The board keeps what was put on it.
+    Raises FatalError with the board's own diagnosis when it could not. The board keeps what was put
+    on it.
     """
     result: dict[str, Any] = board.query(_LEAVE_WIFI * join_anew + _SCRIPT, _TEST_S)
     if result["ok"]:

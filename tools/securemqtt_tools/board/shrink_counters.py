@@ -1,4 +1,6 @@
-"""A client's counters, `_stats`, are a list on a board: a dict takes three times as much, and keeps the names in memory. See shrink.py."""
+"""A client's counters, `_stats`, are a list on a board: a dict takes three times as much, and keeps
+the names in memory. See shrink.py.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,17 @@ import ast
 
 
 def counter_names(trees: list[ast.Module]) -> list[str]:
-    """Give the names in their order: first those that `_stats` is made with, then those of `_stats.update`, which come later."""
+    """Return the names in their order: first those that `_stats` is made with, then those of
+    `_stats.update`, which come later.
+    """
     first: list[str] = []
     later: list[str] = []
     for node in [node for tree in trees for node in ast.walk(tree)]:
-        if isinstance(node, ast.Assign) and _is_counters(node.targets[0]) and isinstance(node.value, ast.Dict):
+        if (
+            isinstance(node, ast.Assign)
+            and _is_counters(node.targets[0])
+            and isinstance(node.value, ast.Dict)
+        ):
             first += [str(ast.literal_eval(key)) for key in node.value.keys if key]
         elif _is_update(node):
             later += [str(keyword.arg) for keyword in node.keywords]  # type: ignore[attr-defined]
@@ -43,15 +51,29 @@ class _Numbered(ast.NodeTransformer):
         self.generic_visit(node)
         if _is_update(node):
             values: list[ast.expr] = [keyword.value for keyword in node.keywords]
-            return ast.Call(ast.Attribute(node.func.value, "extend", ast.Load()), [ast.List(values, ast.Load())], [])  # type: ignore[attr-defined]
-        if isinstance(node.func, ast.Name) and node.func.id == "dict" and node.args and _is_counters(node.args[0]):
+            return ast.Call(
+                ast.Attribute(node.func.value, "extend", ast.Load()),
+                [ast.List(values, ast.Load())],
+                [],
+            )  # type: ignore[attr-defined]
+        if (
+            isinstance(node.func, ast.Name)
+            and node.func.id == "dict"
+            and node.args
+            and _is_counters(node.args[0])
+        ):
             names = ast.Tuple([ast.Constant(name) for name in self._names], ast.Load())
             node.args = [ast.Call(ast.Name("zip", ast.Load()), [names, *node.args], [])]
         return node
 
 
 def _is_update(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update" and _is_counters(node.func.value)
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "update"
+        and _is_counters(node.func.value)
+    )
 
 
 def _is_counters(node: ast.expr) -> bool:

@@ -46,9 +46,21 @@ class Steps:
 
     @contextmanager
     def step(self, title: str, quiet: bool = False) -> Iterator[Step]:
-        """Show a step while the block runs. `quiet` leaves the terminal alone meanwhile: the block may ask a question."""
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), _Bar(bar_width=30))
-        progress = Progress(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
+        """Show a step while the block runs.
+
+        `quiet` leaves the terminal alone meanwhile: the block may ask a question.
+        """
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            _Bar(bar_width=30),
+        )
+        progress = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
         with progress:
             step = Step(progress, progress.add_task(title, total=None))
             try:

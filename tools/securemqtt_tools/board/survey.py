@@ -1,4 +1,7 @@
-"""What a board is and what it holds: asked of the board itself. No secret is read: of a private key only whether it fits."""
+"""What a board is and what it holds: asked of the board itself.
+
+No secret is read: of a private key only whether it fits.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ print(json.dumps({'implementation':i[0],'version':list(i[1][:3]),'machine':getat
 'epoch_year':time.gmtime(0)[0],'wlan':hasattr(network,'WLAN'),'heap_free_bytes':gc.mem_free()}))
 """
 
-# `umqtt` may be frozen, in /lib, or of a version that this MicroPython does not load: trying it is the only sure way.
+# `umqtt` may be frozen, in /lib, or of a version that this MicroPython does not load: trying it is
+# the only sure way.
 _HAS_UMQTT = """\
 import sys
 for n in list(sys.modules):
@@ -52,7 +56,8 @@ except (ImportError,ValueError,SyntaxError):
 print(json.dumps(_r))
 """
 
-# The DER of a key is whole when it is as long as its header says, and fits when it holds the certificate's public part.
+# The DER of a key is whole when it is as long as its header says, and fits when it holds the
+# certificate's public part.
 _KEY_FITS = """\
 _r=False
 try:
@@ -101,7 +106,9 @@ def ask_facts(board: Board) -> Facts:
     """Ask a board what it is; FatalError when it is not MicroPython."""
     said = board.query(_FACTS)
     if said["implementation"] != "micropython":
-        raise FatalError(f"the board at {board.port} runs {said['implementation']}: put MicroPython on it")
+        raise FatalError(
+            f"the board at {board.port} runs {said['implementation']}: put MicroPython on it"
+        )
     return Facts(
         machine=said["machine"],
         version=tuple(said["version"]),
@@ -115,18 +122,28 @@ def ask_facts(board: Board) -> Facts:
 
 
 def check_board(facts: Facts, profile: Profile, port: str) -> None:
-    """Raise FatalError when the board is not of the kind that `profile` describes, or its MicroPython is too old."""
+    """Raise FatalError when the board is not of the kind that `profile` describes, or its
+    MicroPython is too old.
+    """
     if not profile.matches(facts.machine):
         known = " or ".join(one.key for one in profiles_of(facts.machine))
-        remedy = f"run again with {known} in place of {profile.key}" if known else f"this is no {profile.name}"
-        raise FatalError(f"the board at {port} is {facts.machine!r}: {remedy}, or plug in the right one")
+        remedy = (
+            f"run again with {known} in place of {profile.key}"
+            if known
+            else f"this is no {profile.name}"
+        )
+        raise FatalError(
+            f"the board at {port} is {facts.machine!r}: {remedy}, or plug in the right one"
+        )
     if facts.version[:2] < _OLDEST_VERSION:
         version = ".".join(map(str, facts.version))
         raise FatalError(f"the board at {port} has MicroPython {version}: put 1.24 or later on it")
 
 
 def set_clock(board: Board, facts: Facts, now: datetime, dry_run: bool) -> str:
-    """Set the board's clock (UTC) if it is off by more than a few seconds; give in words what was done."""
+    """Set the board's clock (UTC) if it is off by more than a few seconds; return in words what was
+    done.
+    """
     shown = datetime.fromtimestamp(0, now.tzinfo) + timedelta(seconds=facts.clock_s)
     if abs((shown - now).total_seconds()) <= CLOCK_SLACK_S:
         return "right"
@@ -137,12 +154,12 @@ def set_clock(board: Board, facts: Facts, now: datetime, dry_run: bool) -> str:
 
 
 def has_umqtt(board: Board) -> bool:
-    """Tell whether the board can import umqtt.simple."""
+    """Return True if the board can import umqtt.simple."""
     return bool(board.query(_HAS_UMQTT))
 
 
 def is_blank(board: Board, path: str) -> bool:
-    """Tell whether a program on the board is missing or has nothing but comments in it."""
+    """Return True if a program on the board is missing or has nothing but comments in it."""
     return bool(board.query(_IS_BLANK.format(path=path)))
 
 
@@ -166,12 +183,16 @@ def ask_identity(board: Board, secure: dict[str, str | None]) -> Held:
     )
 
 
-def _chain(board: Board, secure: dict[str, str | None], names: dict[str, Any]) -> tuple[x509.Certificate, ...]:
+def _chain(
+    board: Board, secure: dict[str, str | None], names: dict[str, Any]
+) -> tuple[x509.Certificate, ...]:
     listed = named_files({"certificate": names.get("certificate")})
     if not listed or any(f"{SECURE}/{name}" not in secure for name in listed):
         return ()
     try:
-        return tuple(x509.load_der_x509_certificate(board.read(f"{SECURE}/{name}")) for name in listed)
+        return tuple(
+            x509.load_der_x509_certificate(board.read(f"{SECURE}/{name}")) for name in listed
+        )
     except ValueError:
         return ()
 

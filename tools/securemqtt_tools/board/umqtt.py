@@ -1,6 +1,8 @@
-"""umqtt.simple for boards that have not got it frozen in: from the cache, else from mip's index, else from PyPI.
+"""umqtt.simple for boards that have not got it frozen in: from the cache, else from mip's index,
+else from PyPI.
 
-The cache keeps the source, so one download serves boards of every kind; what it holds is checked by hash each time.
+The cache keeps the source, so one download serves boards of every kind; what it holds is checked by
+hash each time.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ Package = dict[str, bytes]  # name relative to /lib, content
 
 
 def umqtt_sources(cache: Path) -> dict[str, str]:
-    """Give umqtt.simple's modules (`umqtt/simple.py`) and their source: from `cache`, else downloaded, in some seconds.
+    """Return umqtt.simple's modules (`umqtt/simple.py`) and their source: from `cache`, else
+    downloaded, in some seconds.
 
     Raises FatalError when there is neither a whole copy in the cache nor a way to the network.
     """
@@ -43,7 +46,7 @@ def umqtt_sources(cache: Path) -> dict[str, str]:
 
 
 def cached_sources(cache: Path) -> dict[str, str] | None:
-    """Give what `umqtt_sources` does if it is in `cache`, whole; None if it is not."""
+    """Return what `umqtt_sources` does if it is in `cache`, whole; None if it is not."""
     package = _cached(cache / _FOLDER)
     return None if package is None else _decoded(package)
 
@@ -58,7 +61,10 @@ def _cached(directory: Path) -> Package | None:
         package = {name: (directory / name).read_bytes() for name in manifest["files"]}
     except (OSError, ValueError, KeyError):
         return None
-    whole = all(hashlib.sha256(package[name]).hexdigest() == digest for name, digest in manifest["files"].items())
+    whole = all(
+        hashlib.sha256(package[name]).hexdigest() == digest
+        for name, digest in manifest["files"].items()
+    )
     return package if whole and package else None
 
 
@@ -66,7 +72,9 @@ def _keep(directory: Path, package: Package, source: str) -> None:
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in package.items()}
     for name, content in package.items():
         write_files((directory / name).parent, {Path(name).name: content})
-    write_files(directory, {_MANIFEST: json.dumps({"source": source, "files": digests}, indent=2).encode()})
+    write_files(
+        directory, {_MANIFEST: json.dumps({"source": source, "files": digests}, indent=2).encode()}
+    )
 
 
 def _download() -> tuple[Package, str]:
@@ -77,7 +85,10 @@ def _download() -> tuple[Package, str]:
             return source()
         except _Unavailable as error:
             failures.append(str(error))
-    raise FatalError(f"umqtt.simple is not in the cache and cannot be downloaded ({'; '.join(failures)}): go online once")
+    raise FatalError(
+        f"umqtt.simple is not in the cache and cannot be downloaded ({'; '.join(failures)}): go "
+        f"online once"
+    )
 
 
 class _Unavailable(Exception):
@@ -85,7 +96,9 @@ class _Unavailable(Exception):
 
 
 def _from_mip() -> tuple[Package, str]:
-    """Fetch what `mpremote mip install umqtt.simple` would put on the board, as source, without a board."""
+    """Fetch what `mpremote mip install umqtt.simple` would put on the board, as source, without a
+    board.
+    """
     address = f"{_INDEX}/package/py/umqtt.simple/latest.json"
     try:
         listing = json.loads(_fetch(address))
@@ -103,7 +116,9 @@ def _from_mip() -> tuple[Package, str]:
 
 
 def _from_pypi() -> tuple[Package, str]:
-    """Fetch the release of PyPI that is pinned by its hash; it is a bare sdist, which pip would not build."""
+    """Fetch the release of PyPI that is pinned by its hash; it is a bare sdist, which pip would not
+    build.
+    """
     from unearth import PackageFinder
 
     with tempfile.TemporaryDirectory(prefix="securemqtt-umqtt-") as directory:
@@ -111,11 +126,17 @@ def _from_pypi() -> tuple[Package, str]:
             best = PackageFinder(index_urls=[_PYPI]).find_best_match(_PINNED).best
             if best is None:
                 raise LookupError(f"{_PINNED} is not there")
-            PackageFinder().download_and_unpack(best.link, directory, hashes={"sha256": [_PINNED_SHA256]})
-        except Exception as error:  # unearth lets the errors of its HTTP library through, whichever it is
+            PackageFinder().download_and_unpack(
+                best.link, directory, hashes={"sha256": [_PINNED_SHA256]}
+            )
+        # unearth lets the errors of its HTTP library through, whichever it is
+        except Exception as error:
             raise _Unavailable(f"pypi.org: {str(error).splitlines()[0]}") from error
         root = Path(directory)
-        files = {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted((root / "umqtt").glob("*.py"))}
+        files = {
+            path.relative_to(root).as_posix(): path.read_bytes()
+            for path in sorted((root / "umqtt").glob("*.py"))
+        }
     return _whole(files, "pypi.org"), f"{_PYPI} {_PINNED}"
 
 
@@ -126,9 +147,11 @@ def _whole(package: Package, origin: str) -> Package:
 
 
 def _expected(name: str) -> bool:
-    """Tell whether a name is a module of umqtt, and leads nowhere else."""
+    """Return True if a name is a module of umqtt, and leads nowhere else."""
     folder, _, module = name.partition("/")
-    return folder == "umqtt" and module.endswith(".py") and module.removesuffix(".py").isidentifier()
+    return (
+        folder == "umqtt" and module.endswith(".py") and module.removesuffix(".py").isidentifier()
+    )
 
 
 def _fetch(address: str) -> bytes:

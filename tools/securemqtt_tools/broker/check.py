@@ -23,13 +23,18 @@ _NOT_OURS_TO_TRY = ("NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER
 
 # By the kind of fault (see classify): what is wrong with the proof, and what to do. {} is the name.
 _FAULTS = {
-    "untrusted": "its certificate is not from your authority: another broker answers there, or ours without its newest files "
+    "untrusted": "its certificate is not from your authority: another broker answers there, or "
+    "ours without its newest files "
     "(securemqtt broker install again, or end broker run and start it again)",
     "expired": "its certificate has expired: securemqtt broker reload renews it",
-    "future": "its certificate is not valid yet: this computer's clock is wrong, or was when the certificate was issued",
-    "name": "its certificate is not for {}: securemqtt broker init --force {} NAME… makes one that is, for its other names too",
-    "certificate": "its certificate is not fit for a server: securemqtt broker init --force makes one that is",
-    "plain": "it does not answer in TLS: all that is said there can be read on the way (securemqtt broker init sets up one that does)",
+    "future": "its certificate is not valid yet: this computer's clock is wrong, or was when the "
+    "certificate was issued",
+    "name": "its certificate is not for {}: securemqtt broker init --force {} NAME… makes one "
+    "that is, for its other names too",
+    "certificate": "its certificate is not fit for a server: securemqtt broker init --force makes "
+    "one that is",
+    "plain": "it does not answer in TLS: all that is said there can be read on the way "
+    "(securemqtt broker init sets up one that does)",
     "version": "it offers no version of TLS from 1.2 on: update it",
     "closed": "it hung up instead of answering in TLS",
     "silent": f"it does not answer in TLS within {_WAIT_S:.0f} s",
@@ -49,16 +54,36 @@ class Finding:
 
 
 def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
-    """Try a broker as a stranger would; at most some 20 s. Raises FatalError when it cannot be reached."""
+    """Try a broker as a stranger would; at most some 20 s.
+
+    Raises FatalError when it cannot be reached.
+    """
     context = ssl.create_default_context(cafile=str(ca))
     try:
         with _reach(host, port) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
-            proof = Finding("proves who it is", True, f"a certificate of your authority, for {name}; {tls.version()}")
+            proof = Finding(
+                "proves who it is",
+                True,
+                f"a certificate of your authority, for {name}; {tls.version()}",
+            )
     except OSError as error:
         kind = _kind(error)
-        what = "proves who it is" if isinstance(error, ssl.SSLCertVerificationError) else "speaks TLS"
-        return [Finding(what, False, _FAULTS.get(kind, f"the handshake fails: {error}").replace("{}", name))]
-    findings = [proof, _refuses("a client without a certificate", _STRANGERS, lambda: _stranger(host, port, name, context))]
+        what = (
+            "proves who it is" if isinstance(error, ssl.SSLCertVerificationError) else "speaks TLS"
+        )
+        return [
+            Finding(
+                what, False, _FAULTS.get(kind, f"the handshake fails: {error}").replace("{}", name)
+            )
+        ]
+    findings = [
+        proof,
+        _refuses(
+            "a client without a certificate",
+            _STRANGERS,
+            lambda: _stranger(host, port, name, context),
+        ),
+    ]
     findings.append(_refuses("a connection in clear", _CLEAR, lambda: _plaintext(host, port)))
     for label, version in _OUTDATED.items():
         attempt = functools.partial(_outdated, host, port, name, ca, version)
@@ -70,28 +95,48 @@ def _reach(host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), _WAIT_S)
     except OSError as error:
-        raise FatalError(f"nothing answers on {host} port {port} ({error.strerror or error}): securemqtt broker run starts it") from error
+        raise FatalError(
+            f"nothing answers on {host} port {port} ({error.strerror or error}): securemqtt "
+            f"broker run starts it"
+        ) from error
 
 
 def _refuses(what: str, why: str, attempt: Callable[[], bytes]) -> Finding:
-    """Make an attempt that must fail; it gives what the broker answered to a CONNECT, or raises OSError. `why` it is right to."""
+    """Make an attempt that must fail; it gives what the broker answered to a CONNECT, or raises
+    OSError. `why` it is right to.
+    """
     try:
         answer = attempt()
     except OSError as error:
         if getattr(error, "reason", None) in _NOT_OURS_TO_TRY:
-            return Finding(f"refuses {what}", None, "not tried: this computer's OpenSSL does not let us")
+            return Finding(
+                f"refuses {what}", None, "not tried: this computer's OpenSSL does not let us"
+            )
         kind = _kind(error)
-        manner = {"alert": "with a TLS alert", "silent": f"by not answering for {_WAIT_S:.0f} s"}.get(kind, "by hanging up")
+        manner = {
+            "alert": "with a TLS alert",
+            "silent": f"by not answering for {_WAIT_S:.0f} s",
+        }.get(kind, "by hanging up")
     else:
         first = answer[:1]
         if first == bytes([_CONNACK]) and answer[3:4] == b"\0":
             return Finding(f"refuses {what}", False, f"it was let in, though {why}")
-        manner = "with a TLS alert" if first == bytes([_TLS_ALERT]) else "in CONNACK" if first == bytes([_CONNACK]) else "by hanging up"
+        manner = (
+            "with a TLS alert"
+            if first == bytes([_TLS_ALERT])
+            else "in CONNACK"
+            if first == bytes([_CONNACK])
+            else "by hanging up"
+        )
     return Finding(f"refuses {what}, {manner}", True, why)
 
 
 def _kind(error: OSError) -> str:
-    return "silent" if isinstance(error, TimeoutError) else classify(error, "handshake")[0].replace("system", "closed")
+    return (
+        "silent"
+        if isinstance(error, TimeoutError)
+        else classify(error, "handshake")[0].replace("system", "closed")
+    )
 
 
 def _stranger(host: str, port: int, name: str, context: ssl.SSLContext) -> bytes:

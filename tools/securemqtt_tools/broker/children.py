@@ -12,17 +12,25 @@ from pathlib import Path
 
 # When it was, in seconds or as ISO 8601 has it.
 _TIME = re.compile(r"^(\d{10}|\d{4}-\d\d-\d\dT[\d:]+): ")
-# Linux sends the death signal when the *thread* that started the child ends, so one thread that lives as long as this
-# process starts them all: a broker may then be restarted from a short-lived thread.
+# Linux sends the death signal when the *thread* that started the child ends, so one thread that
+# lives as long as this process starts them all: a broker may then be restarted from a short-lived
+# thread.
 _LAUNCHER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="broker-launcher")
 
 
-def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, open_files: int = 0) -> subprocess.Popen[bytes]:
-    """Start a program whose output is appended to `log` and that the kernel kills when this process ends.
+def spawn(
+    arguments: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    open_files: int = 0,
+) -> subprocess.Popen[bytes]:
+    """Start a program whose output is appended to `log` and that the kernel kills when this process
+    ends.
 
     `open_files` raises its limit of open files, as far as the system lets it. Raises OSError.
     """
-    setpriv = shutil.which("setpriv")  # in util-linux, which Debian always has; without it nothing guards the child
+    # in util-linux, which Debian always has; without it nothing guards the child
+    setpriv = shutil.which("setpriv")
     guarded = [setpriv, "--pdeathsig", "KILL", "--", *arguments] if setpriv else list(arguments)
     with log.open("ab") as output:
         process = _LAUNCHER.submit(
@@ -32,7 +40,8 @@ def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | 
             stdout=output,
             stderr=output,
             env=environment,
-            start_new_session=True,  # a Ctrl-C at the terminal is for us: we then stop the child in order
+            # a Ctrl-C at the terminal is for us: we then stop the child in order
+            start_new_session=True,
         ).result()
     if open_files:
         _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
@@ -42,9 +51,10 @@ def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | 
 
 
 def last_words(log: bytes) -> str:
-    """Give the line that says best why a broker has ended, without the time.
+    """Return the line that says best why a broker has ended, without the time.
 
-    Mosquitto says `Error: ` and what was wrong, and after that where it stood in which file, or what OpenSSL made of it.
+    Mosquitto says `Error: ` and what was wrong, and after that where it stood in which file, or
+    what OpenSSL made of it.
     """
     lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]

@@ -1,12 +1,10 @@
 """The broker's directory: its settings, and the files that follow from them.
 
-broker.json       the settings, the only file that is not made from others
-ca.pem crl.pem    whom to trust, whom no longer
-server.pem        the server's key and its certificate chain, in one file so that they change together
-acl               who may do what; acl.websockets is for Mosquitto 2.0, which checks no CRL on WebSockets
-passwords         their hashes
-mosquitto.conf    for the Mosquitto that is installed here
-data/ broker.log  what the running broker writes
+broker.json       the settings, the only file that is not made from others ca.pem crl.pem    whom to
+trust, whom no longer server.pem        the server's key and its certificate chain, in one file so
+that they change together acl               who may do what; acl.websockets is for Mosquitto 2.0,
+which checks no CRL on WebSockets passwords         their hashes mosquitto.conf    for the Mosquitto
+that is installed here data/ broker.log  what the running broker writes
 """
 
 from __future__ import annotations
@@ -44,19 +42,26 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may take of the broker. Generous for a device that is offline for days, yet bounded."""
+    """What one client may take of the broker.
+
+    Generous for a device that is offline for days, yet bounded.
+    """
 
     connections: int = 10_000
     in_flight: int = 20  # QoS 1 and 2 messages to a client that it has not acknowledged
     queued_messages: int = 100_000  # per client, beyond those in flight
     queued_bytes: int = 64 * 1024 * 1024  # per client
-    packet_bytes: int = 1024 * 1024  # MQTT would allow 256 MB, which one packet could make the broker allocate
+    # MQTT would allow 256 MB, which one packet could make the broker allocate
+    packet_bytes: int = 1024 * 1024
     keep_alive_s: int = 3600  # Mosquitto can impose it on MQTT 5 clients only
 
 
 @dataclass(frozen=True)
 class BrokerConfig:
-    """The settings of a broker. Made by `create` or `open`; a change is a new object, written with `save`."""
+    """The settings of a broker.
+
+    Made by `create` or `open`; a change is a new object, written with `save`.
+    """
 
     directory: Path
     names: tuple[str, ...]
@@ -65,7 +70,8 @@ class BrokerConfig:
     websockets_port: int | None = None
     passwords: bool = False
     roles: Mapping[str, str] = field(default_factory=dict)
-    revoked: tuple[str, ...] = ()  # ids with a revoked certificate that has not run out; see `mosquitto.py`
+    # ids with a revoked certificate that has not run out; see `mosquitto.py`
+    revoked: tuple[str, ...] = ()
     save_interval_s: int = 60
     save_each_change: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -84,12 +90,13 @@ class BrokerConfig:
         roles: Mapping[str, str] | None = None,
         save_each_change: bool = False,
     ) -> BrokerConfig:
-        """Set up a broker in `directory`: server certificate for `names`, trust, CRL, rules, settings.
+        """Set up a broker in `directory`: server certificate for `names`, trust, CRL, rules,
+        settings.
 
-        Port 0 stands for a free one, chosen when the broker first starts and kept from then on. Without `bind` the
-        broker listens on all addresses, or on loopback when `names` has nothing else. `roles` maps identities to names
-        in ROLES. `save_each_change` writes sessions to disk at each change, not every minute: a crash loses less.
-        Raises FatalError.
+        Port 0 stands for a free one, chosen when the broker first starts and kept from then on.
+        Without `bind` the broker listens on all addresses, or on loopback when `names` has nothing
+        else. `roles` maps identities to names in ROLES. `save_each_change` writes sessions to disk
+        at each change, not every minute: a crash loses less. Raises FatalError.
         """
         config = cls(
             directory=directory.resolve(),
@@ -108,7 +115,10 @@ class BrokerConfig:
 
     @classmethod
     def open(cls, directory: Path) -> BrokerConfig:
-        """Read the settings in `directory`. Raises FatalError when there are none or they make no sense."""
+        """Read the settings in `directory`.
+
+        Raises FatalError when there are none or they make no sense.
+        """
         path = directory / SETTINGS
         if not path.exists():
             raise FatalError(f"there is no broker in {directory}: run securemqtt broker init")
@@ -117,24 +127,33 @@ class BrokerConfig:
         try:
             values: dict[str, Any] = json.loads(content)
             if values.pop("format") != _FORMAT:
-                raise FatalError(f"{path} is of another version of securemqtt: run securemqtt broker init --force")
+                raise FatalError(
+                    f"{path} is of another version of securemqtt: run securemqtt broker init "
+                    f"--force"
+                )
             values["names"] = tuple(values["names"])
             values["revoked"] = tuple(values["revoked"])
             values["limits"] = Limits(**values["limits"])
             config = cls(directory=directory.resolve(), **values)
             config.check()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FatalError(f"{path} is damaged ({error}): run securemqtt broker init --force") from error
+            raise FatalError(
+                f"{path} is damaged ({error}): run securemqtt broker init --force"
+            ) from error
         return config
 
     def check(self) -> None:
-        """Raise FatalError for settings that cannot be meant, or that would break out of their line in a file."""
+        """Raise FatalError for settings that cannot be meant, or that would break out of their line
+        in a file.
+        """
         for identity, role in self.roles.items():
             check_device_id(identity)
             if role not in ROLES:
                 raise FatalError(f"{role!r} is no role: use one of {', '.join(ROLES)}")
         ports = [self.port] if self.websockets_port is None else [self.port, self.websockets_port]
-        if not all(0 <= port <= 65535 for port in ports) or (len(ports) == 2 and ports[0] == ports[1] != 0):
+        if not all(0 <= port <= 65535 for port in ports) or (
+            len(ports) == 2 and ports[0] == ports[1] != 0
+        ):
             wanted = " and ".join(str(port) for port in ports)
             raise FatalError(f"cannot listen on {wanted}: use different ports, 1 to 65535")
         try:
@@ -160,29 +179,40 @@ class BrokerConfig:
         write_files(self.directory, files)
 
     def renew_certificate(self, authority: Authority) -> None:
-        """Issue a new certificate for this server; write it with its key, and the trust anchors. Raises FatalError."""
+        """Issue a new certificate for this server; write it with its key, and the trust anchors.
+
+        Raises FatalError.
+        """
         issued = authority.issue_server(self.names, renew=True)
         anchors = b"".join(one.public_bytes(Encoding.PEM) for one in authority.trust_anchors())
         write_files(self.directory, {CA: anchors, SERVER: issued.key_pem() + issued.chain_pem()})
 
     def refresh(self, authority: Authority) -> BrokerConfig:
-        """Bring the CRL and the server's certificate up to date; give and save the settings that go with them.
+        """Bring the CRL and the server's certificate up to date; return and save the settings that
+        go with them.
 
-        The authority's key, and so its passphrase, is used only when something has to be signed: certificates were
-        revoked since the last CRL, or the CRL or the server's certificate has used up two thirds of its life. A running
-        broker learns of it by `BrokerProcess.reload`. Raises FatalError.
+        The authority's key, and so its passphrase, is used only when something has to be signed:
+        certificates were revoked since the last CRL, or the CRL or the server's certificate has
+        used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
+        Raises FatalError.
         """
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
         newest = authority.inventory.newest_crl()
-        unlisted = any(one.state == REVOKED and one.in_crl is None and one.not_after > now for one in entries)
+        unlisted = any(
+            one.state == REVOKED and one.in_crl is None and one.not_after > now for one in entries
+        )
         if newest is None or unlisted or _aged(newest.issued_at, newest.next_update, now, last):
             authority.crl_pem()
         authority.write_crl(self.directory / CRL)
         certificate = self.server_certificate()
         if _aged(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now, last):
             self.renew_certificate(authority)
-        revoked = {one.subject for one in entries if one.state == REVOKED and one.role == DEVICE and one.not_after > now}
+        revoked = {
+            one.subject
+            for one in entries
+            if one.state == REVOKED and one.role == DEVICE and one.not_after > now
+        }
         return self.changed(revoked=tuple(sorted(revoked)))
 
     def crl(self) -> x509.CertificateRevocationList:
@@ -206,7 +236,7 @@ class BrokerConfig:
             raise FatalError(f"{path} is damaged: run securemqtt broker init --force") from error
 
     def changed(self, **changes: Any) -> BrokerConfig:
-        """Give and save the same settings with some of them changed. Raises FatalError."""
+        """Return and save the same settings with some of them changed. Raises FatalError."""
         config = replace(self, **changes)
         config.check()
         config.save()
@@ -214,7 +244,9 @@ class BrokerConfig:
 
 
 def _aged(begin: datetime, end: datetime, now: datetime, last: datetime) -> bool:
-    """Say whether two thirds of a life are over, and a new one would end later: nothing outlives its issuer."""
+    """Say whether two thirds of a life are over, and a new one would end later: nothing outlives
+    its issuer.
+    """
     return now > begin + (end - begin) * 2 / 3 and end < last
 
 

@@ -1,6 +1,8 @@
-"""Delivery of QoS 1 and 2 messages for the embedded broker: a window per client, and nothing lost when it disconnects.
+"""Delivery of QoS 1 and 2 messages for the embedded broker: a window per client, and nothing lost
+when it disconnects.
 
-amqtt forgets a message when the client does not acknowledge it, be it that the connection ends, be it after 5 s.
+amqtt forgets a message when the client does not acknowledge it, be it that the connection ends, be
+it after 5 s.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Waiting:
 
 
 class Backlog(asyncio.Queue[Waiting]):
-    """What waits for one client: bounded in messages and bytes, the newest are dropped beyond that, as Mosquitto does."""
+    """What waits for one client: bounded in messages and bytes, the newest are dropped beyond that,
+    as Mosquitto does.
+    """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
@@ -37,8 +41,13 @@ class Backlog(asyncio.Queue[Waiting]):
 
     def _put(self, item: Waiting) -> None:
         size = len(item.topic) + len(item.data)
-        if self.qsize() >= self._limits.queued_messages or self._bytes + size > self._limits.queued_bytes:
-            _log.warning("the queue of an absent client is full: a message on %s was dropped", item.topic)
+        if (
+            self.qsize() >= self._limits.queued_messages
+            or self._bytes + size > self._limits.queued_bytes
+        ):
+            _log.warning(
+                "the queue of an absent client is full: a message on %s was dropped", item.topic
+            )
             return
         self._bytes += size
         super()._put(item)
@@ -52,7 +61,9 @@ class Backlog(asyncio.Queue[Waiting]):
 class Courier:
     """Takes the place of amqtt's handler wherever the broker sends a message to one connection."""
 
-    def __init__(self, handler: BrokerProtocolHandler, backlog: Backlog | None, limits: Limits) -> None:
+    def __init__(
+        self, handler: BrokerProtocolHandler, backlog: Backlog | None, limits: Limits
+    ) -> None:
         self._handler = handler
         self._backlog = backlog  # None for a clean session: it ends with its connection
         self._window = asyncio.Semaphore(limits.in_flight)
@@ -68,10 +79,15 @@ class Courier:
     async def mqtt_publish(
         self, topic: str, data: bytes, qos: int | None, retain: bool, ack_timeout: int | None = None
     ) -> OutgoingApplicationMessage | None:
-        """Send a message and wait until the client has it; when it does not get it, keep it for the next connection."""
+        """Send a message and wait until the client has it; when it does not get it, keep it for the
+        next connection.
+        """
         size = len(topic) + len(data)
         limits = self._limits
-        if self._pending >= limits.queued_messages or self._pending_bytes + size > limits.queued_bytes:
+        if (
+            self._pending >= limits.queued_messages
+            or self._pending_bytes + size > limits.queued_bytes
+        ):
             _log.warning("a client is too slow: a message on %s was dropped", topic)
             return None
         self._pending += 1
@@ -84,7 +100,8 @@ class Courier:
             self._keep(Waiting(topic, data, qos))
             raise
         except (TimeoutError, asyncio.TimeoutError):
-            # Silent for 5 s with a full window: end the connection, so that it comes back and gets what it has missed.
+            # Silent for 5 s with a full window: end the connection, so that it comes back and gets
+            # what it has missed.
             if self._handler.writer is not None:
                 await self._handler.writer.close()
         except (AMQTTError, MQTTError, ProtocolHandlerError, OSError) as error:

@@ -3,7 +3,8 @@
     python -m securemqtt_tools.broker.embedded DIRECTORY
 
 For trying things out where Mosquitto is not installed: its sessions live in memory and end with it.
-SIGHUP: read rules, passwords, certificates and CRL again, and end the connections of the revoked. SIGTERM: stop.
+SIGHUP: read rules, passwords, certificates and CRL again, and end the connections of the revoked.
+SIGTERM: stop.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from amqtt.adapters import StreamWriterAdapter, WebSocketsWriter, WriterAdapter
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.gate import CONNECT_S, Gate, GateReader, Identity, NotAdmitted, identity_of
+from securemqtt_tools.broker.gate import (
+    CONNECT_S,
+    Gate,
+    GateReader,
+    Identity,
+    NotAdmitted,
+    identity_of,
+)
 from securemqtt_tools.broker.ruled import LISTENER, RuledBroker
 from securemqtt_tools.cli import FatalError
 
@@ -80,7 +88,13 @@ class Embedded:
 
     async def _open(self) -> None:
         context = self._gate.context
-        tcp = asyncio.start_server(self._tcp, sock=self._sockets[0].dup(), ssl=context, ssl_handshake_timeout=CONNECT_S, limit=_READ_BYTES)
+        tcp = asyncio.start_server(
+            self._tcp,
+            sock=self._sockets[0].dup(),
+            ssl=context,
+            ssl_handshake_timeout=CONNECT_S,
+            limit=_READ_BYTES,
+        )
         self._servers.append(await tcp)
         if len(self._sockets) > 1:
             server = websockets.asyncio.server.serve(
@@ -139,7 +153,12 @@ class Embedded:
 
         await self._serve(receive, WebSocketsWriter(websocket), websocket.transport)
 
-    async def _serve(self, receive: Callable[[], Awaitable[bytes]], writer: WriterAdapter, transport: asyncio.BaseTransport) -> None:
+    async def _serve(
+        self,
+        receive: Callable[[], Awaitable[bytes]],
+        writer: WriterAdapter,
+        transport: asyncio.BaseTransport,
+    ) -> None:
         """Take one connection from its TLS handshake to its end."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (as asyncio has it for TCP and TLS)
         self._count += 1
@@ -148,7 +167,9 @@ class Embedded:
             if tls is None or self._count > self.config.limits.connections:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
-            reader = GateReader(receive, self.config.limits.packet_bytes, lambda: self.broker.overloaded)
+            reader = GateReader(
+                receive, self.config.limits.packet_bytes, lambda: self.broker.overloaded
+            )
             await self._gate.admit(identity, reader, writer)
             connection = Connection(identity, transport.abort, asyncio.Event())
             await self._take_over(connection)
@@ -168,7 +189,9 @@ class Embedded:
             self._count -= 1
 
     async def _take_over(self, connection: Connection) -> None:
-        """Put the new connection in the place of the one that the same device may still have, and wait for its end."""
+        """Put the new connection in the place of the one that the same device may still have, and
+        wait for its end.
+        """
         old = self._connections.get(connection.identity.name)
         self._connections[connection.identity.name] = connection
         if old is not None:
@@ -176,7 +199,9 @@ class Embedded:
             try:
                 await asyncio.wait_for(old.ended.wait(), CONNECT_S)
             except asyncio.TimeoutError as error:
-                raise NotAdmitted(f"the old connection of {connection.identity.name} does not end") from error
+                raise NotAdmitted(
+                    f"the old connection of {connection.identity.name} does not end"
+                ) from error
 
 
 def _listen(bind: str, port: int) -> socket.socket:
@@ -190,7 +215,9 @@ def _listen(bind: str, port: int) -> socket.socket:
 
 def main(arguments: list[str]) -> int:
     """Run the broker of a directory; 1 with a line on standard error when it cannot start."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING
+    )
     _log.setLevel(logging.INFO)
     try:
         config = BrokerConfig.open(Path(arguments[0]))

@@ -1,4 +1,6 @@
-"""`securemqtt broker run`: the broker in the foreground, one per directory, told what to do by signals."""
+"""`securemqtt broker run`: the broker in the foreground, one per directory, told what to do by
+signals.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,9 @@ def serve(
 ) -> None:
     """Run a broker until SIGTERM or SIGINT; SIGHUP reloads it. For the main thread.
 
-    `started` is called once it listens; `say` gets a line about each reload; `upkeep` is called every `every_s` and says
-    whether there is something to reload. Raises FatalError when it runs in this directory already, does not start, or
-    ends by itself.
+    `started` is called once it listens; `say` gets a line about each reload; `upkeep` is called
+    every `every_s` and says whether there is something to reload. Raises FatalError when it runs in
+    this directory already, does not start, or ends by itself.
     """
     with _only_one(broker.directory), _received_signals() as received, broker:
         started()
@@ -65,10 +67,14 @@ def _reload(broker: BrokerProcess) -> str:
 
 @contextmanager
 def _received_signals() -> Iterator[queue.SimpleQueue[int]]:
-    """Collect the signals that arrive, instead of what they would do; a SimpleQueue may be filled by a handler."""
+    """Collect the signals that arrive, instead of what they would do; a SimpleQueue may be filled
+    by a handler.
+    """
     received: queue.SimpleQueue[int] = queue.SimpleQueue()
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, _: received.put(number)) for number in numbers}
+    before = {
+        number: signal.signal(number, lambda number, _: received.put(number)) for number in numbers
+    }
     try:
         yield received
     finally:
@@ -77,7 +83,9 @@ def _received_signals() -> Iterator[queue.SimpleQueue[int]]:
 
 
 def tell_to_reload(directory: Path) -> int | None:
-    """Have the broker that runs in the foreground for this directory reload; give its process id, None if there is none."""
+    """Have the broker that runs in the foreground for this directory reload; return its process id,
+    None if there is none.
+    """
     path = directory / _LOCK
     if not path.exists():
         return None

@@ -1,7 +1,9 @@
-"""The gate of the embedded broker: TLS with a client certificate, and the CONNECT packet, before amqtt sees a byte.
+"""The gate of the embedded broker: TLS with a client certificate, and the CONNECT packet, before
+amqtt sees a byte.
 
-amqtt acts on a CONNECT before it authenticates: it ends the session of whatever client id is asked for. So the gate
-reads the CONNECT itself, puts the certificate's name in the place of client id and user name, and passes on the result.
+amqtt acts on a CONNECT before it authenticates: it ends the session of whatever client id is asked
+for. So the gate reads the CONNECT itself, puts the certificate's name in the place of client id and
+user name, and passes on the result.
 """
 
 from __future__ import annotations
@@ -36,19 +38,26 @@ class NotAdmitted(Exception):
 
 
 def server_context(directory: Path) -> ssl.SSLContext:
-    """Make the TLS context of a broker: client certificate required, CRL checked, floors as for Mosquitto.
+    """Make the TLS context of a broker: client certificate required, CRL checked, floors as for
+    Mosquitto.
 
-    Sessions cannot be resumed: a resumed handshake would look at no certificate and no CRL. Raises FatalError where a file
-    is missing or damaged.
+    Sessions cannot be resumed: a resumed handshake would look at no certificate and no CRL. Raises
+    FatalError where a file is missing or damaged.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(TLS12_CIPHERS))
-    for load, name in ((context.load_cert_chain, SERVER), (context.load_verify_locations, CA), (context.load_verify_locations, CRL)):
+    for load, name in (
+        (context.load_cert_chain, SERVER),
+        (context.load_verify_locations, CA),
+        (context.load_verify_locations, CRL),
+    ):
         try:
             load(directory / name)
         except OSError as error:  # ssl.SSLError is one, and names no file
-            raise FatalError(f"cannot load {directory / name}: {error.strerror or error}") from error
+            raise FatalError(
+                f"cannot load {directory / name}: {error.strerror or error}"
+            ) from error
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -65,18 +74,27 @@ class Identity:
 
 
 def identity_of(tls: ssl.SSLObject) -> Identity:
-    """Read the one common name of the peer's certificate. Raises NotAdmitted when it is no device id."""
+    """Read the one common name of the peer's certificate.
+
+    Raises NotAdmitted when it is no device id.
+    """
     certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
-    names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = [
+        str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    ]
     if len(names) != 1 or not _IDENTITY.fullmatch(names[0]):
         raise NotAdmitted(f"the common name {names} is no device id")
     return Identity(names[0], certificate.serial_number)
 
 
 class GateReader(ReaderAdapter):
-    """What amqtt reads from: bounded, with the keep-alive as its deadline; the end of the connection reads as no data."""
+    """What amqtt reads from: bounded, with the keep-alive as its deadline; the end of the
+    connection reads as no data.
+    """
 
-    def __init__(self, receive: Callable[[], Awaitable[bytes]], longest: int, overloaded: Callable[[], bool]) -> None:
+    def __init__(
+        self, receive: Callable[[], Awaitable[bytes]], longest: int, overloaded: Callable[[], bool]
+    ) -> None:
         self._receive = receive
         self._longest = longest
         self._overloaded = overloaded
@@ -86,11 +104,14 @@ class GateReader(ReaderAdapter):
         self._ended = False
 
     async def read(self, n: int = -1) -> bytes:
-        """Give exactly `n` bytes; none when the peer has gone, sends too much, or was silent for too long."""
+        """Return exactly `n` bytes; none when the peer has gone, sends too much, or was silent for
+        too long.
+        """
         while len(self._buffer) < n and not self._ended:
             chunk = b"" if n > self._longest else await self._next_chunk()
             self._buffer += chunk
-            self._ended = not chunk  # amqtt would otherwise read on after a packet that it could not read
+            # amqtt would otherwise read on after a packet that it could not read
+            self._ended = not chunk
         if self._ended:
             return b""
         data = bytes(self._buffer[:n])
@@ -98,12 +119,16 @@ class GateReader(ReaderAdapter):
         return data
 
     async def _next_chunk(self) -> bytes:
-        """Give what comes next, nothing when the peer was silent for too long, counted over calls that amqtt cancels."""
+        """Return what comes next, nothing when the peer was silent for too long, counted over calls
+        that amqtt cancels.
+        """
         loop = asyncio.get_running_loop()
         while self._overloaded():
             await asyncio.sleep(_PAUSE_S)  # nothing is read, so TCP makes the peer wait
             self._last_s = loop.time()
-        remaining_s = None if self._idle_s is None else max(0.0, self._last_s + self._idle_s - loop.time())
+        remaining_s = (
+            None if self._idle_s is None else max(0.0, self._last_s + self._idle_s - loop.time())
+        )
         try:
             chunk = await asyncio.wait_for(self._receive(), remaining_s)
         except (asyncio.TimeoutError, OSError):
@@ -115,7 +140,9 @@ class GateReader(ReaderAdapter):
         """Do nothing: the transport tells of its end."""
 
     def admit(self, connect: ConnectPacket) -> None:
-        """Put a CONNECT in front of what is read next, and hold the peer to its keep-alive: MQTT-3.1.2-24."""
+        """Put a CONNECT in front of what is read next, and hold the peer to its keep-alive:
+        MQTT-3.1.2-24.
+        """
         keep_alive_s = connect.keep_alive
         self._idle_s = keep_alive_s * 1.5 if keep_alive_s else None
         self._buffer[:0] = connect.to_bytes()
@@ -129,13 +156,17 @@ class Gate:
         self._hashes = read_hashes(config.directory / PASSWORDS) if config.passwords else None
 
     async def admit(self, identity: Identity, reader: GateReader, writer: WriterAdapter) -> None:
-        """Read the CONNECT and put it back under the certificate's name, at most 10 s. Raises NotAdmitted."""
+        """Read the CONNECT and put it back under the certificate's name, at most 10 s.
+
+        Raises NotAdmitted.
+        """
         try:
             connect = await asyncio.wait_for(_read_connect(reader, writer), CONNECT_S)
         except (asyncio.TimeoutError, AMQTTError, MQTTError, NoDataError, ValueError) as error:
             raise NotAdmitted(f"{identity.name} sent no sound CONNECT") from error
         if self._hashes is not None and not (
-            connect.username == identity.name and password_matches(self._hashes.get(identity.name), connect.password)
+            connect.username == identity.name
+            and password_matches(self._hashes.get(identity.name), connect.password)
         ):
             await _refuse(writer, BAD_USERNAME_PASSWORD)
             raise NotAdmitted(f"{identity.name} did not give its user name and password")

@@ -1,4 +1,6 @@
-"""What an operator should know about a broker before it shuts everybody out: its certificate or its CRL runs out."""
+"""What an operator should know about a broker before it shuts everybody out: its certificate or its
+CRL runs out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ _REMEDY = "run securemqtt broker reload where the authority is"
 
 
 def warnings(config: BrokerConfig, now: datetime) -> list[str]:
-    """Give one line for each thing that needs attention soon. Raises FatalError for what is too late already."""
+    """Return one line for each thing that needs attention soon.
+
+    Raises FatalError for what is too late already.
+    """
     found = []
     crl = config.crl()
     periods = [("its CRL", crl.last_update_utc, crl.next_update_utc, "every device is refused")]
@@ -21,9 +26,14 @@ def warnings(config: BrokerConfig, now: datetime) -> list[str]:
     periods.append(("its certificate", begin, end, "no device connects"))
     for what, begin, last, effect in periods:
         if last is None or now > last:
-            raise FatalError(f"the broker cannot run: {what} has run out, so that {effect}; {_REMEDY}")
+            raise FatalError(
+                f"the broker cannot run: {what} has run out, so that {effect}; {_REMEDY}"
+            )
         if now < begin:
-            raise FatalError(f"the broker cannot run: {what} begins on {begin:%Y-%m-%d}; set this computer's clock")
+            raise FatalError(
+                f"the broker cannot run: {what} begins on {begin:%Y-%m-%d}; set this computer's "
+                f"clock"
+            )
         if last - now < _NOTICE:
             found.append(f"{what} runs out on {last:%Y-%m-%d}, and then {effect}: {_REMEDY}")
     return found

@@ -1,4 +1,6 @@
-"""Putting the broker into a system's own Mosquitto, which starts it at boot under a user of its own."""
+"""Putting the broker into a system's own Mosquitto, which starts it at boot under a user of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,10 @@ _FOLDER = "securemqtt"
 _NAME = "securemqtt.conf"
 _INCLUDED = "conf.d"
 _DATA = Path("/var/lib/mosquitto")
-_NOT_SHOWN = frozenset({files.CA, files.CRL, files.SERVER, files.PASSWORDS})  # secret, or of no use to a reader
-_DEPLOYED = (files.CA, files.CRL, files.SERVER, files.ACL, files.WEBSOCKETS_ACL, files.PASSWORDS)  # those that are in use
+# secret, or of no use to a reader
+_NOT_SHOWN = frozenset({files.CA, files.CRL, files.SERVER, files.PASSWORDS})
+# those that are in use
+_DEPLOYED = (files.CA, files.CRL, files.SERVER, files.ACL, files.WEBSOCKETS_ACL, files.PASSWORDS)
 _POLL_S = 0.05
 
 
@@ -50,15 +54,26 @@ class Installation:
         return self.etc / _FOLDER
 
     def planned(self) -> dict[Path, bytes]:
-        """Give each file with the content that it should have. Raises FatalError when that cannot work."""
+        """Return each file with the content that it should have.
+
+        Raises FatalError when that cannot work.
+        """
         main = _read(self.etc / MAIN)
         if main is None:
-            raise FatalError(f"{self.etc / MAIN} is missing: install Mosquitto, or say where its configuration is with --etc")
+            raise FatalError(
+                f"{self.etc / MAIN} is missing: install Mosquitto, or say where its configuration "
+                f"is with --etc"
+            )
         included = self.etc / _INCLUDED
         if not any(words == ["include_dir", str(included)] for words in _words(main)):
-            raise FatalError(f"{self.etc / MAIN} does not read {included}: add the line include_dir {included}")
+            raise FatalError(
+                f"{self.etc / MAIN} does not read {included}: add the line include_dir {included}"
+            )
         if 0 in (self.config.port, self.config.websockets_port):
-            raise FatalError("a broker for a system needs fixed ports: run securemqtt broker init --force --port 8883")
+            raise FatalError(
+                "a broker for a system needs fixed ports: run securemqtt broker init --force "
+                "--port 8883"
+            )
         data = None if any(words[0] == "persistence_location" for words in _words(main)) else _DATA
         text = render(self.config, Places(self._folder, data, None, None), self.program.version)
         found = {included / _NAME: text.encode()}
@@ -70,11 +85,13 @@ class Installation:
         return found
 
     def changes(self) -> dict[Path, bytes]:
-        """Give those of the planned files that are not on disk as planned."""
+        """Return those of the planned files that are not on disk as planned."""
         return {path: content for path, content in self.planned().items() if _read(path) != content}
 
     def describe(self) -> list[str]:
-        """Say what would change, as a unified diff; of keys, certificates and passwords only that they change."""
+        """Say what would change, as a unified diff; of keys, certificates and passwords only that
+        they change.
+        """
         lines: list[str] = []
         for path, content in self.changes().items():
             old = _read(path)
@@ -83,11 +100,15 @@ class Installation:
                 continue
             before = (old or b"").decode(errors="replace").splitlines()
             origin = "/dev/null" if old is None else str(path)
-            lines += difflib.unified_diff(before, content.decode().splitlines(), origin, str(path), lineterm="")
+            lines += difflib.unified_diff(
+                before, content.decode().splitlines(), origin, str(path), lineterm=""
+            )
         return lines
 
     def listeners_in_clear(self) -> list[str]:
-        """Give the listeners of the system's other configuration that have no certificate, each as `file: line`."""
+        """Return the listeners of the system's other configuration that have no certificate, each
+        as `file: line`.
+        """
         found: list[str] = []
         for path in self._others():
             open_listener = ""
@@ -101,18 +122,26 @@ class Installation:
         return found
 
     def try_out(self) -> None:
-        """Start Mosquitto with the whole configuration as it would be, but on other ports and with other data.
+        """Start Mosquitto with the whole configuration as it would be, but on other ports and with
+        other data.
 
-        Mosquitto's own --test-config (2.1) is not used: it overwrites the saved sessions with none, and looks at no
-        certificate. Takes at most 20 s, longer only where another program takes one of the ports. Raises FatalError with what Mosquitto says.
+        Mosquitto's own --test-config (2.1) is not used: it overwrites the saved sessions with none,
+        and looks at no certificate. Takes at most 20 s, longer only where another program takes one
+        of the ports. Raises FatalError with what Mosquitto says.
         """
         planned = self.planned()
         texts = [(_read(path) or b"").decode(errors="replace") for path in self._others()]
         own = planned[self.etc / _INCLUDED / _NAME].decode()
-        try_out(self.program, [*texts, own], self._folder, {path.name: content for path, content in planned.items()})
+        try_out(
+            self.program,
+            [*texts, own],
+            self._folder,
+            {path.name: content for path, content in planned.items()},
+        )
 
     def apply(self, restart: list[str]) -> None:
-        """Write the files and restart Mosquitto; where it does not come up with them, put everything back as it was.
+        """Write the files and restart Mosquitto; where it does not come up with them, put
+        everything back as it was.
 
         Raises FatalError.
         """
@@ -132,11 +161,15 @@ class Installation:
             if new_folder:
                 self._folder.rmdir()
             else:
-                self._write({path: content for path, content in before.items() if content is not None})
+                self._write(
+                    {path: content for path, content in before.items() if content is not None}
+                )
             try:
                 _run(restart)
             except FatalError as second:
-                raise FatalError(f"{error}; the previous configuration is back, but: {second}") from second
+                raise FatalError(
+                    f"{error}; the previous configuration is back, but: {second}"
+                ) from second
             raise FatalError(f"{error}; the previous configuration is back") from error
 
     def _others(self) -> list[Path]:
@@ -172,13 +205,18 @@ class Installation:
             yield visit
 
     def _await_end(self, visit: socket.socket | None) -> None:
-        """Wait until what held our port has gone: else it answers on, knows nothing of the new files, and seems to be the new one."""
+        """Wait until what held our port has gone: else it answers on, knows nothing of the new
+        files, and seems to be the new one.
+        """
         if visit is None:
             return
         try:
             visit.recv(1)
         except TimeoutError as error:
-            raise FatalError(f"the restart left port {self.config.port} to another process: is a second Mosquitto running?") from error
+            raise FatalError(
+                f"the restart left port {self.config.port} to another process: is a second "
+                f"Mosquitto running?"
+            ) from error
         except OSError:
             return  # a reset is an end, too
 
@@ -190,7 +228,9 @@ class Installation:
         while True:
             try:
                 with (
-                    socket.create_connection((self._host, self.config.port), self.answer_s) as plain,
+                    socket.create_connection(
+                        (self._host, self.config.port), self.answer_s
+                    ) as plain,
                     context.wrap_socket(plain, server_hostname=self.config.names[0]) as tls,
                 ):
                     if tls.getpeercert(binary_form=True) == own:
@@ -199,17 +239,24 @@ class Installation:
             except OSError as error:
                 problem = str(error)
             if time.monotonic() > deadline:
-                raise FatalError(f"Mosquitto does not answer on port {self.config.port} as it should: {problem}")
+                raise FatalError(
+                    f"Mosquitto does not answer on port {self.config.port} as it should: {problem}"
+                )
             time.sleep(_POLL_S)
 
 
 def restart_command() -> list[str]:
-    """Give the command that restarts this system's Mosquitto. Raises FatalError when it is not known."""
+    """Return the command that restarts this system's Mosquitto.
+
+    Raises FatalError when it is not known.
+    """
     if Path("/run/systemd/system").is_dir():
         return ["systemctl", "restart", "mosquitto"]
     if shutil.which("service"):
         return ["service", "mosquitto", "restart"]
-    raise FatalError("it is not known how this system restarts Mosquitto: say it with --restart COMMAND")
+    raise FatalError(
+        "it is not known how this system restarts Mosquitto: say it with --restart COMMAND"
+    )
 
 
 def _run(command: list[str]) -> None:
@@ -218,12 +265,14 @@ def _run(command: list[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FatalError(f"{shlex.join(command)} failed: {error}") from error
     if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
+        words = (done.stderr or done.stdout).strip().splitlines() or [
+            f"exit status {done.returncode}"
+        ]
         raise FatalError(f"{shlex.join(command)} failed: {words[-1]}")
 
 
 def _service_owner() -> tuple[int, int] | None:
-    """Give user and group of the service, if we may give files away and it has any."""
+    """Return user and group of the service, if we may give files away and it has any."""
     if os.geteuid() != 0:
         return None
     try:

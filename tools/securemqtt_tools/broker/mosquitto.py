@@ -17,12 +17,15 @@ from securemqtt_tools.cli import FatalError
 
 Version = tuple[int, int, int]
 OLDEST: Version = (2, 0, 0)
-READY = re.compile(rb"version \S+ running")  # Mosquitto logs it once it listens; the embedded broker does likewise
-# From here on acl_file, password_file and per_listener_settings are deprecated, and WebSockets are Mosquitto's own: before,
-# libwebsockets took no notice of a CRL, and a reload left its TLS context freed (refused connections, then a crash).
+# Mosquitto logs it once it listens; the embedded broker does likewise
+READY = re.compile(rb"version \S+ running")
+# From here on acl_file, password_file and per_listener_settings are deprecated, and WebSockets are
+# Mosquitto's own: before, libwebsockets took no notice of a CRL, and a reload left its TLS context
+# freed (refused connections, then a crash).
 REWORKED_SINCE: Version = (2, 1, 0)
 
-# RFC 9325 §4.2: with TLS 1.2 only ephemeral key exchange with an AEAD cipher. AES-128 first: it is fast on boards.
+# RFC 9325 §4.2: with TLS 1.2 only ephemeral key exchange with an AEAD cipher. AES-128 first: it is
+# fast on boards.
 TLS12_CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
@@ -48,7 +51,8 @@ class Program:
 
 
 def find_mosquitto() -> Program | None:
-    """Give the installed Mosquitto, or None: $SECUREMQTT_MOSQUITTO, else on the PATH, else in the sbin directories.
+    """Return the installed Mosquitto, or None: $SECUREMQTT_MOSQUITTO, else on the PATH, else in the
+    sbin directories.
 
     Raises FatalError when it is older than 2.0 or does not tell its version. Takes at most 10 s.
     """
@@ -65,13 +69,18 @@ def find_mosquitto() -> Program | None:
         raise FatalError(f"{path} does not say its version: is it Mosquitto?")
     program = Program(Path(path), (int(found[1]), int(found[2]), int(found[3])))
     if program.version < OLDEST:
-        raise FatalError(f"Mosquitto {program.version_text} is too old: install 2.0 or later, or use --engine amqtt")
+        raise FatalError(
+            f"Mosquitto {program.version_text} is too old: install 2.0 or later, or use --engine "
+            f"amqtt"
+        )
     return program
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the broker finds the files of its directory, and where it writes; None: as the main configuration says."""
+    """Where the broker finds the files of its directory, and where it writes; None: as the main
+    configuration says.
+    """
 
     directory: Path
     data: Path | None
@@ -80,9 +89,12 @@ class Places:
 
 
 def render(config: BrokerConfig, places: Places, version: Version) -> str:
-    """Write the configuration as this version of Mosquitto understands it, with no option that it calls deprecated."""
+    """Write the configuration as this version of Mosquitto understands it, with no option that it
+    calls deprecated.
+    """
     lines = [
-        f"# Written by securemqtt broker for Mosquitto {version[0]}.{version[1]}; change it with that command.",
+        f"# Written by securemqtt broker for Mosquitto {version[0]}.{version[1]}; change it with "
+        f"that command.",
         *_persistence(config, places),
         *_limits(config),
     ]
@@ -91,8 +103,8 @@ def render(config: BrokerConfig, places: Places, version: Version) -> str:
         lines += [f"log_type {kind}" for kind in ("error", "warning", "notice", "information")]
     if places.user is not None:
         lines.append(f"user {places.user}")
-    # Before 2.1 a WebSockets listener takes no notice of the CRL, so there whoever has a revoked certificate is muted by
-    # the rules, which takes rules of its own for that listener.
+    # Before 2.1 a WebSockets listener takes no notice of the CRL, so there whoever has a revoked
+    # certificate is muted by the rules, which takes rules of its own for that listener.
     apart = config.websockets_port is not None and version < REWORKED_SINCE
     if apart:
         lines.insert(1, "per_listener_settings true")
@@ -109,7 +121,9 @@ def render(config: BrokerConfig, places: Places, version: Version) -> str:
 
 
 def _persistence(config: BrokerConfig, places: Places) -> Iterator[str]:
-    """Keep sessions, retained and queued messages over a restart, and over a crash up to the last save."""
+    """Keep sessions, retained and queued messages over a restart, and over a crash up to the last
+    save.
+    """
     yield "persistence true"
     if places.data is not None:
         yield f"persistence_location {places.data}/"
@@ -122,7 +136,8 @@ def _persistence(config: BrokerConfig, places: Places) -> Iterator[str]:
 
 
 def _limits(config: BrokerConfig) -> Iterator[str]:
-    # With Nagle's algorithm all PUBACKs but the first wait until the device's TCP has acknowledged that one.
+    # With Nagle's algorithm all PUBACKs but the first wait until the device's TCP has acknowledged
+    # that one.
     yield "set_tcp_nodelay true"
     limits = config.limits
     yield f"max_inflight_messages {limits.in_flight}"
@@ -132,8 +147,12 @@ def _limits(config: BrokerConfig) -> Iterator[str]:
     yield f"max_keepalive {limits.keep_alive_s}"
 
 
-def _authorisation(config: BrokerConfig, places: Places, acl: str, version: Version) -> Iterator[str]:
-    """Load the rules and the passwords: for the listener above them, or for all where that is not told apart."""
+def _authorisation(
+    config: BrokerConfig, places: Places, acl: str, version: Version
+) -> Iterator[str]:
+    """Load the rules and the passwords: for the listener above them, or for all where that is not
+    told apart.
+    """
     yield "allow_anonymous false"
     if version >= REWORKED_SINCE:
         yield f"plugin {_plugin('mosquitto_acl_file')}"
@@ -152,20 +171,34 @@ def _plugin(name: str) -> Path:
         path = directory / f"{name}.so"
         if path.exists():
             return path
-    raise FatalError(f"Mosquitto's plugin {name}.so is missing: its package is incomplete, install mosquitto again")
+    raise FatalError(
+        f"Mosquitto's plugin {name}.so is missing: its package is incomplete, install mosquitto "
+        f"again"
+    )
 
 
 def _library_directories() -> Iterator[Path]:
     program = find_mosquitto()
-    for prefix in (Path("/usr"), Path("/usr/local")) if program is None else (program.path.resolve().parent.parent,):
-        yield from (prefix / "lib" / sys.implementation._multiarch, prefix / "lib", prefix / "lib64")
+    for prefix in (
+        (Path("/usr"), Path("/usr/local"))
+        if program is None
+        else (program.path.resolve().parent.parent,)
+    ):
+        yield from (
+            prefix / "lib" / sys.implementation._multiarch,
+            prefix / "lib",
+            prefix / "lib64",
+        )
 
 
-def _listener(config: BrokerConfig, places: Places, port: int, websockets: bool = False) -> Iterator[str]:
+def _listener(
+    config: BrokerConfig, places: Places, port: int, websockets: bool = False
+) -> Iterator[str]:
     yield ""
     yield f"listener {port} {config.bind}".rstrip()
     if config.bind:
-        # Without this, a WebSockets listener of Mosquitto 2.0 takes no notice of an IPv4 address and listens on all.
+        # Without this, a WebSockets listener of Mosquitto 2.0 takes no notice of an IPv4 address
+        # and listens on all.
         yield f"socket_domain {'ipv6' if ':' in config.bind else 'ipv4'}"
     if websockets:
         yield "protocol websockets"
@@ -178,7 +211,8 @@ def _listener(config: BrokerConfig, places: Places, port: int, websockets: bool 
     yield "tls_version tlsv1.2"
     yield f"ciphers {':'.join(TLS12_CIPHERS)}"
     yield f"ciphers_tls1.3 {':'.join(TLS13_CIPHERS)}"
-    # The identity is the certificate's CN, and it is the client id too, whatever the client says that it is. Mosquitto
-    # never looks at a password where the certificate is the identity, so with passwords the user name takes that place.
+    # The identity is the certificate's CN, and it is the client id too, whatever the client says
+    # that it is. Mosquitto never looks at a password where the certificate is the identity, so with
+    # passwords the user name takes that place.
     yield f"use_identity_as_username {'false' if config.passwords else 'true'}"
     yield "use_username_as_clientid true"

@@ -1,6 +1,7 @@
 """Passwords on top of certificates, in the file format of Mosquitto's password file.
 
-They are made here, of 192 random bits, and never chosen, so a hash needs no stretching against guessing.
+They are made here, of 192 random bits, and never chosen, so a hash needs no stretching against
+guessing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ _PASSWORD_BYTES = 24
 
 
 def set_password(file: Path, identity: str) -> str:
-    """Make a new password for `identity`, replacing the old one; give it. The file gets its hash. Raises FatalError."""
+    """Make a new password for `identity`, replacing the old one; return it.
+
+    The file gets its hash. Raises FatalError.
+    """
     check_device_id(identity)
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
     with _changing(file) as hashes:
@@ -34,7 +38,7 @@ def set_password(file: Path, identity: str) -> str:
 
 
 def remove_password(file: Path, identity: str) -> bool:
-    """Take away the password of `identity`; give whether there was one. Raises FatalError."""
+    """Take away the password of `identity`; return True if there was one. Raises FatalError."""
     with _changing(file) as hashes:
         return hashes.pop(identity, None) is not None
 
@@ -48,7 +52,9 @@ def read_hashes(file: Path) -> dict[str, str]:
 
 
 def password_matches(hashed: str | None, password: str | None) -> bool:
-    """Say whether a password fits a hash of the file; never when either is missing or of another kind."""
+    """Say whether a password fits a hash of the file; never when either is missing or of another
+    kind.
+    """
     if not hashed or password is None:
         return False
     try:
@@ -66,13 +72,17 @@ def _hash(password: str, salt: bytes, iterations: int) -> str:
 
 @contextmanager
 def _changing(file: Path) -> Iterator[dict[str, str]]:
-    """Give the content to be changed and write it back; other processes that want to change it wait meanwhile."""
+    """Return the content to be changed and write it back; other processes that want to change it
+    wait meanwhile.
+    """
     with explained(f"lock {file}"):
         lock = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         hashes = read_hashes(file)
         yield hashes
-        write_file(file, "".join(f"{identity}:{hashed}\n" for identity, hashed in hashes.items()).encode())
+        write_file(
+            file, "".join(f"{identity}:{hashed}\n" for identity, hashed in hashes.items()).encode()
+        )
     finally:
         os.close(lock)

@@ -1,4 +1,6 @@
-"""Free ports, for which a program may be too late: whoever starts one on them looks for that, and tries others."""
+"""Free ports, for which a program may be too late: whoever starts one on them looks for that, and
+tries others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import socket
 
 from securemqtt_tools.cli import FatalError
 
-# Below the range from which Linux takes ports for outgoing connections: none can take ours while the broker is down.
+# Below the range from which Linux takes ports for outgoing connections: none can take ours while
+# the broker is down.
 _CHOICE = range(20_000, 32_000)
 _ATTEMPTS = 100
 # How often a broker is started on other ports, because somebody was faster.
@@ -17,7 +20,10 @@ PORT_ATTEMPTS = 5
 
 
 def free_port(bind: str) -> int:
-    """Give a TCP port that nothing listens on now at the address `bind` (empty: all). Raises FatalError."""
+    """Return a TCP port that nothing listens on now at the address `bind` (empty: all).
+
+    Raises FatalError.
+    """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     for _ in range(_ATTEMPTS):
         port = random.choice(_CHOICE)  # noqa: S311  (nothing secret about a port)
@@ -27,9 +33,11 @@ def free_port(bind: str) -> int:
             except OSError:
                 continue
             return port
-    raise FatalError(f"no port from {_CHOICE.start} to {_CHOICE.stop} could be had on {bind or 'any address'}")
+    raise FatalError(
+        f"no port from {_CHOICE.start} to {_CHOICE.stop} could be had on {bind or 'any address'}"
+    )
 
 
 def port_was_taken(log: bytes) -> bool:
-    """Tell whether what a broker said means that one of its ports was in use."""
+    """Return True if what a broker said means that one of its ports was in use."""
     return os.strerror(errno.EADDRINUSE).lower().encode() in log.lower()

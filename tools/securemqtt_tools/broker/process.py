@@ -1,4 +1,6 @@
-"""A broker as a child process: started and listening, stopped, killed, reloaded, restarted on the same port."""
+"""A broker as a child process: started and listening, stopped, killed, reloaded, restarted on the
+same port.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto import READY, REWORKED_SINCE, Places, Program, find_mosquitto, render
+from securemqtt_tools.broker.mosquitto import (
+    READY,
+    REWORKED_SINCE,
+    Places,
+    Program,
+    find_mosquitto,
+    render,
+)
 from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, write_file
@@ -34,7 +43,8 @@ _LOG_BYTES = 10 * 1024 * 1024
 
 
 class BrokerProcess:
-    """The broker that a directory describes, as a child process. An object belongs to one thread at a time.
+    """The broker that a directory describes, as a child process. An object belongs to one thread at
+    a time.
 
     The child ends with this process at the latest, also when this process is killed.
     """
@@ -50,7 +60,12 @@ class BrokerProcess:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.stop()
 
     @property
@@ -79,7 +94,8 @@ class BrokerProcess:
         return self._process.pid if self._process is not None and self.running else None
 
     def start(self, timeout_s: float = _START_S) -> None:
-        """Start the broker and wait until it listens, at most `timeout_s`. Nothing happens when it runs already.
+        """Start the broker and wait until it listens, at most `timeout_s`. Nothing happens when it
+        runs already.
 
         Raises FatalError with the broker's own last words when it does not start.
         """
@@ -91,9 +107,16 @@ class BrokerProcess:
             self.config = _with_free_ports(settings) if chosen else settings
             if self._started(timeout_s):
                 return
-            if not chosen or not port_was_taken(self._log_since(self._started_at)) or attempt == PORT_ATTEMPTS - 1:
+            if (
+                not chosen
+                or not port_was_taken(self._log_since(self._started_at))
+                or attempt == PORT_ATTEMPTS - 1
+            ):
                 settings.save()
-                raise FatalError(f"the broker does not start: {last_words(self._log_since(self._started_at))} (see {self.log})")
+                raise FatalError(
+                    f"the broker does not start: {last_words(self._log_since(self._started_at))} "
+                    f"(see {self.log})"
+                )
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
         """End the broker in order: it saves its sessions. After `timeout_s` it is killed."""
@@ -114,17 +137,22 @@ class BrokerProcess:
             self._process = None
 
     def restart(self) -> None:
-        """Stop and start on the same port. Sessions and queued messages are kept (Mosquitto), connections are not."""
+        """Stop and start on the same port.
+
+        Sessions and queued messages are kept (Mosquitto), connections are not.
+        """
         self.stop()
         self.start()
 
     def reload(self) -> bool:
-        """Make the broker take up changed rules, passwords, certificates and CRL; give True when that took a restart.
+        """Make the broker take up changed rules, passwords, certificates and CRL; return True when
+        that took a restart.
 
-        When certificates were revoked since the start, Mosquitto is restarted: on a mere reload the live session of a
-        revoked device goes on. So it is with WebSockets before 2.1, where a reload leaves that listener in ruins. The
-        sessions and queued messages outlast a restart, but every client has to connect again.
-        Raises FatalError when it is not running, or does not come back.
+        When certificates were revoked since the start, Mosquitto is restarted: on a mere reload the
+        live session of a revoked device goes on. So it is with WebSockets before 2.1, where a
+        reload leaves that listener in ruins. The sessions and queued messages outlast a restart,
+        but every client has to connect again. Raises FatalError when it is not running, or does not
+        come back.
         """
         if not self.running or self._process is None:
             raise FatalError(f"the broker in {self.directory} is not running")
@@ -143,7 +171,10 @@ class BrokerProcess:
         deadline = time.monotonic() + _START_S
         while not _RELOADED.search(self._log_since(offset)):
             if not self.running or time.monotonic() > deadline:
-                raise FatalError(f"the broker did not reload: {last_words(self._log_since(self._started_at))} (see {self.log})")
+                raise FatalError(
+                    f"the broker did not reload: {last_words(self._log_since(self._started_at))} "
+                    f"(see {self.log})"
+                )
             time.sleep(_POLL_S)
         return False
 
@@ -159,14 +190,18 @@ class BrokerProcess:
         self._revoked = _revoked(self.config)
         self._started_at = self._log_size()
         with explained(f"start {self.engine}"):
-            self._process = spawn(self._arguments(), self.log, _environment(), self.config.limits.connections + 100)
+            self._process = spawn(
+                self._arguments(), self.log, _environment(), self.config.limits.connections + 100
+            )
         deadline = time.monotonic() + timeout_s
         while not READY.search(self._log_since(self._started_at)):
             if not self.running:
                 return False
             if time.monotonic() > deadline:
                 self.kill()
-                raise FatalError(f"the broker did not start within {timeout_s:.0f} s: see {self.log}")
+                raise FatalError(
+                    f"the broker did not start within {timeout_s:.0f} s: see {self.log}"
+                )
             time.sleep(_POLL_S)
         return True
 
@@ -178,9 +213,12 @@ class BrokerProcess:
     def _write_configuration(self) -> None:
         if self._program is None:
             return
-        # Started by root, Mosquitto would become the user mosquitto and could read nothing of what is ours.
+        # Started by root, Mosquitto would become the user mosquitto and could read nothing of what
+        # is ours.
         user = "root" if os.geteuid() == 0 else None
-        places = Places(self.config.directory, self.config.directory / files.DATA, self.log.resolve(), user)
+        places = Places(
+            self.config.directory, self.config.directory / files.DATA, self.log.resolve(), user
+        )
         text = render(self.config, places, self._program.version)
         write_file(self.directory / CONFIGURATION, text.encode())
 
@@ -202,7 +240,9 @@ def _choose(engine: str) -> tuple[str, Program | None]:
         raise FatalError(f"{engine!r} is no broker: use one of {', '.join(ENGINES)}")
     program = None if engine == AMQTT else find_mosquitto()
     if engine == MOSQUITTO and program is None:
-        raise FatalError("Mosquitto is not installed: apt-get install mosquitto, or use --engine amqtt")
+        raise FatalError(
+            "Mosquitto is not installed: apt-get install mosquitto, or use --engine amqtt"
+        )
     return (MOSQUITTO if program else AMQTT), program
 
 

@@ -21,10 +21,13 @@ _BUSY = 10_000  # messages on their way through the broker before it stops readi
 
 
 class RuledBroker(Broker):
-    """amqtt's broker with our rules, also where amqtt applies none: wills, retained messages, sessions taken up again."""
+    """amqtt's broker with our rules, also where amqtt applies none: wills, retained messages,
+    sessions taken up again.
+    """
 
     def __init__(self, config: BrokerConfig) -> None:
-        # amqtt opens no port itself (listener of type external) and loads no plugin: not $SYS, and no log of packets.
+        # amqtt opens no port itself (listener of type external) and loads no plugin: not $SYS, and
+        # no log of packets.
         listener = ListenerConfig(type=ListenerType.EXTERNAL)
         super().__init__(AmqttConfig(listeners={LISTENER: listener}, plugins={}))
         self.settings = config
@@ -36,23 +39,32 @@ class RuledBroker(Broker):
         return self._broadcast_queue.qsize() + len(self._tasks_queue) > _BUSY
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
-        return session.client_id is not None and session.client_id == session.username  # the gate made them so
+        # the gate made them so
+        return session.client_id is not None and session.client_id == session.username
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
         kind = WRITE if action == Action.PUBLISH else READ
         return allows(permitted(session.client_id or "", self.settings.roles, kind), topic)
 
     async def _handle_disconnect(
-        self, client_session: Session, handler: BrokerProtocolHandler, disconnect_waiter: asyncio.Future[object]
+        self,
+        client_session: Session,
+        handler: BrokerProtocolHandler,
+        disconnect_waiter: asyncio.Future[object],
     ) -> None:
         will_topic = client_session.will_topic or ""
         if not await self._topic_filtering(client_session, will_topic, Action.PUBLISH):
             client_session.will_flag = False
         await super()._handle_disconnect(client_session, handler, disconnect_waiter)
 
-    async def _publish_retained_messages_for_subscription(self, subscription: tuple[str, int], session: Session) -> None:
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
         # amqtt calls this at each connection for the subscriptions of everybody.
-        own = any(one.client_id == session.client_id for one, _ in self._subscriptions.get(subscription[0], ()))
+        own = any(
+            one.client_id == session.client_id
+            for one, _ in self._subscriptions.get(subscription[0], ())
+        )
         if own and await self._topic_filtering(session, subscription[0], Action.SUBSCRIBE):
             await super()._publish_retained_messages_for_subscription(subscription, session)
 
@@ -61,11 +73,17 @@ class RuledBroker(Broker):
         waiting = [backlog.get_nowait() for _ in range(backlog.qsize())]
         if courier is not None:
             for message in waiting:
-                sending = courier.mqtt_publish(message.topic, message.data, message.qos, retain=False)
+                sending = courier.mqtt_publish(
+                    message.topic, message.data, message.qos, retain=False
+                )
                 self._tasks_queue.append(asyncio.ensure_future(sending))
 
-    async def _retain_broadcast_message(self, broadcast: dict[str, Any], qos: int, target_session: Session) -> None:
-        self._backlog(target_session).put_nowait(Waiting(broadcast["topic"], broadcast["data"], qos))
+    async def _retain_broadcast_message(
+        self, broadcast: dict[str, Any], qos: int, target_session: Session
+    ) -> None:
+        self._backlog(target_session).put_nowait(
+            Waiting(broadcast["topic"], broadcast["data"], qos)
+        )
 
     def _get_handler(self, session: Session) -> Courier | None:
         handler = super()._get_handler(session)

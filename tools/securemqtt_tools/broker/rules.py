@@ -1,6 +1,8 @@
-"""Who may do what: the rules that Mosquitto gets as an ACL file and that the embedded broker applies itself.
+"""Who may do what: the rules that Mosquitto gets as an ACL file and that the embedded broker
+applies itself.
 
-Every identity has its own prefix, `devices/<id>/#`, to read and to write. A role gives a named identity more.
+Every identity has its own prefix, `devices/<id>/#`, to read and to write. A role gives a named
+identity more.
 """
 
 from __future__ import annotations
@@ -22,18 +24,22 @@ class Role:
 
 
 ROLES: Mapping[str, Role] = {
-    "operator": Role("reads every device and sends it commands", ("devices/#",), ("devices/+/command/#",)),
+    "operator": Role(
+        "reads every device and sends it commands", ("devices/#",), ("devices/+/command/#",)
+    ),
     "monitor": Role("reads every device and the broker's own figures", ("devices/#", "$SYS/#")),
 }
 
 
 def own_filter(identity: str) -> str:
-    """Give the topic filter of an identity's own prefix."""
+    """Return the topic filter of an identity's own prefix."""
     return f"devices/{identity}/#"
 
 
 def permitted(identity: str, roles: Mapping[str, str], action: str) -> list[str]:
-    """Give the topic filters that `identity` may READ or WRITE; `roles` maps identities to names in ROLES."""
+    """Return the topic filters that `identity` may READ or WRITE; `roles` maps identities to names
+    in ROLES.
+    """
     filters = [own_filter(identity)]
     role = ROLES.get(roles.get(identity, ""))
     if role is not None:
@@ -42,7 +48,9 @@ def permitted(identity: str, roles: Mapping[str, str], action: str) -> list[str]
 
 
 def allows(filters: Iterable[str], topic_filter: str) -> bool:
-    """Say whether one of `filters` covers all that `topic_filter` (a topic or a filter) can match."""
+    """Say whether one of `filters` covers all that `topic_filter` (a topic or a filter) can
+    match.
+    """
     return any(_covers(one.split("/"), topic_filter.split("/")) for one in filters)
 
 

@@ -1,4 +1,6 @@
-"""Trying out a Mosquitto configuration that may belong to a running system: on other ports, with other data, nobody is disturbed."""
+"""Trying out a Mosquitto configuration that may belong to a running system: on other ports, with
+other data, nobody is disturbed.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,14 @@ _START_S = 20.0
 _POLL_S = 0.05
 
 
-def try_out(program: Program, texts: Sequence[str], folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Start Mosquitto with a configuration made of `texts`, in which `folder` stands for where `contents`, by name, will be.
+def try_out(
+    program: Program, texts: Sequence[str], folder: Path, contents: Mapping[str, bytes]
+) -> None:
+    """Start Mosquitto with a configuration made of `texts`, in which `folder` stands for where
+    `contents`, by name, will be.
 
-    Takes at most 20 s, and as long again when another program takes one of its ports first. Raises FatalError with what
-    Mosquitto says.
+    Takes at most 20 s, and as long again when another program takes one of its ports first. Raises
+    FatalError with what Mosquitto says.
     """
     with tempfile.TemporaryDirectory(prefix="securemqtt-") as name:
         scratch = Path(name)
@@ -33,11 +38,13 @@ def try_out(program: Program, texts: Sequence[str], folder: Path, contents: Mapp
             if complaint is None:
                 return
             if attempt == PORT_ATTEMPTS or not port_was_taken(complaint):
-                raise FatalError(f"Mosquitto does not take this configuration: {last_words(complaint)}")
+                raise FatalError(
+                    f"Mosquitto does not take this configuration: {last_words(complaint)}"
+                )
 
 
 def _complaint(program: Program, text: str, scratch: Path) -> bytes | None:
-    """Start it on ports that are free now; give what it said if it did not come up."""
+    """Start it on ports that are free now; return what it said if it did not come up."""
     configuration, log = scratch / "trial.conf", scratch / "trial.log"
     configuration.write_text("\n".join(_harmless(text, scratch)), encoding="utf-8")
     log.unlink(missing_ok=True)
@@ -55,7 +62,9 @@ def _complaint(program: Program, text: str, scratch: Path) -> bytes | None:
 
 
 def _harmless(text: str, scratch: Path) -> Iterator[str]:
-    """Change a configuration so that a trial of it gets in nobody's way: its ports, its data, its bridges."""
+    """Change a configuration so that a trial of it gets in nobody's way: its ports, its data, its
+    bridges.
+    """
     yield "log_dest stderr"
     yield "log_type all"
     if os.geteuid() == 0:
@@ -71,5 +80,13 @@ def _harmless(text: str, scratch: Path) -> Iterator[str]:
             yield f"{key} 127.0.0.1:9"
         elif key == "persistence_location":
             yield f"persistence_location {scratch}/"
-        elif key not in ("include_dir", "pid_file", "log_dest", "log_type", "user", "bind_address", "bind_interface"):
+        elif key not in (
+            "include_dir",
+            "pid_file",
+            "log_dest",
+            "log_type",
+            "user",
+            "bind_address",
+            "bind_interface",
+        ):
             yield line

@@ -1,1 +1,4 @@
-"""One module per command; each has `configure(parser)` and `run(args)`. `securemqtt_tools.cli` lists them."""
+"""One module per command; each has `configure(parser)` and `run(args)`.
+
+`securemqtt_tools.cli` lists them.
+"""

@@ -1,7 +1,9 @@
-"""MQTT broker with mutual TLS: Mosquitto where it is installed, else an embedded one with the same rules.
+"""MQTT broker with mutual TLS: Mosquitto where it is installed, else an embedded one with the same
+rules.
 
-Every client shows a certificate of your authority; the id in it is its user name and its client id, and it may read and
-write devices/<its id>/ and nothing else. Operators read every device and send it commands.
+Every client shows a certificate of your authority; the id in it is its user name and its client id,
+and it may read and write devices/<its id>/ and nothing else. Operators read every device and send
+it commands.
 
 Examples:
   securemqtt broker init mqtt.local 192.168.1.5     set it up, for the names that devices will use
@@ -41,7 +43,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="host name or IP address (default: those of this host)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="host name or IP address (default: those of this host)",
+    )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}")
     parser.add_argument(
         "--websockets",
@@ -51,21 +58,45 @@ def _init(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help=f"also listen for WebSockets over TLS (wss) (PORT: {DEFAULT_WEBSOCKETS_PORT})",
     )
-    parser.add_argument("--passwords", action="store_true", help="demand user name and password on top of the certificate")
-    parser.add_argument("--bind", metavar="ADDRESS", help="listen on this address only (default: all; loopback if NAMEs are loopback)")
+    parser.add_argument(
+        "--passwords",
+        action="store_true",
+        help="demand user name and password on top of the certificate",
+    )
+    parser.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        help="listen on this address only (default: all; loopback if NAMEs are loopback)",
+    )
     for role in ROLES:
-        parser.add_argument(f"--{role}", action="append", default=[], metavar="ID", help=f"an id that {ROLES[role].summary}")
+        parser.add_argument(
+            f"--{role}",
+            action="append",
+            default=[],
+            metavar="ID",
+            help=f"an id that {ROLES[role].summary}",
+        )
     parser.add_argument(
         "--save-each-change",
         action="store_true",
-        help="write sessions to disk at each change instead of every minute: a crash loses less, at a cost",
+        help="write sessions to disk at each change instead of every minute: a crash loses less, "
+        "at a cost",
     )
-    parser.add_argument("--force", action="store_true", help="set it up anew where there is one already; ids keep their roles")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="set it up anew where there is one already; ids keep their roles",
+    )
     add_passphrase_option(parser)
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", choices=ENGINES, default=AUTO, help="default: mosquitto where installed, else amqtt")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=AUTO,
+        help="default: mosquitto where installed, else amqtt",
+    )
     add_passphrase_option(parser)
 
 
@@ -76,21 +107,41 @@ def _reload(parser: argparse.ArgumentParser) -> None:
 def _grant(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the id in the certificate")
     roles = "; ".join(f"{name} {role.summary}" for name, role in ROLES.items())
-    parser.add_argument("role", choices=[*ROLES, PLAIN], help=f"{roles}; {PLAIN} has its own prefix only")
+    parser.add_argument(
+        "role", choices=[*ROLES, PLAIN], help=f"{roles}; {PLAIN} has its own prefix only"
+    )
 
 
 def _password(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the id in the certificate; it is the user name too")
+    parser.add_argument(
+        "id", metavar="ID", help="the id in the certificate; it is the user name too"
+    )
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--out", type=Path, metavar="FILE", help="write the new password to FILE, owner-only")
-    where.add_argument("--remove", action="store_true", help="take the password away: the id is then refused")
+    where.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the new password to FILE, owner-only"
+    )
+    where.add_argument(
+        "--remove", action="store_true", help="take the password away: the id is then refused"
+    )
 
 
 def _install(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change, and change nothing"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--etc", type=Path, default=Path("/etc/mosquitto"), metavar="DIR", help="default: /etc/mosquitto")
-    parser.add_argument("--restart", metavar="COMMAND", help="what restarts Mosquitto (default: systemctl or service)")
+    parser.add_argument(
+        "--etc",
+        type=Path,
+        default=Path("/etc/mosquitto"),
+        metavar="DIR",
+        help="default: /etc/mosquitto",
+    )
+    parser.add_argument(
+        "--restart",
+        metavar="COMMAND",
+        help="what restarts Mosquitto (default: systemctl or service)",
+    )
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +154,11 @@ _COMMANDS = (
         "set up the broker: its certificate, rules and settings",
         _init,
         actions.init,
-        ("init", "init mqtt.local 192.168.1.5 --operator controller", "init mqtt.local --websockets --passwords"),
+        (
+            "init",
+            "init mqtt.local 192.168.1.5 --operator controller",
+            "init mqtt.local --websockets --passwords",
+        ),
         """
 
 With --passwords, a client needs a certificate of the authority and its own user name and password. The embedded broker
@@ -113,7 +168,9 @@ whoever has the password of one device and the certificate of another passes for
 With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There a revoked id is let in but may
 neither read nor write, also with a newer certificate; on the other port all is as it should be.""",
     ),
-    Subcommand("run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")),
+    Subcommand(
+        "run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")
+    ),
     Subcommand(
         "reload",
         "renew the CRL and what is about to expire, and have the running broker take it up",
@@ -142,7 +199,8 @@ neither read nor write, also with a newer certificate; on the other port all is 
         actions.install,
         (
             "install --dry-run",
-            "install        (as root: sudo \"$(which securemqtt)\" broker install --home ~/.securemqtt)",
+            'install        (as root: sudo "$(which securemqtt)" broker install --home '
+            "~/.securemqtt)",
             "install --etc /usr/local/etc/mosquitto --restart 'rc-service mosquitto restart'",
         ),
         """

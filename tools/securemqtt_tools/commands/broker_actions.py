@@ -36,7 +36,9 @@ def init(args: argparse.Namespace) -> int:
     """Set up the broker."""
     directory = _directory(args)
     if (directory / files.SETTINGS).exists() and not args.force:
-        raise FatalError(f"there is a broker in {directory} already: to set it up anew, add --force")
+        raise FatalError(
+            f"there is a broker in {directory} already: to set it up anew, add --force"
+        )
     roles = _roles_so_far(directory)
     roles |= {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
     config = BrokerConfig.create(
@@ -60,10 +62,13 @@ def init(args: argparse.Namespace) -> int:
 
 
 def _roles_so_far(directory: Path) -> dict[str, str]:
-    """Give the roles that ids have already: a broker that is set up anew, for another name perhaps, keeps them."""
+    """Return the roles that ids have already: a broker that is set up anew, for another name
+    perhaps, keeps them.
+    """
     try:
         return dict(BrokerConfig.open(directory).roles)
-    except FatalError:  # there is none yet, or its settings cannot be read, which --force is there for
+    # there is none yet, or its settings cannot be read, which --force is there for
+    except FatalError:
         return {}
 
 
@@ -75,15 +80,24 @@ def run(args: argparse.Namespace) -> int:
 
     def started() -> None:
         kind = "Mosquitto" if broker.engine == MOSQUITTO else "The embedded broker"
-        print(f"{kind} is running: {_where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.", flush=True)
+        print(
+            f"{kind} is running: {_where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.",
+            flush=True,
+        )
         if broker.engine != MOSQUITTO:
-            _warn("sessions and queued messages end with it: install Mosquitto for anything that must last")
+            _warn(
+                "sessions and queued messages end with it: install Mosquitto for anything that "
+                "must last"
+            )
 
     def upkeep() -> bool:
         # Nobody is there to be asked for a passphrase any more.
         source = passphrase_source(args.passphrase_file) if args.passphrase_file else None
         try:
-            return _refresh(BrokerConfig.open(config.directory), lambda: Authority.open(args.home / "ca", source))
+            return _refresh(
+                BrokerConfig.open(config.directory),
+                lambda: Authority.open(args.home / "ca", source),
+            )
         except FatalError as error:
             _warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
@@ -102,14 +116,17 @@ def reload(args: argparse.Namespace) -> int:
 
 
 def grant(args: argparse.Namespace) -> int:
-    """Give an id a role."""
+    """Return an id a role."""
     identity = check_device_id(args.id)
     config = BrokerConfig.open(_directory(args))
     roles = {name: role for name, role in config.roles.items() if name != identity}
     if args.role in ROLES:
         roles[identity] = args.role
     config = config.changed(roles=roles)
-    print(f"{identity} {ROLES[args.role].summary if args.role in ROLES else 'has its own prefix only'}.")
+    print(
+        f"{identity} "
+        f"{ROLES[args.role].summary if args.role in ROLES else 'has its own prefix only'}."
+    )
     _tell(config)
     return 0
 
@@ -118,7 +135,10 @@ def password(args: argparse.Namespace) -> int:
     """Make a password, or take it away."""
     config = BrokerConfig.open(_directory(args))
     if not config.passwords:
-        raise FatalError("this broker asks for no passwords: run securemqtt broker init --force --passwords first")
+        raise FatalError(
+            "this broker asks for no passwords: run securemqtt broker init --force --passwords "
+            "first"
+        )
     file = config.directory / files.PASSWORDS
     if args.remove:
         if not passwords.remove_password(file, args.id):
@@ -172,9 +192,14 @@ def check(args: argparse.Namespace) -> int:
     for port in filter(None, (config.port, config.websockets_port)):
         with Console(stderr=True).status("Knocking"):
             found = looking.check(host, port, config.names[0], config.directory / files.CA)
-        console.print(f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of {escape(host)}:")
+        console.print(
+            f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of "
+            f"{escape(host)}:"
+        )
         for finding in found:
-            console.print(f"{_MARKS[finding.good]}  {escape(finding.what)}: {escape(finding.detail)}")
+            console.print(
+                f"{_MARKS[finding.good]}  {escape(finding.what)}: {escape(finding.detail)}"
+            )
         findings += found
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
@@ -182,7 +207,9 @@ def check(args: argparse.Namespace) -> int:
 
 
 def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:
-    """Bring CRL and certificate up to date as far as possible, and warn; give whether they changed. Raises FatalError."""
+    """Bring CRL and certificate up to date as far as possible, and warn; return True if they
+    changed. Raises FatalError.
+    """
     before = config.crl(), config.server_certificate()
     try:
         config.refresh(authority())
@@ -220,13 +247,20 @@ def _tell(config: BrokerConfig) -> None:
     if pid is not None:
         print(f"The running broker (process {pid}) takes it up now.")
     else:
-        print("The broker takes it up when it starts; if it is installed in the system, run securemqtt broker install.")
+        print(
+            "The broker takes it up when it starts; if it is installed in the system, run "
+            "securemqtt broker install."
+        )
 
 
 def _say_crl(config: BrokerConfig) -> None:
     crl = config.crl()
     end = crl.next_update_utc
-    print(f"The CRL lists {len(crl)} revoked, valid until {end:%Y-%m-%d}." if end else f"The CRL lists {len(crl)}.")
+    print(
+        f"The CRL lists {len(crl)} revoked, valid until {end:%Y-%m-%d}."
+        if end
+        else f"The CRL lists {len(crl)}."
+    )
 
 
 def _confirmed(question: str) -> bool:

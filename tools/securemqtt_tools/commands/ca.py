@@ -37,8 +37,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", help="name of the authority (default: securemqtt and six random digits)")
-    parser.add_argument("--intermediate", action="store_true", help="sign with an intermediate, so that the root's key can go offline")
+    parser.add_argument(
+        "--name", help="name of the authority (default: securemqtt and six random digits)"
+    )
+    parser.add_argument(
+        "--intermediate",
+        action="store_true",
+        help="sign with an intermediate, so that the root's key can go offline",
+    )
     _add_key_type(parser)
     keys = parser.add_mutually_exclusive_group()
     add_passphrase_option(keys)
@@ -50,97 +56,162 @@ def _init(parser: argparse.ArgumentParser) -> None:
 
 
 def _server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", metavar="NAME", help="host name or IP address, as devices will use it")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="host name or IP address, as devices will use it"
+    )
     _add_issue_options(parser, LIFETIME_DAYS[SERVER])
     _add_key_type(parser)
     _add_key_options(parser)
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="+", metavar="ID", help="device id: 1 to 64 of A-Z a-z 0-9 _ -")
+    parser.add_argument(
+        "ids", nargs="+", metavar="ID", help="device id: 1 to 64 of A-Z a-z 0-9 _ -"
+    )
     _add_issue_options(parser, LIFETIME_DAYS[DEVICE])
     _add_key_type(parser)
     _add_key_options(parser)
 
 
 def _sign(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("request", type=Path, metavar="CSR", help="signing request (PKCS 10; PEM or DER)")
-    parser.add_argument("--role", choices=ROLES, default=DEVICE, help="what the certificate is for (default: device)")
+    parser.add_argument(
+        "request", type=Path, metavar="CSR", help="signing request (PKCS 10; PEM or DER)"
+    )
+    parser.add_argument(
+        "--role",
+        choices=ROLES,
+        default=DEVICE,
+        help="what the certificate is for (default: device)",
+    )
     parser.add_argument("--id", help="the device's id (default: the common name in the request)")
-    parser.add_argument("--name", action="append", default=[], dest="names", help="a server's name, may be repeated (default: as asked)")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        dest="names",
+        help="a server's name, may be repeated (default: as asked)",
+    )
     _add_issue_options(parser)
-    parser.add_argument("--der", action="store_true", help="write DER, one certificate per file, as boards take it")
+    parser.add_argument(
+        "--der", action="store_true", help="write DER, one certificate per file, as boards take it"
+    )
 
 
 def _renew(parser: argparse.ArgumentParser) -> None:
     _add_subject(parser)
-    parser.add_argument("--revoke-old", action="store_true", help="revoke what it had, and write the new CRL")
+    parser.add_argument(
+        "--revoke-old", action="store_true", help="revoke what it had, and write the new CRL"
+    )
     _add_output_options(parser)
     _add_key_options(parser)
 
 
 def _renew_intermediate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root-key", type=Path, metavar="FILE", help="the root's key, if it is kept elsewhere")
+    parser.add_argument(
+        "--root-key", type=Path, metavar="FILE", help="the root's key, if it is kept elsewhere"
+    )
     add_passphrase_option(parser)
 
 
 def _revoke(parser: argparse.ArgumentParser) -> None:
     _add_subject(parser)
-    parser.add_argument("--reason", choices=REASONS, default="unspecified", help="default: unspecified")
+    parser.add_argument(
+        "--reason", choices=REASONS, default="unspecified", help="default: unspecified"
+    )
     add_passphrase_option(parser)
 
 
 def _crl(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--days", type=int, help=f"how long it is valid (default: {CRL_DAYS}, or as long as the CA)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there too, readable by the broker")
+    parser.add_argument(
+        "--days", type=int, help=f"how long it is valid (default: {CRL_DAYS}, or as long as the CA)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write it there too, readable by the broker"
+    )
     add_passphrase_option(parser)
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--role", choices=ROLES, help="only devices, or only servers")
     parser.add_argument("--state", choices=STATES, help="only those in this state")
-    parser.add_argument("--expiring", type=int, metavar="DAYS", help="only those in use that end within DAYS")
+    parser.add_argument(
+        "--expiring", type=int, metavar="DAYS", help="only those in use that end within DAYS"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subject", nargs="?", metavar="NAME|SERIAL", help="default: the authority itself")
+    parser.add_argument(
+        "subject", nargs="?", metavar="NAME|SERIAL", help="default: the authority itself"
+    )
     parser.add_argument("--role", choices=ROLES, help="if a device and a server have the same name")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--pem", action="store_true", help="print the newest certificate (or the root's) in PEM")
+    form.add_argument(
+        "--pem", action="store_true", help="print the newest certificate (or the root's) in PEM"
+    )
 
 
 def _add_subject(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subject", metavar="NAME|SERIAL", help="device id, server name, or serial number in hex")
+    parser.add_argument(
+        "subject", metavar="NAME|SERIAL", help="device id, server name, or serial number in hex"
+    )
     parser.add_argument("--role", choices=ROLES, help="if a device and a server have the same name")
 
 
 def _add_issue_options(parser: argparse.ArgumentParser, days: int | None = None) -> None:
-    parser.add_argument("--renew", action="store_true", help="replace the certificate that is there")
+    parser.add_argument(
+        "--renew", action="store_true", help="replace the certificate that is there"
+    )
     _add_output_options(parser, days)
 
 
 def _add_output_options(parser: argparse.ArgumentParser, days: int | None = None) -> None:
-    default = str(days) if days else ", ".join(f"{count} for a {role}" for role, count in LIFETIME_DAYS.items())
+    default = (
+        str(days)
+        if days
+        else ", ".join(f"{count} for a {role}" for role, count in LIFETIME_DAYS.items())
+    )
     parser.add_argument("--days", type=int, help=f"how long it is valid (default: {default})")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default: HOME/ca/issued/…)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the files go (default: HOME/ca/issued/…)"
+    )
     add_passphrase_option(parser)
 
 
 def _add_key_type(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key-type", choices=KEY_TYPES, default="p256", help="default: p256; rsa2048 to rsa4096 are for old devices")
+    parser.add_argument(
+        "--key-type",
+        choices=KEY_TYPES,
+        default="p256",
+        help="default: p256; rsa2048 to rsa4096 are for old devices",
+    )
 
 
 def _add_key_options(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--der", action="store_true", help="write DER, one certificate per file, as boards take it")
-    form.add_argument("--encrypt-key", action="store_true", help="encrypt the private key (asks for a passphrase)")
-    form.add_argument("--key-passphrase-file", type=Path, metavar="FILE", help="encrypt the private key with the passphrase in FILE")
+    form.add_argument(
+        "--der", action="store_true", help="write DER, one certificate per file, as boards take it"
+    )
+    form.add_argument(
+        "--encrypt-key", action="store_true", help="encrypt the private key (asks for a passphrase)"
+    )
+    form.add_argument(
+        "--key-passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="encrypt the private key with the passphrase in FILE",
+    )
 
 
 _COMMANDS = (
-    Subcommand("init", "make the authority", _init, actions.init, ("init", "init --intermediate --name 'Our farm'")),
+    Subcommand(
+        "init",
+        "make the authority",
+        _init,
+        actions.init,
+        ("init", "init --intermediate --name 'Our farm'"),
+    ),
     Subcommand(
         "server",
         "issue a server's certificate and key",
@@ -153,7 +224,11 @@ _COMMANDS = (
         "issue devices' certificates and keys",
         _device,
         actions.device,
-        ("device greenhouse-1", "device pump-1 pump-2 --days 365", "device old-pi --key-type rsa2048"),
+        (
+            "device greenhouse-1",
+            "device pump-1 pump-2 --days 365",
+            "device old-pi --key-type rsa2048",
+        ),
     ),
     Subcommand(
         "sign",
@@ -183,7 +258,13 @@ _COMMANDS = (
         actions.revoke,
         ("revoke greenhouse-1 --reason keyCompromise", "revoke 21C821A4CA55621B"),
     ),
-    Subcommand("crl", "sign a new CRL", _crl, actions.crl, ("crl", "crl --out /etc/mosquitto/certs/crl.pem")),
+    Subcommand(
+        "crl",
+        "sign a new CRL",
+        _crl,
+        actions.crl,
+        ("crl", "crl --out /etc/mosquitto/certs/crl.pem"),
+    ),
     Subcommand(
         "list",
         "list what was issued",

@@ -36,7 +36,13 @@ def init(args: argparse.Namespace) -> None:
     if not args.leave_keys_unencrypted:
         passphrase = new_passphrase(args.passphrase_file, "the certificate authority")
     with _progress().status("Making keys"):
-        authority = Authority.create(directory, name=args.name, passphrase=passphrase, intermediate=args.intermediate, key_type=args.key_type)
+        authority = Authority.create(
+            directory,
+            name=args.name,
+            passphrase=passphrase,
+            intermediate=args.intermediate,
+            key_type=args.key_type,
+        )
     _console().print(report.authority_table(report.authority_object(authority, [])))
     if passphrase is None:
         print("The keys are not encrypted: whoever reads them can make certificates.")
@@ -52,7 +58,11 @@ def server(args: argparse.Namespace) -> None:
     _issue(
         args,
         authority,
-        {subject: lambda: authority.issue_server(args.names, days=args.days, key_type=args.key_type, renew=args.renew)},
+        {
+            subject: lambda: authority.issue_server(
+                args.names, days=args.days, key_type=args.key_type, renew=args.renew
+            )
+        },
         SERVER,
     )
 
@@ -62,9 +72,16 @@ def device(args: argparse.Namespace) -> None:
     authority = _open(args)
 
     def issuing(device_id: str) -> Callable[[], Issued]:
-        return lambda: authority.issue_device(device_id, days=args.days, key_type=args.key_type, renew=args.renew)
+        return lambda: authority.issue_device(
+            device_id, days=args.days, key_type=args.key_type, renew=args.renew
+        )
 
-    _issue(args, authority, {check_device_id(device_id): issuing(device_id) for device_id in args.ids}, DEVICE)
+    _issue(
+        args,
+        authority,
+        {check_device_id(device_id): issuing(device_id) for device_id in args.ids},
+        DEVICE,
+    )
 
 
 def sign(args: argparse.Namespace) -> None:
@@ -74,7 +91,14 @@ def sign(args: argparse.Namespace) -> None:
         content = file.read(_LARGEST_REQUEST)
     if args.out:
         prepare(args.out, args.role, replacing=True)  # a request may well lie beside its key
-    issued = authority.sign_csr(content, role=args.role, device_id=args.id, names=args.names, days=args.days, renew=args.renew)
+    issued = authority.sign_csr(
+        content,
+        role=args.role,
+        device_id=args.id,
+        names=args.names,
+        days=args.days,
+        renew=args.renew,
+    )
     directory = args.out or _default_output(args, issued.role, issued.subject)
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
     _warn(authority)
@@ -87,7 +111,9 @@ def renew(args: argparse.Namespace) -> None:
     passphrase = _key_passphrase(args)
     directory = args.out or _default_output(args, latest.role, latest.subject)
     prepare(directory, latest.role, replacing=True)
-    issued = authority.renew(latest.subject, role=latest.role, days=args.days, revoke_old=args.revoke_old)
+    issued = authority.renew(
+        latest.subject, role=latest.role, days=args.days, revoke_old=args.revoke_old
+    )
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der, passphrase))
     if args.revoke_old:
         _publish_crl(args, authority)
@@ -98,7 +124,9 @@ def renew_intermediate(args: argparse.Namespace) -> None:
     """Certify the intermediate's key anew."""
     authority = _open(args)
     source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
-    certificate = layout.renew_intermediate(authority.directory, args.root_key, source, authority.now)
+    certificate = layout.renew_intermediate(
+        authority.directory, args.root_key, source, authority.now
+    )
     print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
     print("Brokers and devices get it with their next certificate: securemqtt ca renew NAME")
 
@@ -134,7 +162,9 @@ def list_entries(args: argparse.Namespace) -> None:
         entries = [entry for entry in entries if entry.state_at(now) == args.state]
     if args.expiring is not None:
         last = now + timedelta(days=args.expiring)
-        entries = [entry for entry in entries if entry.state_at(now) == ISSUED and entry.not_after <= last]
+        entries = [
+            entry for entry in entries if entry.state_at(now) == ISSUED and entry.not_after <= last
+        ]
     if args.json:
         print(report.entries_json(entries, now))
     elif entries:
@@ -149,7 +179,11 @@ def show(args: argparse.Namespace) -> None:
     authority = _open(args)
     entries = authority.find(args.subject, args.role) if args.subject else []
     if args.pem:
-        pem = entries[-1].pem if entries else b"".join(certificate_pem(one) for one in authority.trust_anchors())
+        pem = (
+            entries[-1].pem
+            if entries
+            else b"".join(certificate_pem(one) for one in authority.trust_anchors())
+        )
         print(pem.decode(), end="")
     elif args.subject and args.json:
         print(report.entries_json(entries, authority.now))
@@ -164,7 +198,12 @@ def show(args: argparse.Namespace) -> None:
     _warn(authority)
 
 
-def _issue(args: argparse.Namespace, authority: Authority, issuing: dict[str, Callable[[], Issued]], role: str) -> None:
+def _issue(
+    args: argparse.Namespace,
+    authority: Authority,
+    issuing: dict[str, Callable[[], Issued]],
+    role: str,
+) -> None:
     """Check everything first, then issue to each subject and write its files."""
     directories = {subject: args.out or _default_output(args, role, subject) for subject in issuing}
     if args.out and len(issuing) > 1:
@@ -178,9 +217,13 @@ def _issue(args: argparse.Namespace, authority: Authority, issuing: dict[str, Ca
         prepare(directory, role, replacing=args.renew or args.out is None)
     done: list[tuple[Issued, list[Path]]] = []
     try:
-        for subject, issue in track(issuing.items(), "Issuing", console=_progress(), transient=True):
+        for subject, issue in track(
+            issuing.items(), "Issuing", console=_progress(), transient=True
+        ):
             issued = issue()
-            done.append((issued, deliver(authority, issued, directories[subject], args.der, passphrase)))
+            done.append(
+                (issued, deliver(authority, issued, directories[subject], args.der, passphrase))
+            )
     finally:
         for issued, files in done:
             _say_issued(authority, issued, files)
@@ -195,7 +238,10 @@ def _publish_crl(args: argparse.Namespace, authority: Authority) -> None:
 def _write_crl(args: argparse.Namespace, authority: Authority) -> None:
     """Write the newest CRL to its place, and to the broker of the same home."""
     newest = authority.write_crl(authority.directory / CRL)
-    print(f"CRL {newest.number}, valid until {newest.next_update:%Y-%m-%d}: {authority.directory / CRL}")
+    print(
+        f"CRL {newest.number}, valid until {newest.next_update:%Y-%m-%d}: "
+        f"{authority.directory / CRL}"
+    )
     broker: Path = args.home / "broker" / CRL
     if broker.exists():
         authority.write_crl(broker)
@@ -205,7 +251,10 @@ def _write_crl(args: argparse.Namespace, authority: Authority) -> None:
 
 def _key_passphrase(args: argparse.Namespace) -> bytes | None:
     if args.key_passphrase_file and args.key_passphrase_file == args.passphrase_file:
-        raise FatalError("--key-passphrase-file and --passphrase-file are the same: give the key a passphrase of its own")
+        raise FatalError(
+            "--key-passphrase-file and --passphrase-file are the same: give the key a passphrase "
+            "of its own"
+        )
     if args.key_passphrase_file or args.encrypt_key:
         return new_passphrase(args.key_passphrase_file, "the private key")
     return None
@@ -226,7 +275,9 @@ def _warn(authority: Authority) -> None:
 
 
 def _open(args: argparse.Namespace) -> Authority:
-    return Authority.open(_directory(args), passphrase_source(getattr(args, "passphrase_file", None)))
+    return Authority.open(
+        _directory(args), passphrase_source(getattr(args, "passphrase_file", None))
+    )
 
 
 def _directory(args: argparse.Namespace) -> Path:
@@ -239,10 +290,10 @@ def _default_output(args: argparse.Namespace, role: str, subject: str) -> Path:
 
 
 def _progress() -> Console:
-    """Give a console for progress, which is shown to people at a terminal only."""
+    """Return a console for progress, which is shown to people at a terminal only."""
     return Console(stderr=True, quiet=not sys.stderr.isatty())
 
 
 def _console() -> Console:
-    """Give a console for tables; into a pipe or a file they are as wide as they need to be."""
+    """Return a console for tables; into a pipe or a file they are as wide as they need to be."""
     return Console() if sys.stdout.isatty() else Console(width=200)

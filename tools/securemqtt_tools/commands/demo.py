@@ -1,7 +1,9 @@
-"""Run the whole system on this machine, and try to break into it: each line is a check, the last one counts them.
+"""Run the whole system on this machine, and try to break into it: each line is a check, the last
+one counts them.
 
-An authority, a broker, a simulated Pico W provisioned over its serial port, a Raspberry Pi's program, a relay that taps the wire,
-intruders. All of it is on loopback, in a temporary directory that is removed at the end, and takes less than a minute.
+An authority, a broker, a simulated Pico W provisioned over its serial port, a Raspberry Pi's
+program, a relay that taps the wire, intruders. All of it is on loopback, in a temporary directory
+that is removed at the end, and takes less than a minute.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from securemqtt_tools.demo.program import make_plan, run_plan
 
 HELP = "the whole system on this machine, with intruders: every promise, checked"
 
-_LONGEST_PATH = 45  # a socket's name has 107 bytes (unix(7)), and the board's lies up to three directories down
+# a socket's name has 107 bytes (unix(7)), and the board's lies up to three directories down
+_LONGEST_PATH = 45
 _EXAMPLES = """\
 Examples:
   securemqtt demo                       exit status 0 when every check held
@@ -32,9 +35,19 @@ Examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = _EXAMPLES
-    parser.add_argument("--engine", choices=ENGINES, default=AUTO, help="the broker (default: Mosquitto if installed, else amqtt)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=AUTO,
+        help="the broker (default: Mosquitto if installed, else amqtt)",
+    )
     parser.add_argument("--no-board", action="store_true", help="leave out the simulated board")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="use this directory, which must be new or empty, and keep it")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="use this directory, which must be new or empty, and keep it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args.engine, not args.no_board)
     keep = args.keep and args.keep.resolve()
     _check_place(keep)
-    # A terminal that is closed, or a service manager that ends us: everything is cleared up as after Ctrl-C.
+    # A terminal that is closed, or a service manager that ends us: everything is cleared up as
+    # after Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     return 0 if run_plan(plan, Console(highlight=False), keep) else 1
@@ -50,8 +64,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_place(keep: Path | None) -> None:
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise FatalError(f"{keep} is in use for something else: give --keep a directory that is new or empty")
+        raise FatalError(
+            f"{keep} is in use for something else: give --keep a directory that is new or empty"
+        )
     directory = keep or Path(tempfile.gettempdir())
     if len(str(directory)) > _LONGEST_PATH:
         remedy = "use another directory with --keep" if keep else "set TMPDIR to another"
-        raise FatalError(f"{directory} is too long a name for the sockets in it, of at most {_LONGEST_PATH} characters: {remedy}")
+        raise FatalError(
+            f"{directory} is too long a name for the sockets in it, of at most {_LONGEST_PATH} "
+            f"characters: {remedy}"
+        )

@@ -1,4 +1,5 @@
-"""Put certificates and the library on a board, or a bundle on a Raspberry Pi, and see that it connects.
+"""Put certificates and the library on a board, or a bundle on a Raspberry Pi, and see that it
+connects.
 
 Examples:
   securemqtt provision pico_w --id greenhouse-1 --broker mqtt.local --wifi Farm
@@ -35,37 +36,87 @@ HELP = "put certificates and the library on a board, or a bundle on a Raspberry 
 _PI = "pi"
 _PORT = 8883
 _SSID_BYTES = range(1, 33)
-_WIFI_PASSWORD_BYTES = range(8, 64)  # IEEE 802.11i: a WPA passphrase; none at all is an open network
-_BOARD_ONLY = ("port", "wifi", "wifi_password_file", "main", "force_boot", "force_main", "no_connect")
+# IEEE 802.11i: a WPA passphrase; none at all is an open network
+_WIFI_PASSWORD_BYTES = range(8, 64)
+_BOARD_ONLY = (
+    "port",
+    "wifi",
+    "wifi_password_file",
+    "main",
+    "force_boot",
+    "force_main",
+    "no_connect",
+)
 _PI_ONLY = ("out", "ssh", "key_passphrase_file")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     boards = [profile.key for profile in load_all() if profile.is_board]
-    parser.add_argument("board", choices=[*boards, _PI], metavar="BOARD", help=f"{', '.join(boards)}, or {_PI}")
+    parser.add_argument(
+        "board", choices=[*boards, _PI], metavar="BOARD", help=f"{', '.join(boards)}, or {_PI}"
+    )
     parser.add_argument("--id", required=True, help="the device's id: 1 to 64 of A-Z a-z 0-9 _ -")
-    parser.add_argument("--broker", required=True, metavar="HOST[:PORT]", help=f"as in its certificate; port {_PORT}")
-    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
-    parser.add_argument("--renew", action="store_true", help="issue a new certificate, also if the device, or another, has a good one")
-    parser.add_argument("--certificate-days", type=int, metavar="DAYS", help="validity (default: five years)")
-    parser.add_argument("--keep-alive", type=int, metavar="S", help="MQTT keep-alive in seconds (default: 60)")
+    parser.add_argument(
+        "--broker",
+        required=True,
+        metavar="HOST[:PORT]",
+        help=f"as in its certificate; port {_PORT}",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would change, and change nothing"
+    )
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="issue a new certificate, also if the device, or another, has a good one",
+    )
+    parser.add_argument(
+        "--certificate-days", type=int, metavar="DAYS", help="validity (default: five years)"
+    )
+    parser.add_argument(
+        "--keep-alive", type=int, metavar="S", help="MQTT keep-alive in seconds (default: 60)"
+    )
     add_home_option(parser)
     add_passphrase_option(parser)
     board = parser.add_argument_group("a board")
     board.add_argument("--port", help="its serial port (default: the one board found on USB)")
     board.add_argument("--wifi", metavar="SSID", help="the Wi-Fi to join; asks for its password")
-    board.add_argument("--wifi-password-file", type=Path, metavar="FILE", help="read it from FILE, which only you may read")
-    board.add_argument("--ntp", default="pool.ntp.org", metavar="HOST", help="time server (default: pool.ntp.org)")
-    board.add_argument("--main", type=Path, metavar="FILE", help="your program, in place of the example main.py")
-    board.add_argument("--force-boot", action="store_true", help="replace a boot.py that is not ours")
-    board.add_argument("--force-main", action="store_true", help="replace a main.py that is not ours")
-    board.add_argument("--no-connect", action="store_true", help="do not have the board connect to the broker")
+    board.add_argument(
+        "--wifi-password-file",
+        type=Path,
+        metavar="FILE",
+        help="read it from FILE, which only you may read",
+    )
+    board.add_argument(
+        "--ntp", default="pool.ntp.org", metavar="HOST", help="time server (default: pool.ntp.org)"
+    )
+    board.add_argument(
+        "--main", type=Path, metavar="FILE", help="your program, in place of the example main.py"
+    )
+    board.add_argument(
+        "--force-boot", action="store_true", help="replace a boot.py that is not ours"
+    )
+    board.add_argument(
+        "--force-main", action="store_true", help="replace a main.py that is not ours"
+    )
+    board.add_argument(
+        "--no-connect", action="store_true", help="do not have the board connect to the broker"
+    )
     pi = parser.add_argument_group("a Raspberry Pi")
     place = pi.add_mutually_exclusive_group()
-    place.add_argument("--out", type=Path, metavar="DIR", help="put the bundle into a directory of this machine")
-    place.add_argument("--ssh", metavar="USER@HOST", help="put it into ~/.config/securemqtt there, with ssh")
-    pi.add_argument("--key-passphrase-file", type=Path, metavar="FILE", help="encrypt the private key with the passphrase in FILE")
+    place.add_argument(
+        "--out", type=Path, metavar="DIR", help="put the bundle into a directory of this machine"
+    )
+    place.add_argument(
+        "--ssh", metavar="USER@HOST", help="put it into ~/.config/securemqtt there, with ssh"
+    )
+    pi.add_argument(
+        "--key-passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="encrypt the private key with the passphrase in FILE",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,23 +135,34 @@ def run(args: argparse.Namespace) -> int:
     )
     authority = Authority.open(args.home / "ca", passphrase=passphrase_source(args.passphrase_file))
     steps = Steps(Console(highlight=False))
-    order = _pi_order(args, settings, authority) if is_pi else _board_order(args, settings, authority)
-    changed = provision_pi(order, steps) if isinstance(order, PiOrder) else provision_board(order, steps)
+    order = (
+        _pi_order(args, settings, authority) if is_pi else _board_order(args, settings, authority)
+    )
+    changed = (
+        provision_pi(order, steps) if isinstance(order, PiOrder) else provision_board(order, steps)
+    )
     if args.dry_run:
         steps.say("Dry run: nothing was changed." if changed else "There is nothing to change.")
     else:
-        steps.say(f"{args.id} is {'ready' if changed else 'up to date: there was nothing to change'}.")
+        steps.say(
+            f"{args.id} is {'ready' if changed else 'up to date: there was nothing to change'}."
+        )
     return 0
 
 
 def parse_broker(text: str) -> tuple[str, int]:
-    """Split HOST[:PORT], where an IPv6 address with a port is in brackets. Raises FatalError for what is neither."""
+    """Split HOST[:PORT], where an IPv6 address with a port is in brackets.
+
+    Raises FatalError for what is neither.
+    """
     host, port = text, str(_PORT)
     if not _is_address(text):
         head, separator, tail = text.rpartition(":")
         host, port = (head, tail) if separator else (text, port)
     if not port.isdigit() or not 0 < int(port) < 65536:
-        raise FatalError(f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:8883")
+        raise FatalError(
+            f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:8883"
+        )
     return str(server_name(host).value), int(port)
 
 
@@ -116,7 +178,9 @@ def _check_options(args: argparse.Namespace) -> None:
     is_pi = args.board == _PI
     for name in _BOARD_ONLY if is_pi else _PI_ONLY:
         if getattr(args, name):
-            raise FatalError(f"--{name.replace('_', '-')} is for {'boards' if is_pi else 'a Raspberry Pi'} only")
+            raise FatalError(
+                f"--{name.replace('_', '-')} is for {'boards' if is_pi else 'a Raspberry Pi'} only"
+            )
     if is_pi and not (args.out or args.ssh):
         raise FatalError("where should the Pi's bundle go? Give --out DIR or --ssh USER@HOST")
     if args.wifi_password_file and not args.wifi:
@@ -147,11 +211,15 @@ def _wifi(args: argparse.Namespace) -> bytes | None:
     if not args.wifi:
         return None
     try:
-        password = passphrase_source(args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)")()
+        password = passphrase_source(
+            args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)"
+        )()
     except FatalError as error:
         if args.wifi_password_file:
             raise
-        raise FatalError("there is no terminal to ask for the Wi-Fi's password: give --wifi-password-file FILE") from error
+        raise FatalError(
+            "there is no terminal to ask for the Wi-Fi's password: give --wifi-password-file FILE"
+        ) from error
     if len(args.wifi.encode()) not in _SSID_BYTES:
         raise FatalError("a Wi-Fi's name (SSID) has 1 to 32 bytes")
     if password and len(password) not in _WIFI_PASSWORD_BYTES:
@@ -164,7 +232,9 @@ def _pi_order(args: argparse.Namespace, settings: Settings, authority: Authority
         settings=settings,
         authority=authority,
         place=SshDirectory(args.ssh) if args.ssh else LocalDirectory(args.out.expanduser()),
-        key_passphrase=new_passphrase(args.key_passphrase_file, "the key") if args.key_passphrase_file else None,
+        key_passphrase=new_passphrase(args.key_passphrase_file, "the key")
+        if args.key_passphrase_file
+        else None,
         certificate_days=args.certificate_days,
         renew=args.renew,
         dry_run=args.dry_run,

@@ -1,7 +1,9 @@
-"""Run a simulated board: a real MicroPython behind a serial port, to try everything before you buy one.
+"""Run a simulated board: a real MicroPython behind a serial port, to try everything before you buy
+one.
 
-`run` prints the path of the serial port and then is a board until Ctrl-C: mpremote, `securemqtt provision` and any
-terminal program can use the port. The other actions work on a board that is running.
+`run` prints the path of the serial port and then is a board until Ctrl-C: mpremote, `securemqtt
+provision` and any terminal program can use the port. The other actions work on a board that is
+running.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     parser.epilog = _EXAMPLES
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    _configure_run(actions.add_parser("run", help="start a board", epilog=_EXAMPLES, formatter_class=parser.formatter_class))
+    _configure_run(
+        actions.add_parser(
+            "run", help="start a board", epilog=_EXAMPLES, formatter_class=parser.formatter_class
+        )
+    )
     wifi = _add_action(actions, "wifi", "switch the access point off or on")
     wifi.add_argument("state", choices=("on", "off"))
     wifi.set_defaults(action=lambda client, args: client.ask("wifi", on=args.state == "on"))
@@ -46,14 +52,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("stop", "end the simulator"),
     ):
         verb = name.replace("-", "_")
-        _add_action(actions, name, help_text).set_defaults(action=lambda client, args, verb=verb: client.ask(verb))
-    _add_action(actions, "status", "show port, power, Wi-Fi and what the flash has gone through").set_defaults(
-        action=_print_status
-    )
+        _add_action(actions, name, help_text).set_defaults(
+            action=lambda client, args, verb=verb: client.ask(verb)
+        )
+    _add_action(
+        actions, "status", "show port, power, Wi-Fi and what the flash has gone through"
+    ).set_defaults(action=_print_status)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked; give the exit status."""
+    """Do what was asked; return the exit status."""
     if "action" in args:
         args.action(ControlClient(_control_path(args.name)), args)
         return 0
@@ -74,15 +82,26 @@ def run(args: argparse.Namespace) -> int:
 
 def _configure_run(parser: argparse.ArgumentParser) -> None:
     add_home_option(parser)
-    parser.add_argument("--profile", default="simulated", help="the kind of board to pose as (default: simulated)")
-    parser.add_argument("--image", type=Path, help="the flash's content (default: HOME/simboard/PROFILE.img); made if absent")
-    parser.add_argument("--link", type=Path, metavar="PATH", help="keep a symbolic link to the serial port there")
-    parser.add_argument("--ssid", help="name of the only Wi-Fi network in range (default: any name will do)")
+    parser.add_argument(
+        "--profile", default="simulated", help="the kind of board to pose as (default: simulated)"
+    )
+    parser.add_argument(
+        "--image",
+        type=Path,
+        help="the flash's content (default: HOME/simboard/PROFILE.img); made if absent",
+    )
+    parser.add_argument(
+        "--link", type=Path, metavar="PATH", help="keep a symbolic link to the serial port there"
+    )
+    parser.add_argument(
+        "--ssid", help="name of the only Wi-Fi network in range (default: any name will do)"
+    )
     parser.add_argument(
         "--wifi-password-file",
         type=Path,
         metavar="FILE",
-        help="its password is in FILE, which only you may read (-: standard input; default: any password will do)",
+        help="its password is in FILE, which only you may read (-: standard input; default: any "
+        "password will do)",
     )
     parser.add_argument(
         "--host",
@@ -90,7 +109,8 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=ADDRESS",
-        help="a name that the board resolves to this address, such as mqtt.local=127.0.0.1; may be repeated",
+        help="a name that the board resolves to this address, such as mqtt.local=127.0.0.1; may "
+        "be repeated",
     )
     _add_name(parser)
     parser.add_argument("--own-prompt", action="store_true", help=argparse.SUPPRESS)
@@ -109,13 +129,16 @@ def _add_action(
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", default="simboard", help="which board, if several run (default: simboard)")
+    parser.add_argument(
+        "--name", default="simboard", help="which board, if several run (default: simboard)"
+    )
 
 
 def _wifi_password(args: argparse.Namespace) -> str | None:
     if args.wifi_password_file is None:
         return None
-    from securemqtt_tools.pki.passphrase import passphrase_source  # with it comes the authority, which a board does not need
+    # with it comes the authority, which a board does not need
+    from securemqtt_tools.pki.passphrase import passphrase_source
 
     return passphrase_source(args.wifi_password_file)().decode()
 
@@ -135,10 +158,17 @@ def _print_status(client: ControlClient, args: argparse.Namespace) -> None:
 
 
 def _control_path(name: str) -> Path:
-    """Give the socket of the board `name`, in a directory that is this user's alone."""
-    directory = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"securemqtt-{os.getuid()}"
+    """Return the socket of the board `name`, in a directory that is this user's alone."""
+    directory = (
+        Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+        / f"securemqtt-{os.getuid()}"
+    )
     directory.mkdir(mode=0o700, exist_ok=True)
     there = directory.lstat()
-    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or stat.S_IMODE(there.st_mode) & 0o077:
+    if (
+        not stat.S_ISDIR(there.st_mode)
+        or there.st_uid != os.getuid()
+        or stat.S_IMODE(there.st_mode) & 0o077
+    ):
         raise FatalError(f"{directory} is not a directory of yours alone; remove it")
     return directory / f"{name}.socket"

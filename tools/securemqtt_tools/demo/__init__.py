@@ -1,1 +1,3 @@
-"""The demonstration: the whole system on this machine, from the certificate authority to the intruders, checked step by step."""
+"""The demonstration: the whole system on this machine, from the certificate authority to the
+intruders, checked step by step.
+"""

@@ -1,6 +1,7 @@
 """What the demonstration shows: a heading per part, a line per check, a bar while it works.
 
-Where the output is no terminal, plain lines without colour; where it is not UTF-8, nothing beyond ASCII.
+Where the output is no terminal, plain lines without colour; where it is not UTF-8, nothing beyond
+ASCII.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from rich.text import Text
 
 
 class Account:
-    """The account on `console` of `total` checks. A context manager: the bar is there inside the block."""
+    """The account on `console` of `total` checks.
+
+    A context manager: the bar is there inside the block.
+    """
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -28,14 +32,21 @@ class Account:
             TextColumn("{task.completed}/{task.total}"),
             TextColumn("{task.description}", markup=False, style="dim"),
         )
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._progress = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self._task = self._progress.add_task("", total=total)
 
     def __enter__(self) -> Account:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._progress.stop()
 
     @property
@@ -59,11 +70,18 @@ class Account:
     def held(self, title: str, note: str) -> None:
         """Count a check that held."""
         self._held += 1
-        self._line(Text("ok" if self._ascii else "✓", style="green"), Text(self._plain(title)), note, "dim")
+        self._line(
+            Text("ok" if self._ascii else "✓", style="green"), Text(self._plain(title)), note, "dim"
+        )
 
     def failed(self, title: str, reason: str) -> None:
         """Count a check that did not hold."""
-        self._line(Text("failed" if self._ascii else "✗", style="bold red"), Text(self._plain(title), style="red"), reason, "red")
+        self._line(
+            Text("failed" if self._ascii else "✗", style="bold red"),
+            Text(self._plain(title), style="red"),
+            reason,
+            "red",
+        )
 
     def close(self) -> None:
         """Print the last line."""
@@ -81,7 +99,9 @@ class Account:
             row.add_row(mark, text)
             self._console.print(Padding(row, (0, 0, 0, 2)))
         else:
-            self._console.print(Text.assemble("  ", mark, " " if mark else "", text), soft_wrap=True)
+            self._console.print(
+                Text.assemble("  ", mark, " " if mark else "", text), soft_wrap=True
+            )
 
     def _plain(self, text: str) -> str:
         line = " ".join(text.split())

@@ -1,4 +1,6 @@
-"""An event loop in a thread of its own, for the servers that the demonstration runs beside its account."""
+"""An event loop in a thread of its own, for the servers that the demonstration runs beside its
+account.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,25 @@ class Background:
 
     def __enter__(self) -> Background:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="demo-servers", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="demo-servers", daemon=True
+        )
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(_CALL_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S)
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and give its value; TimeoutError after 30 s."""
+        """Run a coroutine in the loop and return its value; TimeoutError after 30 s."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
 
 

@@ -1,4 +1,6 @@
-"""The device of the demonstration: a simulated Pico W or, where there is no MicroPython, a CPython process with the same program."""
+"""The device of the demonstration: a simulated Pico W or, where there is no MicroPython, a CPython
+process with the same program.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class Device(ABC):
 
     @abstractmethod
     def provision(self, steps: Steps) -> bool:
-        """Give it its identity, and its program if it has none; tell whether there was anything to change. Raises FatalError."""
+        """Return it its identity, and its program if it has none; tell whether there was anything
+        to change. Raises FatalError.
+        """
 
     @abstractmethod
     def power_off(self) -> None:
@@ -26,11 +30,11 @@ class Device(ABC):
 
     @abstractmethod
     def power_on(self) -> None:
-        """Give it its power: it starts from cold."""
+        """Return it its power: it starts from cold."""
 
     @abstractmethod
     def text(self) -> str:
-        """Give all that it has printed so far."""
+        """Return all that it has printed so far."""
 
     @abstractmethod
     def check(self) -> None:

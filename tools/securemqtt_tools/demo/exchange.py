@@ -36,7 +36,9 @@ def start_device(stage: Stage) -> str:
     stage.device.power_on()
     stage.new_readings(1)
     reading = hub.payloads(f"devices/{DEVICE_ID}/reading")[0]
-    clock = ", its clock was wrong and was set" if _CLOCK_SET in stage.device.text()[printed:] else ""
+    clock = (
+        ", its clock was wrong and was set" if _CLOCK_SET in stage.device.text()[printed:] else ""
+    )
     return f"{reading}{clock}"
 
 
@@ -49,7 +51,9 @@ def start_hub(stage: Stage, log: str) -> Hub:
 
 
 def command_device(stage: Stage) -> str:
-    """The Pi's program has told the device how often to report: it must have answered, and do so."""
+    """The Pi's program has told the device how often to report: it must have answered, and do
+    so.
+    """
     topic = f"devices/{DEVICE_ID}/answer/interval"
     answer = stage.until(lambda: stage.hub.payloads(topic), "the device's answer")[0]
     if json.loads(answer)["interval_s"] != EVERY_S:
@@ -64,13 +68,17 @@ def kill_broker(stage: Stage) -> str:
     broker, line, hub = stage.broker, stage.device_line, stage.hub
     stage.new_readings(1)
     attempts, connections = line.accepted, hub.subscriptions()
-    # The embedded broker's sessions end with it. What comes before the Pi has subscribed again would go to nobody.
+    # The embedded broker's sessions end with it. What comes before the Pi has subscribed again
+    # would go to nobody.
     line.shut = forgetful = broker.engine == AMQTT
     begin = time.monotonic()
     broker.kill()
     stage.doing("the broker is dead")
     try:
-        stage.until(lambda: line.accepted > attempts and time.monotonic() > begin + _AWAY_S, "the device to try again")
+        stage.until(
+            lambda: line.accepted > attempts and time.monotonic() > begin + _AWAY_S,
+            "the device to try again",
+        )
         broker.start()
         away_s = time.monotonic() - begin
         stage.doing("the broker is back")

@@ -18,7 +18,9 @@ class Failed(Exception):
 
 
 def wait_for(condition: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
-    """Poll `condition` until it is true and give its value; Failed after `timeout_s`, saying that `what` did not come."""
+    """Poll `condition` until it is true and return its value; Failed after `timeout_s`, saying that
+    `what` did not come.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()

@@ -39,7 +39,9 @@ def make_authority(stage: Stage) -> str:
 
 
 def verify_chains(stage: Stage) -> str:
-    """Issue for the broker and for a device, and have openssl look at both as strictly as it can."""
+    """Issue for the broker and for a device, and have openssl look at both as strictly as it
+    can.
+    """
     authority = stage.authority
     BrokerConfig.create(
         stage.directory / "broker",
@@ -57,7 +59,9 @@ def verify_chains(stage: Stage) -> str:
     openssl = shutil.which("openssl")
     if openssl is None:
         for path in files.values():
-            x509.load_pem_x509_certificates(path.read_bytes())[0].verify_directly_issued_by(authority.root)
+            x509.load_pem_x509_certificates(path.read_bytes())[0].verify_directly_issued_by(
+                authority.root
+            )
         return "the signatures only, since openssl is not installed (apt-get install openssl)"
     for purpose, path in files.items():
         _verify(openssl, root, purpose, path)
@@ -78,7 +82,16 @@ def start_broker(stage: Stage) -> str:
 
 
 def _verify(openssl: str, root: Path, purpose: str, path: Path) -> None:
-    command = [openssl, "verify", "-x509_strict", "-purpose", purpose, "-CAfile", str(root), str(path)]
+    command = [
+        openssl,
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        purpose,
+        "-CAfile",
+        str(root),
+        str(path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_OPENSSL_S, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()

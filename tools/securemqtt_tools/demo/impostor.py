@@ -1,4 +1,6 @@
-"""A man in the middle: a TLS server with the broker's names in its certificate, from a CA of its own, that notes what it is told."""
+"""A man in the middle: a TLS server with the broker's names in its certificate, from a CA of its
+own, that notes what it is told.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ _SECRET = b"a secret for the broker alone"
 
 
 class Impostor:
-    """The server, in a thread of its own, on a free port of loopback. It takes whoever comes, without a certificate too."""
+    """The server, in a thread of its own, on a free port of loopback.
+
+    It takes whoever comes, without a certificate too.
+    """
 
     def __init__(self, directory: Path, foreign: Authority, names: tuple[str, ...]) -> None:
         issued = foreign.issue_server(names, renew=True)
@@ -44,13 +49,20 @@ class Impostor:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._ended.set()
         self._thread.join(_CONNECTION_S)
         self._listener.close()
 
     def prove(self) -> None:
-        """Fool somebody who trusts the wrong CA, so that it is known that this server would hear what it is told. Failed if it does not."""
+        """Fool somebody who trusts the wrong CA, so that it is known that this server would hear
+        what it is told. Failed if it does not.
+        """
         gullible = ssl.create_default_context(cadata=self._root)
         with (
             socket.create_connection(("127.0.0.1", self.port), timeout=_CONNECTION_S) as connection,
@@ -64,7 +76,10 @@ class Impostor:
     def check_unheard(self) -> None:
         """Raise Failed when somebody has trusted it."""
         if self.victims or self.heard:
-            raise Failed(f"the impostor was trusted by {self.victims} of {self.visitors} and heard {len(self.heard)} bytes")
+            raise Failed(
+                f"the impostor was trusted by {self.victims} of {self.visitors} and heard "
+                f"{len(self.heard)} bytes"
+            )
 
     def _serve(self) -> None:
         while not self._ended.is_set():
@@ -72,7 +87,8 @@ class Impostor:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            with connection, contextlib.suppress(OSError):  # it is refused, as it should be, or the peer has gone
+            # it is refused, as it should be, or the peer has gone
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(_CONNECTION_S)
                 self.visitors += 1
                 self._listen(connection)

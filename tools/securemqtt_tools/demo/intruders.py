@@ -1,4 +1,6 @@
-"""Checks: whoever must not get in does not, and is told why; whoever is in cannot reach beyond what is his."""
+"""Checks: whoever must not get in does not, and is told why; whoever is in cannot reach beyond what
+is his.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,14 @@ def revoked_certificate(stage: Stage) -> str:
         stage.authority.revoke(device_id, reason="keyCompromise")
         stage.broker.config.refresh(stage.authority)
         stage.broker.reload()
-        wait_for(lambda: not client.connected, "the broker to end the connection of a revoked device")
-    # asyncio, which the embedded broker is built on, hangs up without TLS's word for it, so the client cannot know that much.
-    expected = ClientCertificateRefused if stage.broker.engine == AMQTT else ClientCertificateRevoked
+        wait_for(
+            lambda: not client.connected, "the broker to end the connection of a revoked device"
+        )
+    # asyncio, which the embedded broker is built on, hangs up without TLS's word for it, so the
+    # client cannot know that much.
+    expected = (
+        ClientCertificateRefused if stage.broker.engine == AMQTT else ClientCertificateRevoked
+    )
     return words(refusal(bundle, expected))
 
 
@@ -67,7 +74,9 @@ def without_tls(stage: Stage) -> str:
 
 
 def forged_messages(stage: Stage) -> str:
-    """A neighbour sends a reading and a command in the device's name: judged by whether they arrive."""
+    """A neighbour sends a reading and a command in the device's name: judged by whether they
+    arrive.
+    """
     answers = f"devices/{DEVICE_ID}/answer/interval"
     before = len(stage.hub.payloads(answers))
     with _neighbour(stage) as neighbour:
@@ -76,7 +85,9 @@ def forged_messages(stage: Stage) -> str:
         neighbour.publish("~/reading", {"number": 1})
         neighbour.flush()
         # Its own reading, which it may send, was the last: once that is there, the others would be.
-        stage.until(lambda: stage.hub.numbers(_NEIGHBOUR_ID), "the neighbour's own reading at the Pi")
+        stage.until(
+            lambda: stage.hub.numbers(_NEIGHBOUR_ID), "the neighbour's own reading at the Pi"
+        )
     stage.new_readings(_READINGS)
     if _FORGED in stage.hub.numbers(DEVICE_ID):
         raise Failed("the forged reading reached the Pi")
@@ -86,7 +97,9 @@ def forged_messages(stage: Stage) -> str:
 
 
 def eavesdropping(stage: Stage) -> str:
-    """A neighbour subscribes to the device's topics, and to everything: judged by what is delivered, since a broker may promise anything."""
+    """A neighbour subscribes to the device's topics, and to everything: judged by what is
+    delivered, since a broker may promise anything.
+    """
     heard: list[str] = []
     echo = f"devices/{_NEIGHBOUR_ID}/echo"
     with _neighbour(stage) as neighbour:
@@ -103,11 +116,16 @@ def eavesdropping(stage: Stage) -> str:
     foreign = set(heard) - {echo}
     if foreign:
         raise Failed(f"it heard {', '.join(sorted(foreign))}")
-    return f"of {_READINGS} readings and more that passed meanwhile it got none, its own messages it did"
+    return (
+        f"of {_READINGS} readings and more that passed meanwhile it got none, its own messages "
+        f"it did"
+    )
 
 
 def takeover(stage: Stage) -> str:
-    """A neighbour connects under the device's client id: the device must stay connected, and its messages its own."""
+    """A neighbour connects under the device's client id: the device must stay connected, and its
+    messages its own.
+    """
     connections = stage.device_line.accepted
     heard: list[Message] = []
     said = "the broker took it for what its certificate says"
@@ -136,4 +154,6 @@ def _neighbour(stage: Stage, **options: str) -> Iterator[Client]:
 
 
 def _bundle(stage: Stage, device_id: str, issued: Issued | None, name: str) -> Path:
-    return write_bundle(stage.directory / "strangers" / name, stage.authority, device_id, stage.broker.port, issued)
+    return write_bundle(
+        stage.directory / "strangers" / name, stage.authority, device_id, stage.broker.port, issued
+    )

@@ -1,4 +1,6 @@
-"""MQTT without TLS, as the control and as an intruder: what this project never does, on loopback and for a moment."""
+"""MQTT without TLS, as the control and as an intruder: what this project never does, on loopback
+and for a moment.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,15 @@ class PlaintextBroker:
         self.port = server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+        await self._broker.external_connected(
+            StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER
+        )
         writer.close()
 
 
 def exchange(port: int, client_id: str, topic: str, payload: bytes) -> str | None:
-    """Connect without TLS, subscribe to `topic` and publish to it; None when the message comes back, else why it did not.
+    """Connect without TLS, subscribe to `topic` and publish to it; None when the message comes
+    back, else why it did not.
 
     At most 20 s.
     """

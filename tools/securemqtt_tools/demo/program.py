@@ -1,4 +1,6 @@
-"""The demonstration's plan, check by check, and carrying it out: whatever fails, the account goes on to its last line."""
+"""The demonstration's plan, check by check, and carrying it out: whatever fails, the account goes
+on to its last line.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ _END_S = 5.0
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold. `run` gives in words what it saw, and raises when it does not hold."""
+    """Something that must hold.
+
+    `run` gives in words what it saw, and raises when it does not hold.
+    """
 
     title: str
     run: Callable[[Stage], str]
@@ -77,7 +82,9 @@ _PROGRAM = Section(
     (
         Check("It is provisioned", provisioning.provision_program),
         Check("A second run changes nothing", provisioning.provision_again),
-        Check("Its private key is in one place, for its owner only", provisioning.search_program_key),
+        Check(
+            "Its private key is in one place, for its owner only", provisioning.search_program_key
+        ),
     ),
 )
 _EXCHANGE = Section(
@@ -123,7 +130,10 @@ def make_plan(engine: str, with_board: bool) -> Plan:
     """Plan for this machine. Raises FatalError when a broker that is there cannot be used."""
     remarks = []
     if engine == AUTO and find_mosquitto() is None:
-        remarks.append("Mosquitto is not installed (apt-get install mosquitto): the embedded broker takes its place")
+        remarks.append(
+            "Mosquitto is not installed (apt-get install mosquitto): the embedded broker takes "
+            "its place"
+        )
     if with_board:
         obstacle = _obstacle_to_board()
         with_board = obstacle is None
@@ -132,15 +142,27 @@ def make_plan(engine: str, with_board: bool) -> Plan:
         elif find_libfaketime() is None:
             remarks.append(MISSING)
     if not with_board:
-        remarks.append("left out: the serial port, MicroPython with its TLS, a private key that is on the board alone")
-    sections = (_FOUNDATION, _BOARD if with_board else _PROGRAM, _EXCHANGE, _INTRUDERS, _IMPOSTOR, _WIRE)
+        remarks.append(
+            "left out: the serial port, MicroPython with its TLS, a private key that is on the "
+            "board alone"
+        )
+    sections = (
+        _FOUNDATION,
+        _BOARD if with_board else _PROGRAM,
+        _EXCHANGE,
+        _INTRUDERS,
+        _IMPOSTOR,
+        _WIRE,
+    )
     return Plan(engine, sections, tuple(f"{remark[0].upper()}{remark[1:]}." for remark in remarks))
 
 
 def run_plan(plan: Plan, console: Console, keep: Path | None = None) -> bool:
-    """Carry out the plan in `keep`, or in a temporary directory that is removed; tell whether every check has held.
+    """Carry out the plan in `keep`, or in a temporary directory that is removed; tell whether every
+    check has held.
 
-    The last line says so in any case, also when an exception, such as KeyboardInterrupt, ends it early.
+    The last line says so in any case, also when an exception, such as KeyboardInterrupt, ends it
+    early.
     """
     account = Account(console, sum(len(section.checks) for section in plan.sections) + 1)
     with ExitStack() as ending:
@@ -148,14 +170,19 @@ def run_plan(plan: Plan, console: Console, keep: Path | None = None) -> bool:
         directory = keep or Path(tempfile.mkdtemp(prefix="securemqtt-demo-"))
         if keep is None:
             ending.callback(shutil.rmtree, directory, ignore_errors=True)
-        # One that was being started when Ctrl-C came is nobody's: it ends by itself, and writes until then.
+        # One that was being started when Ctrl-C came is nobody's: it ends by itself, and writes
+        # until then.
         ending.callback(lambda: wait_for_end(descendants(os.getpid()), _END_S))
         stage = Stage(directory, plan.engine, account.doing)
         ending.callback(stage.close)
         with account:
             _carry_out(plan, stage, account)
             account.heading("Afterwards")
-            _perform(Check("Every process has ended", _clear_up if keep is None else _end), stage, account)
+            _perform(
+                Check("Every process has ended", _clear_up if keep is None else _end),
+                stage,
+                account,
+            )
     return account.all_held
 
 

@@ -1,4 +1,6 @@
-"""Programs that run as processes of their own beside the demonstration: the Pi's, and the device's where there is no board."""
+"""Programs that run as processes of their own beside the demonstration: the Pi's, and the device's
+where there is no board.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,23 @@ from securemqtt_tools.demo.failure import Failed
 
 _END_S = 10.0
 # How the library logs and prints an error: what happened, the raw code, the likely cause.
-_DIAGNOSIS = re.compile(r"^(?:securemqtt warning: )?(.+?)(?: \[[^\]]*\])?\. Likely cause: ", re.MULTILINE)
+_DIAGNOSIS = re.compile(
+    r"^(?:securemqtt warning: )?(.+?)(?: \[[^\]]*\])?\. Likely cause: ", re.MULTILINE
+)
 
 
 def diagnosis(text: str) -> str | None:
-    """Give what happened by the first error of the library's in a program's output; None if there is none."""
+    """Return what happened by the first error of the library's in a program's output; None if there
+    is none.
+    """
     found = _DIAGNOSIS.search(text)
     return found[1] if found else None
 
 
 class Program:
-    """A CPython program that uses the library with a bundle of its own; its output goes to a file."""
+    """A CPython program that uses the library with a bundle of its own; its output goes to a
+    file.
+    """
 
     def __init__(self, title: str, script: Path, bundle: Path, log: Path, *arguments: str) -> None:
         self._title = title
@@ -53,7 +61,7 @@ class Program:
             self._process = None
 
     def text(self) -> str:
-        """Give all that it has printed so far."""
+        """Return all that it has printed so far."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
 
     def check(self) -> None:
@@ -62,4 +70,7 @@ class Program:
             raise Failed(f"{self._title} has not been started")
         if not self.running:
             lines = self.text().strip().splitlines() or ["it printed nothing"]
-            raise Failed(f"{self._title} has ended with status {self._process.returncode}; its last line: {lines[-1]}")
+            raise Failed(
+                f"{self._title} has ended with status {self._process.returncode}; its last line: "
+                f"{lines[-1]}"
+            )

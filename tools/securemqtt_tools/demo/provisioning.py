@@ -35,7 +35,9 @@ _BUNDLE = "device"
 
 
 class ShownSteps(Steps):
-    """The steps of provisioning, shown beside the demonstration's own bar in place of lines of their own."""
+    """The steps of provisioning, shown beside the demonstration's own bar in place of lines of
+    their own.
+    """
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(Console(quiet=True))
@@ -74,8 +76,17 @@ def provision_board(stage: Stage) -> str:
 def provision_program(stage: Stage) -> str:
     """Make a bundle for the board's program on CPython."""
     bundle = stage.directory / _BUNDLE
-    order = PiOrder(Settings(DEVICE_ID, BROKER_NAMES[1], stage.device_line.port), stage.authority, LocalDirectory(bundle))
-    program = Program("the device's program", firmware_directory() / "main.py", bundle, stage.directory / "device.log")
+    order = PiOrder(
+        Settings(DEVICE_ID, BROKER_NAMES[1], stage.device_line.port),
+        stage.authority,
+        LocalDirectory(bundle),
+    )
+    program = Program(
+        "the device's program",
+        firmware_directory() / "main.py",
+        bundle,
+        stage.directory / "device.log",
+    )
     stage.at_end(program.stop)
     return _provision(stage, ProgramDevice(program, order))["Bundle"]
 
@@ -84,12 +95,16 @@ def provision_again(stage: Stage) -> str:
     """Provision once more: nothing may change."""
     steps = ShownSteps(stage)
     if stage.device.provision(steps):
-        raise Failed("it did: " + "; ".join(f"{title}: {note}" for title, note in steps.notes.items()))
+        raise Failed(
+            "it did: " + "; ".join(f"{title}: {note}" for title, note in steps.notes.items())
+        )
     return steps.notes.get("Check") or steps.notes["Contents"]
 
 
 def search_board_key(stage: Stage) -> str:
-    """Look for the board's private key: in its flash it must be found, anywhere else it must not."""
+    """Look for the board's private key: in its flash it must be found, anywhere else it must
+    not.
+    """
     stage.device.check()
     flash = stage.directory / _FLASH
     public_key = stage.authority.inventory.entries(DEVICE, DEVICE_ID)[-1].certificate.public_key()
@@ -100,7 +115,9 @@ def search_board_key(stage: Stage) -> str:
 
 
 def search_program_key(stage: Stage) -> str:
-    """Look for the device's private key: in its bundle it must be found, for its owner only, and anywhere else it must not."""
+    """Look for the device's private key: in its bundle it must be found, for its owner only, and
+    anywhere else it must not.
+    """
     path = stage.directory / _BUNDLE / "device.key"
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode != stat.S_IRUSR | stat.S_IWUSR:
@@ -114,7 +131,10 @@ def _search(stage: Stage, secret: bytes, home: Path) -> str:
     if home not in found:
         raise Failed("the search does not find it where it is")
     if found != {home}:
-        raise Failed(f"it is in {', '.join(str(path.relative_to(stage.directory)) for path in found - {home})}")
+        raise Failed(
+            f"it is in "
+            f"{', '.join(str(path.relative_to(stage.directory)) for path in found - {home})}"
+        )
     return f"of {sum(path.is_file() for path in stage.directory.rglob('*'))} files here, "
 
 
@@ -124,4 +144,3 @@ def _provision(stage: Stage, device: Device) -> dict[str, str]:
         raise Failed("there was nothing to do on a new device")
     stage.device = device
     return steps.notes
-

@@ -1,6 +1,8 @@
-"""The relay on the wire: passes bytes on between clients and broker, and keeps all that it saw, as a wire tap would.
+"""The relay on the wire: passes bytes on between clients and broker, and keeps all that it saw, as
+a wire tap would.
 
-It can also turn hostile: a line that is given another target leads there from the next connection on.
+It can also turn hostile: a line that is given another target leads there from the next connection
+on.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ class Stream:
 
 
 class Line:
-    """One way through the relay, with a port of its own. `target_port` and `shut` may be set from any thread."""
+    """One way through the relay, with a port of its own.
+
+    `target_port` and `shut` may be set from any thread.
+    """
 
     def __init__(self, relay: Relay, name: str, target_port: int) -> None:
         self.name = name
@@ -55,13 +60,16 @@ class Line:
             up, down = self._relay.new_streams(self.name)
             await asyncio.gather(self._pass(reader, broker, up), self._pass(answers, client, down))
         except OSError:
-            for end in ends:  # one side has gone, or there is no broker: the other side learns of it
+            # one side has gone, or there is no broker: the other side learns of it
+            for end in ends:
                 _reset(end)
         finally:
             for end in ends:
                 end.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream
+    ) -> None:
         while data := await reader.read(_READ_BYTES):
             self._relay.record(stream, data)
             writer.write(data)
@@ -103,5 +111,7 @@ class Relay:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Close with RST, as a network does whose far end has died."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
     writer.transport.abort()

@@ -1,4 +1,6 @@
-"""What the checks work on: the parts of the system as they come into being, in one directory, and their end."""
+"""What the checks work on: the parts of the system as they come into being, in one directory, and
+their end.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,17 @@ _LOGGERS = ("securemqtt", "amqtt", "transitions", "asyncio")
 
 
 def past() -> datetime:
-    """Give the time at which the authority is said to have been made, so that something of its can have run out by now."""
+    """Return the time at which the authority is said to have been made, so that something of its
+    can have run out by now.
+    """
     return system_clock() - timedelta(days=60)
 
 
 class Part(Generic[T]):
-    """An attribute that a check sets once its part is there. To read it before is Failed: the check did not get so far."""
+    """An attribute that a check sets once its part is there.
+
+    To read it before is Failed: the check did not get so far.
+    """
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -76,7 +83,8 @@ class Stage:
         self.directory = directory
         self.engine = engine
         self.doing = doing  # shows what is being done at the moment
-        self.passphrase = secrets.token_urlsafe(24).encode()  # of the authority's key: in this process's memory only
+        # of the authority's key: in this process's memory only
+        self.passphrase = secrets.token_urlsafe(24).encode()
         self.cache = checkout_cache() or default_home() / "cache"
         self.background = Background()
         self.relay = Relay(self.background)
@@ -98,7 +106,9 @@ class Stage:
 
     @functools.cached_property
     def foreign(self) -> Authority:
-        """Another CA, of the same name as ours: whoever goes by names alone takes the one for the other."""
+        """Another CA, of the same name as ours: whoever goes by names alone takes the one for the
+        other.
+        """
         return Authority.create(self.directory / "foreign", name=CA_NAME, passphrase=None)
 
     def enter(self, part: AbstractContextManager[T]) -> T:
@@ -110,7 +120,10 @@ class Stage:
         self._stack.callback(function)
 
     def until(self, condition: Callable[[], T], what: str) -> T:
-        """Wait for what the device and the Pi are to bring about. Failed when it does not come, or one of them has ended."""
+        """Wait for what the device and the Pi are to bring about.
+
+        Failed when it does not come, or one of them has ended.
+        """
 
         def seen() -> T:
             self.device.check()
@@ -120,19 +133,30 @@ class Stage:
         return wait_for(seen, what)
 
     def new_readings(self, count: int) -> None:
-        """Wait until so many more of the device's readings have reached the Pi. Failed as `until` is."""
+        """Wait until so many more of the device's readings have reached the Pi.
+
+        Failed as `until` is.
+        """
         wanted = max(self.hub.numbers(DEVICE_ID), default=0) + count
-        self.until(lambda: max(self.hub.numbers(DEVICE_ID), default=0) >= wanted, f"reading {wanted} at the Pi")
+        self.until(
+            lambda: max(self.hub.numbers(DEVICE_ID), default=0) >= wanted,
+            f"reading {wanted} at the Pi",
+        )
 
     def account_for_readings(self) -> str:
-        """Say which readings the Pi has received; Failed when one is missing or out of order. Second copies may come (QoS 1)."""
+        """Say which readings the Pi has received; Failed when one is missing or out of order.
+
+        Second copies may come (QoS 1).
+        """
         numbers = self.hub.numbers(DEVICE_ID)
         firsts = list(dict.fromkeys(numbers))
         if not firsts:
             raise Failed("no reading has reached the Pi")
         missing = sorted(set(range(1, max(firsts) + 1)) - set(firsts))
         if missing:
-            raise Failed(f"of {max(firsts)} readings these are missing: {', '.join(map(str, missing))}")
+            raise Failed(
+                f"of {max(firsts)} readings these are missing: {', '.join(map(str, missing))}"
+            )
         if firsts != sorted(firsts):
             raise Failed("the readings are all there, but not in their order")
         copies = len(numbers) - len(firsts)

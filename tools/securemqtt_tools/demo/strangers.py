@@ -1,4 +1,6 @@
-"""Clients that try to get in: bundles with what they have to show for themselves, and what becomes of the attempt."""
+"""Clients that try to get in: bundles with what they have to show for themselves, and what becomes
+of the attempt.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,13 @@ from pathlib import Path
 
 from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
-from securemqtt_tools.board.bundle import CONFIG, Settings, anchor_files, config_text, identity_files
+from securemqtt_tools.board.bundle import (
+    CONFIG,
+    Settings,
+    anchor_files,
+    config_text,
+    identity_files,
+)
 from securemqtt_tools.demo.failure import Failed
 from securemqtt_tools.pki import Authority, Issued
 from securemqtt_tools.pki.files import write_files
@@ -14,8 +22,12 @@ from securemqtt_tools.pki.files import write_files
 _ATTEMPT_S = 20.0
 
 
-def write_bundle(directory: Path, trusted: Authority, device_id: str, port: int, issued: Issued | None) -> Path:
-    """Write a bundle that trusts the right CA and shows what was `issued`, or nothing; give its directory."""
+def write_bundle(
+    directory: Path, trusted: Authority, device_id: str, port: int, issued: Issued | None
+) -> Path:
+    """Write a bundle that trusts the right CA and shows what was `issued`, or nothing; return its
+    directory.
+    """
     anchors = anchor_files(trusted.trust_anchors(), {}, der=False)
     names = {**anchors.names}
     content = {**anchors.content}
@@ -29,18 +41,23 @@ def write_bundle(directory: Path, trusted: Authority, device_id: str, port: int,
 
 
 def refusal(bundle: Path, expected: type[SecureMQTTError]) -> SecureMQTTError:
-    """Try to connect with a bundle, and give the error that this ends in. Failed when it gets in, or fails for another reason."""
+    """Try to connect with a bundle, and return the error that this ends in.
+
+    Failed when it gets in, or fails for another reason.
+    """
     client = Client(str(bundle), status=False)
     try:
         client.connect(_ATTEMPT_S)
     except expected as error:
         return error
     except SecureMQTTError as error:
-        raise Failed(f"it did not get in, but for another reason: {type(error).__name__}: {error.what}") from error
+        raise Failed(
+            f"it did not get in, but for another reason: {type(error).__name__}: {error.what}"
+        ) from error
     client.disconnect()
     raise Failed("it got in")
 
 
 def words(error: SecureMQTTError) -> str:
-    """Give an error's class and what happened."""
+    """Return an error's class and what happened."""
     return f"{type(error).__name__}: {error.what}"

@@ -1,4 +1,6 @@
-"""Checks: the relay turns on its clients as a man in the middle, and what could be read on the wire all the time."""
+"""Checks: the relay turns on its clients as a man in the middle, and what could be read on the wire
+all the time.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _CONTROL = "control"
 
 
 def place_impostor(stage: Stage) -> str:
-    """Put the impostor into its place, and show that it is a danger to whoever trusts the wrong CA."""
+    """Put the impostor into its place, and show that it is a danger to whoever trusts the wrong
+    CA.
+    """
     impostor = stage.enter(Impostor(stage.directory, stage.foreign, BROKER_NAMES))
     impostor.prove()
     stage.hub.stop()
@@ -24,7 +28,9 @@ def place_impostor(stage: Stage) -> str:
 
 
 def fool_hub(stage: Stage) -> str:
-    """Start the Pi's program behind the impostor: it must end with the reason, without a byte of MQTT."""
+    """Start the Pi's program behind the impostor: it must end with the reason, without a byte of
+    MQTT.
+    """
     impostor, visitors = stage.impostor, stage.impostor.visitors
     hub = start_hub(stage, "hub-behind-impostor.log")
     wait_for(lambda: not hub.running, "the Pi's program to give up")
@@ -37,13 +43,19 @@ def fool_device(stage: Stage) -> str:
     device.power_off()
     printed = len(device.text())
     device.power_on()
-    wait_for(lambda: diagnosis(device.text()[printed:]), f"{device.title} to say why it does not connect")
+    wait_for(
+        lambda: diagnosis(device.text()[printed:]), f"{device.title} to say why it does not connect"
+    )
     return _refusal(impostor, visitors, device.text()[printed:])
 
 
 def tap(stage: Stage) -> str:
     """Search all that the relay has seen of device and Pi."""
-    streams = [stream for stream in stage.relay.streams if stream.line in (DEVICE_LINE, HUB_LINE) and stream.content]
+    streams = [
+        stream
+        for stream in stage.relay.streams
+        if stream.line in (DEVICE_LINE, HUB_LINE) and stream.content
+    ]
     if not stage.relay.complete:
         raise Failed("there was more on the wire than the relay can keep")
     if {stream.line for stream in streams} != {DEVICE_LINE, HUB_LINE}:
@@ -58,7 +70,9 @@ def tap(stage: Stage) -> str:
 
 
 def control(stage: Stage) -> str:
-    """Send a reading of the device's without TLS through the relay: the same search must find it, in both directions."""
+    """Send a reading of the device's without TLS through the relay: the same search must find it,
+    in both directions.
+    """
     topic = f"devices/{DEVICE_ID}/reading"
     payload = (stage.hub.payloads(topic) or ['{"number": 1, "celsius": null}'])[-1]
     line = stage.relay.line(_CONTROL, plaintext.PlaintextBroker(stage.background).port)
@@ -66,7 +80,9 @@ def control(stage: Stage) -> str:
     if problem:
         raise Failed(f"the exchange without TLS did not come off: {problem}")
     streams = [stream for stream in stage.relay.streams if stream.line == _CONTROL]
-    expected = {marker for marker in MARKERS if marker in topic.encode() or marker in payload.encode()}
+    expected = {
+        marker for marker in MARKERS if marker in topic.encode() or marker in payload.encode()
+    }
     for stream in streams:
         missed = expected - readable([stream])
         if missed or is_tls(stream):
@@ -75,10 +91,18 @@ def control(stage: Stage) -> str:
 
 
 def exposed(stage: Stage) -> str | None:
-    """Say what a tap learns all the same: with TLS 1.2, all that MicroPython has, certificates cross in clear (RFC 5246 §7.4.6)."""
-    if not readable([stream for stream in stage.relay.streams if stream.line == DEVICE_LINE], [DEVICE_ID.encode()]):
+    """Say what a tap learns all the same: with TLS 1.2, all that MicroPython has, certificates
+    cross in clear (RFC 5246 §7.4.6).
+    """
+    if not readable(
+        [stream for stream in stage.relay.streams if stream.line == DEVICE_LINE],
+        [DEVICE_ID.encode()],
+    ):
         return None
-    return f"A tap does learn who is there: the board speaks TLS 1.2, where its certificate, and so the id {DEVICE_ID}, crosses in clear."
+    return (
+        f"A tap does learn who is there: the board speaks TLS 1.2, where its certificate, and "
+        f"so the id {DEVICE_ID}, crosses in clear."
+    )
 
 
 def _refusal(impostor: Impostor, visitors_before: int, text: str) -> str:

@@ -1,7 +1,7 @@
 """The certificate authority: a directory with its certificates, its keys and its inventory.
 
-Every certificate is recorded in the inventory before it is handed out. With an intermediate, only that one's key is
-needed from day to day; the root's key file may be kept offline.
+Every certificate is recorded in the inventory before it is handed out. With an intermediate, only
+that one's key is needed from day to day; the root's key file may be kept offline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from securemqtt_tools.pki.entry import ISSUED, REVOKED, Entry
 from securemqtt_tools.pki.files import OWNER_ONLY, write_file
 from securemqtt_tools.pki.inventory import CrlRecord, Inventory, already_issued
 from securemqtt_tools.pki.issued import Issued
-from securemqtt_tools.pki.keys import Passphrase, PublicKey, check_public_key, generate_key, load_key
+from securemqtt_tools.pki.keys import (
+    Passphrase,
+    PublicKey,
+    check_public_key,
+    generate_key,
+    load_key,
+)
 from securemqtt_tools.pki.names import check_device_id, name_text, server_name, server_names
 from securemqtt_tools.pki.profiles import (
     BACKDATE,
@@ -34,16 +40,24 @@ from securemqtt_tools.pki.profiles import (
 )
 from securemqtt_tools.pki.request import SigningRequest
 
-# A device in the field may be out of reach for years. A server is at hand, and Apple's clients take 825 days at most.
+# A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
+# 825 days at most.
 LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825}
-# A CRL that runs out locks out every device at once, and freshness comes from handing the broker a new one at each
-# revocation, so the default is long.
+# A CRL that runs out locks out every device at once, and freshness comes from handing the broker a
+# new one at each revocation, so the default is long.
 CRL_DAYS = 10 * 365
-REASONS = tuple(flag.value for flag in x509.ReasonFlags if flag not in (x509.ReasonFlags.remove_from_crl, x509.ReasonFlags.certificate_hold))
+REASONS = tuple(
+    flag.value
+    for flag in x509.ReasonFlags
+    if flag not in (x509.ReasonFlags.remove_from_crl, x509.ReasonFlags.certificate_hold)
+)
 
 
 class Authority:
-    """A certificate authority on disk. An object belongs to one thread; many processes may open the directory."""
+    """A certificate authority on disk.
+
+    An object belongs to one thread; many processes may open the directory.
+    """
 
     def __init__(self, directory: Path, passphrase: Passphrase, clock: Clock) -> None:
         self.directory = directory
@@ -66,17 +80,21 @@ class Authority:
         key_type: str = "p256",
         clock: Clock = system_clock,
     ) -> Authority:
-        """Make an authority in `directory`, whole or not at all; `passphrase=None` leaves its keys unencrypted.
+        """Make an authority in `directory`, whole or not at all; `passphrase=None` leaves its keys
+        unencrypted.
 
-        Raises FatalError when there is one already, when the disk is full, and when this computer's clock is plainly
-        wrong.
+        Raises FatalError when there is one already, when the disk is full, and when this computer's
+        clock is plainly wrong.
         """
         layout.create(directory, name, passphrase, intermediate, key_type, clock())
         return cls(directory, passphrase, clock)
 
     @classmethod
-    def open(cls, directory: Path, passphrase: Passphrase = None, clock: Clock = system_clock) -> Authority:
-        """Open the authority in `directory`. Its key is read, and a callable `passphrase` called, at first use.
+    def open(
+        cls, directory: Path, passphrase: Passphrase = None, clock: Clock = system_clock
+    ) -> Authority:
+        """Open the authority in `directory`. Its key is read, and a callable `passphrase` called,
+        at first use.
 
         Raises FatalError when there is none, or when it is damaged.
         """
@@ -92,27 +110,49 @@ class Authority:
 
     @property
     def issuing_certificate(self) -> x509.Certificate:
-        """The certificate that signs leaves and CRLs: the intermediate if there is one, else the root."""
+        """The certificate that signs leaves and CRLs: the intermediate if there is one, else the
+        root.
+        """
         return self.intermediate or self.root
 
     def unlock(self) -> None:
-        """Read the signing key now. Raises FatalError for a wrong passphrase, a missing key, a wrong clock."""
+        """Read the signing key now.
+
+        Raises FatalError for a wrong passphrase, a missing key, a wrong clock.
+        """
         self._require_issuer()
 
     def trust_anchors(self) -> list[x509.Certificate]:
-        """Give the roots that peers should trust."""
+        """Return the roots that peers should trust."""
         return [self.root]
 
-    def issue_device(self, device_id: str, *, days: int | None = None, key_type: str = "p256", renew: bool = False) -> Issued:
-        """Issue a client certificate, CN=`device_id`, with a new key. Five years, unless `days` says otherwise.
+    def issue_device(
+        self,
+        device_id: str,
+        *,
+        days: int | None = None,
+        key_type: str = "p256",
+        renew: bool = False,
+    ) -> Issued:
+        """Issue a client certificate, CN=`device_id`, with a new key. Five years, unless `days`
+        says otherwise.
 
-        With `renew`, a certificate that the device has already is superseded. Raises FatalError for a bad id, when
-        there is a valid certificate and not `renew`, and for whatever keeps the key or the inventory from being used.
+        With `renew`, a certificate that the device has already is superseded. Raises FatalError for
+        a bad id, when there is a valid certificate and not `renew`, and for whatever keeps the key
+        or the inventory from being used.
         """
         return self._issue(DEVICE, check_device_id(device_id), (), days, key_type, renew)
 
-    def issue_server(self, names: Sequence[str], *, days: int | None = None, key_type: str = "p256", renew: bool = False) -> Issued:
-        """Issue a server certificate for DNS names and IP addresses, with a new key. 825 days, unless `days` differs.
+    def issue_server(
+        self,
+        names: Sequence[str],
+        *,
+        days: int | None = None,
+        key_type: str = "p256",
+        renew: bool = False,
+    ) -> Issued:
+        """Issue a server certificate for DNS names and IP addresses, with a new key. 825 days,
+        unless `days` differs.
 
         The first name is its subject. Raises FatalError as `issue_device` does.
         """
@@ -129,10 +169,12 @@ class Authority:
         days: int | None = None,
         renew: bool = False,
     ) -> Issued:
-        """Issue a certificate for the key in a signing request (PEM or DER); what else the request asks for is ignored.
+        """Issue a certificate for the key in a signing request (PEM or DER); what else the request
+        asks for is ignored.
 
-        The id is `device_id`, else the request's common name; a server's names are `names`, else those in the request.
-        Raises FatalError as `issue_device` does, and for a request that does not prove possession of an acceptable key.
+        The id is `device_id`, else the request's common name; a server's names are `names`, else
+        those in the request. Raises FatalError as `issue_device` does, and for a request that does
+        not prove possession of an acceptable key.
         """
         parsed = SigningRequest.parse(request)
         if role == DEVICE:
@@ -142,34 +184,61 @@ class Authority:
         texts = [name_text(name) for name in server_names(wanted)]
         return self._issue(SERVER, texts[0], texts, days, parsed.public_key, renew)
 
-    def renew(self, subject: str, *, role: str | None = None, days: int | None = None, revoke_old: bool = False) -> Issued:
-        """Issue anew for the same subject and names; the old certificate is superseded, or revoked with `revoke_old`.
+    def renew(
+        self,
+        subject: str,
+        *,
+        role: str | None = None,
+        days: int | None = None,
+        revoke_old: bool = False,
+    ) -> Issued:
+        """Issue anew for the same subject and names; the old certificate is superseded, or revoked
+        with `revoke_old`.
 
-        The key is new and of the same type, except where its owner made it: then the new certificate is for the same
-        key. Raises FatalError when nothing was ever issued to `subject`, or when it names both a device and a server
-        and `role` is None.
+        The key is new and of the same type, except where its owner made it: then the new
+        certificate is for the same key. Raises FatalError when nothing was ever issued to
+        `subject`, or when it names both a device and a server and `role` is None.
         """
         latest = self.find(subject, role)[-1]
-        key = check_public_key(latest.certificate.public_key()) if latest.from_request else latest.key_type
-        return self._issue(latest.role, latest.subject, latest.names, days, key, renew=True, revoke_old=revoke_old)
+        key = (
+            check_public_key(latest.certificate.public_key())
+            if latest.from_request
+            else latest.key_type
+        )
+        return self._issue(
+            latest.role, latest.subject, latest.names, days, key, renew=True, revoke_old=revoke_old
+        )
 
-    def revoke(self, subject_or_serial: str, *, reason: str = "unspecified", role: str | None = None) -> list[Entry]:
-        """Revoke every certificate of a subject that has not run out, or the one with a serial number; give those.
+    def revoke(
+        self, subject_or_serial: str, *, reason: str = "unspecified", role: str | None = None
+    ) -> list[Entry]:
+        """Revoke every certificate of a subject that has not run out, or the one with a serial
+        number; return those.
 
-        Brokers learn of it from the next CRL. Raises FatalError when there is nothing to revoke. `reason` is one of
-        REASONS.
+        Brokers learn of it from the next CRL. Raises FatalError when there is nothing to revoke.
+        `reason` is one of REASONS.
         """
         if reason not in REASONS:
-            raise FatalError(f"{reason!r} is no reason for a revocation: use one of {', '.join(REASONS)}")
+            raise FatalError(
+                f"{reason!r} is no reason for a revocation: use one of {', '.join(REASONS)}"
+            )
         now = self._clock()
-        valid = [entry for entry in self.find(subject_or_serial, role) if entry.state_at(now) != REVOKED and entry.not_after > now]
+        valid = [
+            entry
+            for entry in self.find(subject_or_serial, role)
+            if entry.state_at(now) != REVOKED and entry.not_after > now
+        ]
         changed = self.inventory.revoke([entry.serial for entry in valid], reason, now)
         if not changed:
-            raise FatalError(f"{subject_or_serial} has no certificate that is still valid: there is nothing to revoke")
+            raise FatalError(
+                f"{subject_or_serial} has no certificate that is still valid: there is nothing to "
+                f"revoke"
+            )
         return changed
 
     def crl_pem(self, *, days: int | None = None) -> bytes:
-        """Sign a new CRL, valid for `days` (default: ten years, or as long as its issuer), and give it in PEM.
+        """Sign a new CRL, valid for `days` (default: ten years, or as long as its issuer), and
+        return it in PEM.
 
         Its number is one above the last, also with several processes at once. Raises FatalError.
         """
@@ -177,18 +246,24 @@ class Authority:
         next_update = self._end(days, CRL_DAYS, now)
 
         def sign(number: int, revoked: list[Entry]) -> bytes:
-            lines = [Revocation(int(one.serial, 16), one.changed_at, x509.ReasonFlags(one.reason)) for one in revoked]
-            return layout.crl_bytes(revocation_list(issuer, number, now - BACKDATE, next_update, lines))
+            lines = [
+                Revocation(int(one.serial, 16), one.changed_at, x509.ReasonFlags(one.reason))
+                for one in revoked
+            ]
+            return layout.crl_bytes(
+                revocation_list(issuer, number, now - BACKDATE, next_update, lines)
+            )
 
         return self.inventory.record_crl(sign, now, next_update)
 
     def write_crl(self, path: Path, mode: int = OWNER_ONLY) -> CrlRecord:
         """Write the newest CRL to a file.
 
-        Of several processes that do so at once, none puts an older CRL over a newer one. Raises FatalError when there
-        is none yet, or when the file cannot be written.
+        Of several processes that do so at once, none puts an older CRL over a newer one. Raises
+        FatalError when there is none yet, or when the file cannot be written.
         """
-        with self.inventory.transaction():  # its lock keeps the order in which CRLs are written that of their numbers
+        # its lock keeps the order in which CRLs are written that of their numbers
+        with self.inventory.transaction():
             newest = self.inventory.newest_crl()
             if newest is None:
                 raise FatalError("there is no CRL yet: run securemqtt ca crl")
@@ -197,29 +272,43 @@ class Authority:
 
     @contextmanager
     def handing_out(self, issued: Issued) -> Iterator[None]:
-        """Hold the inventory while files are written, so that of two processes that renew at once the later one wins.
+        """Hold the inventory while files are written, so that of two processes that renew at once
+        the later one wins.
 
         Raises FatalError when another process has replaced or revoked `issued` meanwhile.
         """
         with self.inventory.transaction():
             entry = self.inventory.by_serial(issued.serial)
             if entry is None or entry.state != ISSUED:
-                raise FatalError(f"another process has renewed or revoked {issued.subject} meanwhile: look at ca show")
+                raise FatalError(
+                    f"another process has renewed or revoked {issued.subject} meanwhile: look at "
+                    f"ca show"
+                )
             yield
 
     def find(self, subject_or_serial: str, role: str | None = None) -> list[Entry]:
-        """Give the leaf certificates of a subject, oldest first, or the one with a serial number.
+        """Return the leaf certificates of a subject, oldest first, or the one with a serial number.
 
-        A serial number may be cut short to its first 8 digits or more. Raises FatalError when there is none.
+        A serial number may be cut short to its first 8 digits or more. Raises FatalError when there
+        is none.
         """
-        entries = [one for one in self.inventory.entries(role, subject_or_serial) if one.role in ROLES]
+        entries = [
+            one for one in self.inventory.entries(role, subject_or_serial) if one.role in ROLES
+        ]
         if len({entry.role for entry in entries}) > 1:
-            raise FatalError(f"{subject_or_serial} is a device as well as a server: say which with --role")
+            raise FatalError(
+                f"{subject_or_serial} is a device as well as a server: say which with --role"
+            )
         if not entries:
             single = self.inventory.by_serial(subject_or_serial)
-            entries = [single] if single and single.role in ROLES and role in (None, single.role) else []
+            entries = (
+                [single] if single and single.role in ROLES and role in (None, single.role) else []
+            )
         if not entries:
-            raise FatalError(f"nothing was ever issued to {subject_or_serial}: securemqtt ca list shows what there is")
+            raise FatalError(
+                f"nothing was ever issued to {subject_or_serial}: securemqtt ca list shows what "
+                f"there is"
+            )
         return entries
 
     def check_vacant(self, role: str, subject: str) -> None:
@@ -247,8 +336,12 @@ class Authority:
         not_before = max(now - BACKDATE, issuer.certificate.not_valid_before_utc)
         not_after = self._end(days, LIFETIME_DAYS[role], now)
         alternatives = [server_name(name) for name in names]
-        certificate = leaf_certificate(role, subject, alternatives, public_key, not_before, not_after, issuer)
-        entry = Entry.of(certificate, public_key, role, subject, now, tuple(names), private_key is None)
+        certificate = leaf_certificate(
+            role, subject, alternatives, public_key, not_before, not_after, issuer
+        )
+        entry = Entry.of(
+            certificate, public_key, role, subject, now, tuple(names), private_key is None
+        )
         self.inventory.record(entry, replacing=renew, revoke_old=revoke_old)
         chain = (certificate,) if self.intermediate is None else (certificate, self.intermediate)
         return Issued(role, subject, entry.names, entry.serial, chain, private_key)
@@ -262,10 +355,15 @@ class Authority:
         return self._issuer
 
     def _end(self, days: int | None, default_days: int, now: datetime) -> datetime:
-        """Give the end of a validity: of `days`, else of the default, or the issuer's own end if that comes first."""
+        """Return the end of a validity: of `days`, else of the default, or the issuer's own end if
+        that comes first.
+        """
         last = self.issuing_certificate.not_valid_after_utc
         if days is None:
             return min(now + timedelta(days=default_days), last)
         if days < 1 or days > (last - now).days:
-            raise FatalError(f"{days} days is out of range: from 1 to {(last - now).days}, when the authority's own certificate ends")
+            raise FatalError(
+                f"{days} days is out of range: from 1 to {(last - now).days}, when the "
+                f"authority's own certificate ends"
+            )
         return now + timedelta(days=days)

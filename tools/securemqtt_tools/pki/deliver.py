@@ -1,4 +1,6 @@
-"""Writing what was issued to files, for those who want files: PEM for a Pi or a broker, DER for a board."""
+"""Writing what was issued to files, for those who want files: PEM for a Pi or a broker, DER for a
+board.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,14 @@ from securemqtt_tools.pki.issued import Issued, certificate_der, certificate_pem
 def prepare(directory: Path, role: str, replacing: bool) -> None:
     """Make the directory that files will go to, before anything is issued.
 
-    Raises FatalError when it cannot be made, and when it holds a private key already and `replacing` is false.
+    Raises FatalError when it cannot be made, and when it holds a private key already and
+    `replacing` is false.
     """
     for key in (directory / f"{role}.key", directory / f"{role}.key.der"):
         if key.exists() and not replacing:
-            raise FatalError(f"{key} exists and was left as it is: choose another directory, or renew")
+            raise FatalError(
+                f"{key} exists and was left as it is: choose another directory, or renew"
+            )
     make_directory(directory)
 
 
@@ -31,11 +36,12 @@ def deliver(
     der: bool = False,
     key_passphrase: bytes | None = None,
 ) -> list[Path]:
-    """Write certificate, private key (if it is here) and trust anchors; give the files, in the order of use.
+    """Write certificate, private key (if it is here) and trust anchors; return the files, in the
+    order of use.
 
-    Each file is owner-only and whole or absent; a kill between two of them can leave a new key beside an old
-    certificate, which renewing mends. Of two processes that renew at once, the files of the later one stay. Raises
-    FatalError that says how to go on.
+    Each file is owner-only and whole or absent; a kill between two of them can leave a new key
+    beside an old certificate, which renewing mends. Of two processes that renew at once, the files
+    of the later one stay. Raises FatalError that says how to go on.
     """
     anchors = authority.trust_anchors()
     files = _der_files(issued, anchors) if der else _pem_files(issued, anchors, key_passphrase)
@@ -43,13 +49,18 @@ def deliver(
         try:
             write_files(directory, files)
         except FatalError as error:
-            state = f"the certificate of {issued.subject} was issued (serial {issued.serial}) but not handed out"
+            state = (
+                f"the certificate of {issued.subject} was issued (serial {issued.serial}) but "
+                f"not handed out"
+            )
             remedy = f"then run securemqtt ca renew {issued.subject} --role {issued.role}"
             raise FatalError(f"{error}; {state}: {remedy}") from error
     return [directory / name for name in files]
 
 
-def _pem_files(issued: Issued, trust_anchors: Sequence[x509.Certificate], key_passphrase: bytes | None) -> dict[str, bytes]:
+def _pem_files(
+    issued: Issued, trust_anchors: Sequence[x509.Certificate], key_passphrase: bytes | None
+) -> dict[str, bytes]:
     files = {f"{issued.role}.crt": issued.chain_pem()}
     if issued.key is not None:
         files[f"{issued.role}.key"] = issued.key_pem(key_passphrase)

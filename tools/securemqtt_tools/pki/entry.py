@@ -19,7 +19,10 @@ REVOKED = "revoked"
 EXPIRED = "expired"
 STATES = (ISSUED, SUPERSEDED, REVOKED, EXPIRED)
 
-COLUMNS = "serial, role, subject, names, key_type, key_fingerprint, from_request, issued_at, not_after, state, changed_at, reason, in_crl, der"
+COLUMNS = (
+    "serial, role, subject, names, key_type, key_fingerprint, from_request, issued_at, "
+    "not_after, state, changed_at, reason, in_crl, der"
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Entry:
         )
 
     def to_row(self) -> tuple[object, ...]:
-        """Give the row with the columns COLUMNS."""
+        """Return the row with the columns COLUMNS."""
         return (
             self.serial,
             self.role,
@@ -122,15 +125,17 @@ class Entry:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def state_at(self, now: datetime) -> str:
-        """Give its state, one of STATES: what has run out is expired, unless it was revoked before."""
+        """Return its state, one of STATES: what has run out is expired, unless it was revoked
+        before.
+        """
         return EXPIRED if self.state != REVOKED and self.not_after <= now else self.state
 
 
 def to_seconds(time: datetime) -> int:
-    """Give a time as the inventory keeps it: whole seconds since 1970, UTC."""
+    """Return a time as the inventory keeps it: whole seconds since 1970, UTC."""
     return int(time.timestamp())
 
 
 def from_seconds(seconds: int) -> datetime:
-    """Give the time that `to_seconds` turned into a number."""
+    """Return the time that `to_seconds` turned into a number."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,4 +1,6 @@
-"""Files that are whole or absent, and owner-only: how everything secret or precious reaches the disk."""
+"""Files that are whole or absent, and owner-only: how everything secret or precious reaches the
+disk.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def explained(action: str) -> Iterator[None]:
-    """Turn an OSError inside the block into a FatalError that says what could not be done, why, and the remedy.
+    """Turn an OSError inside the block into a FatalError that says what could not be done, why, and
+    the remedy.
 
     `action` completes the words "cannot …", for example "write /tmp/ca.crt".
     """
@@ -31,12 +34,16 @@ def explained(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise FatalError(f"cannot {action}: the disk (or your quota) is full; free some space and try again") from error
+            raise FatalError(
+                f"cannot {action}: the disk (or your quota) is full; free some space and try again"
+            ) from error
         raise FatalError(f"cannot {action}: {error.strerror or error}") from error
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory (and its parents), owner-only where it is new; FatalError when that fails."""
+    """Make a directory (and its parents), owner-only where it is new; FatalError when that
+    fails.
+    """
     with explained(f"make the directory {path}"):
         missing = [one for one in (path, *path.parents) if not one.exists()]
         for one in reversed(missing):
@@ -54,10 +61,11 @@ def sync_directory(path: Path) -> None:
 
 
 def write_files(directory: Path, contents: Mapping[str, bytes], mode: int = OWNER_ONLY) -> None:
-    """Write several files into a directory: each is seen with its old content or its new one, never with a part.
+    """Write several files into a directory: each is seen with its old content or its new one, never
+    with a part.
 
-    All of them are written beside their places and made durable first, and only then renamed one after the other, so a
-    full disk changes nothing. Raises FatalError.
+    All of them are written beside their places and made durable first, and only then renamed one
+    after the other, so a full disk changes nothing. Raises FatalError.
     """
     make_directory(directory)
     staged: list[tuple[Path, Path]] = []
@@ -83,7 +91,8 @@ def write_file(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
 
 def _write_beside(path: Path, content: bytes, mode: int) -> Path:
     _remove_leftovers(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # owner-only
+    # owner-only
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -98,7 +107,9 @@ def _write_beside(path: Path, content: bytes, mode: int) -> Path:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what a process that was killed half way left beside `path`: it may hold a private key."""
+    """Remove what a process that was killed half way left beside `path`: it may hold a private
+    key.
+    """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(FileNotFoundError):  # another process may be faster
             if leftover.stat().st_mtime < time.time() - _ABANDONED_S:
@@ -106,9 +117,14 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file that only its owner may read; FatalError with the chmod to run when others may as well."""
+    """Read a file that only its owner may read; FatalError with the chmod to run when others may as
+    well.
+    """
     with explained(f"read {path}"), path.open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise FatalError(f"{path} is open to other users (mode {stat.S_IMODE(mode):o}): run chmod 600 {shlex.quote(str(path))}")
+            raise FatalError(
+                f"{path} is open to other users (mode {stat.S_IMODE(mode):o}): run chmod 600 "
+                f"{shlex.quote(str(path))}"
+            )
         return file.read()

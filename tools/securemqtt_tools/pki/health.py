@@ -1,4 +1,6 @@
-"""What an operator should know before it hurts: a CRL that runs out, revocations in no CRL, a CA near its end."""
+"""What an operator should know before it hurts: a CRL that runs out, revocations in no CRL, a CA
+near its end.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,39 @@ _AUTHORITY_NOTICE = timedelta(days=365)
 
 
 def warnings(authority: Authority) -> list[str]:
-    """Give one line for each thing that needs attention soon, with what to do."""
+    """Return one line for each thing that needs attention soon, with what to do."""
     now, newest = authority.now, authority.inventory.newest_crl()
     found = [_crl_warning(authority, newest)] if newest else []
-    unpublished = [one for one in authority.inventory.entries() if one.state == REVOKED and one.in_crl is None]
+    unpublished = [
+        one for one in authority.inventory.entries() if one.state == REVOKED and one.in_crl is None
+    ]
     if any(one.not_after > now for one in unpublished):
-        found.append(f"revoked but in no CRL yet, so brokers still take them: {len(unpublished)}; run ca crl")
+        found.append(
+            f"revoked but in no CRL yet, so brokers still take them: {len(unpublished)}; run ca crl"
+        )
     end = authority.issuing_certificate.not_valid_after_utc
     if end - now < _AUTHORITY_NOTICE:
-        remedy = "run ca renew-intermediate" if authority.intermediate else "plan for a new authority"
-        found.append(f"the authority's certificate ends on {end:%Y-%m-%d}, and with it all it has issued: {remedy}")
+        remedy = (
+            "run ca renew-intermediate" if authority.intermediate else "plan for a new authority"
+        )
+        found.append(
+            f"the authority's certificate ends on {end:%Y-%m-%d}, and with it all it has issued: "
+            f"{remedy}"
+        )
     return [line for line in found if line]
 
 
 def _crl_warning(authority: Authority, newest: CrlRecord) -> str:
     now, end = authority.now, newest.next_update
     if end <= now:
-        return f"the CRL ran out on {end:%Y-%m-%d}: a broker that has it refuses every device; run ca crl and hand it on"
+        return (
+            f"the CRL ran out on {end:%Y-%m-%d}: a broker that has it refuses every device; "
+            f"run ca crl and hand it on"
+        )
     notice = min(_CRL_NOTICE, (end - newest.issued_at) / 3)
     if end - now < notice and end < authority.issuing_certificate.not_valid_after_utc:
-        return f"the CRL runs out on {end:%Y-%m-%d}; after that a broker refuses every device: run ca crl and hand it on"
+        return (
+            f"the CRL runs out on {end:%Y-%m-%d}; after that a broker refuses every device: "
+            f"run ca crl and hand it on"
+        )
     return ""

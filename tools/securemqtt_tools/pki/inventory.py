@@ -1,7 +1,9 @@
-"""The inventory: what was issued, to whom, until when, and what became of it. One SQLite file for several processes.
+"""The inventory: what was issued, to whom, until when, and what became of it. One SQLite file for
+several processes.
 
-A certificate is recorded, durably, before anybody is handed it: the commit has reached the disk (journal, file and
-directory) when `record` returns. Each operation opens the file anew, so nothing is shared between threads.
+A certificate is recorded, durably, before anybody is handed it: the commit has reached the disk
+(journal, file and directory) when `record` returns. Each operation opens the file anew, so nothing
+is shared between threads.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from urllib.parse import quote
 from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.entry import COLUMNS, ISSUED, REVOKED, SUPERSEDED, Entry, from_seconds, to_seconds
+from securemqtt_tools.pki.entry import (
+    COLUMNS,
+    ISSUED,
+    REVOKED,
+    SUPERSEDED,
+    Entry,
+    from_seconds,
+    to_seconds,
+)
 from securemqtt_tools.pki.files import explained
 
 _VERSION = 1
@@ -63,7 +73,10 @@ class CrlRecord:
 
 
 class Inventory:
-    """The file. Every method that finds it locked waits for `lock_timeout_s` at most, then raises FatalError."""
+    """The file.
+
+    Every method that finds it locked waits for `lock_timeout_s` at most, then raises FatalError.
+    """
 
     def __init__(self, path: Path, lock_timeout_s: float = 20.0) -> None:
         self.path = path
@@ -74,14 +87,19 @@ class Inventory:
         with explained(f"make {self.path}"):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with self._connection() as connection:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
 
     def check(self) -> None:
         """Raise FatalError unless the file is an inventory of a version that this program knows."""
         with self._connection() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version != _VERSION:
-            raise FatalError(f"{self.path} is of version {version}, this program knows {_VERSION}: update securemqtt")
+            raise FatalError(
+                f"{self.path} is of version {version}, this program knows {_VERSION}: update "
+                f"securemqtt"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -97,11 +115,14 @@ class Inventory:
                 raise
 
     def record(self, entry: Entry, replacing: bool = False, revoke_old: bool = False) -> None:
-        """Add a certificate; with `replacing`, the subject's current one becomes superseded in the same step.
+        """Add a certificate; with `replacing`, the subject's current one becomes superseded in the
+        same step.
 
-        With `revoke_old` as well, all its unexpired ones become revoked, for the reason "superseded".
+        With `revoke_old` as well, all its unexpired ones become revoked, for the reason
+        "superseded".
 
-        Raises FatalError when the subject has a valid certificate and `replacing` is false, and for another's key.
+        Raises FatalError when the subject has a valid certificate and `replacing` is false, and for
+        another's key.
         """
         now = entry.issued_at
         with self.transaction() as connection:
@@ -119,13 +140,15 @@ class Inventory:
             connection.execute(f"INSERT INTO certificate ({COLUMNS}) VALUES ({places})", row)  # noqa: S608  (constants)
 
     def entries(self, role: str | None = None, subject: str | None = None) -> list[Entry]:
-        """Give the certificates of a role and a subject (None: of any), oldest first."""
+        """Return the certificates of a role and a subject (None: of any), oldest first."""
         condition = "role = coalesce(?, role) AND subject = coalesce(?, subject)"
         with self._connection() as connection:
             return _select(connection, condition, (role, subject))
 
     def by_serial(self, text: str) -> Entry | None:
-        """Give the certificate whose serial number in hex is, or alone begins with, `text` (8 digits or more)."""
+        """Return the certificate whose serial number in hex is, or alone begins with, `text` (8
+        digits or more).
+        """
         digits = text.replace(":", "").upper()
         if len(digits) < _SHORTEST_PREFIX:
             return None
@@ -134,7 +157,7 @@ class Inventory:
         return found[0] if len(found) == 1 else None
 
     def revoke(self, serials: Sequence[str], reason: str, now: datetime) -> list[Entry]:
-        """Mark certificates as revoked, those that are not yet; give the ones that changed."""
+        """Mark certificates as revoked, those that are not yet; return the ones that changed."""
         changed = []
         with self.transaction() as connection:
             for serial in serials:
@@ -143,8 +166,11 @@ class Inventory:
                     changed.append(replace(entry, state=REVOKED, changed_at=now, reason=reason))
         return changed
 
-    def record_crl(self, sign: Callable[[int, list[Entry]], bytes], now: datetime, next_update: datetime) -> bytes:
-        """Record the CRL that `sign(number, revoked entries)` makes, and give it. Its number is one above the last.
+    def record_crl(
+        self, sign: Callable[[int, list[Entry]], bytes], now: datetime, next_update: datetime
+    ) -> bytes:
+        """Record the CRL that `sign(number, revoked entries)` makes, and return it. Its number is
+        one above the last.
 
         An expired certificate stays listed until one CRL was issued after its end (RFC 5280 §3.3).
         """
@@ -152,7 +178,9 @@ class Inventory:
             last = _newest_crl(connection)
             number = last.number + 1 if last else 1
             since = to_seconds(last.issued_at) if last else 0
-            pem = sign(number, _select(connection, "state = ? AND not_after >= ?", (REVOKED, since)))
+            pem = sign(
+                number, _select(connection, "state = ? AND not_after >= ?", (REVOKED, since))
+            )
             row = (number, to_seconds(now), to_seconds(next_update), pem)
             connection.execute("INSERT INTO crl VALUES (?, ?, ?, ?)", row)
             connection.execute("DELETE FROM crl WHERE number < ?", (number,))
@@ -161,17 +189,21 @@ class Inventory:
         return pem
 
     def newest_crl(self) -> CrlRecord | None:
-        """Give the CRL with the highest number, or None when there is none yet."""
+        """Return the CRL with the highest number, or None when there is none yet."""
         with self._connection() as connection:
             return _newest_crl(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        address = f"file:{quote(str(self.path.absolute()))}?mode=rw"  # rw: never make an empty inventory by mistake
+        # rw: never make an empty inventory by mistake
+        address = f"file:{quote(str(self.path.absolute()))}?mode=rw"
         try:
-            connecting = sqlite3.connect(address, timeout=self._lock_timeout_s, isolation_level=None, uri=True)
+            connecting = sqlite3.connect(
+                address, timeout=self._lock_timeout_s, isolation_level=None, uri=True
+            )
             with closing(connecting) as connection:
-                # EXTRA also syncs the directory when the journal goes: a commit that returned survives a power cut.
+                # EXTRA also syncs the directory when the journal goes: a commit that returned
+                # survives a power cut.
                 connection.execute("PRAGMA synchronous = EXTRA")
                 yield connection
         except sqlite3.Error as error:
@@ -183,36 +215,54 @@ class Inventory:
             waited = f"{self.path} was locked by another process for {self._lock_timeout_s:g} s"
             return FatalError(f"{waited}: try again when that is done")
         if "full" in text or "disk I/O" in text:
-            return FatalError(f"{self.path} cannot be written ({text}): free some space, or check the disk's health, and try again")
+            return FatalError(
+                f"{self.path} cannot be written ({text}): free some space, or check the disk's "
+                f"health, and try again"
+            )
         if "readonly" in text or "unable to open" in text:
-            return FatalError(f"{self.path} cannot be opened for writing: check who owns it and its directory")
-        return FatalError(f"{self.path} is damaged or no inventory ({text}): restore it from a backup")
+            return FatalError(
+                f"{self.path} cannot be opened for writing: check who owns it and its directory"
+            )
+        return FatalError(
+            f"{self.path} is damaged or no inventory ({text}): restore it from a backup"
+        )
 
 
 def already_issued(entry: Entry) -> FatalError:
-    """Give the error for a subject that has a valid certificate."""
+    """Return the error for a subject that has a valid certificate."""
     return FatalError(
-        f"{entry.role} {entry.subject} has a certificate until {entry.not_after:%Y-%m-%d} (serial {entry.serial}): "
+        f"{entry.role} {entry.subject} has a certificate until {entry.not_after:%Y-%m-%d} (serial "
+        f"{entry.serial}): "
         "to replace it, use ca renew (or the option --renew)"
     )
 
 
 def _check_key(connection: sqlite3.Connection, entry: Entry) -> None:
-    """Refuse a key that is another's (ETSI EN 303 645, 5.4-4: unique per device), and one that was revoked."""
+    """Refuse a key that is another's (ETSI EN 303 645, 5.4-4: unique per device), and one that was
+    revoked.
+    """
     for other in _select(connection, "key_fingerprint = ?", (entry.key_fingerprint,)):
         if (other.role, other.subject) != (entry.role, entry.subject):
             owner = f"{other.role} {other.subject}"
-            raise FatalError(f"this key belongs to {owner} already: {entry.subject} needs one of its own")
+            raise FatalError(
+                f"this key belongs to {owner} already: {entry.subject} needs one of its own"
+            )
         if other.state == REVOKED and other.reason != x509.ReasonFlags.superseded.value:
-            raise FatalError(f"this key of {entry.subject} was revoked ({other.reason}): make a new one")
+            raise FatalError(
+                f"this key of {entry.subject} was revoked ({other.reason}): make a new one"
+            )
 
 
-def _select(connection: sqlite3.Connection, condition: str, parameters: Sequence[object]) -> list[Entry]:
+def _select(
+    connection: sqlite3.Connection, condition: str, parameters: Sequence[object]
+) -> list[Entry]:
     query = f"SELECT {COLUMNS} FROM certificate WHERE {condition} ORDER BY issued_at, rowid"  # noqa: S608  (constants)
     return [Entry.from_row(row) for row in connection.execute(query, parameters)]
 
 
-def _change(connection: sqlite3.Connection, serial: str, state: str, now: datetime, reason: str | None) -> None:
+def _change(
+    connection: sqlite3.Connection, serial: str, state: str, now: datetime, reason: str | None
+) -> None:
     change = "UPDATE certificate SET state = ?, changed_at = ?, reason = ? WHERE serial = ?"
     connection.execute(change, (state, to_seconds(now), reason, serial))
 

@@ -1,4 +1,6 @@
-"""A certificate that was just issued, with its chain and (if made here) its private key: in memory, in any form."""
+"""A certificate that was just issued, with its chain and (if made here) its private key: in memory,
+in any form.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from securemqtt_tools.pki import keys
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:
-    """Give a certificate in PEM."""
+    """Return a certificate in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def certificate_der(certificate: x509.Certificate) -> bytes:
-    """Give a certificate in DER."""
+    """Return a certificate in DER."""
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
@@ -25,8 +27,8 @@ def certificate_der(certificate: x509.Certificate) -> bytes:
 class Issued:
     """What `Authority.issue_device` and its kin give. The inventory has recorded it already.
 
-    `chain` holds the certificate first, then the intermediate if there is one; the root is not in it. `key` is None
-    where the owner made it and only sent a signing request.
+    `chain` holds the certificate first, then the intermediate if there is one; the root is not in
+    it. `key` is None where the owner made it and only sent a signing request.
     """
 
     role: str
@@ -42,30 +44,43 @@ class Issued:
         return self.chain[0]
 
     def certificate_pem(self) -> bytes:
-        """Give the certificate alone in PEM."""
+        """Return the certificate alone in PEM."""
         return certificate_pem(self.certificate)
 
     def certificate_der(self) -> bytes:
-        """Give the certificate alone in DER."""
+        """Return the certificate alone in DER."""
         return certificate_der(self.certificate)
 
     def chain_pem(self) -> bytes:
-        """Give certificate and intermediate in one PEM text, as OpenSSL, Mosquitto and Python want them in one file."""
+        """Return certificate and intermediate in one PEM text, as OpenSSL, Mosquitto and Python
+        want them in one file.
+        """
         return b"".join(certificate_pem(one) for one in self.chain)
 
     def chain_der(self) -> list[bytes]:
-        """Give certificate and intermediate in DER, one each: MicroPython silently ignores what follows the first."""
+        """Return certificate and intermediate in DER, one each: MicroPython silently ignores what
+        follows the first.
+        """
         return [certificate_der(one) for one in self.chain]
 
     def key_pem(self, passphrase: bytes | None = None) -> bytes:
-        """Give the private key as PKCS 8 in PEM, encrypted if there is a passphrase. FatalError when it is not here."""
+        """Return the private key as PKCS 8 in PEM, encrypted if there is a passphrase.
+
+        FatalError when it is not here.
+        """
         return keys.key_pem(self._require_key(), passphrase)
 
     def key_der(self) -> bytes:
-        """Give the private key as unencrypted PKCS 8 in DER, for a board. FatalError when it is not here."""
+        """Return the private key as unencrypted PKCS 8 in DER, for a board.
+
+        FatalError when it is not here.
+        """
         return keys.key_der(self._require_key())
 
     def _require_key(self) -> keys.PrivateKey:
         if self.key is None:
-            raise FatalError(f"the private key of {self.subject} was never here: it is where its signing request was made")
+            raise FatalError(
+                f"the private key of {self.subject} was never here: it is where its signing "
+                f"request was made"
+            )
         return self.key

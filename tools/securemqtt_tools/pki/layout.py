@@ -1,4 +1,6 @@
-"""The authority's directory: what its files are called, and how it comes into being whole or not at all."""
+"""The authority's directory: what its files are called, and how it comes into being whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,13 @@ _LONGEST_NAME = 50  # leaves room for " intermediate" in a common name of 64
 def check_exists(directory: Path) -> None:
     """Raise FatalError unless `directory` holds an authority."""
     with explained(f"look into {directory}"):
-        missing = [name for name in (ROOT_CERTIFICATE, INVENTORY) if not (directory / name).exists()]
+        missing = [
+            name for name in (ROOT_CERTIFICATE, INVENTORY) if not (directory / name).exists()
+        ]
     if len(missing) == 2:
-        raise FatalError(f"there is no certificate authority in {directory}: make one with securemqtt ca init")
+        raise FatalError(
+            f"there is no certificate authority in {directory}: make one with securemqtt ca init"
+        )
     if missing:
         raise FatalError(f"{directory / missing[0]} is missing: restore it from a backup")
 
@@ -58,12 +64,22 @@ def load_certificate(path: Path) -> x509.Certificate:
 
 
 def crl_bytes(crl: x509.CertificateRevocationList) -> bytes:
-    """Give a CRL in PEM."""
+    """Return a CRL in PEM."""
     return crl.public_bytes(serialization.Encoding.PEM)
 
 
-def create(directory: Path, name: str | None, passphrase: bytes | None, intermediate: bool, key_type: str, now: datetime) -> None:
-    """Make an authority's directory. Raises FatalError when there is something in its place, or it cannot be made."""
+def create(
+    directory: Path,
+    name: str | None,
+    passphrase: bytes | None,
+    intermediate: bool,
+    key_type: str,
+    now: datetime,
+) -> None:
+    """Make an authority's directory.
+
+    Raises FatalError when there is something in its place, or it cannot be made.
+    """
     check_clock(now)
     chosen = _check_name(name or f"securemqtt {secrets.token_hex(3)}")
     if passphrase is not None and not passphrase:
@@ -73,8 +89,15 @@ def create(directory: Path, name: str | None, passphrase: bytes | None, intermed
         write_files(staged, files)
 
 
-def _certificates(staged: Path, name: str, passphrase: bytes | None, intermediate: bool, key_type: str, now: datetime) -> dict[str, bytes]:
-    """Make keys and certificates, record them in a new inventory, and give the files to write."""
+def _certificates(
+    staged: Path,
+    name: str,
+    passphrase: bytes | None,
+    intermediate: bool,
+    key_type: str,
+    now: datetime,
+) -> dict[str, bytes]:
+    """Make keys and certificates, record them in a new inventory, and return the files to write."""
     inventory = Inventory(staged / INVENTORY)
     inventory.initialise()
     root_key = generate_key(key_type)
@@ -89,30 +112,47 @@ def _certificates(staged: Path, name: str, passphrase: bytes | None, intermediat
     inventory.record(_entry(ROOT, root, now))
     files = {ROOT_CERTIFICATE: certificate_pem(root), ROOT_KEY: key_pem(root_key, passphrase)}
     if intermediate:
-        key, issuer, end = generate_key(key_type), Issuer(root, root_key), now + LIFETIME[INTERMEDIATE]
-        certificate = ca_certificate(f"{name} intermediate", key.public_key(), 0, now - BACKDATE, end, issuer)
+        key, issuer, end = (
+            generate_key(key_type),
+            Issuer(root, root_key),
+            now + LIFETIME[INTERMEDIATE],
+        )
+        certificate = ca_certificate(
+            f"{name} intermediate", key.public_key(), 0, now - BACKDATE, end, issuer
+        )
         inventory.record(_entry(INTERMEDIATE, certificate, now))
         files[INTERMEDIATE_CERTIFICATE] = certificate_pem(certificate)
         files[INTERMEDIATE_KEY] = key_pem(key, passphrase)
-        # Whoever checks the whole chain wants the root's CRL as well; it lasts as long as what it speaks of.
-        files[ROOT_CRL] = crl_bytes(revocation_list(issuer, to_seconds(now), now - BACKDATE, end, []))
+        # Whoever checks the whole chain wants the root's CRL as well; it lasts as long as what it
+        # speaks of.
+        files[ROOT_CRL] = crl_bytes(
+            revocation_list(issuer, to_seconds(now), now - BACKDATE, end, [])
+        )
     return files
 
 
-def renew_intermediate(directory: Path, root_key_file: Path | None, passphrase: Passphrase, now: datetime) -> x509.Certificate:
-    """Certify the intermediate's key anew, for a full lifetime from now; this alone needs the root's key again.
+def renew_intermediate(
+    directory: Path, root_key_file: Path | None, passphrase: Passphrase, now: datetime
+) -> x509.Certificate:
+    """Certify the intermediate's key anew, for a full lifetime from now; this alone needs the
+    root's key again.
 
-    The key stays, so what it has signed stays valid, and devices need nothing but the new certificate when they renew.
-    `root_key_file` says where the root's key is, if not in its place. Raises FatalError.
+    The key stays, so what it has signed stays valid, and devices need nothing but the new
+    certificate when they renew. `root_key_file` says where the root's key is, if not in its place.
+    Raises FatalError.
     """
     if not (directory / INTERMEDIATE_CERTIFICATE).exists():
         raise FatalError("this authority has no intermediate: its root signs everything itself")
-    root, old = (load_certificate(directory / name) for name in (ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE))
+    root, old = (
+        load_certificate(directory / name) for name in (ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE)
+    )
     check_clock(now, root)
     issuer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, passphrase))
     end = min(now + LIFETIME[INTERMEDIATE], root.not_valid_after_utc)
     name = str(old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-    certificate = ca_certificate(name, check_public_key(old.public_key()), 0, now - BACKDATE, end, issuer)
+    certificate = ca_certificate(
+        name, check_public_key(old.public_key()), 0, now - BACKDATE, end, issuer
+    )
     Inventory(directory / INVENTORY).record(_entry(INTERMEDIATE, certificate, now), replacing=True)
     crl = revocation_list(issuer, to_seconds(now), now - BACKDATE, end, [])
     files = {INTERMEDIATE_CERTIFICATE: certificate_pem(certificate), ROOT_CRL: crl_bytes(crl)}
@@ -127,13 +167,16 @@ def _entry(role: str, certificate: x509.Certificate, now: datetime) -> Entry:
 
 def _check_name(name: str) -> str:
     if not name.isprintable() or not name.strip() or len(name) > _LONGEST_NAME:
-        raise FatalError(f"{name!r} cannot name an authority: use 1 to {_LONGEST_NAME} printable characters")
+        raise FatalError(
+            f"{name!r} cannot name an authority: use 1 to {_LONGEST_NAME} printable characters"
+        )
     return name
 
 
 @contextmanager
 def _staging(directory: Path) -> Iterator[Path]:
-    """Give a directory to fill; it becomes `directory` when the block ends, and vanishes when the block raises.
+    """Return a directory to fill; it becomes `directory` when the block ends, and vanishes when the
+    block raises.
 
     What an earlier, killed attempt left behind is removed: nobody was handed anything from it.
     """
@@ -164,7 +207,9 @@ def _locked_directory(path: Path) -> Iterator[None]:
             raise BlockingIOError
         yield
     except BlockingIOError:
-        raise FatalError("another process is making this authority at this moment: wait until it is done") from None
+        raise FatalError(
+            "another process is making this authority at this moment: wait until it is done"
+        ) from None
     finally:
         os.close(descriptor)
 
@@ -172,6 +217,10 @@ def _locked_directory(path: Path) -> Iterator[None]:
 def refuse_existing(directory: Path) -> None:
     """Raise FatalError when `directory` is an authority already, or holds something else."""
     if (directory / ROOT_CERTIFICATE).exists():
-        raise FatalError(f"there is a certificate authority in {directory} already; it was left as it is")
+        raise FatalError(
+            f"there is a certificate authority in {directory} already; it was left as it is"
+        )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FatalError(f"{directory} is in use for something else: choose another place with --home")
+        raise FatalError(
+            f"{directory} is in use for something else: choose another place with --home"
+        )

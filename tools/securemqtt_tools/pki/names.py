@@ -1,4 +1,7 @@
-"""Names that certificates may carry: device ids, host names, IP addresses. Nothing else is taken."""
+"""Names that certificates may carry: device ids, host names, IP addresses.
+
+Nothing else is taken.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,24 @@ _LONGEST_HOST = 253  # RFC 1035 §2.3.4, as text without the final dot
 
 
 def check_device_id(device_id: str) -> str:
-    """Give `device_id` back if it may name a device: 1 to 64 of A-Z a-z 0-9 _ and -, so no `/`, `+` or `#`.
+    """Return `device_id` back if it may name a device: 1 to 64 of A-Z a-z 0-9 _ and -, so no `/`,
+    `+` or `#`.
 
-    Raises FatalError otherwise: the id becomes a topic level and must not lead out of the device's own prefix.
+    Raises FatalError otherwise: the id becomes a topic level and must not lead out of the device's
+    own prefix.
     """
     if not _DEVICE_ID.fullmatch(device_id):
-        raise FatalError(f"{device_id!r} is no device id: use 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        raise FatalError(
+            f"{device_id!r} is no device id: use 1 to 64 of the characters A-Z a-z 0-9 _ -"
+        )
     return device_id
 
 
 def server_name(text: str) -> x509.GeneralName:
-    """Turn a host name or an IP address into a subject alternative name. Raises FatalError when it is neither."""
+    """Turn a host name or an IP address into a subject alternative name.
+
+    Raises FatalError when it is neither.
+    """
     try:
         return x509.IPAddress(ipaddress.ip_address(text.strip("[]")))
     except ValueError:
@@ -35,14 +45,25 @@ def server_name(text: str) -> x509.GeneralName:
     if not host.isascii():
         raise FatalError(f"{text!r} is not ASCII: give an international name in its xn-- form")
     labels = host.split(".")
-    looks_numeric = labels[-1].isdigit()  # 300.1.1.1 is a mistyped address, and no top-level domain is a number
-    if len(host) > _LONGEST_HOST or looks_numeric or not all(_LABEL.fullmatch(label) for label in labels):
-        raise FatalError(f"{text!r} is neither a host name nor an IP address: name the server as devices will, without a port or *")
+    # 300.1.1.1 is a mistyped address, and no top-level domain is a number
+    looks_numeric = labels[-1].isdigit()
+    if (
+        len(host) > _LONGEST_HOST
+        or looks_numeric
+        or not all(_LABEL.fullmatch(label) for label in labels)
+    ):
+        raise FatalError(
+            f"{text!r} is neither a host name nor an IP address: name the server as devices will, "
+            f"without a port or *"
+        )
     return x509.DNSName(host)
 
 
 def server_names(texts: Iterable[str]) -> list[x509.GeneralName]:
-    """Turn names and addresses into subject alternative names, each once. Raises FatalError for none or a bad one."""
+    """Turn names and addresses into subject alternative names, each once.
+
+    Raises FatalError for none or a bad one.
+    """
     names = list(dict.fromkeys(server_name(text) for text in texts))
     if not names:
         raise FatalError("a server's certificate needs at least one host name or IP address")
@@ -50,11 +71,11 @@ def server_names(texts: Iterable[str]) -> list[x509.GeneralName]:
 
 
 def name_text(name: x509.GeneralName) -> str:
-    """Give a subject alternative name as the text a person would type."""
+    """Return a subject alternative name as the text a person would type."""
     return str(name.value)
 
 
 def serial_text(serial: int) -> str:
-    """Give a serial number as openssl prints it: capital hex digits, an even number of them."""
+    """Return a serial number as openssl prints it: capital hex digits, an even number of them."""
     digits = f"{serial:X}"
     return digits.zfill(len(digits) + len(digits) % 2)

@@ -1,4 +1,6 @@
-"""Passphrases: from a prompt without echo, or from an owner-only file; never from the command line, seen by all."""
+"""Passphrases: from a prompt without echo, or from an owner-only file; never from the command line,
+seen by all.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from pathlib import Path
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import read_private
 
-# The key file's own format stretches a passphrase little (PBKDF2, 2048 rounds), so its length has to carry it.
+# The key file's own format stretches a passphrase little (PBKDF2, 2048 rounds), so its length has
+# to carry it.
 SHORTEST = 12
 _STANDARD_INPUT = Path("-")
 _LONGEST = 1024
@@ -24,20 +27,35 @@ def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="read the authority's passphrase from FILE, which only you may read (-: standard input); default: ask",
+        help="read the authority's passphrase from FILE, which only you may read (-: standard "
+        "input); default: ask",
     )
 
 
-def passphrase_source(file: Path | None, what: str = "Passphrase of the certificate authority") -> Callable[[], bytes]:
-    """Give what `Authority.open` takes as a passphrase: it reads `file`, or asks, once an encrypted key needs it."""
+def passphrase_source(
+    file: Path | None, what: str = "Passphrase of the certificate authority"
+) -> Callable[[], bytes]:
+    """Return what `Authority.open` takes as a passphrase: it reads `file`, or asks, once an
+    encrypted key needs it.
+    """
     return lambda: _read(file) if file else _ask(f"{what}: ")
 
 
 def new_passphrase(file: Path | None, what: str) -> bytes:
-    """Read a new passphrase from `file`, or ask for it twice. Raises FatalError when it is too short."""
-    chosen = _read(file) if file else _ask(f"New passphrase for {what} ({SHORTEST} characters or more): ")
+    """Read a new passphrase from `file`, or ask for it twice.
+
+    Raises FatalError when it is too short.
+    """
+    chosen = (
+        _read(file)
+        if file
+        else _ask(f"New passphrase for {what} ({SHORTEST} characters or more): ")
+    )
     if len(chosen.decode(errors="replace")) < SHORTEST:
-        raise FatalError(f"the passphrase is too short: use {SHORTEST} characters or more (four random words will do)")
+        raise FatalError(
+            f"the passphrase is too short: use {SHORTEST} characters or more (four random words "
+            f"will do)"
+        )
     if not file and _ask("The same again: ") != chosen:
         raise FatalError("the two passphrases differ: try again")
     return chosen
@@ -45,7 +63,8 @@ def new_passphrase(file: Path | None, what: str) -> bytes:
 
 def _ask(prompt: str) -> bytes:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", getpass.GetPassWarning)  # refuse a prompt that would show what is typed
+        # refuse a prompt that would show what is typed
+        warnings.simplefilter("error", getpass.GetPassWarning)
         try:
             return getpass.getpass(prompt).encode()
         except (getpass.GetPassWarning, EOFError) as error:
@@ -57,5 +76,8 @@ def _read(file: Path) -> bytes:
     content = sys.stdin.buffer.readline(_LONGEST) if file == _STANDARD_INPUT else read_private(file)
     passphrase = content.removesuffix(b"\n").removesuffix(b"\r")
     if not passphrase or len(content) >= _LONGEST or b"\n" in passphrase:
-        raise FatalError(f"{'standard input' if file == _STANDARD_INPUT else file} must hold one line, the secret alone")
+        raise FatalError(
+            f"{'standard input' if file == _STANDARD_INPUT else file} must hold one line, the "
+            f"secret alone"
+        )
     return passphrase

@@ -1,7 +1,9 @@
-"""What stands in each certificate and CRL (RFC 5280; draft-ietf-uta-tls13-iot-profile), and nothing beyond it.
+"""What stands in each certificate and CRL (RFC 5280; draft-ietf-uta-tls13-iot-profile), and nothing
+beyond it.
 
-ECDSA (or RSA) with SHA-256 and random serials of 20 octets. A CA has critical basicConstraints with a path length and
-no extended key usage; a leaf has critical keyUsage digitalSignature and the extended key usage of its one role.
+ECDSA (or RSA) with SHA-256 and random serials of 20 octets. A CA has critical basicConstraints with
+a path length and no extended key usage; a leaf has critical keyUsage digitalSignature and the
+extended key usage of its one role.
 """
 
 from __future__ import annotations
@@ -43,10 +45,16 @@ def ca_certificate(
     not_after: datetime,
     signer: Issuer | PrivateKey,
 ) -> x509.Certificate:
-    """Make a CA's certificate: self-signed when `signer` is its own private key, else signed by that issuer."""
+    """Make a CA's certificate: self-signed when `signer` is its own private key, else signed by
+    that issuer.
+    """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     if isinstance(signer, Issuer):
-        issuer_name, issuer_key, key = signer.certificate.subject, signer.certificate.public_key(), signer.key
+        issuer_name, issuer_key, key = (
+            signer.certificate.subject,
+            signer.certificate.public_key(),
+            signer.key,
+        )
     else:
         issuer_name, issuer_key, key = subject, signer.public_key(), signer
     builder = (
@@ -54,7 +62,9 @@ def ca_certificate(
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)  # type: ignore[arg-type]
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
+        )  # type: ignore[arg-type]
     )
     return builder.sign(key, hashes.SHA256())
 
@@ -68,14 +78,21 @@ def leaf_certificate(
     not_after: datetime,
     issuer: Issuer,
 ) -> x509.Certificate:
-    """Make the certificate of a device (client authentication) or a server (server authentication, with `names`).
+    """Make the certificate of a device (client authentication) or a server (server authentication,
+    with `names`).
 
-    A server's name that is too long for a common name is left out of the subject; the alternative names, which are what
-    TLS checks, are critical then (RFC 5280 §4.2.1.6).
+    A server's name that is too long for a common name is left out of the subject; the alternative
+    names, which are what TLS checks, are critical then (RFC 5280 §4.2.1.6).
     """
-    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if len(common_name) <= _LONGEST_COMMON_NAME else []
+    attributes = (
+        [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+        if len(common_name) <= _LONGEST_COMMON_NAME
+        else []
+    )
     builder = (
-        _builder(x509.Name(attributes), issuer.certificate.subject, public_key, not_before, not_after)
+        _builder(
+            x509.Name(attributes), issuer.certificate.subject, public_key, not_before, not_after
+        )
         .add_extension(_key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([_PURPOSES[role]]), critical=False)
         .add_extension(_authority_key_identifier(issuer), critical=False)
@@ -95,9 +112,15 @@ class Revocation:
 
 
 def revocation_list(
-    issuer: Issuer, number: int, this_update: datetime, next_update: datetime, revocations: Sequence[Revocation]
+    issuer: Issuer,
+    number: int,
+    this_update: datetime,
+    next_update: datetime,
+    revocations: Sequence[Revocation],
 ) -> x509.CertificateRevocationList:
-    """Make a CRL with its number; a reason of "unspecified" is left out, as RFC 5280 §5.3.1 wishes."""
+    """Make a CRL with its number; a reason of "unspecified" is left out, as RFC 5280 §5.3.1
+    wishes.
+    """
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -114,7 +137,13 @@ def revocation_list(
     return builder.sign(issuer.key, hashes.SHA256())
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public_key: PublicKey, not_before: datetime, not_after: datetime) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: PublicKey,
+    not_before: datetime,
+    not_after: datetime,
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -127,11 +156,15 @@ def _builder(subject: x509.Name, issuer: x509.Name, public_key: PublicKey, not_b
 
 
 def _authority_key_identifier(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
-    identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    identifier = issuer.certificate.extensions.get_extension_for_class(
+        x509.SubjectKeyIdentifier
+    ).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
-def _key_usage(digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+def _key_usage(
+    digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,

@@ -22,20 +22,22 @@ _SOON_DAYS = 60
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """Give a certificate's SHA-256 fingerprint as openssl prints it."""
+    """Return a certificate's SHA-256 fingerprint as openssl prints it."""
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def entries_json(entries: Iterable[Entry], now: datetime) -> str:
-    """Give certificates as a JSON list."""
+    """Return certificates as a JSON list."""
     return json.dumps([_entry_object(entry, now) for entry in entries], indent=2)
 
 
 def entries_table(entries: Iterable[Entry], now: datetime) -> Table:
-    """Give certificates as a table, a line each."""
+    """Return certificates as a table, a line each."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("subject", "role", "state", "ends", "days left", "key", "serial"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "days left" else "left")
+        table.add_column(
+            heading, overflow="fold", justify="right" if heading == "days left" else "left"
+        )
     for entry in entries:
         state, days = entry.state_at(now), math.ceil((entry.not_after - now) / timedelta(days=1))
         soon = "yellow" if state == ISSUED and days < _SOON_DAYS else ""
@@ -52,19 +54,26 @@ def entries_table(entries: Iterable[Entry], now: datetime) -> Table:
 
 
 def entry_table(entry: Entry, now: datetime) -> Table:
-    """Give everything about one certificate."""
+    """Return everything about one certificate."""
     certificate = entry.certificate
     state = entry.state_at(now)
     told = f" on {entry.changed_at:%Y-%m-%d %H:%M} UTC" if state in (REVOKED, SUPERSEDED) else ""
     why = f", reason: {entry.reason}" if entry.reason else ""
-    listed = "" if state != REVOKED else f", in CRL {entry.in_crl}" if entry.in_crl else ", in no CRL yet"
+    listed = (
+        ""
+        if state != REVOKED
+        else f", in CRL {entry.in_crl}"
+        if entry.in_crl
+        else ", in no CRL yet"
+    )
     origin = "made by its owner" if entry.from_request else "made here"
     rows = {
         "subject": entry.subject,
         "role": entry.role,
         "names": ", ".join(entry.names) or "-",
         "state": f"{state}{told}{why}{listed}",
-        "valid": f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to {entry.not_after:%Y-%m-%d %H:%M} UTC",
+        "valid": f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to "
+        f"{entry.not_after:%Y-%m-%d %H:%M} UTC",
         "key": f"{entry.key_type}, {origin}",
         "serial": entry.serial,
         "issuer": certificate.issuer.rfc4514_string(),
@@ -74,21 +83,33 @@ def entry_table(entry: Entry, now: datetime) -> Table:
 
 
 def authority_object(authority: Authority, warnings: list[str]) -> dict[str, Any]:
-    """Give what there is to say about the authority itself, ready for JSON."""
+    """Return what there is to say about the authority itself, ready for JSON."""
     crl = authority.inventory.newest_crl()
-    leaves = [entry.state_at(authority.now) for entry in authority.inventory.entries() if entry.role in ROLES]
+    leaves = [
+        entry.state_at(authority.now)
+        for entry in authority.inventory.entries()
+        if entry.role in ROLES
+    ]
     return {
         "directory": str(authority.directory),
         "root": _certificate_object(authority.root),
-        "intermediate": _certificate_object(authority.intermediate) if authority.intermediate else None,
-        "crl": {"number": crl.number, "issued_at": _iso(crl.issued_at), "ends": _iso(crl.next_update)} if crl else None,
+        "intermediate": _certificate_object(authority.intermediate)
+        if authority.intermediate
+        else None,
+        "crl": {
+            "number": crl.number,
+            "issued_at": _iso(crl.issued_at),
+            "ends": _iso(crl.next_update),
+        }
+        if crl
+        else None,
         "certificates": {state: leaves.count(state) for state in STATES},
         "warnings": warnings,
     }
 
 
 def authority_table(facts: dict[str, Any]) -> Table:
-    """Give what `authority_object` says as a table."""
+    """Return what `authority_object` says as a table."""
     rows = {"directory": facts["directory"]}
     for role in ("root", "intermediate"):
         if facts[role]:
@@ -96,7 +117,9 @@ def authority_table(facts: dict[str, Any]) -> Table:
             rows[f"{role} SHA-256"] = facts[role]["sha256"]
     crl = facts["crl"]
     rows["CRL"] = f"number {crl['number']}, until {crl['ends'][:10]}" if crl else "none yet"
-    rows["certificates"] = ", ".join(f"{count} {state}" for state, count in facts["certificates"].items())
+    rows["certificates"] = ", ".join(
+        f"{count} {state}" for state, count in facts["certificates"].items()
+    )
     return _facts(rows)
 
 

@@ -1,7 +1,8 @@
 """Certificate signing requests (PKCS 10): what is taken from one, and what is not.
 
-Taken are its public key, once its signature and the key itself are found good, and, unless the operator says otherwise,
-its names. Whatever other extensions it asks for are ignored: the profile alone decides those.
+Taken are its public key, once its signature and the key itself are found good, and, unless the
+operator says otherwise, its names. Whatever other extensions it asks for are ignored: the profile
+alone decides those.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class SigningRequest:
 
     @classmethod
     def parse(cls, content: bytes) -> SigningRequest:
-        """Read a request in PEM or DER and check it. Raises FatalError that says what is wrong with it."""
+        """Read a request in PEM or DER and check it.
+
+        Raises FatalError that says what is wrong with it.
+        """
         try:
             pem = b"-----BEGIN" in content
             request = x509.load_pem_x509_csr(content) if pem else x509.load_der_x509_csr(content)
@@ -38,11 +42,18 @@ class SigningRequest:
             common_names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             names = _alternative_names(request)
         except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
-            raise FatalError("this is no certificate signing request (PKCS 10, PEM or DER) that can be read") from error
+            raise FatalError(
+                "this is no certificate signing request (PKCS 10, PEM or DER) that can be read"
+            ) from error
         if not isinstance(algorithm, _HASHES):
-            raise FatalError("the signing request is signed with an outdated hash: make it again with SHA-256")
+            raise FatalError(
+                "the signing request is signed with an outdated hash: make it again with SHA-256"
+            )
         if not valid:
-            raise FatalError("the signing request's signature does not fit its key: it was changed or damaged; make it again")
+            raise FatalError(
+                "the signing request's signature does not fit its key: it was changed or damaged; "
+                "make it again"
+            )
         return cls(public_key, str(common_names[0].value) if common_names else None, names)
 
 
@@ -51,4 +62,6 @@ def _alternative_names(request: x509.CertificateSigningRequest) -> tuple[str, ..
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ()
-    return tuple(str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress)))
+    return tuple(
+        str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))
+    )

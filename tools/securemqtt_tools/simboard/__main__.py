@@ -1,4 +1,6 @@
-"""`python -m securemqtt_tools.simboard`: what SimulatedBoard starts; the arguments are those of `securemqtt simboard run`."""
+"""`python -m securemqtt_tools.simboard`: what SimulatedBoard starts; the arguments are those of
+`securemqtt simboard run`.
+"""
 
 import sys
 

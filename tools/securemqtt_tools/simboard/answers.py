@@ -43,7 +43,7 @@ class RequestAnswers:
         }
 
     async def answer(self, verb: str, arguments: list[Any]) -> Any:
-        """Do what the board asks and give the value; OSError to refuse."""
+        """Do what the board asks and return the value; OSError to refuse."""
         if verb in self._slow_verbs:
             return await self._slow_verbs[verb](*arguments)
         return self._verbs[verb](*arguments)

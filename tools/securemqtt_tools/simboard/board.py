@@ -1,4 +1,6 @@
-"""The simulated board: its power, its resets, its serial port, and what it answers to its own interpreter."""
+"""The simulated board: its power, its resets, its serial port, and what it answers to its own
+interpreter.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ HEAP_SCALE = 2
 # What the board's own modules (rom/) take of the heap; on a board they are in the firmware.
 ROM_HEAP_BYTES = 36 * 1024
 
-UMQTT_REMARK = "the firmware of the {} has umqtt.simple in it, this simulated one has not: copy it there like any module"
+UMQTT_REMARK = (
+    "the firmware of the {} has umqtt.simple in it, this simulated one has not: copy "
+    "it there like any module"
+)
 
 _CTRL_A = b"\x01"
 _FALSE_STARTS = 3
@@ -70,21 +75,35 @@ class Board:
     """A board. `port` is the path that programs open, empty while the power is off."""
 
     def __init__(self, options: BoardOptions, counters: Path) -> None:
-        """Prepare the board; FatalError if the image cannot be used or the profile is not a board's."""
+        """Prepare the board; FatalError if the image cannot be used or the profile is not a
+        board's.
+        """
         profile = options.profile
         if profile.clock_start is None:
-            raise FatalError(f"{profile.name} is not a board that can be simulated; choose another --profile")
+            raise FatalError(
+                f"{profile.name} is not a board that can be simulated; choose another --profile"
+            )
         if options.link is not None and options.link.exists() and not options.link.is_symlink():
-            raise FatalError(f"{options.link} is in the way of the link to the port; choose another --link")
+            raise FatalError(
+                f"{options.link} is in the way of the link to the port; choose another --link"
+            )
         library = find_libfaketime()
         self.remarks = [] if library else [MISSING]
         if profile.umqtt_frozen:
             self.remarks.append(UMQTT_REMARK.format(profile.name))
         self.options = options
         self.profile = profile
-        self.flash = FlashChip(options.image, counters, profile.filesystem_bytes, profile.block_bytes)
+        self.flash = FlashChip(
+            options.image, counters, profile.filesystem_bytes, profile.block_bytes
+        )
         states = STATES["esp32" if profile.family == "esp32" else "rp2"]
-        self.radio = Radio(options.ssid, options.wifi_password, dict(options.hosts), states, profile.wifi_reconnects)
+        self.radio = Radio(
+            options.ssid,
+            options.wifi_password,
+            dict(options.hosts),
+            states,
+            profile.wifi_reconnects,
+        )
         self.log = OutputLog()
         self.port = ""
         self.boots = 0
@@ -107,12 +126,14 @@ class Board:
 
     @property
     def powered(self) -> bool:
-        """Tell whether the power is on."""
+        """Return True if the power is on."""
         return self._powered.is_set()
 
     @property
     def running(self) -> bool:
-        """Tell whether an interpreter is running; after a power cut one may take a moment to end."""
+        """Return whether an interpreter is running; after a power cut one may take a moment to
+        end.
+        """
         return self._processor is not None
 
     async def run(self) -> None:
@@ -142,7 +163,7 @@ class Board:
             self._publish_port("")
 
     def power_on(self) -> None:
-        """Give the power back."""
+        """Return the power back."""
         self._powered.set()
 
     def end(self, ending: Ending) -> None:
@@ -183,14 +204,16 @@ class Board:
             await self._processor.type(_CTRL_A)
 
     def expect_binary(self, count: int) -> None:
-        """Pass the next `count` bytes of output on as they are: the program writes to sys.stdout.buffer."""
+        """Pass the next `count` bytes of output on as they are: the program writes to
+        sys.stdout.buffer.
+        """
         if self._processor is not None:
             self._processor.drain()
         self._line_ends.skip(count)
 
     @property
     def runs_main(self) -> bool:
-        """Tell whether main.py is to run: not after a soft reset from the raw REPL."""
+        """Return True if main.py is to run: not after a soft reset from the raw REPL."""
         return not self._repl.raw
 
     async def _run_powered(self) -> None:
@@ -260,7 +283,8 @@ class Board:
         if self._serial is not None:
             self._serial.write(shown)
         if self._repl.prompted and self._starting and self._processor is not None:
-            self._processor.kill()  # a prompt before boot.py's turn: the board's own preparations failed
+            # a prompt before boot.py's turn: the board's own preparations failed
+            self._processor.kill()
 
     def _publish_port(self, port: str) -> None:
         self.port = port

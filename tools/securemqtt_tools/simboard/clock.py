@@ -1,7 +1,7 @@
 """The board's clock: it starts wrong, as a board's does, and only the board sets it.
 
-The interpreter, and mbedTLS in it, read the host's clock through libfaketime, which shifts it by $FAKETIME seconds.
-Its monotonic clock is left alone.
+The interpreter, and mbedTLS in it, read the host's clock through libfaketime, which shifts it by
+$FAKETIME seconds. Its monotonic clock is left alone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from pathlib import Path
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where the C library keeps shm_open's)
 _LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib*/faketime/libfaketime.so.1")
-MISSING = "the board's clock is this machine's clock: its wrong start needs libfaketime (apt-get install libfaketime)"
+MISSING = (
+    "the board's clock is this machine's clock: its wrong start needs libfaketime (apt-get "
+    "install libfaketime)"
+)
 
 
 def find_libfaketime() -> Path | None:
-    """Give libfaketime's path where Debian and others install it, or None."""
+    """Return libfaketime's path where Debian and others install it, or None."""
     for pattern in _LIBRARIES:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):
             return path
@@ -26,7 +29,8 @@ def find_libfaketime() -> Path | None:
 
 
 def unlink_shared_memory(pid: int) -> None:
-    """Remove the names of the shared memory that libfaketime makes for process `pid` and leaves behind if that is killed.
+    """Remove the names of the shared memory that libfaketime makes for process `pid` and leaves
+    behind if that is killed.
 
     The process itself goes on with what it has mapped.
     """
@@ -49,12 +53,14 @@ class BoardClock:
         self.set(self._start)
 
     def set(self, seconds_since_1970: float) -> str | None:
-        """Set the clock; give the shift in libfaketime's notation, None where the clock cannot be set."""
+        """Set the clock; return the shift in libfaketime's notation, None where the clock cannot be
+        set.
+        """
         self._offset_s = seconds_since_1970 - time.time()
         return self._shift() if self._library else None
 
     def environment(self) -> dict[str, str]:
-        """Give the environment variables that make an interpreter see this clock."""
+        """Return the environment variables that make an interpreter see this clock."""
         if self._library is None:
             return {}
         return {

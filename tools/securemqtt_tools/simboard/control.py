@@ -1,4 +1,6 @@
-"""The line to a running simulator: JSON, one request and one answer per line, on a Unix socket of the owner's."""
+"""The line to a running simulator: JSON, one request and one answer per line, on a Unix socket of
+the owner's.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,7 @@ class ControlClient:
         self._path = path
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        """Have `verb` done; give the value. Blocks for at most 30 s."""
+        """Have `verb` done; return the value. Blocks for at most 30 s."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(_ANSWER_TIMEOUT_S)
@@ -99,7 +101,10 @@ class ControlClient:
                     line = answers.readline(_LIMIT)
         except OSError as error:
             reason = error.strerror or error
-            raise FatalError(f"no simulated board answers at {self._path} ({reason}): start one with securemqtt simboard run") from None
+            raise FatalError(
+                f"no simulated board answers at {self._path} ({reason}): start one with "
+                f"securemqtt simboard run"
+            ) from None
         if not line:
             raise FatalError("the simulated board has ended")
         answer = json.loads(line)

@@ -1,8 +1,8 @@
 """Doors: how what the board sends gets into the simulator, and from there to the network.
 
-The board's sockets are real ones. They lead to a *door* on loopback, one for each destination. A door answers as the
-destination does: it lets in, it refuses, or it is silent, in which case the kernel drops what comes (a socket filter)
-and the board's connect() waits until its deadline.
+The board's sockets are real ones. They lead to a *door* on loopback, one for each destination. A
+door answers as the destination does: it lets in, it refuses, or it is silent, in which case the
+kernel drops what comes (a socket filter) and the board's connect() waits until its deadline.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ Visitor = Callable[["Door", Connection], Awaitable[None]]
 
 
 class Door:
-    """The way to one destination: a TCP and a UDP port of loopback with the same number. It refuses at first."""
+    """The way to one destination: a TCP and a UDP port of loopback with the same number.
+
+    It refuses at first.
+    """
 
     def __init__(self, address: tuple[str, int], visit: Visitor) -> None:
         self.address = address
@@ -46,7 +49,9 @@ class Door:
         loop.add_reader(self._far, self._datagram_from_far)
 
     async def let_in(self, spare: Connection | None = None) -> None:
-        """Accept connections; the first may take `spare`, which leads to the destination already."""
+        """Accept connections; the first may take `spare`, which leads to the destination
+        already.
+        """
         self._spare = spare
         if spare is not None:
             asyncio.get_running_loop().call_later(_SPARE_S, self._drop_spare, spare)
@@ -65,7 +70,7 @@ class Door:
         await self._serve()
 
     def take_spare(self) -> Connection | None:
-        """Give the connection that is ready, once."""
+        """Return the connection that is ready, once."""
         spare, self._spare = self._spare, None
         return spare
 

@@ -1,4 +1,6 @@
-"""The board's flash chip as a file, and the counters and orders that it shares with the interpreter (rom/flash.py)."""
+"""The board's flash chip as a file, and the counters and orders that it shares with the interpreter
+(rom/flash.py).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from pathlib import Path
 from securemqtt_tools.cli import FatalError
 
 _COUNTERS = struct.Struct("@4L")  # busy, operations, erases, programmed bytes: written by the board
-_ORDERS = struct.Struct("@4L")  # something is ordered: cut at operation, half of it, failing: written here
+# something is ordered: cut at operation, half of it, failing: written here
+_ORDERS = struct.Struct("@4L")
 _ORDERS_OFFSET = _COUNTERS.size
 _ERASED = b"\xff"
 
@@ -29,13 +32,20 @@ class FlashChip:
     """An image file of a fixed size, locked while the board has it."""
 
     def __init__(self, image: Path, counters: Path, size_bytes: int, block_bytes: int) -> None:
-        """Open or make both files. FatalError if one is in use or cannot be written, or the image is of another size."""
+        """Open or make both files.
+
+        FatalError if one is in use or cannot be written, or the image is of another size.
+        """
         self.image = image
         self.counters = counters
         self.block_bytes = block_bytes
-        self._image = _open_locked(image, "another simulated board is running on it; choose another --image")
+        self._image = _open_locked(
+            image, "another simulated board is running on it; choose another --image"
+        )
         self._give_size(size_bytes)
-        self._counters = _open_locked(counters, "another simulated board of this name is running; choose another --name")
+        self._counters = _open_locked(
+            counters, "another simulated board of this name is running; choose another --name"
+        )
         os.pwrite(self._counters, bytes(_COUNTERS.size + _ORDERS.size), 0)
 
     def close(self) -> None:
@@ -51,7 +61,7 @@ class FlashChip:
 
     @property
     def busy(self) -> bool:
-        """Tell whether an access is under way."""
+        """Return True if an access is under way."""
         return bool(self._read()[0])
 
     def power_up(self) -> None:
@@ -59,7 +69,9 @@ class FlashChip:
         os.pwrite(self._counters, struct.pack("@L", 0), 0)
 
     def cut_after(self, operations: int, half: bool) -> None:
-        """Order the power to fail when `operations` more are done; with `half`, half of the one after that is done too."""
+        """Order the power to fail when `operations` more are done; with `half`, half of the one
+        after that is done too.
+        """
         self._order(self.stats().operations + operations + 1, half, self._failing())
 
     def cancel_cut(self) -> None:
@@ -75,14 +87,22 @@ class FlashChip:
         return bool(self._orders()[2])
 
     def _orders(self) -> tuple[int, int, int]:
-        _, cut_at, half, failing = _ORDERS.unpack(os.pread(self._counters, _ORDERS.size, _ORDERS_OFFSET))
+        _, cut_at, half, failing = _ORDERS.unpack(
+            os.pread(self._counters, _ORDERS.size, _ORDERS_OFFSET)
+        )
         return cut_at, half, failing
 
     def _order(self, cut_at: int, half: bool, failing: bool) -> None:
-        os.pwrite(self._counters, _ORDERS.pack(bool(cut_at or failing), cut_at, half, failing), _ORDERS_OFFSET)
+        os.pwrite(
+            self._counters,
+            _ORDERS.pack(bool(cut_at or failing), cut_at, half, failing),
+            _ORDERS_OFFSET,
+        )
 
     def _read(self) -> tuple[int, int, int, int]:
-        busy, operations, erases, programmed = _COUNTERS.unpack(os.pread(self._counters, _COUNTERS.size, 0))
+        busy, operations, erases, programmed = _COUNTERS.unpack(
+            os.pread(self._counters, _COUNTERS.size, 0)
+        )
         return busy, operations, erases, programmed
 
     def _give_size(self, size_bytes: int) -> None:

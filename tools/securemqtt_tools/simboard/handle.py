@@ -1,4 +1,6 @@
-"""A simulated board from Python: started in a process of its own, ended with the `with` block or with this process."""
+"""A simulated board from Python: started in a process of its own, ended with the `with` block or
+with this process.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,10 @@ class SimulatedBoard:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -106,10 +111,11 @@ class SimulatedBoard:
 
     @property
     def port(self) -> str:
-        """Path of the serial port now, such as "/dev/pts/3"; a power cut changes it. While the power is off, `link`.
+        """Path of the serial port now, such as "/dev/pts/3"; a power cut changes it. While the
+        power is off, `link`.
 
-        mpremote reads faster from a path that it can see to be a pseudo-terminal, but waits for ever there for a board
-        that says nothing; give it `link` where that matters.
+        mpremote reads faster from a path that it can see to be a pseudo-terminal, but waits for
+        ever there for a board that says nothing; return it `link` where that matters.
         """
         try:
             return str(Path(self.link).readlink())
@@ -129,19 +135,24 @@ class SimulatedBoard:
         return self._process.pid
 
     def errors(self) -> str:
-        """Give what the simulator itself has printed to its standard error."""
+        """Return what the simulator itself has printed to its standard error."""
         return self._path("errors").read_text()
 
     def position(self) -> int:
-        """Give how many bytes the board has printed so far: the `since` for what comes from now on."""
+        """Return how many bytes the board has printed so far: the `since` for what comes from now
+        on.
+        """
         return int(self.status()["printed_bytes"])
 
     def console(self, since: int = 0) -> str:
-        """Give what the board has printed since it started (the last megabyte), from byte `since` on."""
+        """Return what the board has printed since it started (the last megabyte), from byte `since`
+        on.
+        """
         return str(self._ask("console", since=since))
 
     def wait_for_output(self, text: str, timeout_s: float = _WAIT_S, since: int = 0) -> int:
-        """Wait until the board has printed `text`; give the position after it, for the next call's `since`.
+        """Wait until the board has printed `text`; return the position after it, for the next
+        call's `since`.
 
         Raises:
             TimeoutError: it has not within `timeout_s`; the message has the end of what it did print.
@@ -152,27 +163,38 @@ class SimulatedBoard:
             if position is not None:
                 return int(position)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the board did not print {text!r} in {timeout_s} s, but: {self.console()[-2000:]}")
+                raise TimeoutError(
+                    f"the board did not print {text!r} in {timeout_s} s, but: "
+                    f"{self.console()[-2000:]}"
+                )
             time.sleep(_POLL_S)
 
     def status(self) -> dict[str, Any]:
-        """Give port, profile, image, powered, running, boots, formats, printed_bytes, access_point, wifi and flash, as plain values."""
+        """Return port, profile, image, powered, running, boots, formats, printed_bytes,
+        access_point, wifi and flash, as plain values.
+        """
         return dict(self._ask("status"))
 
     def stats(self) -> FlashStats:
-        """Give what the flash has gone through since the simulator started."""
+        """Return what the flash has gone through since the simulator started."""
         return FlashStats(**self.status()["flash"])
 
     def wifi(self, on: bool) -> None:
-        """Switch the access point. Off: connections go silent on both sides, new ones and names get nowhere."""
+        """Switch the access point.
+
+        Off: connections go silent on both sides, new ones and names get nowhere.
+        """
         self._ask("wifi", on=on)
 
     def set_hosts(self, hosts: Mapping[str, str]) -> None:
-        """Give names the addresses that the board finds for them from now on."""
+        """Return names the addresses that the board finds for them from now on."""
         self._ask("hosts", hosts=dict(hosts))
 
     def reset(self) -> None:
-        """Reset the board as its button does. The port stays; far sides of its connections hear nothing."""
+        """Reset the board as its button does.
+
+        The port stays; far sides of its connections hear nothing.
+        """
         self._restart("reset")
 
     def soft_reset(self) -> None:
@@ -180,23 +202,29 @@ class SimulatedBoard:
         self._restart("soft_reset")
 
     def power_cut(self) -> None:
-        """Take the power at once (SIGKILL). The port goes; the flash stays as it is at this moment."""
+        """Take the power at once (SIGKILL).
+
+        The port goes; the flash stays as it is at this moment.
+        """
         self._ask("power_cut")
         self.wait_for_power_cut()
 
     def power_cut_after(self, operations: int, half: bool = False) -> None:
         """Have the power fail when the flash has done that many more erases and programs.
 
-        The next one is then not done or, with `half`, done to its half. `power_on` boots from what is left.
+        The next one is then not done or, with `half`, done to its half. `power_on` boots from what
+        is left.
         """
         self._ask("power_cut_after", operations=operations, half=half)
 
     def wait_for_power_cut(self, timeout_s: float = _WAIT_S) -> None:
         """Wait until the power is off and the interpreter gone; TimeoutError after `timeout_s`."""
-        self._wait(lambda status: not (status["powered"] or status["running"]), "lose its power", timeout_s)
+        self._wait(
+            lambda status: not (status["powered"] or status["running"]), "lose its power", timeout_s
+        )
 
     def power_on(self) -> None:
-        """Give the power back; the port is there again afterwards."""
+        """Return the power back; the port is there again afterwards."""
         self._restart("power_on")
 
     def flash_failing(self, failing: bool) -> None:
@@ -204,10 +232,13 @@ class SimulatedBoard:
         self._ask("flash_failing", failing=failing)
 
     def _tell_password(self) -> None:
-        """Give the Wi-Fi's password by standard input: every user of this computer sees a command's arguments."""
+        """Return the Wi-Fi's password by standard input: every user of this computer sees a
+        command's arguments.
+        """
         if self._wifi_password is None or self._process is None or self._process.stdin is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # it has ended already: what it says is read next
+        # it has ended already: what it says is read next
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{self._wifi_password}\n")
             self._process.stdin.flush()
 
@@ -216,7 +247,9 @@ class SimulatedBoard:
         self._ask(verb)
         self._wait(lambda status: status["boots"] > boots, "start", _WAIT_S)
 
-    def _wait(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout_s: float) -> None:
+    def _wait(
+        self, condition: Callable[[dict[str, Any]], bool], what: str, timeout_s: float
+    ) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition(self.status()):
             if time.monotonic() > deadline:
@@ -256,6 +289,6 @@ class SimulatedBoard:
 
 
 def _python_path() -> str:
-    """Give a PYTHONPATH with which another process finds this package where this one did."""
+    """Return a PYTHONPATH with which another process finds this package where this one did."""
     package = str(Path(securemqtt_tools.__file__).resolve().parent.parent)
     return os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))

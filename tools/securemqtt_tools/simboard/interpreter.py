@@ -1,4 +1,6 @@
-"""Find MicroPython for this machine, and start it as a board's processor: on a terminal, with a heap, with a clock."""
+"""Find MicroPython for this machine, and start it as a board's processor: on a terminal, with a
+heap, with a clock.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ ROM = _HERE / "rom"
 
 
 def find_micropython() -> tuple[str, str]:
-    """Find MicroPython: ("module", directory) for the package from PyPI, ("program", path) for one on the PATH.
+    """Find MicroPython: ("module", directory) for the package from PyPI, ("program", path) for one
+    on the PATH.
 
     Raises:
         FatalError: there is none; the message says where to get one.
@@ -29,7 +32,8 @@ def find_micropython() -> tuple[str, str]:
     if program is not None:
         return "program", program
     raise FatalError(
-        "the simulated board needs MicroPython for Linux: pip install 'securemqtt[sim]' (Linux on x86-64),"
+        "the simulated board needs MicroPython for Linux: pip install 'securemqtt[sim]' (Linux on "
+        "x86-64),"
         " or apt-get install micropython (Debian trixie, Raspberry Pi OS and later)"
     )
 
@@ -37,9 +41,11 @@ def find_micropython() -> tuple[str, str]:
 async def start_micropython(
     terminal: str, channel: int, heap_bytes: int, environment: dict[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start the interpreter with the board's boot program on `terminal`; `channel` becomes its descriptor 3.
+    """Start the interpreter with the board's boot program on `terminal`; `channel` becomes its
+    descriptor 3.
 
-    It gets nothing of this process's environment, leads a session of its own and ends with this process.
+    It gets nothing of this process's environment, leads a session of its own and ends with this
+    process.
     """
     kind, where = find_micropython()
     return await asyncio.create_subprocess_exec(

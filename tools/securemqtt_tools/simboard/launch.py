@@ -1,7 +1,7 @@
 """Become the board's processor: the last steps in the new process before MicroPython takes over.
 
-Arguments: parent's process id, terminal, channel's descriptor, "module" or "program", where, MicroPython's arguments.
-Run as a script, on the standard library alone.
+Arguments: parent's process id, terminal, channel's descriptor, "module" or "program", where,
+MicroPython's arguments. Run as a script, on the standard library alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def main() -> int:
     # Until MicroPython listens for it, Ctrl-C means nothing.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(int(channel), CHANNEL)
-    line = os.open(terminal, os.O_RDWR)  # a session leader's first terminal becomes its controlling terminal
+    # a session leader's first terminal becomes its controlling terminal
+    line = os.open(terminal, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(line, standard)
     os.closerange(CHANNEL + 1, max(line, int(channel)) + 1)
@@ -45,16 +46,20 @@ def _die_with(parent: int) -> None:
 
 
 def _forget_shared_memory() -> None:
-    """Remove the names of what libfaketime shares with processes of which there will be none (see clock.py)."""
+    """Remove the names of what libfaketime shares with processes of which there will be none (see
+    clock.py).
+    """
     for name in (f"faketime_shm_{os.getpid()}", f"sem.faketime_sem_{os.getpid()}"):
         with contextlib.suppress(OSError):
             os.unlink(f"/dev/shm/{name}")  # noqa: PTH108, S108  (no time for pathlib's import)
 
 
 def _interrupt_safely(library: str) -> None:
-    """Have SAFE_INTERRUPT make a KeyboardInterrupt at the next safe moment, as a board does, not at once as SIGINT does.
+    """Have SAFE_INTERRUPT make a KeyboardInterrupt at the next safe moment, as a board does, not at
+    once as SIGINT does.
 
-    MicroPython's own function for that is fit to be a signal's handler. System calls are not to be restarted after it.
+    MicroPython's own function for that is fit to be a signal's handler. System calls are not to be
+    restarted after it.
     """
     try:
         handler = ctypes.CDLL(library).mp_sched_keyboard_interrupt

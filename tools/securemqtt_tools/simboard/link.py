@@ -1,4 +1,6 @@
-"""One TCP connection of the board, joined to its destination by the simulator, and how it goes dead."""
+"""One TCP connection of the board, joined to its destination by the simulator, and how it goes
+dead.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Link:
         )
 
     async def run(self) -> bool:
-        """Carry bytes until both sides have closed or one has broken, and close; False if `cut` came first."""
+        """Carry bytes until both sides have closed or one has broken, and close; False if `cut`
+        came first.
+        """
         done, going_on = await asyncio.wait(self._pumps, return_when=asyncio.FIRST_EXCEPTION)
         if any(pump.cancelled() for pump in done):
             return False
@@ -53,7 +57,9 @@ class Link:
             pump.cancel()
 
     async def bury(self) -> None:
-        """End a connection that was cut, once the radio is back: a reset for the board now, for the far side when it sends."""
+        """End a connection that was cut, once the radio is back: a reset for the board now, for the
+        far side when it sends.
+        """
         reset_connection(self._board)
         with contextlib.suppress(OSError):
             await self._far[0].read(1)

@@ -1,4 +1,6 @@
-"""One run of the interpreter: from its start to its end, with its console and its line to the simulator."""
+"""One run of the interpreter: from its start to its end, with its console and its line to the
+simulator.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from .interpreter import start_micropython
 from .launch import SAFE_INTERRUPT
 from .terminal import Console, start_task
 
-# Answers a request of the board: verb, arguments -> value; OSError to refuse it with an error number.
+# Answers a request of the board: verb, arguments -> value; OSError to refuse it with an error
+# number.
 Answer = Callable[[str, list[Any]], Awaitable[Any]]
 
 _CTRL_C = b"\x03"
@@ -37,18 +40,24 @@ class Processor:
     `flash_busy` tells whether it is in the middle of an access to its flash.
     """
 
-    def __init__(self, emit: Callable[[bytes], None], answer: Answer, flash_busy: Callable[[], bool]) -> None:
+    def __init__(
+        self, emit: Callable[[bytes], None], answer: Answer, flash_busy: Callable[[], bool]
+    ) -> None:
         self._emit = emit
         self._answer = answer
         self._flash_busy = flash_busy
         self._console = Console()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, heap_bytes: int, environment: dict[str, str], room: Callable[[], Awaitable[None]]) -> None:
+    async def start(
+        self, heap_bytes: int, environment: dict[str, str], room: Callable[[], Awaitable[None]]
+    ) -> None:
         """Start the interpreter; `room` is waited for before more of its output is taken."""
         ours, its = socket.socketpair()
         with its:
-            self._process = await start_micropython(self._console.name, its.fileno(), heap_bytes, environment)
+            self._process = await start_micropython(
+                self._console.name, its.fileno(), heap_bytes, environment
+            )
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_CHANNEL_LIMIT)
         self._tasks = [start_task(self._serve()), start_task(self._carry_output(room))]
 
@@ -80,7 +89,11 @@ class Processor:
         self._console.drain(self._emit)
 
     async def type(self, data: bytes) -> None:
-        """Give it input. Ctrl-C interrupts a running program; where none runs, or it has asked for it, it is a character."""
+        """Return it input.
+
+        Ctrl-C interrupts a running program; where none runs, or it has asked for it, it is a
+        character.
+        """
         for part in re.split(b"(\x03)", data):
             if part == _CTRL_C and await self._interrupt():
                 continue
@@ -90,10 +103,11 @@ class Processor:
     async def _interrupt(self) -> bool:
         """Interrupt the running program; tell whether there was one.
 
-        MicroPython has a handler for SIGINT while a program runs, and would end on that signal otherwise: so it stands
-        still while that is looked up. Where the launcher has set up a handler that waits for a safe moment, as on a
-        board, that gets its signal. Where it could not, SIGINT's own handler leaves by a jump whatever it finds under
-        way, locks and file system included: so it is sent, if that comes soon, while the interpreter waits for the
+        MicroPython has a handler for SIGINT while a program runs, and would end on that signal
+        otherwise: so it stands still while that is looked up. Where the launcher has set up a
+        handler that waits for a safe moment, as on a board, that gets its signal. Where it could
+        not, SIGINT's own handler leaves by a jump whatever it finds under way, locks and file
+        system included: so it is sent, if that comes soon, while the interpreter waits for the
         kernel and its flash is at rest.
         """
         deadline = time.monotonic() + _AT_REST_LIMIT_S
@@ -141,7 +155,9 @@ class Processor:
             self._writer.write(json.dumps([sequence, error, value]).encode() + b"\n")
 
     async def _request(self) -> bytes:
-        """Give the interpreter's next request; nothing once it has ended, also where it left an answer unread, as in a deep sleep."""
+        """Return the interpreter's next request; nothing once it has ended, also where it left an
+        answer unread, as in a deep sleep.
+        """
         try:
             return await self._reader.readline()
         except ConnectionError:
@@ -163,7 +179,9 @@ async def _stopped(pid: int) -> None:
 
 
 def _waits(pid: int) -> bool:
-    """Tell whether a stopped process was in a system call; where that cannot be known, say yes."""
+    """Return whether a stopped process was in a system call; where that cannot be known, say
+    yes.
+    """
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/syscall").read_text().split()[:1] not in (["-1"], ["running"])
     return True

@@ -19,10 +19,11 @@ from .control import ControlServer
 def run_simulator(options: BoardOptions, control: Path, with_parent: bool) -> None:
     """Run a board until SIGINT, SIGTERM or a `stop` on the control socket.
 
-    `with_parent`, the end of standard input ends it too, and it then removes the directory of the control socket, which
-    is the parent's and nobody else's.
+    `with_parent`, the end of standard input ends it too, and it then removes the directory of the
+    control socket, which is the parent's and nobody else's.
 
-    Prints the path of the serial port first, on a line of its own. FatalError if the board cannot start.
+    Prints the path of the serial port first, on a line of its own. FatalError if the board cannot
+    start.
     """
     if sys.platform != "linux":
         raise FatalError("the simulated board needs Linux")

@@ -1,7 +1,9 @@
-"""The board's radio: a Wi-Fi station, the access point that is switched from outside, and the way to the network.
+"""The board's radio: a Wi-Fi station, the access point that is switched from outside, and the way
+to the network.
 
-A name resolves, and a socket gets through, only while the station is connected. When it is not, what was open goes
-silent on both sides. When it is back, the board's old sockets are reset; their far sides learn of it when they send.
+A name resolves, and a socket gets through, only while the station is connected. When it is not,
+what was open goes silent on both sides. When it is back, the board's old sockets are reset; their
+far sides learn of it when they send.
 """
 
 from __future__ import annotations
@@ -45,10 +47,18 @@ STATES = {
 
 
 class Radio:
-    """Station and access point. `hosts` gives names an address of their own, before the host's resolver is asked."""
+    """Station and access point.
+
+    `hosts` gives names an address of their own, before the host's resolver is asked.
+    """
 
     def __init__(
-        self, ssid: str | None, password: str | None, hosts: dict[str, str], states: dict[str, int], rejoins: bool
+        self,
+        ssid: str | None,
+        password: str | None,
+        hosts: dict[str, str],
+        states: dict[str, int],
+        rejoins: bool,
     ) -> None:
         self.hosts = hosts
         self.states = states
@@ -67,11 +77,11 @@ class Radio:
 
     @property
     def connected(self) -> bool:
-        """Tell whether the station has an address and the access point is there."""
+        """Return True if the station has an address and the access point is there."""
         return self._state == "GOT_IP"
 
     def describe(self) -> dict[str, Any]:
-        """Give what `network.WLAN` shows."""
+        """Return what `network.WLAN` shows."""
         return {
             "active": self._active,
             "state": self._state,
@@ -81,7 +91,7 @@ class Radio:
         }
 
     def scan(self) -> list[tuple[str, int]]:
-        """Give name and signal strength of what is in range."""
+        """Return name and signal strength of what is in range."""
         return [(self._ssid or "simulated", _RSSI)] if self.access_point else []
 
     def set_active(self, active: bool) -> None:
@@ -116,11 +126,13 @@ class Radio:
             self.join(*self._wanted)
 
     def power_off(self) -> None:
-        """Forget everything, as a board does that loses its power or is reset: the far sides hear nothing."""
+        """Forget everything, as a board does that loses its power or is reset: the far sides hear
+        nothing.
+        """
         self.set_active(False)
 
     async def resolve(self, host: str, port: int, kind: int) -> int:
-        """Open a door to a destination; give its port on loopback.
+        """Open a door to a destination; return its port on loopback.
 
         Raises:
             OSError: -2 without a connection, or when the name is not known.
@@ -152,7 +164,9 @@ class Radio:
             self._doors.pop(next(iter(self._doors))).close()
 
     async def _try(self, door: Door) -> None:
-        """Let the door answer as its destination does: a connection is made in advance, and the first visitor gets it."""
+        """Let the door answer as its destination does: a connection is made in advance, and the
+        first visitor gets it.
+        """
         attempt = asyncio.create_task(asyncio.open_connection(*door.address))
         await asyncio.wait({attempt}, timeout=_ANSWER_S)
         if attempt.done():
@@ -165,7 +179,8 @@ class Radio:
         error = attempt.exception()
         if error is None:
             await door.let_in(attempt.result())
-        elif not isinstance(error, (ConnectionRefusedError, ConnectionResetError)):  # the latter from who hangs up at once
+        # the latter from who hangs up at once
+        elif not isinstance(error, (ConnectionRefusedError, ConnectionResetError)):
             await door.go_silent()
 
     async def _answer_late(self, door: Door, attempt: asyncio.Task[Connection]) -> None:

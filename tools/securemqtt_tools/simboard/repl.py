@@ -1,4 +1,6 @@
-"""What the board prints, on its way to the port: which REPL it is in, and what has been printed so far."""
+"""What the board prints, on its way to the port: which REPL it is in, and what has been printed so
+far.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _LOG_BYTES = 1024 * 1024
 
 
 class ReplWatch:
-    """Knows whether the board is in the raw REPL, since a soft reset keeps that and a new interpreter does not know it."""
+    """Knows whether the board is in the raw REPL, since a soft reset keeps that and a new
+    interpreter does not know it.
+    """
 
     def __init__(self) -> None:
         self.raw = False
@@ -27,7 +31,7 @@ class ReplWatch:
         self._reached = reached
 
     def pass_on(self, data: bytes) -> bytes:
-        """Take output; give what is for the port."""
+        """Take output; return what is for the port."""
         seen = self._tail + data
         raw, friendly = seen.rfind(_RAW_PROMPT), seen.rfind(_FRIENDLY_BANNER)
         if raw != friendly:
@@ -58,7 +62,7 @@ class LineEnds:
         self._skip = count
 
     def convert(self, data: bytes) -> bytes:
-        """Take output as the interpreter wrote it; give it as a board sends it."""
+        """Take output as the interpreter wrote it; return it as a board sends it."""
         binary, text = data[: self._skip], data[self._skip :]
         self._skip -= len(binary)
         if not text:
@@ -84,18 +88,20 @@ class OutputLog:
         del self._kept[:-_LOG_BYTES]
 
     def since(self, position: int) -> bytes:
-        """Give what came after the first `position` bytes, as far as it is still kept."""
+        """Return what came after the first `position` bytes, as far as it is still kept."""
         first_kept = self.total - len(self._kept)
         return bytes(self._kept[max(0, position - first_kept) :])
 
     def find(self, text: bytes, since: int) -> int | None:
-        """Give the position after the first `text` that begins at or after position `since`; None if it is not there."""
+        """Return the position after the first `text` that begins at or after position `since`; None
+        if it is not there.
+        """
         start = max(since, self.total - len(self._kept))
         place = self.since(since).find(text)
         return None if place < 0 else start + place + len(text)
 
     def last_error(self) -> str:
-        """Give the last line that ends a traceback, else the last line of all."""
+        """Return the last line that ends a traceback, else the last line of all."""
         lines = bytes(self._kept).decode(errors="replace").split("\r\n")
         errors = [line for line in lines if re.match(r"\w+(Error|Exception|Interrupt)\b", line)]
         return (errors or [line for line in lines if line.strip()] or ["no output"])[-1]

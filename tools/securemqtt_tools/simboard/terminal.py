@@ -1,6 +1,8 @@
-"""The two pseudo-terminals of a board: the serial port that programs open, and the console that MicroPython sits on.
+"""The two pseudo-terminals of a board: the serial port that programs open, and the console that
+MicroPython sits on.
 
-Between them the simulator passes every byte on, so that it can restart the interpreter while the port stays.
+Between them the simulator passes every byte on, so that it can restart the interpreter while the
+port stays.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Any
 
 _CHUNK = 4096
 _OUTPUT_LIMIT = 64 * 1024
-_REOPEN_POLL_S = 0.02  # nothing in the kernel says that a closed pseudo-terminal has been opened again
+# nothing in the kernel says that a closed pseudo-terminal has been opened again
+_REOPEN_POLL_S = 0.02
 _FULL_POLL_S = 0.002
-_STALLED_READER_S = 0.5  # as USB serial on a board: wait that long for the reader, then drop until it reads
+# as USB serial on a board: wait that long for the reader, then drop until it reads
+_STALLED_READER_S = 0.5
 
 
 def start_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -37,7 +41,9 @@ def _report_failure(task: asyncio.Task[None]) -> None:
 async def _ready(descriptor: int, writing: bool = False) -> None:
     """Wait until a descriptor can be read (or written)."""
     loop = asyncio.get_running_loop()
-    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+    add, remove = (
+        (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+    )
     happened = asyncio.Event()
     add(descriptor, happened.set)
     try:
@@ -71,11 +77,11 @@ class SerialPort:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether some program has the port open."""
+        """Return True if some program has the port open."""
         return not any(event & select.POLLHUP for _, event in self._poll.poll(0))
 
     async def read(self) -> bytes:
-        """Wait for input and give it."""
+        """Wait for input and return it."""
         while True:
             if not self.is_open:
                 await asyncio.sleep(_REOPEN_POLL_S)
@@ -136,7 +142,7 @@ class Console:
         os.set_blocking(self._master, False)
 
     def close(self) -> None:
-        """Give both ends up; a process that is still there is hung up on."""
+        """Return both ends up; a process that is still there is hung up on."""
         os.close(self._slave)
         os.close(self._master)
         self._closed = True
@@ -154,7 +160,7 @@ class Console:
         await _ready(self._master)
 
     async def type(self, data: bytes) -> None:
-        """Give input to the interpreter; waits while it reads too slowly."""
+        """Return input to the interpreter; waits while it reads too slowly."""
         while data and not self._closed:
             try:
                 data = data[os.write(self._master, data) :]

@@ -51,13 +51,18 @@ class RTC:
     """The board's clock; `datetime` with a tuple sets it, for TLS too."""
 
     def datetime(self, moment=None):
-        """Give or set (year, month, day, weekday, hours, minutes, seconds, subseconds), in UTC."""
+        """Return or set (year, month, day, weekday, hours, minutes, seconds, subseconds), in
+        UTC.
+        """
         if moment is None:
             year, month, day, hours, minutes, seconds, weekday, _, _ = time.gmtime()
             return (year, month, day, weekday, hours, minutes, seconds, 0)
         year, month, day, _, hours, minutes, seconds, _ = moment
-        # What the interpreter reads is shifted by libfaketime, which looks at this variable each time.
-        offset = wire.ask("set_clock", int(time.mktime((year, month, day, hours, minutes, seconds, 0, 0, 0))))
+        # What the interpreter reads is shifted by libfaketime, which looks at this variable each
+        # time.
+        offset = wire.ask(
+            "set_clock", int(time.mktime((year, month, day, hours, minutes, seconds, 0, 0, 0)))
+        )
         if offset is not None:
             os.putenv("FAKETIME", offset)
         return None
@@ -117,7 +122,9 @@ class Pin:
 
 
 class ADC:
-    """An analogue input on which 0.706 V lies: 27 degrees Celsius to a program that reads a Pico's own sensor."""
+    """An analogue input on which 0.706 V lies: 27 degrees Celsius to a program that reads a Pico's
+    own sensor.
+    """
 
     CORE_TEMP = 4
 

@@ -1,4 +1,6 @@
-"""The module `network` of the board: a Wi-Fi station whose access point is switched from outside."""
+"""The module `network` of the board: a Wi-Fi station whose access point is switched from
+outside.
+"""
 
 import wire
 
@@ -58,7 +60,9 @@ class WLAN:
 
     def connect(self, ssid=None, key=None, *, bssid=None, security=None):
         if not self.active():
-            raise OSError("Wifi Internal Error" if "BEACON_TIMEOUT" in _status else "STA must be active")
+            raise OSError(
+                "Wifi Internal Error" if "BEACON_TIMEOUT" in _status else "STA must be active"
+            )
         wire.ask("wifi_join", _text(ssid), _text(key))
 
     def disconnect(self):
@@ -78,7 +82,8 @@ class WLAN:
     def scan(self):
         """List what can be heard: ssid, bssid, channel, RSSI, security, hidden."""
         return [
-            (ssid.encode(), b"\x02\x00\x00\x00\x00\x01", 6, rssi, 3, 0) for ssid, rssi in wire.ask("wifi_scan")
+            (ssid.encode(), b"\x02\x00\x00\x00\x00\x01", 6, rssi, 3, 0)
+            for ssid, rssi in wire.ask("wifi_scan")
         ]
 
     def ifconfig(self, *_):
@@ -111,7 +116,6 @@ class WLAN:
         if names[0] not in answers:
             raise ValueError("unknown config param")
         return answers[names[0]]
-
 
 
 def ipconfig(what):

@@ -12,14 +12,20 @@ _SECONDS_1900_TO_1970 = 2208988800
 
 
 def time():
-    """Ask the server; give seconds since the board's epoch. OSError when there is no answer in `timeout` seconds."""
+    """Ask the server; return seconds since the board's epoch.
+
+    OSError when there is no answer in `timeout` seconds.
+    """
     import socket
     import time
 
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         server.settimeout(timeout)
-        server.sendto(_CLIENT_VERSION_4 + bytes(47), socket.getaddrinfo(host, _PORT, 0, socket.SOCK_DGRAM)[0][-1])
+        server.sendto(
+            _CLIENT_VERSION_4 + bytes(47),
+            socket.getaddrinfo(host, _PORT, 0, socket.SOCK_DGRAM)[0][-1],
+        )
         answer = server.recv(48)
     finally:
         server.close()

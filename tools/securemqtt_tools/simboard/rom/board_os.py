@@ -1,4 +1,6 @@
-"""The module `os` of the board: `uname` and `sync` are there, the host's environment and shell are not."""
+"""The module `os` of the board: `uname` and `sync` are there, the host's environment and shell are
+not.
+"""
 
 from collections import namedtuple
 from os import *

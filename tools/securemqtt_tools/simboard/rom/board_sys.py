@@ -1,6 +1,8 @@
-"""The module `sys` of the board: the interpreter's own, but for the name of the machine and standard output as bytes.
+"""The module `sys` of the board: the interpreter's own, but for the name of the machine and
+standard output as bytes.
 
-`sys.platform` stays what it is ("linux"): what lies below is the unix port, and code that looks there wants to know that.
+`sys.platform` stays what it is ("linux"): what lies below is the unix port, and code that looks
+there wants to know that.
 """
 
 import sys as _sys
@@ -10,7 +12,9 @@ import wire
 
 
 class _Raw:
-    """Standard output as bytes: without the carriage return that the simulator puts before newlines."""
+    """Standard output as bytes: without the carriage return that the simulator puts before
+    newlines.
+    """
 
     def write(self, data, *limits):
         view = memoryview(data)[: limits[0]] if limits else memoryview(data)
@@ -26,7 +30,9 @@ class _Stdout:
 
 
 class Sys:
-    """Stands in for the module, as an object: what is set on it (`path`, `ps1`) reaches the interpreter."""
+    """Stands in for the module, as an object: what is set on it (`path`, `ps1`) reaches the
+    interpreter.
+    """
 
     stdout = _Stdout()
 
@@ -38,7 +44,7 @@ class Sys:
 
 
 def name_machine(machine):
-    """Give `sys.implementation` the board's name."""
+    """Return `sys.implementation` the board's name."""
     own = _sys.implementation
     fields = ("name", "version", "_machine", "_mpy", "_build", "_thread")
     values = [machine if field == "_machine" else getattr(own, field, "") for field in fields]

@@ -1,4 +1,6 @@
-"""The module `time` of the board: whole seconds, from the board's own epoch, in no time zone but UTC."""
+"""The module `time` of the board: whole seconds, from the board's own epoch, in no time zone but
+UTC.
+"""
 
 from time import *
 from time import gmtime as _gmtime

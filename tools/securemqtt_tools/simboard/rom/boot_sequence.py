@@ -1,4 +1,6 @@
-"""From power-on to the prompt: mount the flash, put the board's modules in place, run boot.py and main.py."""
+"""From power-on to the prompt: mount the flash, put the board's modules in place, run boot.py and
+main.py.
+"""
 
 import gc
 import os

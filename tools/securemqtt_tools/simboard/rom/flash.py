@@ -1,13 +1,14 @@
-"""The flash chip: an image file as a block device, with counters beside it that the simulator reads.
+"""The flash chip: an image file as a block device, with counters beside it that the simulator
+reads.
 
-The counters' file holds unsigned longs. The board writes the first four: busy, operations, erases, programmed bytes. The
-simulator writes the last four: something of the following is ordered, the power goes at this operation (0: never), half
-of it is done, flash fails.
+The counters' file holds unsigned longs. The board writes the first four: busy, operations, erases,
+programmed bytes. The simulator writes the last four: something of the following is ordered, the
+power goes at this operation (0: never), half of it is done, flash fails.
 
-Two things that a board's driver, being in C, has for nothing: no method that littlefs calls allocates memory, for the
-garbage collector closes files while the heap is locked (hence arrays of "L": an element of "Q" is a new object each
-time); and none jumps, unless something was ordered, for MicroPython looks for a Ctrl-C at jumps, and littlefs does not
-survive an exception.
+Two things that a board's driver, being in C, has for nothing: no method that littlefs calls
+allocates memory, for the garbage collector closes files while the heap is locked (hence arrays of
+"L": an element of "Q" is a new object each time); and none jumps, unless something was ordered, for
+MicroPython looks for a Ctrl-C at jumps, and littlefs does not survive an exception.
 """
 
 import os
@@ -28,7 +29,9 @@ _ERASED_BYTE = b"\xff"
 
 
 class Flash:
-    """A NOR flash of `blocks` blocks; littlefs sees it through MicroPython's extended block device protocol."""
+    """A NOR flash of `blocks` blocks; littlefs sees it through MicroPython's extended block device
+    protocol.
+    """
 
     def __init__(self, image, counters, block_bytes):
         self._image = open(image, "r+b")
@@ -39,7 +42,15 @@ class Flash:
         self._block_bytes = block_bytes
         self._blocks = os.stat(image)[6] // block_bytes
         self._erased = _ERASED_BYTE * block_bytes
-        self._requests = (None, self._nothing, self._nothing, self._nothing, self._count, self._size, self._erase)
+        self._requests = (
+            None,
+            self._nothing,
+            self._nothing,
+            self._nothing,
+            self._count,
+            self._size,
+            self._erase,
+        )
         self._change = (self._change_plainly, self._change_as_ordered)
 
     def readblocks(self, block, buffer, offset=0):

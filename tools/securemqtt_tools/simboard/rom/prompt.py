@@ -1,6 +1,7 @@
 """The prompt, for interpreters whose own has no raw REPL: MicroPython for Linux before 1.27.
 
-It speaks what MicroPython's documentation calls the raw REPL and raw-paste mode, and a friendly prompt without history.
+It speaks what MicroPython's documentation calls the raw REPL and raw-paste mode, and a friendly
+prompt without history.
 """
 
 import io
@@ -124,7 +125,9 @@ def _read():
 
 
 def _read_line(line):
-    """Read a line, with its echo, to the end of `line`; give the key that ended it: Return or a control character."""
+    """Read a line, with its echo, to the end of `line`; return the key that ended it: Return or a
+    control character.
+    """
     start = len(line)
     while True:
         key = _read()
@@ -158,7 +161,9 @@ def _read_paste():
 
 
 def _goes_on(statement):
-    """Tell whether a statement needs more lines: open brackets, or a compound one that no empty line has ended."""
+    """Return True if a statement needs more lines: open brackets, or a compound one that no empty
+    line has ended.
+    """
     text = str(statement, "utf-8")
     brackets = 0
     for character in text:

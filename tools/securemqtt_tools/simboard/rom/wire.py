@@ -1,6 +1,8 @@
-"""The line from the board to the simulator around it: one JSON array per line, on file descriptor 3.
+"""The line from the board to the simulator around it: one JSON array per line, on file descriptor
+3.
 
-What a board does with its radio, its clock's crystal and its power, this board asks the simulator for.
+What a board does with its radio, its clock's crystal and its power, this board asks the simulator
+for.
 """
 
 import json
@@ -10,7 +12,7 @@ _sequence = 0
 
 
 def ask(verb, *arguments):
-    """Ask the simulator and give its answer; OSError with the error number that it names."""
+    """Ask the simulator and return its answer; OSError with the error number that it names."""
     global _sequence
     tell(verb, *arguments)
     sequence = _sequence

@@ -32,10 +32,10 @@ demo: setup system-demo
 	@$(BIN)/python tools/demo.py
 
 test: setup system
-	@$(BIN)/python -m pytest -n 2 -m "not long"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
 
 test-long: setup system
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	@$(BIN)/ruff check .

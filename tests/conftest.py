@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -13,9 +14,10 @@ from support.requirements import require_program
 
 
 def pytest_configure() -> None:
-    """Undo what a shell does to a command in the background, which is to hear no Ctrl-C: the
-    programs under test would inherit that.
+    """Undo what a shell hands on to the programs under test: that a command in the background hears
+    no Ctrl-C, and a Python that writes out each line at once, as few users have it.
     """
+    os.environ.pop("PYTHONUNBUFFERED", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

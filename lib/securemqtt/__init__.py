@@ -10,10 +10,13 @@ with client:
         client.wait(30)
 """
 
-from ._compat import log_to
+# First what the others import: nested less deeply, imports take less of a board's stack.
+from . import platform, transport  # noqa: F401
+
+# isort: split
 from .client import Client
-from .messages import Message
-from .outbox import Delivery
+from .log import log_to
+from .messages import Delivery, Message
 
 __version__ = "0.1.0"
 __all__ = ["Client", "Delivery", "Message", "log_to"]

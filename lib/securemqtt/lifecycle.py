@@ -1,219 +1,197 @@
-"""What a client does once per connection, or rarely: not kept in a board's memory, see
-`_compat.rarely`.
+"""What happens to a connection once in a while: it stands, it is lost, it ends; it is asked for a
+subscription, or refuses a message.
 
-Each function is a method of `Client` that lives here; `client.py` holds what runs for each message.
+Loaded for the occasion, and forgotten again on a board. What runs for each message is in
+connection.py.
 """
 
-import random
+from .log import log
+from .messages import Delivery
+from .platform import const, now_ms, random_between
 
-from ._compat import TYPE_CHECKING, log, now_ms, rarely, stop_loop, wake
-from .backoff import lasting, next_delay
-from .failure import failure
-from .outbox import Delivery
-from .topics import expand, fault
+TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import Literal, Protocol
 
-    from .client import Client
+    from .board.watchdog import Watchdog
     from .errors import SecureMQTTError
-    from .messages import Incoming, Message
+    from .inbox import Inbox, Subscription
+    from .messages import Message
+    from .outbox.memory import Outbox
+    from .settings import Settings
+    from .transport.base import Link
+
+    State = Literal["closed", "starting", "connecting", "connected", "waiting"]
+
+    class Owner(Protocol):
+        """The connection, as far as it is seen from here."""
+
+        settings: Settings
+        state: State
+        link: Link
+        outbox: Outbox
+        inbox: Inbox | None
+        watchdog: Watchdog | None
+        readying: Iterator[int] | None
+        counters: dict[str, int]
+        last_error: Exception | None
+        reason: Exception | None
+        moment_ms: int
+        failures_in_a_row: int
+
+        def set_state(self, state: State) -> None:
+            """Change the state, and tell who waits for that."""
+
+        def make_inbox(self) -> Inbox:
+            """Return what there is for handlers, made with the first use."""
+
+        def stop(self) -> None:
+            """Leave in order."""
+
+        def wake(self) -> None:
+            """Have the loop look at once at what there is to do."""
 
 
-def given_up(client: "Client", timeout_s: float) -> "SecureMQTTError":
-    """Stop trying: give the error that says why `connect` has failed."""
-    error = client._reason
-    stop_loop(client, lambda: finish(client))
-    return error or failure(
-        "TimedOut", "no connection to {} within {} s".format(_peer(client), timeout_s)
-    )
+def connected(connection: "Owner", session_present: bool) -> None:
+    """The broker has accepted us: say so."""
+    connection.moment_ms = now_ms()
+    connection.counters["connects"] += 1
+    connection.reason = None
+    if connection.settings.status:
+        connection.link.send(_status(connection, b"online"))
+    resumed = ", session resumed" if session_present else ""
+    connection.set_state("connected")
+    log("info", "connected to " + connection.settings.address + resumed)
 
 
-def disconnect(client: "Client", timeout_s: float) -> None:
-    """See Client.disconnect."""
-    if client.state == "closed":
-        return
-    if client.connected:
-        client.flush(timeout_s)
-    if client._outbox.count:
-        log("warning", "leaving with {} messages undelivered".format(client._outbox.count))
-    stop_loop(client, lambda: finish(client))
-
-
-def finish(client: "Client") -> None:
-    """Leave: the last turn of the loop."""
-    link = client._link
-    orderly = link.up
-    if orderly and client._settings["status"]:
-        link.send(_status(client, b"offline"))
-    link.close(orderly)
-    client._failures = lasting(client._failures, _lived_ms(client))
-    if client._outbox.sync:
-        rarely("journal_start").park(client._outbox)
-    client._set_state("closed")
-
-
-def up(client: "Client", session_present: bool) -> None:
-    """The broker has accepted us: say so, and subscribe again to what it does not know any more."""
-    client._moment_ms = now_ms()
-    client._stats["connects"] += 1
-    told = client._incoming
-    if told:
-        with client._lock:
-            told.requests = []
-            for topic_filter, subscription in told.subscriptions.items():
-                subscription[2] = subscription[2] and session_present
-                subscription[3] = 0
-                if not subscription[2]:
-                    _request(client, told, topic_filter, subscription[1])
-    if client._settings["status"]:
-        client._link.send(_status(client, b"online"))
-    log("info", "connected to " + _peer(client) + (", session resumed" if session_present else ""))
-    client._set_state("connected")
-
-
-def lost(client: "Client", error: "SecureMQTTError") -> None:
+def lost(connection: "Owner", error: Exception) -> None:
     """An attempt failed, or the connection is gone: note why, and when to try again."""
+    from .errors import SecureMQTTError
+    from .protocol.backoff import next_delay
+
     now = now_ms()
-    if (
-        client.state == "connecting"
-        and client._readying is None
-        and client._settings["watchdog"] is not None
-    ):
-        # it was no fault of the board that the attempt failed
-        client._settings["watchdog"].alive(now)
-    client._readying = None
-    client.last_error = client._reason = error
-    client._stats["failures"] += 1
-    delay_ms, client._failures = next_delay(
-        random.randint, client._failures, _lived_ms(client), error.transient
+    trying = connection.state == "connecting" and connection.readying is None
+    if trying and connection.watchdog is not None:
+        connection.watchdog.alive(now)  # it was no fault of the board that the attempt failed
+    connection.readying = None
+    connection.last_error = connection.reason = error
+    connection.counters["failures"] += 1
+    # It may be MemoryError, where there was no memory even for an error of ours.
+    transient = error.transient if isinstance(error, SecureMQTTError) else True
+    delay_ms, connection.failures_in_a_row = next_delay(
+        random_between, connection.failures_in_a_row, _lived_ms(connection), transient
     )
-    client._moment_ms = now + delay_ms
+    connection.moment_ms = now + delay_ms
+    connection.set_state("waiting")
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
-    client._set_state("waiting")
 
 
-def subscribe(
-    client: "Client", topic_filter: str, handler: "Callable[[Message], None]", qos: int
-) -> None:
-    """See Client.subscribe."""
-    if not 0 <= qos <= 2:
-        raise unknown_qos(qos)
-    topic_filter = checked(client, topic_filter, True)
-    # What will be needed for what comes: loaded now, it lies with what else stays, not between what
-    # is lent.
-    from .messages import incoming
+def finish(connection: "Owner") -> None:
+    """Leave: the last turn of the loop."""
+    if connection.outbox.count:
+        log("warning", "leaving with {} messages undelivered".format(connection.outbox.count))
+    from .protocol.backoff import lasting
 
-    with client._lock:
-        _set(client, incoming(client), topic_filter, handler, qos)
-    wake(client)
-
-
-def unsubscribe(client: "Client", topic_filter: str) -> None:
-    """See Client.unsubscribe."""
-    topic_filter = checked(client, topic_filter, True)
-    with client._lock:
-        told = client._incoming
-        if told and topic_filter in told.subscriptions:
-            _set(client, told, topic_filter, None, -1)
-    wake(client)
+    link = connection.link
+    orderly = link.up
+    if orderly and connection.inbox is not None:
+        connection.inbox.answer(link)  # else what was handled would come again
+    if orderly and connection.settings.status:
+        link.send(_status(connection, b"offline"))
+    link.close(orderly)
+    connection.failures_in_a_row = lasting(connection.failures_in_a_row, _lived_ms(connection))
+    connection.outbox.release()
+    connection.set_state("closed")
 
 
-def _set(
-    client: "Client",
-    told: "Incoming",
-    topic_filter: str,
-    handler: "Callable[[Message], None] | None",
-    qos: int,
-) -> None:
-    subscription = told.subscriptions.setdefault(topic_filter, [None, 0, False, 0])
-    subscription[:3] = [handler, qos, False]
-    _request(client, told, topic_filter, qos)
+def given_up(connection: "Owner", timeout_s: float) -> Exception:
+    """Stop trying; return the error that says why `connect` has failed."""
+    error = connection.reason
+    connection.stop()
+    if isinstance(error, MemoryError):
+        from .errors import OutOfMemory
+
+        return OutOfMemory()
+    if error is None:
+        from .errors import TimedOut
+
+        address = connection.settings.address
+        return TimedOut("no connection to {} within {} s".format(address, timeout_s))
+    return error
 
 
-def _request(client: "Client", told: "Incoming", topic_filter: str, qos: int) -> None:
-    if client._link.up:  # else `up` does it
-        told.subscriptions[topic_filter][3] += 1
-        told.requests.append((topic_filter, qos))
+def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
+    """Return the error for a message that the outbox did not take."""
+    from .errors import MessageTooLarge, OutboxFull
 
-
-def subscribed(client: "Client", topic_filter: str, granted: bool) -> None:
-    """See backends/contract.py."""
-    with client._lock:
-        subscription = client._incoming and client._incoming.subscriptions.get(topic_filter)
-        if subscription:
-            subscription[3] -= 1
-            if subscription[3] <= 0:  # else this was not the answer to what was asked for last
-                subscription[2] = granted and subscription[1] >= 0
-    if not granted:
-        client.last_error = failure(
-            "SubscriptionRefused", "the broker refused the subscription to " + topic_filter
-        )
-        log("warning", str(client.last_error))
-
-
-def unsubscribed(client: "Client", topic_filter: str) -> None:
-    """See backends/contract.py."""
-    told = client._incoming
-    with client._lock:
-        subscription = told and told.subscriptions.get(topic_filter)
-        if told and subscription:
-            subscription[3] -= 1
-            if subscription[3] <= 0 and subscription[1] < 0:
-                del told.subscriptions[topic_filter]
-
-
-def oversized(client: "Client", topic: str, size: int) -> None:
-    """See backends/contract.py."""
-    client._stats["oversized"] += 1
-    log(
-        "warning",
-        "a message of {} bytes on {} is larger than max_packet_bytes: thrown away".format(
-            size, topic
-        ),
-    )
-
-
-def checked(client: "Client", topic: str, is_filter: bool) -> str:
-    """Return a topic with `~` put into words; raises InvalidTopic."""
-    topic = expand(topic, client.client_id) if isinstance(topic, str) else topic
-    wrong = fault(topic, is_filter)
-    if wrong:
-        raise failure(
-            "InvalidTopic",
-            "{!r} is no topic {}: {}".format(topic, "filter" if is_filter else "name", wrong),
-        )
-    return topic
-
-
-def unknown_qos(qos: int) -> "SecureMQTTError":
-    """Make the error for a QoS that MQTT does not know."""
-    return failure("UsageError", "there is no QoS {}: 0, 1 or 2".format(qos))
-
-
-def refused(client: "Client", delivery: Delivery) -> "SecureMQTTError":
-    """Make the error for a message that the outbox did not take."""
-    outbox = client._outbox
+    outbox = connection.outbox
     outbox.dropped += 1
     size = outbox.size(delivery)
     if size > outbox.max_bytes:
-        return failure(
-            "MessageTooLarge",
-            "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes),
-        )
-    if outbox.failure:
-        return outbox.failure
-    return failure("OutboxFull", "{} messages wait for the broker".format(outbox.count))
+        what = "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes)
+        return MessageTooLarge(what)
+    failure = outbox.failure
+    if failure is not None:
+        # A new one each time: MicroPython adds to the traceback of one that is raised again.
+        return type(failure)(failure.what, failure.code, cause=failure.cause, remedy=failure.remedy)
+    return OutboxFull("{} messages wait for the broker".format(outbox.count))
 
 
-def _lived_ms(client: "Client") -> int:
+def _lived_ms(connection: "Owner") -> int:
     """Return how long the connection has stood, 0 if there is none."""
-    return now_ms() - client._moment_ms if client.connected else 0
+    return now_ms() - connection.moment_ms if connection.state == "connected" else 0
 
 
-def _status(client: "Client", payload: bytes) -> Delivery:
-    return Delivery(expand("~/status", client.client_id), payload, 0, True)
+def _status(connection: "Owner", payload: bytes) -> Delivery:
+    topic = "devices/" + connection.settings.client_id + "/status"
+    return Delivery(topic, payload, 0, True)
 
 
-def _peer(client: "Client") -> str:
-    return "{}:{}".format(client._settings["host"], client._settings["port"])
+# Subscriptions
+
+
+def subscribe(
+    connection: "Owner", topic_filter: str, handler: "Callable[[Message], None]", qos: int
+) -> None:
+    """Make a subscription, or change one: a handler takes the place of the one before."""
+    inbox = connection.make_inbox()
+    with inbox.lock:
+        subscription = inbox.subscriptions.get(topic_filter)
+        if subscription is None:
+            subscription = inbox.add(topic_filter)
+        subscription.handler = handler
+        _ask(inbox, topic_filter, subscription, qos, connection.link.up)
+    connection.wake()
+
+
+def unsubscribe(connection: "Owner", topic_filter: str) -> None:
+    """Forget a subscription, here and at the broker; nothing if there is none."""
+    inbox = connection.make_inbox()
+    with inbox.lock:
+        subscription = inbox.subscriptions.get(topic_filter)
+        if subscription is not None:
+            subscription.handler = None
+            _ask(inbox, topic_filter, subscription, -1, connection.link.up)
+    connection.wake()
+
+
+def made_again(inbox: "Inbox", session_present: bool) -> None:
+    """Ask a new connection for what the broker does not know any more."""
+    with inbox.lock:
+        inbox.requests = []
+        for topic_filter, subscription in inbox.subscriptions.items():
+            subscription.unanswered = 0
+            if not (subscription.granted and session_present):
+                _ask(inbox, topic_filter, subscription, subscription.qos, True)
+
+
+def _ask(
+    inbox: "Inbox", topic_filter: str, subscription: "Subscription", qos: int, up: bool
+) -> None:
+    subscription.qos = qos
+    subscription.granted = False
+    if up:  # else `made_again` does it
+        subscription.unanswered += 1
+        inbox.requests.append((topic_filter, qos))

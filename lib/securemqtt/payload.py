@@ -1,8 +1,10 @@
-"""The bytes of a message that goes out: a board needs this for what is not bytes already."""
+"""The bytes of a payload that is none yet: a board that only sends bytes does without."""
 
 import json
 
-from ._compat import TYPE_CHECKING
+from .platform import const
+
+TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -11,30 +13,36 @@ if TYPE_CHECKING:
 def encode(payload: object) -> bytes:
     """Return the bytes of a payload: bytes as they are, str as UTF-8, anything else as JSON.
 
-    TypeError or ValueError if JSON cannot say it.
+    Raise InvalidPayload if JSON cannot say it.
     """
     if isinstance(payload, bytes):
         return payload
-    if isinstance(payload, str):
-        return payload.encode()
-    if isinstance(payload, (bytearray, memoryview)):
-        return bytes(payload)
-    _check(payload)
-    return json.dumps(payload).encode()
+    try:
+        if isinstance(payload, str):
+            return payload.encode()
+        if isinstance(payload, (bytearray, memoryview)):
+            return bytes(payload)
+        _check_json(payload)
+        return json.dumps(payload).encode()
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: nested too deep
+        from .errors import InvalidPayload
+
+        raise InvalidPayload("the payload is neither bytes nor str nor JSON", str(error))
 
 
-def _check(value: "Any") -> None:
-    """Raise TypeError or ValueError for what JSON cannot say: CPython's encoder lets NaN pass,
-    MicroPython's anything at all.
+def _check_json(value: "Any") -> None:
+    """Raise TypeError or ValueError for what JSON cannot say.
+
+    CPython's encoder lets NaN pass, MicroPython's anything at all.
     """
     if isinstance(value, (list, tuple)):
         for item in value:
-            _check(item)
+            _check_json(item)
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, (str, int, bool)):
                 raise TypeError("a key that is no str: {!r}".format(key))
-            _check(item)
+            _check_json(item)
     elif isinstance(value, float):
         if value - value != 0:  # so it is NaN or infinite
             raise ValueError("{} is not in JSON".format(value))

@@ -20,8 +20,8 @@ from collections import Counter
 
 from setting import Setting, setting
 
-from securemqtt.backoff import next_delay
-from support.fleet import arrivals
+from securemqtt.protocol.backoff import next_delay
+from support.models.fleet import arrivals
 
 _FLEET = 1_000_000
 _AWAY_S = 300
@@ -40,7 +40,7 @@ count = len(bundles)
 clients = [Client(bundle, status=False, keep_alive_s=600) for bundle in bundles]
 came = {}
 def note(client):
-    came[client.client_id] = time.time(), client._failures
+    came[client.client_id] = time.time(), client._connection.failures_in_a_row
 for client in clients:
     client.on_state(lambda state, client=client: note(client) if state == "connected" else None)
     client.start()

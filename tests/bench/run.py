@@ -2,81 +2,106 @@
 Exit status 1 if one falls short.
 
 All sides run on this machine, in this run, against one Mosquitto with mutual TLS on loopback.
+
+Examples:
+  python tests/bench/run.py                     everything, some minutes
+  python tests/bench/run.py micropython         a part
+  python tests/bench/run.py --heap-only         heap alone, one round, in under a minute
+  python tests/bench/run.py --heap-only --library ../other-checkout
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import bench_cpython
 import bench_durable
-import bench_micropython
+import bench_heap
 import bench_network
+import bench_provision
+import bench_rates
+from figures import Figure
+from paths import ROOT
 from rich.console import Console
 from rich.table import Table
-from setting import setting
+from setting import Setting, setting
 
-# figure: (at least, at most)
-FLOORS: dict[str, tuple[float | None, float | None]] = {
-    "against umqtt.simple": (500, None),
-    "against the bare socket": (0.35, None),
-    "heap beyond umqtt.simple and TLS, kB": (None, 20),
-    "smallest heap for a session, kB": (None, 64),
-    "against plain paho": (1.0, None),
-    "durable, interval, against plain paho": (0.6, None),
-    "backlog of 10,000 drained, against plain paho": (0.8, None),
-    "heap with the durable outbox, kB": (None, 24),
-    "smallest heap with the durable outbox, kB": (None, 72),
-    "MicroPython at 50 ms, against window ÷ round trip": (0.9, None),
-    "CPython at 50 ms, against window ÷ round trip": (0.9, None),
-    "MicroPython, first message, round trips beyond the handshake": (None, 3),
-    "CPython, first message, round trips beyond the handshake": (None, 3),
+Measure = Callable[..., Iterator[Figure]]
+SIDES: dict[str, tuple[Measure, ...]] = {
+    "micropython": (bench_heap.measure, bench_rates.measure),
+    "cpython": (bench_cpython.measure,),
+    "network": (bench_network.measure,),
+    "durable": (bench_durable.measure,),
+    "provision": (bench_provision.measure,),
 }
-SIDES = {
-    "micropython": bench_micropython.measure,
-    "cpython": bench_cpython.measure,
-    "network": bench_network.measure,
-    "durable": bench_durable.measure,
-}
+
+_WIDTH = 140  # of a table that goes into a file
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "sides", nargs="*", choices=[*SIDES, []], help="which to measure (default: all)"
-    )
-    chosen = parser.parse_args().sides or list(SIDES)
-    console = Console()
+    arguments = _arguments()
+    width = None if sys.stdout.isatty() else _WIDTH
+    console = Console(highlight=False, soft_wrap=True, width=width)
     table = Table(
         "part",
         "figure",
-        "measured",
+        "64 bits",
+        "32 bits",
         "floor or ceiling",
         "",
-        title="securemqtt, QoS 1, 64 B, mutual TLS, loopback, one run",
+        title="securemqtt, QoS 1, 64 B, mutual TLS, loopback, one run, medians",
     )
     short = 0
-    with setting() as everything:
-        for side in chosen:
-            with console.status(f"measuring {side}"):
-                figures = SIDES[side](everything)
-            for figure, value in figures.items():
-                low, high = FLOORS.get(figure, (None, None))
-                held = (low is None or value >= low) and (high is None or value <= high)
-                short += not held
-                bound = (
-                    f"≥ {low:g}" if low is not None else f"≤ {high:g}" if high is not None else ""
-                )
-                table.add_row(
-                    side,
-                    figure,
-                    f"{value:,.2f}",
-                    bound,
-                    "" if not bound else "held" if held else "SHORT",
-                )
+    started = time.monotonic()
+    with setting(arguments.library) as everything:
+        for side, figure in _measured(arguments, everything):
+            console.print(figure.account())
+            short += figure.falls_short
+            table.add_row(
+                side,
+                figure.name,
+                figure.shown(64),
+                figure.shown(32),
+                str(figure.bound or ""),
+                figure.verdict,
+            )
     console.print(table)
+    console.print(f"{time.monotonic() - started:.0f} s, library {everything.library.directory}")
     return 1 if short else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sides", nargs="*", choices=[*SIDES, []], help="which to measure (default: all)"
+    )
+    parser.add_argument(
+        "--heap-only", action="store_true", help="one round of the heap figures, both word sizes"
+    )
+    parser.add_argument(
+        "--library",
+        type=Path,
+        default=ROOT,
+        metavar="DIR",
+        help="measure the library of another checkout, compiled by the tools beside it, or one "
+        "that is compiled already (DIR/securemqtt/*.mpy)",
+    )
+    return parser.parse_args()
+
+
+def _measured(arguments: argparse.Namespace, everything: Setting) -> Iterator[tuple[str, Figure]]:
+    if arguments.heap_only:
+        yield from (("heap", figure) for figure in bench_heap.measure(everything, rounds=1))
+        return
+    for side in arguments.sides or SIDES:
+        for measure in SIDES[side]:
+            yield from ((side, figure) for figure in measure(everything))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def small_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def board_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory for what is compiled for a board, once."""
-    return tmp_path_factory.mktemp("small")
+    return tmp_path_factory.mktemp("board")

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker import BrokerProcess
-from support.micropython import (
+from support.interpreters.micropython import (
+    board_environment,
     micropython_command,
     micropython_environment,
-    small_environment,
-    small_program,
 )
-from support.proxy import Proxy
+from support.network.proxy import Proxy
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CPYTHON = "cpython"
@@ -51,13 +50,10 @@ def prepared(
     """
     if interpreter == CPYTHON:
         return [sys.executable, "-u", "-X", "dev", str(program)], None
-    if interpreter == "micropython":
-        return [*micropython_command(), str(program)], micropython_environment()
-    programs = directory / "programs"
-    small_program(SCENARIOS / "common.py", programs)
-    return [*micropython_command(), str(small_program(program, programs))], small_environment(
-        directory
+    environment = (
+        board_environment(directory) if interpreter == "board" else micropython_environment()
     )
+    return [*micropython_command(), str(program)], environment
 
 
 def play(
@@ -105,7 +101,7 @@ def play(
     return Outcome(process.returncode, lines, "".join(errors))
 
 
-class Stage:
+class Environment:
     """A broker and a proxy before it, and the wishes that they know: `broker restart`, `proxy
     reset`, `down hold 3`, …
     """

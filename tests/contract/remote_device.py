@@ -12,7 +12,6 @@ import sys
 import time
 
 from securemqtt import Client
-from securemqtt._compat import serve_until
 
 client = None
 messages = []
@@ -36,24 +35,24 @@ def subscribe(topic_filter, qos):
 
 def waiting():
     """The messages that wait for their handlers."""
-    return client._incoming.messages if client._incoming else []
+    return client._connection.inbox.messages if client._connection.inbox else []
 
 
 def granted():
     """Return True if the broker has granted every subscription."""
-    return all(entry[2] for entry in client._incoming.subscriptions.values())
+    return all(entry.granted for entry in client._connection.inbox.subscriptions.values())
 
 
 def failures_from_now():
     """Have a later look at the counter of failures see those from now on only."""
-    client._stats["failures"] = 0
+    client._connection.counters["failures"] = 0
 
 
 def link_until(condition, timeout_s=20):
     """Serve the network, but call no handlers, until the condition holds."""
     end = time.time() + timeout_s
     while not condition() and time.time() < end:
-        serve_until(client, condition, 20)
+        client._connection.wait_until(condition, 20)
     return bool(condition())
 
 
@@ -74,7 +73,7 @@ lines = select.poll()
 lines.register(sys.stdin, select.POLLIN)
 while True:
     while client and not lines.poll(0):
-        serve_until(client, lambda: False, 5)
+        client._connection.wait_until(lambda: False, 5)
     line = sys.stdin.readline()
     if not line:
         break

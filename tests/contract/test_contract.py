@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from contract.play import CPYTHON, FORMS, INTERPRETERS, SCENARIOS, Stage, play
+from contract.play import CPYTHON, FORMS, INTERPRETERS, SCENARIOS, Environment, play
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.net import free_port
-from support.proxy import Proxy
+from support.identities.bundles import write_bundle
+from support.network.net import free_port
+from support.network.proxy import Proxy
 from support.requirements import require_program
 
 _numbers = itertools.count()
@@ -29,7 +29,9 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def stage(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def environment(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
     """Run a Mosquitto of this module's own, since it is restarted, behind a proxy."""
     require_program("mosquitto")
     directory = tmp_path_factory.mktemp("contract")
@@ -42,12 +44,12 @@ def stage(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Ite
         save_each_change=True,
     )
     with BrokerProcess(directory, engine="mosquitto") as broker, Proxy(broker.port) as proxy:
-        yield Stage(broker, proxy)
+        yield Environment(broker, proxy)
 
 
 @pytest.fixture
 def setting(
-    authority: Authority, stage: Stage, tmp_path: Path
+    authority: Authority, environment: Environment, tmp_path: Path
 ) -> Callable[[str], dict[str, object]]:
     """Make what a scenario needs to know, with a device of its own."""
 
@@ -55,10 +57,10 @@ def setting(
         board = interpreter in FORMS
         device_id = f"{interpreter}-{next(_numbers)}"
         device = write_bundle(
-            tmp_path / "device", authority, device_id, port=stage.proxy.port, board=board
+            tmp_path / "device", authority, device_id, port=environment.proxy.port, board=board
         )
         operator = write_bundle(
-            tmp_path / "operator", authority, "operator", port=stage.broker.port, board=board
+            tmp_path / "operator", authority, "operator", port=environment.broker.port, board=board
         )
         return {
             "id": device_id,
@@ -74,10 +76,10 @@ def setting(
 def test_contract(
     scenario: str,
     interpreter: str,
-    stage: Stage,
+    environment: Environment,
     setting: Callable[[str], dict[str, object]],
-    small_directory: Path,
+    board_directory: Path,
 ) -> None:
-    outcome = play(interpreter, scenario, setting(interpreter), small_directory, stage.act)
+    outcome = play(interpreter, scenario, setting(interpreter), board_directory, environment.act)
     assert outcome.status == 0, "\n".join([*outcome.lines[-8:], outcome.errors[-3000:]])
     assert len(outcome.checks) >= 4

@@ -13,8 +13,7 @@ import pytest
 from contract.play import CPYTHON, INTERPRETERS
 from contract.remote import Remote
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.scripted import (
+from support.brokers.scripted import (
     DISCONNECT,
     PUBACK,
     PUBCOMP,
@@ -29,6 +28,7 @@ from support.scripted import (
     packet,
     publish,
 )
+from support.identities.bundles import write_bundle
 
 _numbers = itertools.count()
 
@@ -53,7 +53,7 @@ def start(
     authority: Authority,
     scripted: ScriptedBroker,
     tmp_path: Path,
-    small_directory: Path,
+    board_directory: Path,
 ) -> Iterator[Start]:
     """Start a device that goes to the scripted broker."""
     remotes = []
@@ -63,7 +63,7 @@ def start(
         bundle = write_bundle(
             tmp_path / name, authority, name, port=scripted.port, board=interpreter != CPYTHON
         )
-        remote = Remote(interpreter, bundle, small_directory, **{"status": False, **options})
+        remote = Remote(interpreter, bundle, board_directory, **{"status": False, **options})
         remotes.append(remote)
         return remote
 

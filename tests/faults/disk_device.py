@@ -16,7 +16,7 @@ from securemqtt.errors import SecureMQTTError
 
 def main(bundle: str, options: str, count: str) -> None:
     client = Client(bundle, outbox="durable", **json.loads(options))
-    outbox = client._outbox
+    outbox = client._connection.outbox
     error = client.last_error
     refused, delivered, stored = [], [], 0
     for number in range(int(count)):
@@ -27,7 +27,7 @@ def main(bundle: str, options: str, count: str) -> None:
     error = client.last_error or error
     while (delivery := outbox.take(0)) is not None:
         delivered.append(int(delivery.payload.split()[0]))
-        client.link_acknowledged(delivery)
+        client._connection.acknowledged(delivery)
     found = {
         "delivered": delivered,
         "stored": stored,

@@ -3,8 +3,8 @@ MicroPython.
 
 Arguments: image, counters (as the simulated board's chip has them), bytes per program, bundle,
 options of Client as JSON, a seed, the first number to publish and the one behind the last. Each
-line of output tells what has happened: `P n` publish(n) has returned, `S n` all below n is on the
-medium, `D n` the broker has n, `E name` an error, `done`.
+line of output tells what has happened: `P n` publish(n) has returned, `S n` all below n is in
+storage, `D n` the broker has n, `E name` an error, `done`.
 """
 
 import json
@@ -28,7 +28,7 @@ sys.modules["wire"] = _Wire  # type: ignore[assignment]
 from flash import Flash  # noqa: E402
 
 from securemqtt import Client, log_to  # noqa: E402
-from support.either import Random  # noqa: E402
+from support.interpreters.either import Random  # noqa: E402
 
 BLOCK_BYTES = 4096
 WINDOW = 20
@@ -82,12 +82,12 @@ def main(
                 say("P", number)
                 number += 1
         elif action < 60 and online and len(flying) < WINDOW:
-            delivery = client._outbox.take(0)
+            delivery = client._connection.outbox.take(0)
             if delivery is not None:
                 say("D", delivery.payload.split()[0].decode())
                 flying.append(delivery)
         elif action < 98 and flying:
-            client.link_acknowledged(flying.pop(0))
+            client._connection.acknowledged(flying.pop(0))
         elif action >= 98:
             client.flush(0)
             say("S", number)

@@ -13,38 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from securemqtt_tools.board.library import board_sources, compile_modules
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard.flash import FlashChip, FlashStats
-from support.bundles import write_bundle
-from support.micropython import ROOT, micropython_command, micropython_environment
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import ROOT, board_environment, micropython_command
 
 BLOCK_BYTES = 4096
 PROGRAM = Path(__file__).with_name("flash_device.py")
 WEAR = Path(__file__).with_name("flash_wear.py")
 ROM = ROOT / "tools" / "securemqtt_tools" / "simboard" / "rom"
 LIFE_S = 60
-
-
-def compiled(directory: Path, environment: dict[str, str]) -> Path:
-    """Compile the library with its names as they are, for what is rarely needed is read from the
-    flash again and again.
-    """
-    version = "import sys; print(sys.implementation._mpy & 255)"
-    asked = subprocess.run(
-        [*micropython_command(), "-c", version],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=LIFE_S,
-        check=True,
-    )
-    for name, content in compile_modules(
-        board_sources(ROOT / "lib" / "securemqtt"), int(asked.stdout)
-    ).items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(content)
-    return directory
 
 
 class FlashDevice:
@@ -64,15 +42,14 @@ class FlashDevice:
         )
         self.published: list[int] = []
         self.delivered: list[int] = []
-        self.on_medium = 0
+        self.in_storage = 0
         self.errors: list[str] = []
         self.damaged = 0
         self.stats: dict[str, int] = {}
         self._program_bytes = program_bytes
         self._options = {"outbox_messages": 20, "outbox_journal_bytes": 65536, **options}
-        self._environment = micropython_environment(ROM, ROOT / "tests")
-        library = compiled(scratch / "library", self._environment)
-        self._environment["MICROPYPATH"] = f"{library}:{self._environment['MICROPYPATH']}"
+        # Compiled, for what is rarely needed is read from the flash again and again.
+        self._environment = board_environment(scratch, ROM, ROOT / "tests")
 
     def live(self, seed: int, count: int) -> int:
         """Publish up to `count` more numbers and deliver all; return the exit status."""
@@ -104,7 +81,7 @@ class FlashDevice:
             elif word == "D":
                 self.delivered.append(int(rest))
             elif word == "S":
-                self.on_medium = int(rest)
+                self.in_storage = int(rest)
             elif word == "E":
                 self.errors.append(rest)
             else:

@@ -29,9 +29,9 @@ def main(
     for number in range(int(count)):
         client.publish("~/measurements/temperature", b"x" * 64)
         if away != "away":
-            client.link_acknowledged(client._outbox.take(0))
+            client._connection.acknowledged(client._connection.outbox.take(0))
         if number % int(interval) == int(interval) - 1:
-            client._outbox.sync()
+            client._connection.outbox.sync()
     print(client.stats["journal_bytes"])
 
 

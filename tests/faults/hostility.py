@@ -13,9 +13,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.pki import Authority
-from support.credentials import issued_credentials
-from support.packet_streams import packet, publish
-from support.servers import server_context, tcp_server
+from support.brokers.servers import server_context, tcp_server
+from support.identities.credentials import issued_credentials
+from support.models.packet_streams import packet, publish
 
 Serve = Callable[[socket.socket], None]
 CONNACK = b"\x20\x02\0\0"

@@ -29,8 +29,8 @@ from faults.hostility import (
 )
 from faults.rig import CONNECT_S, NOWHERE, PATIENCE_S, RESOLVER_S, WINDOW, Kit, Scene, Sender
 from securemqtt_tools.simboard.clock import find_libfaketime
-from support.net import wait_until
-from support.proxy import Proxy, Records
+from support.network.net import wait_until
+from support.network.proxy import Proxy, Records
 
 Act = Callable[[Scene], Iterator[None]]
 # What a slow network takes for a connection: TCP, up to two round trips of TLS and one of MQTT,
@@ -338,7 +338,7 @@ def hosts_kit(directory: Path) -> Kit:
 
 
 def _point(directory: Path, address: str | None) -> None:
-    """Return the broker's name an address, or none."""
+    """Set the address of the broker's name, or none."""
     hosts = directory / "hosts"
     later = int(hosts.stat().st_mtime) + 2 if hosts.exists() else int(time.time())
     new = directory / "hosts.new"

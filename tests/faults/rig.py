@@ -25,11 +25,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.micropython import micropython_command, micropython_environment
-from support.name_server import NameServer
-from support.net import wait_until
-from support.proxy import Proxy
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import micropython_command, micropython_environment
+from support.network.name_server import NameServer
+from support.network.net import wait_until
+from support.network.proxy import Proxy
 
 INTERPRETERS = ("cpython", "micropython")
 NAMES = ["localhost", "127.0.0.1", "broker.test"]
@@ -170,7 +170,8 @@ class Sender:
     ) -> None:
         board = interpreter == "micropython"
         self.topic = topic
-        command = micropython_command(*kit.flags) if board else [sys.executable]
+        # -u: an answer is there when it was printed, as on MicroPython
+        command = micropython_command(*kit.flags) if board else [sys.executable, "-u"]
         self._process = subprocess.Popen(
             [
                 *prefix,

@@ -13,9 +13,9 @@ from faults.rig import INTERPRETERS
 from faults.trial import Result, row, run_all
 from faults.wifi import lose_wifi
 from securemqtt_tools.pki import Authority
-from support.name_server import why_not
+from support.boards.simboard import require_libfaketime, require_micropython
+from support.network.name_server import why_not
 from support.requirements import missing, require_program
-from support.simboard import require_libfaketime, require_micropython
 
 
 def undergo_all(authority: Authority, directory: Path, interpreter: str, names: list[str]) -> None:

@@ -35,10 +35,10 @@ from faults.hostility import (
     until_gone,
 )
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.micropython import micropython_command, micropython_environment
-from support.packet_streams import publish
-from support.servers import tcp_server
+from support.brokers.servers import tcp_server
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import micropython_command, micropython_environment
+from support.models.packet_streams import publish
 
 DEVICE = Path(__file__).with_name("hostile_device.py")
 CONNECT_S = 4

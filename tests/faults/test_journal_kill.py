@@ -24,9 +24,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.micropython import compiled_library, micropython_command, micropython_environment
-from support.net import wait_until
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import (
+    compiled_library,
+    micropython_command,
+    micropython_environment,
+)
+from support.network.net import wait_until
 from support.requirements import require_program
 
 KILLS = 100
@@ -148,7 +152,7 @@ def test_a_client_that_is_killed_again_and_again_loses_nothing(
     for number in counter.arrivals:
         assert number <= highest + 1, f"{number} came before {highest + 1}"
         highest = max(highest, number)
-    # What was in flight, what no floor told of, and what was written but not said to be.
+    # What was in flight, what no low-water mark told of, and what was written but not said to be.
     assert again <= nursery.kills * (100 + 20 + 1)
 
 

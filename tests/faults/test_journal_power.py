@@ -50,7 +50,7 @@ def test_a_board_whose_power_is_cut_again_and_again_loses_nothing(
             new = device.published[before:]
             # With an interval, what came after the last sync may be lost with the power.
             must_arrive.update(
-                number for number in new if fsync == "each" or number < device.on_medium
+                number for number in new if fsync == "each" or number < device.in_storage
             )
         device.chip.cancel_cut()
         assert device.live(moments.randrange(1 << 30), 0) == 0

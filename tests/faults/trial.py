@@ -13,7 +13,7 @@ from pathlib import Path
 from faults.repertoire import FAULTS, FIGHT_ATTEMPTS, Fault
 from faults.rig import PATIENCE_S, SILENCE_S, Ground, Scene, Tally
 from securemqtt_tools.pki import Authority
-from support.net import wait_until
+from support.network.net import wait_until
 
 # A handshake, and a machine that does other things as well.
 SLACK_S = 8.0

@@ -13,10 +13,10 @@ from faults.rig import KEEP_ALIVE_S, PATIENCE_S, Ground
 from faults.trial import SLACK_S, Result
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
-from support.bundles import write_bundle
-from support.micropython import compiled_library, umqtt_directory
-from support.net import wait_until
-from support.simboard import mpremote
+from support.boards.simboard import mpremote
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import compiled_library, umqtt_directory
+from support.network.net import wait_until
 
 # How long the library waits for the radio to join before it starts anew.
 JOIN_S = 20.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.laboratory import BOTH, Device, Laboratory
-from support.servers import mosquitto
+from support.brokers.servers import mosquitto
+from support.identities.laboratory import BOTH, Device, Laboratory
 
 
 @pytest.fixture(params=BOTH)

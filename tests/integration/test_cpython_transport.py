@@ -18,7 +18,6 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt import Client
-from securemqtt.backends import lookup, paho
 from securemqtt.errors import (
     ConnectionLost,
     NameNotResolved,
@@ -27,12 +26,13 @@ from securemqtt.errors import (
     TimedOut,
     UsageError,
 )
+from securemqtt.transport import paho, stream_openssl
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.net import wait_until
-from support.proxy import Proxy
-from support.scripted import CONNECT, PUBACK, PUBLISH, ScriptedBroker, answer
+from support.brokers.scripted import CONNECT, PUBACK, PUBLISH, ScriptedBroker, answer
+from support.identities.bundles import write_bundle
+from support.network.net import wait_until
+from support.network.proxy import Proxy
 
 _numbers = itertools.count()
 
@@ -58,7 +58,7 @@ def make(bundle: Path) -> Iterator[Make]:
 
     yield new
     for client in clients:
-        client._loop.stop(client._finish)
+        client._connection.stop()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def scripted(authority: Authority, tmp_path: Path) -> Iterator[ScriptedBroker]:
 
 def resumed(client: Client) -> bool:
     """Return True if the handshake of the current connection was a resumed one."""
-    return bool(client._link._stream.resumed)  # type: ignore[attr-defined]
+    return bool(client._connection.link._stream.resumed)  # type: ignore[attr-defined]
 
 
 def connected_anew(client: Client, connects: int) -> None:
@@ -126,7 +126,7 @@ def test_a_session_that_the_broker_has_forgotten_is_no_failure(
     client = make(status=False)
     for number in range(2):  # each with a context, so with ticket keys, of its own
         with ScriptedBroker(tmp_path / str(number), authority) as scripted:
-            client._link._stream._port = scripted.port  # type: ignore[attr-defined]
+            client._connection.link._stream._port = scripted.port  # type: ignore[attr-defined]
             client.start()
             with scripted.connection() as connection:
                 connection.accept()
@@ -159,7 +159,7 @@ def test_a_session_is_not_used_beyond_its_certificate(
     with scripted.connection() as connection:
         connection.accept()
         wait_until(lambda: client.connected)
-        client._link._stream._session_ends_s = time.time() - 1  # type: ignore[attr-defined]
+        client._connection.link._stream._session_ends_s = time.time() - 1  # type: ignore[attr-defined]
     with scripted.connection() as connection:
         connection.accept()
         assert not connection._socket.session_reused
@@ -335,7 +335,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
             for port in (silent.getsockname()[1], broker.port)
         ]
-        monkeypatch.setattr(lookup.socket, "getaddrinfo", lambda *arguments: answers)
+        monkeypatch.setattr(stream_openssl.socket, "getaddrinfo", lambda *arguments: answers)
         client = make(connect_timeout_s=4)
         client.connect()
         assert client.connected
@@ -356,7 +356,7 @@ def test_a_slow_name_is_given_up_and_asked_for_once(
             proceed.wait(20)
         return real(host, *rest)
 
-    monkeypatch.setattr(lookup.socket, "getaddrinfo", slow)
+    monkeypatch.setattr(stream_openssl.socket, "getaddrinfo", slow)
     client = make(connect_timeout_s=0.5)
     for _ in range(2):
         start = time.monotonic()
@@ -407,7 +407,7 @@ def test_a_peer_that_does_not_read(
             client.publish("~/a", bytes(100_000), qos=0)
         wait_until(lambda: not client.connected)
         assert isinstance(client.last_error, TimedOut)
-        assert client._outbox.count > 100
+        assert client._connection.outbox.count > 100
         proxy.up.release()
         proxy.reset()
         connected_anew(client, 2)

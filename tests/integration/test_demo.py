@@ -144,12 +144,14 @@ def test_fails_when_a_part_dies(temporary: Path) -> None:
     the account goes on to its end.
     """
 
-    def kill_hub(demo: int) -> None:
-        (hub,) = [pid for pid in descendants(demo) if "pi_controller.py" in command_line(pid)]
-        os.kill(hub, signal.SIGKILL)
+    def kill_subscriber(demo: int) -> None:
+        (subscriber,) = [
+            pid for pid in descendants(demo) if "pi_controller.py" in command_line(pid)
+        ]
+        os.kill(subscriber, signal.SIGKILL)
 
     outcome = run_demo(
-        temporary, "--no-board", "--engine", "amqtt", at="answered and obeyed", then=kill_hub
+        temporary, "--no-board", "--engine", "amqtt", at="answered and obeyed", then=kill_subscriber
     )
     assert outcome.status == 1
     held, total = outcome.held

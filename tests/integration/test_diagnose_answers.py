@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from support.laboratory import CONNACK_ACCEPTED, Device, Laboratory
-from support.servers import mosquitto, tls_server
+from support.brokers.servers import mosquitto, tls_server
+from support.identities.laboratory import CONNACK_ACCEPTED, Device, Laboratory
 
 
 def test_not_authorised(lab: Laboratory, device: Device) -> None:

@@ -15,9 +15,9 @@ import pytest
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
-from support.bundles import write_bundle
-from support.micropython import compiled_library, umqtt_directory
-from support.simboard import Line, mpremote, require_libfaketime, require_micropython
+from support.boards.simboard import Line, mpremote, require_libfaketime, require_micropython
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import compiled_library, umqtt_directory
 
 JOIN = """
 import network, time

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.laboratory import RUN_S, Device, Laboratory
+from support.identities.laboratory import RUN_S, Device, Laboratory
 
 
 def test_no_bundle(device: Device, tmp_path: Path) -> None:

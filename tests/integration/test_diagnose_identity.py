@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from support.laboratory import CONNACK_ACCEPTED, Device, Laboratory, days_from_now
-from support.net import free_port
-from support.servers import mosquitto, tls_server
+from support.brokers.servers import mosquitto, tls_server
+from support.identities.laboratory import CONNACK_ACCEPTED, Device, Laboratory, days_from_now
+from support.network.net import free_port
 
 
 # Mosquitto speaks TLS 1.3 with a Pi, the other server 1.2.

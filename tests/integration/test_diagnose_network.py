@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from support.laboratory import CONNACK_ACCEPTED, RUN_S, Device, Laboratory
-from support.net import free_port
-from support.servers import silent_port, tcp_server, tls_server
+from support.brokers.servers import silent_port, tcp_server, tls_server
+from support.identities.laboratory import CONNACK_ACCEPTED, RUN_S, Device, Laboratory
+from support.network.net import free_port
 
 
 def test_nothing_is_wrong(lab: Laboratory, device: Device, mosquitto_port: int) -> None:

@@ -7,9 +7,15 @@ import ssl
 
 import pytest
 
-from support.credentials import issued_credentials
-from support.laboratory import CONNACK_ACCEPTED, Device, Laboratory, days_from_now, faked_time
-from support.servers import mosquitto, tcp_server, tls_server
+from support.brokers.servers import mosquitto, tcp_server, tls_server
+from support.identities.credentials import issued_credentials
+from support.identities.laboratory import (
+    CONNACK_ACCEPTED,
+    Device,
+    Laboratory,
+    days_from_now,
+    faked_time,
+)
 
 
 def test_plaintext_port(lab: Laboratory, device: Device) -> None:

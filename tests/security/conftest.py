@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from securemqtt_tools.pki import Authority
-from support.doors import Door, open_door
+from support.brokers.doors import Door, open_door
 from support.requirements import require_program
 
 DOORS = [("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)]

@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 
 from securemqtt_tools.broker import BrokerConfig
-from support.credentials import client_certificate, signer_of
-from support.doors import Door
-from support.mqtt import Peer, Refused, delivered
+from support.brokers.doors import Door
+from support.brokers.mqtt import Peer, Refused, delivered
+from support.identities.credentials import client_certificate, signer_of
 
 
 def try_publish(peer: Peer, topic: str, payload: bytes, *, retain: bool = False) -> None:

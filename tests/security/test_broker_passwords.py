@@ -11,9 +11,9 @@ import pytest
 
 from securemqtt_tools.broker.passwords import remove_password, set_password
 from securemqtt_tools.pki import Authority
-from support.credentials import Credentials, client_certificate, impostor_of
-from support.doors import Door, open_door
-from support.mqtt import Peer, Refused
+from support.brokers.doors import Door, open_door
+from support.brokers.mqtt import Peer, Refused
+from support.identities.credentials import Credentials, client_certificate, namesake_of
 from support.requirements import require_program
 
 NOT_AUTHORISED = {4, 5}
@@ -98,7 +98,7 @@ def test_password_without_a_certificate(guarded: Door) -> None:
     (password,) = give_password(guarded, device_id)
     for credentials in (
         None,
-        client_certificate(guarded.directory, impostor_of(guarded.authority), [device_id]),
+        client_certificate(guarded.directory, namesake_of(guarded.authority), [device_id]),
     ):
         with pytest.raises(Refused):
             login(guarded, credentials, device_id, password)

@@ -17,9 +17,9 @@ import pytest
 
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.bundles import write_bundle
-from support.micropython import micropython_command, micropython_environment
-from support.net import free_port, wait_until
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import micropython_command, micropython_environment
+from support.network.net import free_port, wait_until
 from support.requirements import missing, require_program
 
 SECRET = "the-cellar-key-is-under-the-mat"

@@ -1,0 +1,1 @@
+"""What tests share; requirements.py says what must be on this machine for them."""

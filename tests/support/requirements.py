@@ -23,10 +23,22 @@ DEBIAN_PACKAGES = {
 }
 
 
+# Which interpreter the tests take for MicroPython: the path of another one, such as
+# `python -m support.interpreters.micropython32` prints.
+MICROPYTHON_VARIABLE = "SECUREMQTT_MICROPYTHON"
+
+
 def find_program(name: str) -> str | None:
     """Return the path of a program: beside this interpreter first, then on the PATH and in
-    /usr/sbin (Debian's mosquitto).
+    /usr/sbin (Debian's mosquitto); for MicroPython, what SECUREMQTT_MICROPYTHON names goes first.
+
+    Raise FileNotFoundError if that is no program.
     """
+    chosen = os.environ.get(MICROPYTHON_VARIABLE)
+    if name == "micropython" and chosen:
+        if shutil.which(chosen) is None:
+            raise FileNotFoundError(f"{MICROPYTHON_VARIABLE}={chosen} names no program")
+        return chosen
     beside = Path(sys.executable).parent / name
     if beside.exists():
         return str(beside)
@@ -49,7 +61,11 @@ def missing(name: str, package: str) -> NoReturn:
     """Say that `name` is not there, and which Debian package has it: a failure in CI, a skip
     elsewhere.
     """
-    message = f"{name} is not installed: apt-get install {package}"
+    unavailable(f"{name} is not installed: apt-get install {package}")
+
+
+def unavailable(message: str) -> NoReturn:
+    """Say what a test needs and has not got: a failure in CI, a skip elsewhere."""
     if IN_CI:
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

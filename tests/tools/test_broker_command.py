@@ -20,11 +20,12 @@ from securemqtt_tools.broker.passwords import password_matches, read_hashes
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
-from support.credentials import issued_credentials
-from support.mqtt import Peer, Refused, client_context
-from support.net import wait_until
+from support.brokers.mqtt import Peer, Refused, client_context
+from support.brokers.servers import mosquitto
+from support.identities.credentials import issued_credentials
+from support.network.net import wait_until
+from support.processes import children
 from support.requirements import require_program
-from support.servers import mosquitto
 
 SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "broker.py")
 
@@ -223,14 +224,8 @@ def test_run_when_the_broker_dies(home: Home) -> None:
     require_program("mosquitto")
     home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
     with running(home, "--engine", "mosquitto") as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        pids = [
-            int(pid)
-            for task in children.parent.parent.iterdir()
-            for pid in (task / "children").read_text().split()
-        ]
-        assert len(pids) == 1
-        subprocess.run(["kill", "-KILL", str(pids[0])], check=True, timeout=10)
+        (pid,) = children(process.pid)
+        os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 1
         assert "has ended by itself: see" in err
@@ -333,7 +328,7 @@ def test_check_finds_plaintext(home: Home, tmp_path: Path) -> None:
     )
 
 
-def test_check_finds_a_stranger(home: Home, tmp_path: Path) -> None:
+def test_check_finds_a_bad_client(home: Home, tmp_path: Path) -> None:
     home.good("init", "localhost")
     server = tmp_path / "server.pem"
     issued = Authority.create(tmp_path / "ca", passphrase=None).issue_server(["localhost"])

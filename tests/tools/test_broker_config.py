@@ -13,7 +13,7 @@ from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.health import warnings
-from securemqtt_tools.broker.mosquitto import Places, render
+from securemqtt_tools.broker.mosquitto.program import Places, render
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 
@@ -56,7 +56,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "names": 3}', "\xff"]
+    "content", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 2, "names": 3}', "\xff"]
 )
 def test_damaged_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "broker.json").write_text(content, encoding="latin-1")
@@ -111,9 +111,38 @@ def test_refresh_needs_the_key_only_when_something_is_to_be_signed(tmp_path: Pat
     config = config.refresh(authority)
     assert asked == [True]
     assert len(config.crl()) == 1
-    assert config.revoked == ("lost",)
-    assert "user lost\ntopic deny #" in (config.directory / "acl.websockets").read_text()
-    assert "lost" not in (config.directory / "acl").read_text()
+    assert shut_out(config) == ["CN=lost"]
+
+
+def test_trust_for_websockets_needs_no_key_and_changes_only_with_what_is_revoked(
+    tmp_path: Path,
+) -> None:
+    """So a start that can ask nobody for a passphrase keeps out who was revoked, too."""
+    secret = b"correct horse battery"
+    unlocked = Authority.create(tmp_path / "ca", passphrase=secret)
+    config = BrokerConfig.create(tmp_path / "broker", unlocked, names=NAMES)
+    assert shut_out(config) == []
+    before = (config.directory / "ca.websockets.pem").read_bytes()
+    for device_id in ("lost", "Found"):
+        unlocked.issue_device(device_id)
+        unlocked.revoke(device_id)
+    unlocked.crl_pem()
+    locked = Authority.open(tmp_path / "ca", lambda: pytest.fail("asked for the passphrase"))
+    assert shut_out(config.refresh(locked)) == ["CN=Found", "CN=lost"]
+    after = (config.directory / "ca.websockets.pem").read_bytes()
+    assert after != before
+    config.refresh(locked)
+    assert (config.directory / "ca.websockets.pem").read_bytes() == after
+
+
+def shut_out(config: BrokerConfig) -> list[str]:
+    """Return the subjects that are good for nothing over WebSockets before Mosquitto 2.1."""
+    anchor = x509.load_pem_x509_certificate((config.directory / "ca.websockets.pem").read_bytes())
+    try:
+        constraints = anchor.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return []
+    return [one.value.rfc4514_string() for one in constraints.excluded_subtrees or []]
 
 
 def test_refresh_renews_what_is_old(tmp_path: Path) -> None:
@@ -170,13 +199,16 @@ def test_mosquitto_2_0(config: BrokerConfig) -> None:
         assert "GCM" in cipher or "POLY1305" in cipher
 
 
-def test_mosquitto_2_0_with_websockets_has_rules_of_their_own(config: BrokerConfig) -> None:
-    text = render(replace(config, websockets_port=8884), places(config), (2, 0, 11))
-    tls, websockets = text.split("listener ")[1:]
-    assert text.index("per_listener_settings true") < text.index("listener ")
-    assert f"acl_file {config.directory}/acl\n" in tls
-    assert f"acl_file {config.directory}/acl.websockets\n" in websockets
-    assert "allow_anonymous false" in tls and "allow_anonymous false" in websockets
+def test_mosquitto_2_0_with_websockets_has_one_set_of_rules_and_a_trust_of_their_own(
+    config: BrokerConfig,
+) -> None:
+    text = render(replace(config, websockets_port=8884), places(config), (2, 0, 21))
+    everyone, tls, websockets = text.split("listener ")
+    assert "per_listener_settings" not in text
+    assert f"acl_file {config.directory}/acl\n" in everyone
+    assert "allow_anonymous false" in everyone
+    assert f"cafile {config.directory}/ca.pem\n" in tls
+    assert f"cafile {config.directory}/ca.websockets.pem\n" in websockets
 
 
 def test_mosquitto_2_1_gets_no_deprecated_option(

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import pytest
 
 from securemqtt_tools.broker import Limits
-from securemqtt_tools.broker.courier import Backlog, Waiting
+from securemqtt_tools.broker.embedded.outbound import Backlog, Waiting
 from securemqtt_tools.pki import Authority
-from support.doors import Door, open_door
-from support.mqtt import Peer, Refused
-from support.net import wait_until
+from support.brokers.doors import Door, open_door
+from support.brokers.mqtt import Peer, Refused
+from support.network.net import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ import pytest
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.children import spawn
-from securemqtt_tools.broker.install import Installation
-from securemqtt_tools.broker.mosquitto import REWORKED_SINCE, find_mosquitto
+from securemqtt_tools.broker.mosquitto.install import Installation
+from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
-from support.credentials import issued_credentials
-from support.mqtt import Peer, client_context
-from support.net import wait_until
+from support.brokers.mqtt import Peer, client_context
+from support.identities.credentials import issued_credentials
+from support.network.net import wait_until
 from support.requirements import require_program
 
 # A broker that cannot start is started again and again, so its pid file, and the process, may be
@@ -221,7 +221,7 @@ def test_only_what_is_in_use_is_installed(
     BrokerConfig.open(home / "broker").changed(
         passwords=True, websockets_port=free_port("127.0.0.1")
     )
-    of_its_own = {"acl.websockets"} if program.version < REWORKED_SINCE else set()
+    of_its_own = {"ca.websockets.pem"} if program.version < REWORKED_SINCE else set()
     assert announced() == usual | {"passwords"} | of_its_own
 
 
@@ -302,6 +302,10 @@ def test_trial_leaves_saved_sessions_alone(system: System, home: Path) -> None:
         (
             lambda etc: (etc / "mosquitto.conf").write_text("persistence true\n"),
             "add the line include_dir",
+        ),
+        (
+            lambda etc: (etc / "conf.d" / "0.conf").write_text("per_listener_settings true\n"),
+            "0.conf says per_listener_settings, with which our rules would not hold",
         ),
     ],
 )

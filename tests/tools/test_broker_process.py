@@ -19,8 +19,8 @@ import securemqtt_tools
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
-from support.doors import Door, open_door
-from support.net import wait_until
+from support.brokers.doors import Door, open_door
+from support.network.net import wait_until
 from support.requirements import require_program
 
 ENGINES = ["mosquitto", "amqtt"]
@@ -79,6 +79,21 @@ def test_listens_on_the_named_address_only(door: Door) -> None:
     for port in ports:
         with socket.socket() as other:
             other.bind(("127.0.0.2", port))  # still free there
+
+
+def test_what_comes_while_a_device_is_away_waits_for_it(door: Door) -> None:
+    """Also beside WebSockets: Mosquitto 2.0.12 to 2.0.22 lose it with per_listener_settings."""
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    with door.peer(credentials) as device:
+        device.connect(device_id, clean=False)
+        device.subscribe(f"devices/{device_id}/#")
+    with door.enter("controller") as controller:
+        for number in range(5):
+            controller.publish(f"devices/{device_id}/command/n", b"%d" % number)
+    with door.peer(credentials) as device:
+        assert device.connect(device_id, clean=False) is True
+        assert device.drain() == [(f"devices/{device_id}/command/n", b"%d" % n) for n in range(5)]
 
 
 def test_sessions_outlast_a_restart(door: Door) -> None:

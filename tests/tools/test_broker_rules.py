@@ -59,19 +59,12 @@ def test_what_a_device_may_not_subscribe_to(asked: str) -> None:
 
 
 def test_mosquitto_acl() -> None:
-    text = mosquitto_acl({"boss": "operator"}, muted=["lost"])
+    text = mosquitto_acl({"boss": "operator"})
     assert text.splitlines()[1:] == [
         "pattern readwrite devices/%u/#",
-        "",
-        "user lost",
-        "topic deny #",
         "",
         "# operator: reads every device and sends it commands",
         "user boss",
         "topic read devices/#",
         "topic write devices/+/command/#",
     ]
-
-
-def test_who_is_muted_keeps_no_role() -> None:
-    assert "devices/#" not in mosquitto_acl({"boss": "operator"}, muted=["boss"])

@@ -21,7 +21,7 @@ from securemqtt_tools.pki.deliver import deliver
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.inventory import Inventory
 
-WORKER = str(Path(__file__).parent.parent / "support" / "ca_worker.py")
+WORKER = str(Path(__file__).parent.parent / "support" / "identities" / "ca_worker.py")
 MADE = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 

@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority, Issued
 from securemqtt_tools.pki.issued import certificate_pem
+from securemqtt_tools.pki.profiles import anchor_without
 from support.requirements import require_program
 
 KINDS = [("p256", False), ("p256", True), ("rsa2048", True)]
@@ -98,6 +99,26 @@ def test_openssl_refuses_a_revoked_certificate(kind: Authority) -> None:
     assert verify(kind, device, "sslclient").returncode == 0
     kind.revoke("revoked", reason="keyCompromise")
     assert "certificate revoked" in verify(kind, device, "sslclient").stderr
+
+
+def test_openssl_refuses_an_id_that_the_anchor_excludes(kind: Authority) -> None:
+    """Mosquitto before 2.1 has nothing else to go by over WebSockets."""
+    excluded = ["lost", "lost-2", "Stolen"]
+    anchor = kind.directory / "anchor.pem"
+    for ids in ([], excluded):
+        anchor.write_bytes(certificate_pem(anchor_without(kind.issuing_certificate, ids)))
+        refused = []
+        for device_id in (*excluded, "los", "lost-", "lost-22", "stolen", "xlost"):
+            issued = kind.issue_device(device_id, renew=True)
+            (kind.directory / "chain.pem").write_bytes(issued.chain_pem())
+            command: list[str | Path] = [require_program("openssl"), "verify"]
+            command += ["-purpose", "sslclient", "-CAfile", anchor]
+            command += ["-untrusted", kind.directory / "chain.pem", kind.directory / "chain.pem"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            if done.returncode:
+                assert "excluded subtree violation" in done.stderr
+                refused.append(device_id)
+        assert refused == ([*ids, "stolen"] if ids else [])  # capitals are not told apart
 
 
 def test_a_leaf_has_what_the_profile_says_and_nothing_more(kind: Authority) -> None:

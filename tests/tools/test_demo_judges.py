@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from securemqtt.errors import ClientCertificateMissing, ClientCertificateRevoked
 from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.demo.bad_clients import refusal, write_bundle
 from securemqtt_tools.demo.detector import is_tls, readable
+from securemqtt_tools.demo.environment import DEVICE_ID, Environment
 from securemqtt_tools.demo.failure import Failed, wait_for
-from securemqtt_tools.demo.hub import Hub
-from securemqtt_tools.demo.impostor import Impostor
 from securemqtt_tools.demo.keysearch import files_with, keys_in, secret_bytes
+from securemqtt_tools.demo.machine_in_the_middle import MachineInTheMiddle
 from securemqtt_tools.demo.programs import diagnosis
 from securemqtt_tools.demo.relay import Stream
-from securemqtt_tools.demo.stage import DEVICE_ID, Stage
-from securemqtt_tools.demo.strangers import refusal, write_bundle
+from securemqtt_tools.demo.subscriber import Subscriber
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.keys import key_der, key_pem
 
@@ -84,22 +84,26 @@ def test_private_key_is_carved_out_of_flash() -> None:
     assert keys_in(image, other.public_key()) == set()
 
 
-def test_whoever_trusts_the_impostor_is_noticed(tmp_path: Path) -> None:
+def test_whoever_trusts_the_machine_in_the_middle_is_noticed(tmp_path: Path) -> None:
     foreign = Authority.create(tmp_path / "foreign", name="somebody", passphrase=None)
-    with Impostor(tmp_path, foreign, ("localhost",)) as impostor:
-        impostor.prove()
-        impostor.check_unheard()
+    with MachineInTheMiddle(tmp_path, foreign, ("localhost",)) as machine_in_the_middle:
+        machine_in_the_middle.prove()
+        machine_in_the_middle.check_unheard()
         context = ssl.create_default_context(
             cadata=foreign.root.public_bytes(Encoding.PEM).decode()
         )
         with (
-            socket.create_connection(("127.0.0.1", impostor.port), timeout=20) as connection,
+            socket.create_connection(
+                ("127.0.0.1", machine_in_the_middle.port), timeout=20
+            ) as connection,
             context.wrap_socket(connection, server_hostname="localhost") as secured,
         ):
             secured.sendall(CONNECT)
-        wait_for(lambda: impostor.heard == CONNECT, "the impostor to hear it")
+        wait_for(
+            lambda: machine_in_the_middle.heard == CONNECT, "the machine in the middle to hear it"
+        )
         with pytest.raises(Failed, match="trusted by 1 of 1 and heard 21 bytes"):
-            impostor.check_unheard()
+            machine_in_the_middle.check_unheard()
 
 
 def test_whoever_gets_in_is_noticed(
@@ -132,23 +136,23 @@ def test_being_turned_away_for_another_reason_does_not_count(
     ],
 )
 def test_readings_are_accounted_for(tmp_path: Path, numbers: list[int], verdict: str) -> None:
-    log = tmp_path / "hub.log"
+    log = tmp_path / "subscriber.log"
     log.write_text(
         "".join(f'devices/{DEVICE_ID}/reading {{"number": {number}}}\n' for number in numbers)
         + f"devices/{DEVICE_ID}/reading {{"
     )
-    stage = Stage(tmp_path, "auto", lambda text: None)
-    stage.hub = Hub(tmp_path, log, 1)
+    environment = Environment(tmp_path, "auto", lambda text: None)
+    environment.subscriber = Subscriber(tmp_path, log, 1)
     if verdict.startswith("1 to"):
-        assert stage.account_for_readings() == verdict
+        assert environment.account_for_readings() == verdict
     else:
         with pytest.raises(Failed, match=verdict):
-            stage.account_for_readings()
+            environment.account_for_readings()
 
 
 def test_what_needs_a_part_that_is_missing_says_so(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="not tried: the broker is missing"):
-        _ = Stage(tmp_path, "auto", lambda text: None).broker
+        _ = Environment(tmp_path, "auto", lambda text: None).broker
 
 
 def test_diagnosis_is_read_from_what_programs_print() -> None:

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.resources import firmware_directory
-from support.bundles import write_bundle
-from support.credentials import issued_credentials
-from support.mqtt import Peer, client_context
+from support.brokers.mqtt import Peer, client_context
+from support.identities.bundles import write_bundle
+from support.identities.credentials import issued_credentials
 
 
 def test_the_application_runs_on_cpython_as_on_a_board(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.board.profiles import load_all, load_profile, profile_names, profiles_of
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.profiles import load_all, load_profile, profile_names, profiles_of
 from securemqtt_tools.resources import boards_directory, firmware_directory
 
 

@@ -10,17 +10,24 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from securemqtt_tools.board import umqtt
-from securemqtt_tools.board.link import Board
-from securemqtt_tools.board.profiles import load_profile
-from securemqtt_tools.board.survey import ask_facts
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.profiles import load_profile
+from securemqtt_tools.provision.board import umqtt
+from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.survey import ask_facts
 from securemqtt_tools.simboard import SimulatedBoard
-from support.credentials import issued_credentials
-from support.mqtt import Peer, client_context
-from support.provisioning import WIFI_PASSWORD, Provisioner, contents, files_holding, forms_of, read
-from support.simboard import mpremote
+from support.boards.provisioning import (
+    WIFI_PASSWORD,
+    Provisioner,
+    contents,
+    files_holding,
+    forms_of,
+    read,
+)
+from support.boards.simboard import mpremote
+from support.brokers.mqtt import Peer, client_context
+from support.identities.credentials import issued_credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +93,27 @@ def test_only_what_differs_is_copied(
         **good,
         "/data.txt": contents(simulated_board)["/data.txt"],
     }
+
+
+def test_a_second_board_with_another_program_compiles_nothing(
+    provisioner: Provisioner,
+    simulated_board: SimulatedBoard,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("print('own program')\n")
+    provisioner.board(simulated_board, "compiled-1", *provisioner.wifi, "--no-connect")
+    good = contents(simulated_board)
+    request.getfixturevalue("idle_mpy_cross")
+    with SimulatedBoard() as second:
+        options = [*provisioner.wifi, "--main", str(own), "--no-connect"]
+        outcome = provisioner.board(second, "compiled-2", *options)
+        assert (outcome.status, outcome.err) == (0, "")
+        held = contents(second)
+    library = {path for path in held if path.startswith("/lib/")}
+    assert "/lib/umqtt/simple.mpy" in library
+    assert {path: held[path] for path in library} == {path: good.get(path) for path in library}
 
 
 def test_new_settings_keep_the_certificate(

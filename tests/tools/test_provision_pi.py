@@ -15,12 +15,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.provisioning import Outcome, Provisioner, files_holding
+from support.boards.provisioning import Outcome, Provisioner, files_holding
 
 # What stands in for ssh: the same command line, run by a shell of this machine whose home is
 # another directory.
 SSH = """#!/bin/sh
-[ "$1 $2" = "-T --" ] && [ "$3" = "pi@hub.local" ] || { echo "ssh: Could not resolve hostname $3" >&2; exit 255; }
+if [ "$1 $2 $3" != "-T -- pi@hub.local" ]; then
+    echo "ssh: Could not resolve hostname $3" >&2
+    exit 255
+fi
 shift 3
 cd "$PI_HOME" && exec env HOME="$PI_HOME" sh -c "$*"
 """

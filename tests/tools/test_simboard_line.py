@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from securemqtt_tools.simboard import SimulatedBoard
-from support.simboard import RAW_PROMPT, Line, require_micropython
+from support.boards.simboard import RAW_PROMPT, Line, require_micropython
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["interpreter-prompt", "own-prompt"])

@@ -12,8 +12,8 @@ import pytest
 import serial
 
 from securemqtt_tools.simboard import SimulatedBoard
-from support.net import wait_until
-from support.simboard import mpremote, require_libfaketime, require_micropython, run_mpremote
+from support.boards.simboard import mpremote, require_libfaketime, require_micropython, run_mpremote
+from support.network.net import wait_until
 
 
 @pytest.fixture(scope="module")

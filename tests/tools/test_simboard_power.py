@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.simboard import SimulatedBoard
-from support.simboard import Line, mpremote, require_libfaketime, require_micropython
+from support.boards.simboard import Line, mpremote, require_libfaketime, require_micropython
 
 CAUSE = "import machine; print(machine.reset_cause())"
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = range(1, 6)

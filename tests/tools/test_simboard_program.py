@@ -15,8 +15,15 @@ import securemqtt_tools
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.resources import boards_directory
 from securemqtt_tools.simboard import SimulatedBoard, interpreter
-from support.net import wait_until
-from support.simboard import Line, mpremote, require_libfaketime, require_micropython, run_mpremote
+from support.boards.simboard import (
+    Line,
+    mpremote,
+    require_libfaketime,
+    require_micropython,
+    run_mpremote,
+)
+from support.network.net import wait_until
+from support.processes import children
 
 SCRIPT = Path(securemqtt_tools.__file__).parent.parent / "simboard.py"
 
@@ -61,14 +68,6 @@ def first_line(program: subprocess.Popen[str]) -> str:
     return program.stdout.readline().strip()
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes whose parent is `pid`."""
-    listing = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(number) for number in listing.stdout.split()]
-
-
 def is_gone(pid: int) -> bool:
     """Return True if a process has ended; a dead one that nobody has waited for counts."""
     try:
@@ -111,7 +110,7 @@ def test_a_signal_ends_it_in_order(
     program.send_signal(number)
     _, complaint = program.communicate(timeout=20)
     assert (program.returncode, complaint) == (0, "")
-    assert all(is_gone(pid) for pid in interpreters)
+    wait_until(lambda: all(is_gone(pid) for pid in interpreters), what="the interpreter's end")
     assert [path.name for path in tmp_path.iterdir()] == ["flash.img"]
 
 

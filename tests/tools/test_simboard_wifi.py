@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
-from support.net import free_port, wait_until
-from support.simboard import Line, require_libfaketime, require_micropython
+from support.boards.simboard import Line, require_libfaketime, require_micropython
+from support.network.net import free_port, wait_until
 
 WAIT_S = 20.0
 CONNECT = """

@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return each test a directory of its own, for support.either.scratch."""
+    """Make a directory for each test, for support.interpreters.either.scratch."""
     monkeypatch.setenv("SECUREMQTT_TEST_DIRECTORY", str(tmp_path))

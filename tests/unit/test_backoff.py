@@ -1,8 +1,8 @@
 """The delays between attempts to connect."""
 
-from securemqtt.backoff import lasting, next_delay
-from support.either import Random
-from support.fleet import arrivals
+from securemqtt.protocol.backoff import lasting, next_delay
+from support.interpreters.either import Random
+from support.models.fleet import arrivals
 
 
 def _longest(low: int, high: int) -> int:

@@ -5,9 +5,9 @@ the network.
 import json
 import os
 
-from securemqtt import bundle
+from securemqtt import bundle, config
 from securemqtt.errors import SecureMQTTError
-from support.either import directory, raised, scratch, set_mode, write
+from support.interpreters.either import directory, raised, scratch, set_mode, write
 
 _GOOD = {
     "format": 1,
@@ -19,24 +19,24 @@ _GOOD = {
 }
 
 
-def _load(config: object = None, **options: object) -> dict:
+def _load(content: object = None, **options: object) -> "config.Settings":
     """Load a bundle with this content of config.json, the good one by default, and these
     options.
     """
     path = directory("bundle")
-    write(path + "/config.json", json.dumps(_GOOD if config is None else config))
-    return bundle.load(path, options)
+    write(path + "/config.json", json.dumps(_GOOD if content is None else content))
+    return config.load(path, options)
 
 
 def test_a_bundle_gives_its_settings_over_the_defaults() -> None:
     settings = _load()
-    assert settings["path"] == scratch() + "/bundle"
-    assert (settings["client_id"], settings["host"], settings["port"]) == (
+    assert settings.path == scratch() + "/bundle"
+    assert (settings.client_id, settings.host, settings.port) == (
         "pi-1",
         "mqtt.local",
         8883,
     )
-    assert (settings["keep_alive_s"], settings["clean_session"], settings["outbox_full"]) == (
+    assert (settings.keep_alive_s, settings.clean_session, settings.outbox_full) == (
         60,
         False,
         "refuse",
@@ -45,11 +45,11 @@ def test_a_bundle_gives_its_settings_over_the_defaults() -> None:
 
 def test_options_come_before_the_bundle() -> None:
     settings = _load(dict(_GOOD, port=1, keep_alive_s=100), port=2)
-    assert (settings["port"], settings["keep_alive_s"]) == (2, 100)
+    assert (settings.port, settings.keep_alive_s) == (2, 100)
 
 
 def test_an_application_may_keep_settings_of_its_own_in_the_bundle() -> None:
-    assert _load(dict(_GOOD, greenhouse="south"))["greenhouse"] == "south"
+    assert _load(dict(_GOOD, greenhouse="south")).client_id == "pi-1"
 
 
 def test_an_option_that_does_not_exist_is_refused_by_name() -> None:
@@ -57,7 +57,7 @@ def test_an_option_that_does_not_exist_is_refused_by_name() -> None:
 
 
 def test_a_directory_without_a_bundle_is_named() -> None:
-    assert scratch() in raised("BundleNotFound", bundle.load, scratch(), {}).what
+    assert scratch() in raised("BundleNotFound", config.load, scratch(), {}).what
 
 
 def test_the_environment_names_the_bundle() -> None:
@@ -68,7 +68,7 @@ def test_the_environment_names_the_bundle() -> None:
         os.environ["SECUREMQTT_BUNDLE"] = scratch() + "/bundle"
     try:
         assert bundle.find(None) == scratch() + "/bundle"
-        assert bundle.load(None, {})["client_id"] == "pi-1"
+        assert config.load(None, {}).client_id == "pi-1"
     finally:
         os.unsetenv("SECUREMQTT_BUNDLE")
         if hasattr(os, "environ"):
@@ -90,7 +90,7 @@ def test_a_config_that_is_damaged_is_an_error_of_the_bundle() -> None:
         b'"text"',
     ):
         write(path, content)
-        error = raised("BundleError", bundle.load, scratch() + "/bundle", {})
+        error = raised("BundleError", config.load, scratch() + "/bundle", {})
         assert path in str(error), content
 
 
@@ -137,12 +137,12 @@ def test_settings_at_the_edge_of_their_range_are_taken() -> None:
         ("outbox_bytes", (256,)),
     ):
         for value in values:
-            assert _load(**{name: value})[name] == value
+            assert getattr(_load(**{name: value}), name) == value
 
 
 def test_the_will_is_offline_on_the_devices_own_status() -> None:
-    assert _load()["will"] == ("devices/pi-1/status", b"offline", 1, True)
-    assert _load(status=False)["will"] is None
+    assert _load().will == ("devices/pi-1/status", b"offline", 1, True)
+    assert _load(status=False).will is None
 
 
 def test_a_will_of_the_users_own_takes_the_place_of_the_status() -> None:
@@ -152,8 +152,8 @@ def test_a_will_of_the_users_own_takes_the_place_of_the_status() -> None:
         (("a", b"\0", 1, True), ("a", b"\0", 1, True)),
     ):
         settings = _load(will=will)
-        assert tuple(settings["will"]) == wanted
-        assert not settings["status"]
+        assert tuple(settings.will) == wanted
+        assert not settings.status
 
 
 def test_a_will_that_cannot_be_is_refused() -> None:
@@ -182,8 +182,8 @@ def test_a_password_comes_from_a_file_that_is_its_owners_only() -> None:
     set_mode(scratch() + "/bundle/password", "644")
     assert raised("FileNotPrivate", _load, config).code == "0644"
     set_mode(scratch() + "/bundle/password", "600")
-    assert _load(config)["password"] == "correct horse"
-    assert _load(config, password="another")["password"] == "another"
+    assert _load(config).password == "correct horse"
+    assert _load(config, password="another").password == "another"
     write(scratch() + "/bundle/password", b"\xff")
     raised("FileTruncated", _load, config)
 

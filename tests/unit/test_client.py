@@ -1,10 +1,10 @@
 """What Client does with what its program gives it, and with what waits for its handlers; over a
-connection in memory, see support/history.py.
+connection in memory, see support/models/history.py.
 """
 
-from securemqtt._compat import INBOX_BYTES
-from support.either import raised
-from support.history import History
+from securemqtt.platform import INBOX_BYTES
+from support.interpreters.either import raised
+from support.models.history import History
 
 _ALL = 1 << 30
 
@@ -12,7 +12,7 @@ _ALL = 1 << 30
 def _connected() -> History:
     """Return a device at rest, connected."""
     history = History(1)
-    history.settle()
+    history.come_to_rest()
     return history
 
 
@@ -60,7 +60,7 @@ def test_messages_of_qos_1_are_not_dropped_for_their_bytes() -> None:
         for _ in range(20):
             history.client.flush(0)
         assert history.broker.acknowledged == acknowledged
-        history.settle()
+        history.come_to_rest()
         assert history.broker.acknowledged >= acknowledged + 5
     finally:
         history.close()
@@ -81,14 +81,26 @@ def test_mistakes_in_a_publish_are_told_at_once() -> None:
     history = _connected()
     try:
         client = history.client
-        for topic in ("", "+", "a/#", "a\0", "a/" + chr(0xD800), "x/+" * 6000):
+        for topic in (
+            "",
+            "+",
+            "a/#",
+            "a\0",
+            "a\n",
+            "a\x7f",
+            "a\x85",
+            "a/" + chr(0xD800),
+            "x/+" * 6000,
+        ):
             raised("InvalidTopic", client.publish, topic, b"")
         nested = []
         for _ in range(5000):
             nested = [nested]
         for payload in (object(), {1}, float("nan"), nested):
             raised("InvalidPayload", client.publish, "a", payload)
-        for qos in (-1, 3):
+        for topic in (None, b"a", 7):
+            raised("InvalidTopic", client.publish, topic, b"")
+        for qos in (-1, 3, 1.5, "1", None):
             raised("UsageError", client.publish, "a", b"", qos)
         raised("MessageTooLarge", client.publish, "a", bytes(5000))
         for topic_filter in ("", "a/#/b", "a+", "\0"):
@@ -112,8 +124,27 @@ def test_a_handler_that_fails_is_reported_and_the_others_run() -> None:
 
         history.client.subscribe("c/+", fail)
         history.filters.add("c/+")
-        history.settle()
+        history.come_to_rest()
         assert failures
         assert all(isinstance(failure, KeyError) for failure in failures)
+    finally:
+        history.close()
+
+
+def test_an_on_error_that_fails_is_reported_and_the_message_acknowledged() -> None:
+    history = _connected()
+    try:
+
+        def fail(what: object) -> None:
+            raise KeyError("of a test")
+
+        history.client.on_error(fail)
+        history.client.subscribe("c/+", fail)
+        history.filters.add("c/+")
+        acknowledged = history.broker.acknowledged
+        history.send_down(1)
+        history.come_to_rest()
+        assert history.broker.acknowledged > acknowledged
+        assert history.client.connected
     finally:
         history.close()

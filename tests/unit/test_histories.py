@@ -1,14 +1,14 @@
 """Thousands of random histories of a device, the same on both interpreters from the same seed; see
-support/history.py.
+support/models/history.py.
 
 test_histories_by_hypothesis.py lets hypothesis look for them on CPython, and make them short.
 """
 
-from support.either import MICROPYTHON, Random, for_seeds
-from support.history import History
+from support.interpreters.either import MICROPYTHON, Random, for_seeds
+from support.models.history import History
 
-# Histories with a journal: they take longer, above all on MicroPython.
-DURABLE = 12 if MICROPYTHON else 20
+# Histories with a journal: they take longer.
+DURABLE = 20
 
 
 def _pour(history: History, random: Random, count: int) -> None:
@@ -77,7 +77,7 @@ def _history(random: Random, when_full: str = "refuse", durable: str = "") -> No
         for _ in range(random.between(10, 150 if durable else 120)):
             _random_step(history, random)
             history.check()
-        history.settle()
+        history.come_to_rest()
     finally:
         history.close()
 
@@ -85,7 +85,7 @@ def _history(random: Random, when_full: str = "refuse", durable: str = "") -> No
 def test_what_is_lost_while_the_program_flushes_counts() -> None:
     history = History(1)
     try:
-        history.settle()
+        history.come_to_rest()
         history.lose(0)
         history.flush()
         history.reach(False)
@@ -95,7 +95,7 @@ def test_what_is_lost_while_the_program_flushes_counts() -> None:
         assert history.client.stats["failures"] == 2
         history.turn()
         history.pause()
-        history.settle()
+        history.come_to_rest()
     finally:
         history.close()
 
@@ -114,7 +114,7 @@ def test_what_a_journal_holds_is_not_lost_by_a_kill() -> None:
 
 
 def test_what_a_board_writes_late_is_not_lost_once_the_interval_is_over() -> None:
-    if MICROPYTHON:  # elsewhere all is written at once, and a thread brings it to the medium
+    if MICROPYTHON:  # elsewhere all is written at once, and a thread syncs it
         for_seeds(
             DURABLE,
             lambda random: _history(

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from support.history import History
+from support.models.history import History
 
 STEPS = 60
 EXAMPLES = 50
@@ -118,7 +118,7 @@ class Machine(RuleBasedStateMachine):
         if self.history is not None:
             try:
                 if self.sound:  # else this would hide what has failed
-                    self.history.settle()
+                    self.history.come_to_rest()
             finally:
                 self.history.close()
 

@@ -4,11 +4,12 @@ Each restart is without a farewell, as by a kill.
 """
 
 import os
+import sys
 
-from securemqtt._compat import now_ms, rarely
-from securemqtt.outbox import Delivery
-from support.either import MICROPYTHON, directory, for_seeds, scratch, write
-from support.journals import Device, filled, texts
+from securemqtt.messages import Delivery
+from securemqtt.platform import now_ms
+from support.interpreters.either import MICROPYTHON, directory, for_seeds, scratch, write
+from support.models.journals import Device, filled, recover, texts
 
 PAST_S = 10
 
@@ -68,11 +69,11 @@ def test_what_is_put_back_is_the_first_again_here_and_after_a_restart() -> None:
         for _ in range(taken_before):
             device.outbox.forget(device.take())
         device.outbox.put_back(device.take())
-        device.outbox.sync()  # the floor is noted here
+        device.outbox.sync()  # the low-water mark is written here
         assert device.restart().drain() == texts(10)[taken_before:]
 
 
-def test_what_is_put_back_is_taken_and_settled_as_ever() -> None:
+def test_what_is_put_back_is_taken_and_acknowledged_as_ever() -> None:
     device = filled("o", 3)
     device.outbox.put_back(device.take())
     assert device.drain() == texts(3)
@@ -80,9 +81,9 @@ def test_what_is_put_back_is_taken_and_settled_as_ever() -> None:
     assert device.restart().segments() == []
 
 
-def test_what_is_put_back_before_it_is_on_the_medium_is_written_there() -> None:
+def test_what_is_put_back_before_it_is_on_the_storage_is_written_there() -> None:
     device = Device("o", outbox_fsync="interval", outbox_interval_s=3600)
-    device.outbox._late = True  # as flash has it
+    device.outbox.write_late = True  # as flash has it
     device.put("a")
     assert device.segments() == []
     device.outbox.put_back(device.take())
@@ -122,7 +123,7 @@ def test_acknowledgements_out_of_order_lose_nothing() -> None:
     assert again == sorted(again)
 
 
-def test_a_floor_never_hides_what_is_put_after_a_restart() -> None:
+def test_a_low_water_mark_never_hides_what_is_put_after_a_restart() -> None:
     device = filled("o", 3)
     for round_ in range(5):
         while device.outbox.count:
@@ -161,7 +162,7 @@ def test_a_backlog_larger_than_memory_survives() -> None:
     assert device.restart().drain() == texts(100, "one more")
 
 
-def test_what_is_left_to_the_medium_tells_of_its_fate() -> None:
+def test_what_is_left_to_the_storage_tells_of_its_fate() -> None:
     device = Device("o", outbox_messages=2)
     _, _, left, later = [device.put(text) for text in "abcd"]
     assert (left.topic, left.payload, left.qos) == ("t", b"c", 1)
@@ -176,7 +177,7 @@ def test_what_is_left_to_the_medium_tells_of_its_fate() -> None:
     assert (left.acknowledged, left.dropped) == (False, True)
 
 
-def test_what_was_refused_or_comes_later_changes_nothing_about_what_is_left_to_the_medium() -> None:
+def test_what_was_refused_or_comes_later_changes_nothing_about_what_is_left() -> None:
     device = Device("o", outbox_messages=1)
     device.put("a")
     left = device.put("b")
@@ -189,7 +190,7 @@ def test_what_was_refused_or_comes_later_changes_nothing_about_what_is_left_to_t
     assert (left.acknowledged, left.dropped) == (True, False)
 
 
-def test_what_is_left_to_the_medium_is_acknowledged_before_what_waits_longer() -> None:
+def test_what_is_left_to_the_storage_is_acknowledged_before_what_waits_longer() -> None:
     device = Device("o", outbox_messages=1)
     device.put("a")
     left = device.put("b")
@@ -199,7 +200,7 @@ def test_what_is_left_to_the_medium_is_acknowledged_before_what_waits_longer() -
     device.forget(first)
 
 
-def test_what_was_damaged_on_the_medium_does_not_count_as_acknowledged() -> None:
+def test_what_was_damaged_on_the_storage_does_not_count_as_acknowledged() -> None:
     device = Device("o", outbox_messages=1)
     device.put("a")
     left = device.put("b")
@@ -211,46 +212,55 @@ def test_what_was_damaged_on_the_medium_does_not_count_as_acknowledged() -> None
     assert (left.acknowledged, left.dropped) == (False, True)
 
 
+def _no_memory(*arguments: object) -> None:
+    raise MemoryError
+
+
 def test_where_there_is_no_memory_to_read_back_nothing_goes_under() -> None:
-    class NoMemory:
-        """In the place of journal_read."""
-
-        def read_back(self, outbox: object) -> None:
-            raise MemoryError
-
     device = filled("o", 5, outbox_messages=1)
-    reader = device.outbox._reading
-    device.outbox._reading = NoMemory()
+    append = device.outbox.append
+    device.outbox.append = _no_memory
     assert device.take() is None and device.take() is None
-    device.outbox._reading = reader
+    device.outbox.append = append
     assert device.drain() == texts(5)
     assert device.outbox.count == 0
 
 
-def test_a_board_keeps_what_writes_only_while_there_is_something_on_the_medium() -> None:
-    device = filled("o", 3)
-    assert device.outbox._writing is not None
-    device.outbox.sync()
-    assert device.outbox._writing is not None
-    assert device.drain() == texts(3)
-    device.outbox.sync()
-    assert (device.outbox._writing is None) == MICROPYTHON
-    again = filled("o2", 3).restart()
-    assert again.outbox._writing is not None
-    assert again.drain() == texts(3)
-    if MICROPYTHON:  # a program that does not flush: it goes with the first turn after a while
-        again.outbox.tick()
-        assert again.outbox._writing is not None
-        again.outbox._due_ms = now_ms()
-        again.outbox.tick()
-        assert again.outbox._writing is None
-    assert device.put("more") and device.restart().drain() == ["more"]
+def test_where_memory_ends_while_some_is_read_back_nothing_goes_under() -> None:
+    device = Device("o", outbox_messages=1)
+    assert device.put("first")
+    for text in texts(20):
+        assert device.put(text)
+    device.outbox.max_messages = 10
+    append = device.outbox.append
+
+    def little_memory(delivery: Delivery, size: int) -> None:
+        append(delivery, size)
+        if device.outbox.held % 3 == 0:
+            device.outbox.append = _no_memory
+
+    seen = []
+    while device.outbox.count:
+        device.outbox.append = little_memory
+        delivery = device.take()
+        seen.append(delivery.payload.decode())
+        device.forget(delivery)
+    assert seen[0] == "first" and seen[1:] == texts(20)
+
+
+def test_a_board_keeps_what_starts_and_compacts_a_journal_only_while_it_does() -> None:
+    device = Device("o", outbox_journal_bytes=32768)
+    for number in range(600):  # so that there is no room without compaction
+        assert device.put("value " + str(number) + "." * 80, "state", True)
+    assert device.restart().drain()
+    resident = [name for name in sys.modules if name.startswith("securemqtt.outbox.")]
+    assert ("securemqtt.outbox.upkeep" not in resident) == MICROPYTHON
 
 
 def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
     device = Device("o", outbox_messages=2)
     device.put("a", qos=0)
-    assert device._stats["journal_bytes"] == 0
+    assert device.counter("journal_bytes") == 0
     for text in "bcd":
         device.put(text)
     device.put("e", qos=0)
@@ -310,9 +320,7 @@ def test_state_that_changes_for_ever_does_not_fill_the_journal() -> None:
         assert device.drain() == texts(10, "value 1499", "value 1499")
 
 
-def test_a_refused_newest_of_a_topic_does_not_leave_the_queue_empty_before_those_on_the_medium() -> (
-    None
-):
+def test_a_refused_newest_of_a_topic_does_not_leave_the_queue_empty() -> None:
     device = Device("o", outbox_journal_bytes=32768, outbox_messages=1)
     device.put("old", "state", True)
     count = _fill(device)
@@ -404,7 +412,7 @@ def test_a_tail_torn_at_any_byte_costs_what_was_torn_only() -> None:
     size = len(whole) // 3
     for length in range(len(whole)):
         torn = _put_back(device, whole[:length])
-        assert torn._stats["journal_damaged"] == (length % size > 0)
+        assert torn.counter("journal_damaged") == (length % size > 0)
         torn.put("next")
         assert torn.drain(False) == texts(length // size, "next")
         assert torn.restart().drain() == texts(length // size, "next")
@@ -421,7 +429,7 @@ def test_a_flipped_bit_anywhere_costs_one_message_only() -> None:
         assert flipped.drain(False) == [
             text for number, text in enumerate(texts(3)) if number != position // size
         ], position
-        assert flipped._stats["journal_damaged"] == 1
+        assert flipped.counter("journal_damaged") == 1
 
 
 def test_rubbish_between_records_is_passed_over() -> None:
@@ -440,7 +448,7 @@ def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
     write(path, damaged)
     seen = device.drain()
     assert len(seen) == 29 and seen == [text for text in texts(30) if text in seen]
-    assert (device.outbox.count, device._stats["journal_damaged"]) == (0, 1)
+    assert (device.outbox.count, device.counter("journal_damaged")) == (0, 1)
     device.outbox.sync()
     assert device.put("next") and device.restart().drain() == ["next"]
 
@@ -472,24 +480,22 @@ def test_a_directory_that_cannot_be_used_leaves_the_messages_in_memory() -> None
     assert type(device.last_error).__name__ == "OutboxNotDurable"
     assert path in str(device.last_error) and "What to do" in str(device.last_error)
     assert device.put("a").stored == 0
-    assert device._stats["unstored"] == 1
+    assert device.counter("unstored") == 1
     assert device.drain() == ["a"]
 
 
-def test_a_directory_that_cannot_be_read_at_the_start_is_read_later_before_anything_is_written() -> (
-    None
-):
+def test_a_directory_that_cannot_be_read_at_the_start_is_read_before_anything_is_written() -> None:
     device = filled("o", 3)
     path = device.directory
-    rarely("journal_start").park(device.outbox)
+    device.outbox.release()
     os.rename(path, path + "-away")  # noqa: PTH104
     write(path, "no directory")
     device = Device("o", path)
     assert device.put("in memory").stored == 0
     os.remove(path)  # noqa: PTH107
     os.rename(path + "-away", path)  # noqa: PTH104
-    device.outbox._retry_ms = 0  # a minute later
-    # else what is on the medium would come behind it
+    recover(device)
+    # else what is on the storage would come behind it
     assert device.put("in memory, too").stored == 0
     assert device.drain() == ["in memory", "in memory, too"]
     assert device.put("d").stored > 0
@@ -505,7 +511,7 @@ def test_what_a_broken_compaction_left_is_no_part_of_the_next() -> None:
         if number % 50 == 0:
             device.put(f"{number:04}")
             write(rubbish, b"torn" * 100)
-    assert device._stats["journal_damaged"] == 0
+    assert device.counter("journal_damaged") == 0
     assert [text[:4] for text in device.restart().drain()] == [
         f"{number:04}" for number in range(0, 600, 50)
     ] + ["valu"]
@@ -516,23 +522,23 @@ def test_segments_that_are_gone_already_are_no_failure() -> None:
     for path in device.segments():
         os.remove(path)  # noqa: PTH107
     device.drain()
-    rarely("journal_start").park(device.outbox)
-    assert (device._stats["journal_failures"], device.outbox.count) == (0, 0)
+    device.outbox.release()
+    assert (device.counter("journal_failures"), device.outbox.count) == (0, 0)
 
 
 def test_what_a_torn_write_left_is_nobody_elses_change() -> None:
     device = filled("o", 3)
     with open(device.segments()[0], "ab") as file:  # noqa: PTH123
         file.write(b"torn")
-    rarely("journal_start").park(device.outbox)
-    rarely("journal_start").resume(device.outbox)
+    device.outbox.release()
+    device.outbox.resume()
     assert device.drain() == texts(3)
 
 
 def test_an_outbox_that_was_left_can_be_taken_up_again() -> None:
     device = filled("o", 3)
-    rarely("journal_start").park(device.outbox)
-    rarely("journal_start").resume(device.outbox)
+    device.outbox.release()
+    device.outbox.resume()
     device.put("d")
     assert device.drain(False) == texts(3, "d")
     assert device.restart().drain() == texts(3, "d")
@@ -555,9 +561,9 @@ def test_on_flash_what_is_acknowledged_within_the_interval_is_never_written() ->
     device.forget(device.take())
     flying = device.take()
     device.outbox.tick()
-    assert device._stats["journal_bytes"] == 0
+    assert device.counter("journal_bytes") == 0
     device.outbox.sync()
-    assert flying.stored == 1 and device._stats["journal_bytes"] > 0
+    assert flying.stored == 1 and device.counter("journal_bytes") > 0
     device.offer(Delivery("t", b"d", 1, False))
     assert device.restart().drain() == ["b", "c"]
 
@@ -566,13 +572,13 @@ def test_the_interval_ends_by_itself() -> None:
     device = Device("o", outbox_fsync="interval", outbox_interval_s=0.01)
     device.offer(Delivery("t", b"x", 1, False))
     deadline_ms = now_ms() + 10000
-    while MICROPYTHON and not device._stats["journal_bytes"] and now_ms() < deadline_ms:
+    while MICROPYTHON and not device.counter("journal_bytes") and now_ms() < deadline_ms:
         device.outbox.tick()
     assert device.restart().drain() == ["x"]
 
 
 def test_random_histories_lose_nothing() -> None:
-    for_seeds(15 if MICROPYTHON else 40, _history)
+    for_seeds(40, _history)
 
 
 def _history(random: "object") -> None:
@@ -611,7 +617,7 @@ def _history(random: "object") -> None:
             device.outbox.sync()
         elif action == 98:
             if MICROPYTHON and fsync == "interval":
-                device.outbox.sync()  # what is not on the medium yet may be lost then
+                device.outbox.sync()  # what is not on the storage yet may be lost then
             device = device.restart()
             flying = []
         assert device.taken_bytes() <= bound

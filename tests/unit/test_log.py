@@ -1,7 +1,10 @@
 """The log: one function gets every line, on both interpreters."""
 
+import gc
+
 from securemqtt import log_to
-from securemqtt._compat import log
+from securemqtt.log import log, printable
+from securemqtt.platform import MICROPYTHON
 
 
 def test_one_function_gets_every_line_and_takes_the_place_of_the_one_before() -> None:
@@ -15,3 +18,37 @@ def test_one_function_gets_every_line_and_takes_the_place_of_the_one_before() ->
     log("warning", "d")
     assert first == [("info", "a")]
     assert second == [("debug", "b"), ("error", "c")]
+
+
+def test_an_outsiders_characters_are_shown_and_leave_nothing_in_memory() -> None:
+    assert printable("a\x1b[2J\x9f\né") == "a\\x1b[2J\\x9f\\x0aé"
+    before = used()
+    for first in range(40):
+        # As codes: MicroPython's `chr` would itself keep what it returns.
+        text = bytes(
+            byte
+            for n in range(first * 100, first * 100 + 100)
+            for byte in (0xE4 + n // 4096, 0x80 + n // 64 % 64, 0x80 + n % 64)
+        ).decode()
+        assert printable(text) == text
+    del text
+    assert used() - before < 1000
+
+
+def used() -> int:
+    gc.collect()
+    return gc.mem_alloc() if MICROPYTHON else 0
+
+
+def test_a_function_that_fails_ends_nothing() -> None:
+    seen = []
+
+    def fail(level: str, text: str) -> None:
+        seen.append(text)
+        raise OSError(28)
+
+    log_to(fail)
+    log("info", "a")
+    log("info", "b")
+    log_to(lambda level, text: None)
+    assert seen == ["a", "b"]

@@ -1,8 +1,9 @@
 """What filters match, what payloads become, what a message that came in gives."""
 
-from securemqtt.messages import Message, matches
+from securemqtt.inbox import matches
+from securemqtt.messages import Message
 from securemqtt.payload import encode
-from support.either import raised
+from support.interpreters.either import raised
 
 # Filter, topics that fall under it, topics that do not (MQTT 3.1.1, section 4.7).
 _MATCHES = (
@@ -58,9 +59,9 @@ def test_what_json_cannot_say_is_refused_alike_on_both_interpreters() -> None:
         encode,
         Message,
     ):
-        raised("TypeError", encode, value)
+        raised("InvalidPayload", encode, value)
     for number in ("nan", "inf", "-inf"):
-        raised("ValueError", encode, {"a": [float(number)]})
+        raised("InvalidPayload", encode, {"a": [float(number)]})
 
 
 def test_a_message_gives_its_payload_as_bytes_text_and_json() -> None:

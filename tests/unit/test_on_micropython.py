@@ -1,8 +1,7 @@
 """What runs on both interpreters is tested on both, by the same files: each test of this directory,
 under the real MicroPython.
 
-Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts
-and line numbers.
+Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts.
 """
 
 from __future__ import annotations
@@ -15,22 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from support.micropython import (
+from support.interpreters.micropython import (
     ROOT,
+    board_environment,
     micropython_command,
     micropython_environment,
-    small_environment,
-    small_program,
 )
 
 HERE = Path(__file__).parent
-RUNNER = ROOT / "tests" / "support" / "run_tests.py"
+RUNNER = ROOT / "tests" / "support" / "interpreters" / "run_tests.py"
 MARK = "=== "
 # These need hypothesis, subprocesses or threads; every other file here must pass under MicroPython
 # as it is.
 CPYTHON_ONLY = {
     "test_histories_by_hypothesis.py",
-    "test_medium_disk.py",
+    "test_outbox_disk.py",
     "test_on_micropython.py",
     "test_websocket.py",
 }
@@ -54,26 +52,15 @@ def shared_tests() -> list[tuple[str, str]]:
     return tests
 
 
-@functools.cache
-def small_programs(directory: Path) -> list[Path]:
-    """Write the tests, and what they share, for the library as a board has it; return where they
-    are found.
-    """
-    for path in [*HERE.glob("test_*.py"), *(ROOT / "tests" / "support").glob("*.py")]:
-        small_program(path, directory)
-    return [directory / HERE.name, directory]
-
-
 class Account:
     """What came of the tests of one file, run by one interpreter."""
 
     def __init__(self, module: str, form: str, scratch: Path) -> None:
+        directories = (HERE, ROOT / "tests")
         if form == "mpy":
-            environment = small_environment(
-                scratch.parent, *small_programs(scratch.parent / "programs")
-            )
+            environment = board_environment(scratch.parent, *directories)
         else:
-            environment = micropython_environment(HERE, ROOT / "tests")
+            environment = micropython_environment(*directories)
         environment["SECUREMQTT_TEST_DIRECTORY"] = str(scratch)
         command = [*micropython_command("-X", HEAP), str(RUNNER), module]
         done = subprocess.run(
@@ -114,8 +101,15 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     return account
 
 
-@pytest.mark.parametrize("form", ["source", "mpy"])
-@pytest.mark.parametrize(("module", "test"), shared_tests())
+# A file's tests go to one worker of xdist, so that no other runs the file as well.
+@pytest.mark.parametrize(
+    ("module", "test", "form"),
+    [
+        pytest.param(module, test, form, marks=pytest.mark.xdist_group(f"{module}-{form}"))
+        for form in ("source", "mpy")
+        for module, test in shared_tests()
+    ],
+)
 def test_under_micropython(module: str, test: str, form: str, accounts: Accounts) -> None:
     account = accounts(module, form)
     if test in account.failed:

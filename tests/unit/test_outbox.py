@@ -1,6 +1,7 @@
 """The bounded queue: order, bounds, what happens when it is full, expiry."""
 
-from securemqtt.outbox import Delivery, Outbox
+from securemqtt.messages import Delivery
+from securemqtt.outbox.memory import Outbox
 
 
 def _delivery(text: str, expires_ms: "int | None" = None) -> Delivery:
@@ -136,6 +137,43 @@ def test_what_expired_is_passed_over_and_counted() -> None:
     assert _taken(outbox, 100) == ["b", "c"]
     assert [delivery.dropped for delivery in deliveries] == [True, False, False, True]
     assert (outbox.count, outbox.expired) == (2, 2)
+
+
+def test_what_is_put_back_stays_before_what_comes_later_though_those_behind_it_have_expired() -> (
+    None
+):
+    outbox = Outbox(10, 10000)
+    outbox.put(_delivery("a"))
+    outbox.put(_delivery("b", 100))
+    first = outbox.take(0)
+    assert outbox.take(100) is None
+    outbox.put_back(first)
+    outbox.put(_delivery("c"))
+    assert _taken(outbox, 100) == ["a", "c"]
+
+
+def test_what_has_expired_makes_room_though_it_took_the_place_of_another() -> None:
+    outbox = Outbox(2, 10000)
+    first = _delivery("a", 100)
+    assert outbox.put(first, True)
+    assert outbox.put(Delivery("u", b"b", 1, False))
+    assert not outbox.put(_delivery("c"), False, 99)
+    assert outbox.put(_delivery("c"), False, 100)
+    assert first.dropped
+    assert _taken(outbox, 100) == ["b", "c"]
+
+
+def test_only_the_newest_of_a_topic_waits() -> None:
+    outbox = Outbox(10, 10000)
+    deliveries = [_delivery(text) for text in "abcd"]
+    other = Delivery("u", b"other", 1, False)
+    for delivery in (deliveries[0], deliveries[1], other, deliveries[2]):
+        outbox.put(delivery)
+    outbox.take(0)  # what is in flight stays
+    assert outbox.put(deliveries[3], True)
+    assert [delivery.dropped for delivery in deliveries] == [False, True, True, False]
+    assert (outbox.count, outbox.expired) == (3, 2)
+    assert _taken(outbox) == ["other", "d"]
 
 
 def test_all_forgotten_is_empty() -> None:

@@ -3,9 +3,9 @@
 Fuzzing is in test_packet_fuzz.py.
 """
 
-from securemqtt.packets import Reader
-from support.either import raised
-from support.packet_streams import packet, publish, read
+from securemqtt.protocol.session import Reader
+from support.interpreters.either import raised
+from support.models.packet_streams import packet, publish, read
 
 
 def _whole(limit: int) -> int:

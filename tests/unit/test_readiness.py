@@ -8,8 +8,9 @@ import json
 import sys
 import time
 
-from securemqtt import readiness
-from support.either import directory, raised, scratch, write
+from securemqtt.board import readiness
+from securemqtt.settings import Settings
+from support.interpreters.either import directory, raised, scratch, write
 
 _ACCESS = {"ssid": "greenhouse", "password": "correct horse"}
 
@@ -73,15 +74,15 @@ def _run(
             sys.modules.pop(name, None)
         else:
             sys.modules[name] = module
-    log, readiness.log = readiness.log, lambda level, text: None
+    log = readiness.log
+    readiness.log = lambda level, text: None
+    values = dict({"path": scratch(), "clock_floor": 0, "ntp_host": None}, **settings)
     try:
         if access is not None:
             write(scratch() + "/wifi.json", json.dumps(access))
-        return list(
-            readiness.ready(
-                dict({"path": scratch(), "clock_floor": 0, "ntp_host": None}, **settings), failures
-            )
-        )
+        pauses = list(readiness.prepare_board(Settings(values), failures))
+        readiness.check_clock(Settings(values))
+        return pauses
     finally:
         readiness.log = log
         for name in ("network", "ntptime"):
@@ -89,7 +90,7 @@ def _run(
 
 
 def _wrong_clock() -> int:
-    """Return a floor that this machine's clock has not reached."""
+    """Return a time that this machine's clock has not reached."""
     return int(time.time()) + 100000
 
 

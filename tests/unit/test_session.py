@@ -1,6 +1,6 @@
 """Packet ids, the session, and the keep-alive."""
 
-from securemqtt.session import Session
+from securemqtt.protocol.session import Session
 
 
 def test_ids_wrap_from_65535_to_1_and_never_are_0() -> None:

@@ -1,6 +1,6 @@
 """Topic names and filters, by the letter of MQTT 3.1.1, section 4.7."""
 
-from securemqtt.topics import expand, fault, valid_id
+from securemqtt.protocol.topics import expand, problem, valid_id
 
 
 def test_an_id_is_1_to_64_of_the_characters_that_cannot_leave_a_topic() -> None:
@@ -35,22 +35,30 @@ def test_a_tilde_stands_for_the_devices_own_prefix_at_the_start_only() -> None:
 
 def test_a_name_may_be_any_text_without_wildcards_and_nul() -> None:
     for good in ("a", "/", "//", "a b", "é/😀", "$SYS/x", "x" * 65535):
-        assert fault(good, False) is None, good
-        assert fault(good, True) is None, good
+        assert problem(good, False) is None, good
+        assert problem(good, True) is None, good
     for bad in ("", "+", "#", "a/+", "a/#", "a+", "a\0b", "x" * 65536, "é" * 32768, None, 5, b"a"):
-        assert fault(bad, False), bad
+        assert problem(bad, False), bad
 
 
 def test_a_wildcard_in_a_filter_takes_a_whole_level() -> None:
     for good in ("+", "#", "/+", "+/", "a/+/b", "a/#", "+/+/#", "+/tennis/#", "a//+"):
-        assert fault(good, True) is None, good
+        assert problem(good, True) is None, good
     for bad in ("a+", "+a", "a/b+/c", "a#", "#/a", "a/#/b", "##", "++", "a/+#", "\0", ""):
-        assert fault(bad, True), bad
+        assert problem(bad, True), bad
 
 
 def test_what_utf_8_cannot_say_is_no_topic() -> None:
     for lone in (0xD800, 0xDBFF, 0xDC80, 0xDFFF):
-        assert fault("a/" + chr(lone), False), hex(lone)
-        assert fault("a/" + chr(lone) + "/#", True), hex(lone)
+        assert problem("a/" + chr(lone), False), hex(lone)
+        assert problem("a/" + chr(lone) + "/#", True), hex(lone)
     for near in (0xD7FF, 0xE000, 0x10FFFF):
-        assert fault("a/" + chr(near), False) is None, hex(near)
+        assert problem("a/" + chr(near), False) is None, hex(near)
+
+
+def test_a_control_character_is_in_no_topic() -> None:
+    for code in (1, 10, 27, 31, 127, 128, 159):
+        assert problem("a/" + chr(code), False), hex(code)
+        assert problem(chr(code) + "/#", True), hex(code)
+    for near in (32, 126, 160, 0xBF, 0xC0):
+        assert problem("a/" + chr(near), False) is None, hex(near)

@@ -1,7 +1,7 @@
 """When a hardware watchdog is fed."""
 
-from securemqtt.watchdog import Watchdog
-from support.history import History
+from securemqtt.board.watchdog import Watchdog
+from support.models.history import History
 
 PATIENCE_MS = 900000
 
@@ -48,7 +48,7 @@ def test_a_client_feeds_it_while_it_can_try_to_connect() -> None:
     device = _Device()
     history = History(1, watchdog=device)
     try:
-        history.settle()
+        history.come_to_rest()
         assert history.client.connected
         assert device.fed
         history.reach(False)

@@ -10,10 +10,11 @@ import struct
 
 import pytest
 
-from securemqtt.backends.websocket import WebSocket
 from securemqtt.errors import MalformedPacket, ProtocolRefused
+from securemqtt.settings import Settings
+from securemqtt.transport.websocket import WebSocket
 
-SETTINGS = {"host": "mqtt.local", "port": 443, "ws_path": "/mqtt"}
+SETTINGS = Settings({"host": "mqtt.local", "port": 443, "ws_path": "/mqtt"})
 
 
 def open_socket() -> WebSocket:

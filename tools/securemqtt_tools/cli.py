@@ -6,7 +6,7 @@ module in `securemqtt_tools.commands` with three names:
 
     HELP                    one line, shown in the list of commands
     configure(parser)       adds the arguments (argparse); examples go in parser.epilog
-    run(args) -> int        does the work, prints, gives the exit status; raises FatalError for a mistake
+    run(args) -> int        does the work, prints, returns the exit status; raises FatalError
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ COMMANDS = ("ca", "broker", "provision", "simboard", "demo")
 # From the checkout, not by name: who owns that name in an index is not ours to vouch for.
 _EXAMPLES = """\
 From nothing to a board that reports, on the computer that is to be the authority:
-  securemqtt ca init                                    an authority of your own, once
-  securemqtt broker init mqtt.local --operator hub      a broker that lets in only whom it has certified, once
-  securemqtt broker run                                 or install, into this machine's Mosquitto
+  securemqtt ca init                                 an authority of your own, once
+  securemqtt broker init mqtt.local --operator hub   a broker for whom it has certified, once
+  securemqtt broker run                              or install, into this machine's Mosquitto
   securemqtt provision pico_w --id greenhouse-1 --broker mqtt.local --wifi MyNetwork
   securemqtt provision pi --out ~/.config/securemqtt --id hub --broker mqtt.local
 
@@ -111,10 +111,11 @@ def add_subcommands(
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for subcommand in subcommands:
         title = subcommand.help
+        end = "" if title.endswith("?") else "."
         subparser = subparsers.add_parser(
             subcommand.name,
             help=title,
-            description=f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}{subcommand.more}",
+            description=f"{title[0].upper()}{title[1:]}{end}{subcommand.more}",
             epilog="Examples:\n"
             + "\n".join(f"  securemqtt {command} {example}" for example in subcommand.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,

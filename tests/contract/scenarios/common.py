@@ -73,6 +73,11 @@ def collector(client, topic_filter, qos=1):
     return received
 
 
-def settled(client):
+def subscriptions(client):
+    """The client's subscriptions, as it keeps them."""
+    return client._connection.make_inbox().subscriptions.values()
+
+
+def granted(client):
     """Wait until the broker has granted every subscription."""
-    return until(lambda: all(entry[2] for entry in client._incoming.subscriptions.values()), client)
+    return until(lambda: all(entry.granted for entry in subscriptions(client)), client)

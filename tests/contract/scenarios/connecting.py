@@ -1,8 +1,8 @@
 """Connect, leave, come back; birth and will; what is refused."""
 
-from common import SETTING, device, failure_of, observer, ok, settled, topic, until, want
+from common import SETTING, device, failure_of, granted, observer, ok, topic, until, want
 
-from securemqtt import lifecycle
+from securemqtt.protocol import backoff
 
 client = device()
 ok(client.state == "closed" and not client.connected, "a new client is closed")
@@ -13,7 +13,7 @@ watcher = observer()
 seen = []
 watcher.subscribe(topic("status"), lambda message: seen.append(message.text()))
 watcher.connect()
-ok(settled(watcher), "the observer subscribed")
+ok(granted(watcher), "the observer subscribed")
 
 with client:
     ok(client.connected and client.state == "connected", "with connects")
@@ -60,12 +60,12 @@ ok(refusing.state == "closed", "and can be stopped")
 
 want("up hold")
 silent = device(connect_timeout_s=1)
-next_delay = lifecycle.next_delay
+next_delay = backoff.next_delay
 # so that the next attempt would begin at once
-lifecycle.next_delay = lambda uniform, failures, *details: (0, failures + 1)
+backoff.next_delay = lambda uniform, failures, *details: (0, failures + 1)
 ok(failure_of(silent.connect, 20) == "TimedOut", "a broker that does not answer: TimedOut")
 ok(silent.stats["failures"] == 1, "connect is one attempt, however short the back-off")
-lifecycle.next_delay = next_delay
+backoff.next_delay = next_delay
 hasty = device()
 ok(failure_of(hasty.connect, 0.5) == "TimedOut", "connect keeps to its own time-out")
 want("up release")
@@ -90,3 +90,8 @@ for name, options in (
     ("InvalidTopic", {"will": ("a/#", b"")}),
 ):
     ok(failure_of(device, **options) == name, f"Client({options}): {name}")
+
+verbose = device(will=("~/last-words", "x" * 2000))
+verbose.connect()
+ok(verbose.connected, "a CONNECT of more than a TLS record")
+verbose.disconnect()

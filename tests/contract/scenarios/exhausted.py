@@ -3,17 +3,17 @@
 MicroPython only.
 """
 
-from common import collector, device, observer, ok, settled, topic, until
+from common import collector, device, granted, observer, ok, topic, until
 
 client = device()
 watcher = observer()
 seen = collector(watcher, topic("readings"))
 watcher.connect()
 client.connect()
-ok(settled(watcher), "the observer subscribed")
+ok(granted(watcher), "the observer subscribed")
 
-link = client._link
-window = link._session
+link = client._connection.link
+window = link.session
 write = link.publish
 add = window.add
 failures = []

@@ -1,14 +1,14 @@
 """Packet ids wrap from 65535 to 1, and skip those in use."""
 
-from common import collector, device, observer, ok, settled, topic, until, want
+from common import collector, device, granted, observer, ok, topic, until, want
 
 client = device()
 watcher = observer()
 seen = collector(watcher, topic("ids"))
 watcher.connect()
 client.connect()
-ok(settled(watcher), "the observer subscribed")
-client._link._session._next_id = 65530
+ok(granted(watcher), "the observer subscribed")
+client._connection.link.session._next_id = 65530
 for count in range(40):
     client.publish("~/ids", str(count))
 ok(until(lambda: client.flush(0), client, watcher), "acknowledged over the wrap")
@@ -16,16 +16,16 @@ ok(
     until(lambda: len(seen) == 40, watcher, client) and [int(p) for p in seen] == list(range(40)),
     "all there, in order",
 )
-ok(0 < client._link._session._next_id < 1000, "the ids have wrapped")
+ok(0 < client._connection.link.session._next_id < 1000, "the ids have wrapped")
 del seen[:]
 
 # some in flight, and the counter comes by again
 want("down hold")
-client._link._session._next_id = 65533
+client._connection.link.session._next_id = 65533
 for count in range(10):
     client.publish("~/ids", str(count))
 ok(until(lambda: len(seen) == 10, watcher, client), "ten in flight")
-client._link._session._next_id = 65534
+client._connection.link.session._next_id = 65534
 for count in range(10, 20):
     client.publish("~/ids", str(count))
 ok(until(lambda: len(seen) == 20, watcher, client), "ten more, whose ids had to skip")

@@ -1,6 +1,6 @@
 """What goes out: payloads, QoS, order, and what is refused."""
 
-from common import collector, device, failure_of, observer, ok, settled, topic, until
+from common import collector, device, failure_of, granted, observer, ok, topic, until
 
 client = device(outbox_messages=400, outbox_bytes=65536)
 watcher = observer()
@@ -9,7 +9,7 @@ watcher.subscribe(
     topic("#"), lambda message: received.append((message.topic, message.payload, message.retain))
 )
 watcher.connect()
-ok(settled(watcher), "the observer subscribed")
+ok(granted(watcher), "the observer subscribed")
 
 
 def arrived(count):
@@ -61,7 +61,7 @@ ok([int(payload) for _, payload, _ in received] == list(range(50)), "in order")
 del received[:]
 
 twice = collector(client, "~/two", 2)
-ok(settled(client), "subscribed at QoS 2")
+ok(granted(client), "subscribed at QoS 2")
 for count in range(100):
     client.publish("~/two", str(count), qos=2)
 ok(client.flush(20), "QoS 2 is acknowledged")
@@ -89,11 +89,14 @@ ok(
 )
 ok(failure_of(client.publish, "~/a", b"", qos=3) == "UsageError", "QoS 3: UsageError")
 ok(
-    failure_of(client.publish, "~/a", bytes(client._outbox.max_bytes + 1)) == "MessageTooLarge",
+    failure_of(client.publish, "~/a", bytes(client._connection.outbox.max_bytes + 1))
+    == "MessageTooLarge",
     "larger than the outbox: MessageTooLarge",
 )
 ok(
-    client.flush(20) and not client._outbox.count and not client._outbox.bytes,
+    client.flush(20)
+    and not client._connection.outbox.count
+    and not client._connection.outbox.bytes,
     "nothing is left over",
 )
 client.disconnect()

@@ -2,12 +2,12 @@
 
 import time
 
-from common import collector, device, failure_of, observer, ok, settled, topic, until
+from common import collector, device, failure_of, granted, observer, ok, topic, until
 
 watcher = observer()
 seen = collector(watcher, topic("queue"))
 watcher.connect()
-ok(settled(watcher), "the observer subscribed")
+ok(granted(watcher), "the observer subscribed")
 
 
 def numbers(client, count):
@@ -52,8 +52,11 @@ ok(newest.stats["dropped"] == 3, "each drop is counted here, too")
 
 bounded = device(outbox_bytes=1000)
 while failure_of(bounded.publish, "~/queue", "7" * 100) == "":
-    ok(bounded._outbox.bytes <= 1000, f"{bounded._outbox.bytes} bytes queued of 1,000")
-ok(bounded._outbox.count >= 3, "some fit")
+    ok(
+        bounded._connection.outbox.bytes <= 1000,
+        f"{bounded._connection.outbox.bytes} bytes queued of 1,000",
+    )
+ok(bounded._connection.outbox.count >= 3, "some fit")
 ok(
     failure_of(bounded.publish, "~/queue", "7" * 2000) == "MessageTooLarge",
     "one that can never fit: MessageTooLarge",
@@ -67,12 +70,12 @@ deliveries = [
 time.sleep(0.1)
 ok(numbers(stale, 3) == [0, 2, 4], "what expired is not sent")
 ok([delivery.dropped for delivery in deliveries] == [False, True] * 3, "and is marked as dropped")
-ok(not stale._outbox.count and not stale._outbox.bytes, "and forgotten")
+ok(not stale._connection.outbox.count and not stale._connection.outbox.bytes, "and forgotten")
 
 kept = device(port=1)
 kept.publish("~/queue", "1")
 ok(
-    failure_of(kept.connect, 20) == "ConnectionRefused" and kept._outbox.count == 1,
+    failure_of(kept.connect, 20) == "ConnectionRefused" and kept._connection.outbox.count == 1,
     "what could not be sent stays",
 )
 watcher.disconnect()

@@ -2,7 +2,7 @@
 
 import json
 
-from common import collector, device, observer, ok, settled, topic, until
+from common import collector, device, granted, observer, ok, topic, until
 
 client = device()
 operator = observer()
@@ -10,7 +10,7 @@ messages = []
 client.subscribe("~/command/+", messages.append)
 client.connect()
 operator.connect()
-ok(settled(client), "subscribed")
+ok(granted(client), "subscribed")
 
 operator.publish(topic("command/led"), {"on": True})
 ok(until(lambda: messages, client, operator), "a command came")
@@ -38,7 +38,7 @@ def failing(message):
 
 
 client.subscribe("~/command/fail", failing)
-ok(settled(client), "a second subscription")
+ok(granted(client), "a second subscription")
 operator.publish(topic("command/fail"), b"1")
 operator.publish(topic("command/next"), b"2")
 ok(
@@ -58,9 +58,9 @@ def answering(message):
 
 
 answers = collector(operator, topic("answer"))
-ok(settled(operator), "the operator listens for answers")
+ok(granted(operator), "the operator listens for answers")
 client.subscribe("~/command/ask", answering)
-ok(settled(client), "a third subscription")
+ok(granted(client), "a third subscription")
 for count in range(5):
     operator.publish(topic("command/ask"), str(count))
 ok(
@@ -75,15 +75,15 @@ del messages[:]
 # no more than one handler per filter
 replaced = []
 client.subscribe("~/command/+", replaced.append)
-ok(settled(client), "a handler is replaced")
+ok(granted(client), "a handler is replaced")
 operator.publish(topic("command/led"), b"new")
 ok(until(lambda: replaced, client, operator) and not messages, "the new one only is called")
 
 client.unsubscribe("~/command/+")
 client.unsubscribe("~/command/never")
-ok(until(lambda: not client._incoming.requests, client), "unsubscribed")
+ok(until(lambda: not client._connection.inbox.requests, client), "unsubscribed")
 listening = collector(client, "~/end")
-ok(settled(client), "and subscribed to something else")
+ok(granted(client), "and subscribed to something else")
 del replaced[:]
 operator.publish(topic("command/led"), b"unheard")
 client.publish("~/end", b"")
@@ -94,7 +94,7 @@ ok(
 
 # in the order in which they were sent, many of them
 many = collector(client, "~/command/many")
-ok(settled(client), "a subscription to many")
+ok(granted(client), "a subscription to many")
 for count in range(200):
     operator.publish(topic("command/many"), str(count))
     if count % 20 == 19:
@@ -108,7 +108,7 @@ ok(client.stats["received"] >= 200 and not client.stats["dropped"], "counted")
 
 large = bytes(range(256)) * 20
 big = collector(client, "~/command/big")
-ok(settled(client), "a subscription to something big")
+ok(granted(client), "a subscription to something big")
 operator.publish(topic("command/big"), large)
 ok(until(lambda: big, client, operator) and big == [large], "5,120 bytes came whole")
 
@@ -116,7 +116,7 @@ limited = device(max_packet_bytes=1000, status=False)
 client.disconnect()
 small = collector(limited, "~/command/+")
 limited.connect()
-ok(settled(limited), "a client that takes 1,000 bytes")
+ok(granted(limited), "a client that takes 1,000 bytes")
 operator.publish(topic("command/x"), bytes(5000))
 operator.publish(topic("command/x"), b"small")
 ok(
@@ -129,4 +129,19 @@ ok(
 )
 ok(until(lambda: operator.flush(0), operator, limited), "all acknowledged")
 limited.disconnect()
+
+# What is handled right before leaving is acknowledged: it does not come again.
+handled = []
+hasty = device(status=False)
+hasty.subscribe("~/command/+", lambda message: handled.append(message.payload))
+for number in range(10):
+    hasty.connect()
+    if not number:
+        ok(granted(hasty), "a client that leaves at once")
+    operator.publish(topic("command/x"), str(number))
+    while len(handled) <= number:
+        operator.poll()
+        hasty.poll()
+    hasty.disconnect()
+ok([int(payload) for payload in handled] == list(range(10)), "once each, though it left at once")
 operator.disconnect()

@@ -2,17 +2,17 @@
 lost.
 """
 
-from common import collector, device, observer, ok, settled, topic, until, want
+from common import collector, device, granted, observer, ok, topic, until, want
 
 client = device()
 watcher = observer()
 status = collector(watcher, topic("status"))
 seen = collector(watcher, topic("data"))
 watcher.connect()
-ok(settled(watcher), "the observer subscribed")
+ok(granted(watcher), "the observer subscribed")
 commands = collector(client, "~/command/+")
 client.connect()
-ok(settled(client), "the device subscribed")
+ok(granted(client), "the device subscribed")
 
 # PUBACKs that never come: the window's messages go out again
 want("down hold")
@@ -50,14 +50,14 @@ ok(
     ),
     "both are back after a restart",
 )
-ok(settled(client), "and subscribed again")
-ok(settled(watcher), "the observer, too")
+ok(granted(client), "and subscribed again")
+ok(granted(watcher), "the observer, too")
 watcher.publish(topic("command/a"), b"2")
 ok(until(lambda: commands == [b"1", b"2"], client, watcher), "commands come")
 
 # an unsubscribe while there is no connection
 kept = collector(client, "~/command/kept")
-ok(settled(client), "one more subscription")
+ok(granted(client), "one more subscription")
 want("broker stop")
 ok(until(lambda: not client.connected, client), "the loss is noticed")
 client.unsubscribe("~/command/+")
@@ -68,7 +68,7 @@ ok(until(lambda: client.connected and watcher.connected, client, watcher), "back
 ok(until(lambda: client.flush(0), client, watcher), "what was published offline is delivered")
 ok(all(delivery.acknowledged for delivery in offline), "all of it")
 ok(
-    until(lambda: not client._incoming.requests and settled(watcher), client, watcher),
+    until(lambda: not client._connection.inbox.requests and granted(watcher), client, watcher),
     "requests are through",
 )
 watcher.publish(topic("command/a"), b"3")

@@ -2,7 +2,7 @@
 first arrival is in order.
 """
 
-from common import device, ok, settled, until, want
+from common import device, granted, ok, until, want
 
 COUNT = 1000
 client = device(outbox_messages=COUNT + 10, outbox_bytes=1 << 20)
@@ -25,7 +25,7 @@ def note(message):
 
 client.subscribe("~/loop", note)
 client.connect()
-ok(settled(client), "subscribed to its own topic")
+ok(granted(client), "subscribed to its own topic")
 published = 0
 
 

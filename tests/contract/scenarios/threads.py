@@ -2,7 +2,7 @@
 
 import threading
 
-from common import device, ok, settled, until
+from common import device, granted, ok, until
 
 client = device(outbox_messages=20000)
 received = {}
@@ -11,7 +11,7 @@ client.subscribe(
     lambda message: received.setdefault(message.topic[-1], []).append(int(message.payload)),
 )
 client.connect()
-ok(settled(client), "subscribed")
+ok(granted(client), "subscribed")
 
 
 def publish(name):

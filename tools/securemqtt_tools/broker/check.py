@@ -10,7 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from securemqtt.backends.faults_openssl import classify
+from securemqtt.diagnosis.openssl import classify
+from securemqtt.errors import (
+    CertificateExpired,
+    CertificateNotYetValid,
+    ConnectionLost,
+    HostNameMismatch,
+    NotTLS,
+    SecureMQTTError,
+    TimedOut,
+    TLSVersionTooOld,
+    UnknownCA,
+)
 from securemqtt_tools.cli import FatalError
 
 _WAIT_S = 5.0
@@ -21,24 +32,23 @@ _OUTDATED = {"TLS 1.0": ssl.TLSVersion.TLSv1, "TLS 1.1": ssl.TLSVersion.TLSv1_1}
 # Where this computer's own OpenSSL is too strict for such an attempt, no byte of it was sent.
 _NOT_OURS_TO_TRY = ("NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH")
 
-# By the kind of fault (see classify): what is wrong with the proof, and what to do. {} is the name.
-_FAULTS = {
-    "untrusted": "its certificate is not from your authority: another broker answers there, or "
-    "ours without its newest files "
-    "(securemqtt broker install again, or end broker run and start it again)",
-    "expired": "its certificate has expired: securemqtt broker reload renews it",
-    "future": "its certificate is not valid yet: this computer's clock is wrong, or was when the "
-    "certificate was issued",
-    "name": "its certificate is not for {}: securemqtt broker init --force {} NAME… makes one "
-    "that is, for its other names too",
-    "certificate": "its certificate is not fit for a server: securemqtt broker init --force makes "
-    "one that is",
-    "plain": "it does not answer in TLS: all that is said there can be read on the way "
-    "(securemqtt broker init sets up one that does)",
-    "version": "it offers no version of TLS from 1.2 on: update it",
-    "closed": "it hung up instead of answering in TLS",
-    "silent": f"it does not answer in TLS within {_WAIT_S:.0f} s",
+# What is wrong with the proof, and what to do. {} is the name.
+_WRONG: dict[type[SecureMQTTError] | None, str] = {
+    UnknownCA: "its certificate is not from your authority: another broker answers there, or ours "
+    "without its newest files (securemqtt broker install again, or end broker run and start it "
+    "again)",
+    CertificateExpired: "its certificate has expired: securemqtt broker reload renews it",
+    CertificateNotYetValid: "its certificate is not valid yet: this computer's clock is wrong, or "
+    "was when the certificate was issued",
+    HostNameMismatch: "its certificate is not for {}: securemqtt broker init --force {} NAME… "
+    "makes one that is, for its other names too",
+    NotTLS: "it does not answer in TLS: all that is said there can be read on the way (securemqtt "
+    "broker init sets up one that does)",
+    TLSVersionTooOld: "it offers no version of TLS from 1.2 on: update it",
+    ConnectionLost: "it hung up instead of answering in TLS",
+    TimedOut: f"it does not answer in TLS within {_WAIT_S:.0f} s",
 }
+_UNFIT = "its certificate is not fit for a server: securemqtt broker init --force makes one that is"
 _STRANGERS = "only who has a certificate of your authority may enter"
 _CLEAR = "what is said in clear can be read and changed on the way"
 _OLD = "versions before 1.2 can be broken, and nothing of yours needs them"
@@ -56,7 +66,7 @@ class Finding:
 def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
     """Try a broker as a stranger would; at most some 20 s.
 
-    Raises FatalError when it cannot be reached.
+    Raise FatalError when it cannot be reached.
     """
     context = ssl.create_default_context(cafile=str(ca))
     try:
@@ -67,15 +77,14 @@ def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
                 f"a certificate of your authority, for {name}; {tls.version()}",
             )
     except OSError as error:
-        kind = _kind(error)
+        found = classify(error, "handshake")
         what = (
             "proves who it is" if isinstance(error, ssl.SSLCertVerificationError) else "speaks TLS"
         )
-        return [
-            Finding(
-                what, False, _FAULTS.get(kind, f"the handshake fails: {error}").replace("{}", name)
-            )
-        ]
+        wrong = _WRONG.get(found.error, f"the handshake fails: {error}")
+        if found.variant == "certificate":
+            wrong = _UNFIT
+        return [Finding(what, False, wrong.replace("{}", name))]
     findings = [
         proof,
         _refuses(
@@ -112,11 +121,14 @@ def _refuses(what: str, why: str, attempt: Callable[[], bytes]) -> Finding:
             return Finding(
                 f"refuses {what}", None, "not tried: this computer's OpenSSL does not let us"
             )
-        kind = _kind(error)
-        manner = {
-            "alert": "with a TLS alert",
-            "silent": f"by not answering for {_WAIT_S:.0f} s",
-        }.get(kind, "by hanging up")
+        found = classify(error, "handshake")
+        manner = (
+            "with a TLS alert"
+            if found.alert is not None
+            else f"by not answering for {_WAIT_S:.0f} s"
+            if found.error is TimedOut
+            else "by hanging up"
+        )
     else:
         first = answer[:1]
         if first == bytes([_CONNACK]) and answer[3:4] == b"\0":
@@ -129,14 +141,6 @@ def _refuses(what: str, why: str, attempt: Callable[[], bytes]) -> Finding:
             else "by hanging up"
         )
     return Finding(f"refuses {what}, {manner}", True, why)
-
-
-def _kind(error: OSError) -> str:
-    return (
-        "silent"
-        if isinstance(error, TimeoutError)
-        else classify(error, "handshake")[0].replace("system", "closed")
-    )
 
 
 def _stranger(host: str, port: int, name: str, context: ssl.SSLContext) -> bytes:

@@ -27,7 +27,7 @@ def spawn(
     """Start a program whose output is appended to `log` and that the kernel kills when this process
     ends.
 
-    `open_files` raises its limit of open files, as far as the system lets it. Raises OSError.
+    `open_files` raises its limit of open files, as far as the system lets it. Raise OSError.
     """
     # in util-linux, which Debian always has; without it nothing guards the child
     setpriv = shutil.which("setpriv")

@@ -1,17 +1,21 @@
 """The broker's directory: its settings, and the files that follow from them.
 
-broker.json       the settings, the only file that is not made from others ca.pem crl.pem    whom to
-trust, whom no longer server.pem        the server's key and its certificate chain, in one file so
-that they change together acl               who may do what; acl.websockets is for Mosquitto 2.0,
-which checks no CRL on WebSockets passwords         their hashes mosquitto.conf    for the Mosquitto
-that is installed here data/ broker.log  what the running broker writes
+- broker.json: the settings, the only file that is not made from others
+- ca.pem, crl.pem: whom to trust, whom no longer; ca.websockets.pem is both in one, for Mosquitto
+  2.0, which checks no CRL on WebSockets
+- server.pem: the server's key and its certificate chain, in one file so that they change together
+- acl: who may do what
+- passwords: their hashes
+- mosquitto.conf: for the Mosquitto that is installed here
+- data/, broker.log: what the running broker writes
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,18 +30,29 @@ from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
 from securemqtt_tools.pki.names import check_device_id
-from securemqtt_tools.pki.profiles import DEVICE
+from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 
 SETTINGS = "broker.json"
 CA = "ca.pem"
 CRL = "crl.pem"
+WEBSOCKETS_CA = "ca.websockets.pem"
 SERVER = "server.pem"
 ACL = "acl"
-WEBSOCKETS_ACL = "acl.websockets"
 PASSWORDS = "passwords"
 DATA = "data"
 LOG = "broker.log"
-_FORMAT = 1
+_FORMAT = 2
+# RFC 9325 §4.2: with TLS 1.2 only ephemeral key exchange with an AEAD cipher. AES-128 first: it is
+# fast on boards.
+TLS12_CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
+TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 
 @dataclass(frozen=True)
@@ -70,8 +85,6 @@ class BrokerConfig:
     websockets_port: int | None = None
     passwords: bool = False
     roles: Mapping[str, str] = field(default_factory=dict)
-    # ids with a revoked certificate that has not run out; see `mosquitto.py`
-    revoked: tuple[str, ...] = ()
     save_interval_s: int = 60
     save_each_change: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -96,7 +109,7 @@ class BrokerConfig:
         Port 0 stands for a free one, chosen when the broker first starts and kept from then on.
         Without `bind` the broker listens on all addresses, or on loopback when `names` has nothing
         else. `roles` maps identities to names in ROLES. `save_each_change` writes sessions to disk
-        at each change, not every minute: a crash loses less. Raises FatalError.
+        at each change, not every minute: a crash loses less. Raise FatalError.
         """
         config = cls(
             directory=directory.resolve(),
@@ -117,7 +130,7 @@ class BrokerConfig:
     def open(cls, directory: Path) -> BrokerConfig:
         """Read the settings in `directory`.
 
-        Raises FatalError when there are none or they make no sense.
+        Raise FatalError when there are none or they make no sense.
         """
         path = directory / SETTINGS
         if not path.exists():
@@ -132,7 +145,6 @@ class BrokerConfig:
                     f"--force"
                 )
             values["names"] = tuple(values["names"])
-            values["revoked"] = tuple(values["revoked"])
             values["limits"] = Limits(**values["limits"])
             config = cls(directory=directory.resolve(), **values)
             config.check()
@@ -165,14 +177,13 @@ class BrokerConfig:
             raise FatalError("Mosquitto cannot use a directory with a line break in its name")
 
     def save(self) -> None:
-        """Write the settings and the rules that follow from them. Raises FatalError."""
+        """Write the settings and the rules that follow from them. Raise FatalError."""
         values = asdict(self)
         del values["directory"]
         text = json.dumps({"format": _FORMAT, **values}, indent=2) + "\n"
         files = {
             SETTINGS: text.encode(),
             ACL: mosquitto_acl(self.roles).encode(),
-            WEBSOCKETS_ACL: mosquitto_acl(self.roles, muted=self.revoked).encode(),
         }
         if not (self.directory / PASSWORDS).exists():
             files[PASSWORDS] = b""
@@ -181,7 +192,7 @@ class BrokerConfig:
     def renew_certificate(self, authority: Authority) -> None:
         """Issue a new certificate for this server; write it with its key, and the trust anchors.
 
-        Raises FatalError.
+        Raise FatalError.
         """
         issued = authority.issue_server(self.names, renew=True)
         anchors = b"".join(one.public_bytes(Encoding.PEM) for one in authority.trust_anchors())
@@ -194,7 +205,7 @@ class BrokerConfig:
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, or the CRL or the server's certificate has
         used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
-        Raises FatalError.
+        Raise FatalError.
         """
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
@@ -213,10 +224,22 @@ class BrokerConfig:
             for one in entries
             if one.state == REVOKED and one.role == DEVICE and one.not_after > now
         }
-        return self.changed(revoked=tuple(sorted(revoked)))
+        self._except_from_trust(authority.issuing_certificate, revoked)
+        self.save()
+        return self
+
+    def _except_from_trust(self, ca: x509.Certificate, device_ids: Iterable[str]) -> None:
+        """Write the trust for a listener that looks at no CRL, if it says anything new."""
+        path = self.directory / WEBSOCKETS_CA
+        anchor = anchor_without(ca, device_ids)
+        with explained(f"read {path}"), suppress(FileNotFoundError, ValueError):
+            said = x509.load_pem_x509_certificate(path.read_bytes())
+            if said.tbs_certificate_bytes == anchor.tbs_certificate_bytes:
+                return
+        write_files(self.directory, {WEBSOCKETS_CA: anchor.public_bytes(Encoding.PEM)})
 
     def crl(self) -> x509.CertificateRevocationList:
-        """Read the CRL. Raises FatalError."""
+        """Read the CRL. Raise FatalError."""
         path = self.directory / CRL
         with explained(f"read {path}"):
             content = path.read_bytes()
@@ -226,7 +249,7 @@ class BrokerConfig:
             raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
 
     def server_certificate(self) -> x509.Certificate:
-        """Read the server's own certificate. Raises FatalError."""
+        """Read the server's own certificate. Raise FatalError."""
         path = self.directory / SERVER
         with explained(f"read {path}"):
             content = path.read_bytes()
@@ -236,7 +259,7 @@ class BrokerConfig:
             raise FatalError(f"{path} is damaged: run securemqtt broker init --force") from error
 
     def changed(self, **changes: Any) -> BrokerConfig:
-        """Return and save the same settings with some of them changed. Raises FatalError."""
+        """Return and save the same settings with some of them changed. Raise FatalError."""
         config = replace(self, **changes)
         config.check()
         config.save()

@@ -32,7 +32,7 @@ def serve(
     """Run a broker until SIGTERM or SIGINT; SIGHUP reloads it. For the main thread.
 
     `started` is called once it listens; `say` gets a line about each reload; `upkeep` is called
-    every `every_s` and says whether there is something to reload. Raises FatalError when it runs in
+    every `every_s` and says whether there is something to reload. Raise FatalError when it runs in
     this directory already, does not start, or ends by itself.
     """
     with _only_one(broker.directory), _received_signals() as received, broker:

@@ -16,7 +16,7 @@ _REMEDY = "run securemqtt broker reload where the authority is"
 def warnings(config: BrokerConfig, now: datetime) -> list[str]:
     """Return one line for each thing that needs attention soon.
 
-    Raises FatalError for what is too late already.
+    Raise FatalError for what is too late already.
     """
     found = []
     crl = config.crl()

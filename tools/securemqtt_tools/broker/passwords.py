@@ -28,7 +28,7 @@ _PASSWORD_BYTES = 24
 def set_password(file: Path, identity: str) -> str:
     """Make a new password for `identity`, replacing the old one; return it.
 
-    The file gets its hash. Raises FatalError.
+    The file gets its hash. Raise FatalError.
     """
     check_device_id(identity)
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
@@ -38,13 +38,13 @@ def set_password(file: Path, identity: str) -> str:
 
 
 def remove_password(file: Path, identity: str) -> bool:
-    """Take away the password of `identity`; return True if there was one. Raises FatalError."""
+    """Take away the password of `identity`; return True if there was one. Raise FatalError."""
     with _changing(file) as hashes:
         return hashes.pop(identity, None) is not None
 
 
 def read_hashes(file: Path) -> dict[str, str]:
-    """Read the file: the hash of each identity that has a password. Raises FatalError."""
+    """Read the file: the hash of each identity that has a password. Raise FatalError."""
     with explained(f"read {file}"):
         text = file.read_text(encoding="utf-8")
     lines = [line.partition(":") for line in text.splitlines() if line]
@@ -67,7 +67,8 @@ def password_matches(hashed: str | None, password: str | None) -> bool:
 
 def _hash(password: str, salt: bytes, iterations: int) -> str:
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations)
-    return f"${_KIND}${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+    encoded = (base64.b64encode(part).decode() for part in (salt, digest))
+    return "$".join(("", _KIND, str(iterations), *encoded))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ PORT_ATTEMPTS = 5
 def free_port(bind: str) -> int:
     """Return a TCP port that nothing listens on now at the address `bind` (empty: all).
 
-    Raises FatalError.
+    Raise FatalError.
     """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     for _ in range(_ATTEMPTS):

@@ -17,7 +17,7 @@ import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto import (
+from securemqtt_tools.broker.mosquitto.program import (
     READY,
     REWORKED_SINCE,
     Places,
@@ -85,7 +85,7 @@ class BrokerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Return True if the process is there."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -97,7 +97,7 @@ class BrokerProcess:
         """Start the broker and wait until it listens, at most `timeout_s`. Nothing happens when it
         runs already.
 
-        Raises FatalError with the broker's own last words when it does not start.
+        Raise FatalError with the broker's own last words when it does not start.
         """
         if self.running:
             return
@@ -151,7 +151,7 @@ class BrokerProcess:
         When certificates were revoked since the start, Mosquitto is restarted: on a mere reload the
         live session of a revoked device goes on. So it is with WebSockets before 2.1, where a
         reload leaves that listener in ruins. The sessions and queued messages outlast a restart,
-        but every client has to connect again. Raises FatalError when it is not running, or does not
+        but every client has to connect again. Raise FatalError when it is not running, or does not
         come back.
         """
         if not self.running or self._process is None:

@@ -65,17 +65,13 @@ def _covers(rule: list[str], asked: list[str]) -> bool:
     return len(rule) == len(asked)
 
 
-def mosquitto_acl(roles: Mapping[str, str], muted: Iterable[str] = ()) -> str:
-    """Write the rules as a Mosquitto ACL file. The identities in `muted` may do nothing at all."""
+def mosquitto_acl(roles: Mapping[str, str]) -> str:
+    """Write the rules as a Mosquitto ACL file."""
     lines = [
         "# Written by securemqtt broker. Everyone: the own prefix, nothing else.",
         "pattern readwrite devices/%u/#",
     ]
-    for identity in sorted(muted):
-        lines += ["", f"user {identity}", "topic deny #"]
     for identity, name in sorted(roles.items()):
-        if identity in muted:
-            continue
         role = ROLES[name]
         lines += ["", f"# {name}: {role.summary}", f"user {identity}"]
         lines += [f"topic read {topic_filter}" for topic_filter in role.read]

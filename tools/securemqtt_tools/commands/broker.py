@@ -6,12 +6,12 @@ and it may read and write devices/<its id>/ and nothing else. Operators read eve
 it commands.
 
 Examples:
-  securemqtt broker init mqtt.local 192.168.1.5     set it up, for the names that devices will use
-  securemqtt broker run                             run it here, until Ctrl-C
-  sudo "$(which securemqtt)" broker install --home ~/.securemqtt     or put it into the system's Mosquitto
-  securemqtt broker grant controller operator       let controller read all devices and send them commands
-  securemqtt broker reload                          after a revocation
-  securemqtt broker check                           what does it look like from outside?
+  securemqtt broker init mqtt.local 192.168.1.5   set it up, for the names that devices will use
+  securemqtt broker run                           run it here, until Ctrl-C, or, in its place,
+  sudo "$(which securemqtt)" broker install --home ~/.securemqtt     in the system's Mosquitto
+  securemqtt broker grant controller operator     let it read all devices and send them commands
+  securemqtt broker reload                        after a revocation
+  securemqtt broker check                         what does it look like from outside?
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the subcommand; 0 when all was well. Raises FatalError."""
+    """Run the subcommand; 0 when all was well. Raise FatalError."""
     status: int = args.action(args)
     return status
 
@@ -161,12 +161,15 @@ _COMMANDS = (
         ),
         """
 
-With --passwords, a client needs a certificate of the authority and its own user name and password. The embedded broker
-also sees to it that both belong to the same id. Mosquitto cannot: there the user name alone says who a client is, so
-whoever has the password of one device and the certificate of another passes for the first.
+With --passwords, a client needs a certificate of the authority and its own user name and password.
+The embedded broker also sees to it that both belong to the same id. Mosquitto cannot: there the
+user name alone says who a client is, so whoever has the password of one device and the certificate
+of another passes for the first.
 
-With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There a revoked id is let in but may
-neither read nor write, also with a newer certificate; on the other port all is as it should be.""",
+With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There an id with a
+revoked certificate is refused with any certificate, also a newer one, until the revoked one would
+have run out, and so is an id that differs from it in capitals only. On the other port only the
+revoked certificate is refused.""",
     ),
     Subcommand(
         "run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")
@@ -205,8 +208,9 @@ neither read nor write, also with a newer certificate; on the other port all is 
         ),
         """
 
-Shows what would change, tries it out with the real Mosquitto, asks, writes it, restarts Mosquitto, and waits for it to
-answer; if it does not, the previous configuration is put back. Run it again after reload.""",
+Shows what would change, tries it out with the real Mosquitto, asks, writes it, restarts Mosquitto,
+and waits for it to answer; if it does not, the previous configuration is put back. Run it again
+after reload.""",
     ),
     Subcommand(
         "check",

@@ -18,8 +18,8 @@ from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, passwords
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
-from securemqtt_tools.broker.install import Installation, restart_command
-from securemqtt_tools.broker.mosquitto import find_mosquitto
+from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import FatalError
@@ -208,7 +208,7 @@ def check(args: argparse.Namespace) -> int:
 
 def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:
     """Bring CRL and certificate up to date as far as possible, and warn; return True if they
-    changed. Raises FatalError.
+    changed. Raise FatalError.
     """
     before = config.crl(), config.server_certificate()
     try:

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the subcommand; 0 when it did what it should. Raises FatalError."""
+    """Run the subcommand; 0 when it did what it should. Raise FatalError."""
     args.action(args)
     return 0
 

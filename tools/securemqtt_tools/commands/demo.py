@@ -25,10 +25,10 @@ HELP = "the whole system on this machine, with intruders: every promise, checked
 _LONGEST_PATH = 45
 _EXAMPLES = """\
 Examples:
-  securemqtt demo                       exit status 0 when every check held
-  securemqtt demo --keep /tmp/demo      leave everything there, to look at logs and configuration
-  securemqtt demo --engine amqtt        with the embedded broker, as where Mosquitto is not installed
-  securemqtt demo --no-board            a CPython process plays the board, as where there is no MicroPython
+  securemqtt demo                    exit status 0 when every check held
+  securemqtt demo --keep /tmp/demo   leave everything there, to look at logs and configuration
+  securemqtt demo --engine amqtt     with the embedded broker, as where there is no Mosquitto
+  securemqtt demo --no-board         with CPython as the board, as where there is no MicroPython
 """
 
 

@@ -20,16 +20,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt_tools.board.bundle import Settings
-from securemqtt_tools.board.pi import PiOrder, provision_pi
-from securemqtt_tools.board.places import LocalDirectory, SshDirectory
-from securemqtt_tools.board.profiles import load_all, load_profile
-from securemqtt_tools.board.provision import Order, provision_board
-from securemqtt_tools.board.steps import Steps
 from securemqtt_tools.cli import FatalError, add_home_option
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.names import check_device_id, server_name
 from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
+from securemqtt_tools.profiles import load_all, load_profile
+from securemqtt_tools.provision.board.provisioning import Order, provision_board
+from securemqtt_tools.provision.bundle import Settings
+from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
+from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
+from securemqtt_tools.provision.steps import Steps
 
 HELP = "put certificates and the library on a board, or a bundle on a Raspberry Pi"
 
@@ -46,6 +46,7 @@ _BOARD_ONLY = (
     "force_boot",
     "force_main",
     "no_connect",
+    "romfs",
 )
 _PI_ONLY = ("out", "ssh", "key_passphrase_file")
 
@@ -103,6 +104,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     board.add_argument(
         "--no-connect", action="store_true", help="do not have the board connect to the broker"
     )
+    board.add_argument(
+        "--romfs",
+        action="store_true",
+        help="put the library into the ROMFS of the board's firmware, where it takes less heap",
+    )
     pi = parser.add_argument_group("a Raspberry Pi")
     place = pi.add_mutually_exclusive_group()
     place.add_argument(
@@ -120,7 +126,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Provision; 0 when the device is as it should be. Raises FatalError."""
+    """Provision; 0 when the device is as it should be. Raise FatalError."""
     _check_options(args)
     host, port = parse_broker(args.broker)
     if args.keep_alive is not None and not 5 <= args.keep_alive <= 65535:
@@ -153,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 def parse_broker(text: str) -> tuple[str, int]:
     """Split HOST[:PORT], where an IPv6 address with a port is in brackets.
 
-    Raises FatalError for what is neither.
+    Raise FatalError for what is neither.
     """
     host, port = text, str(_PORT)
     if not _is_address(text):
@@ -204,6 +210,7 @@ def _board_order(args: argparse.Namespace, settings: Settings, authority: Author
         renew=args.renew,
         dry_run=args.dry_run,
         connect=not args.no_connect,
+        romfs=args.romfs,
     )
 
 

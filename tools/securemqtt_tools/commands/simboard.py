@@ -14,8 +14,8 @@ import stat
 import tempfile
 from pathlib import Path
 
-from securemqtt_tools.board.profiles import load_profile
 from securemqtt_tools.cli import FatalError, add_home_option
+from securemqtt_tools.profiles import load_profile
 from securemqtt_tools.simboard.board import BoardOptions
 from securemqtt_tools.simboard.control import ControlClient
 from securemqtt_tools.simboard.program import run_simulator
@@ -24,10 +24,10 @@ HELP = "a simulated board on a serial port: MicroPython, flash, Wi-Fi that can b
 
 _EXAMPLES = """\
 Examples:
-  securemqtt simboard run                                  the port is printed; Ctrl-C ends the board
+  securemqtt simboard run              the port is printed; Ctrl-C ends the board
   securemqtt simboard run --profile pico_w --link /tmp/pico
-  mpremote connect /tmp/pico ls                            in another terminal
-  securemqtt simboard wifi off                             the board's network goes silent
+  mpremote connect /tmp/pico ls        in another terminal
+  securemqtt simboard wifi off         the board's network goes silent
   securemqtt simboard reset
   securemqtt simboard power-cut; securemqtt simboard power-on
 """

@@ -51,7 +51,7 @@ class Account:
 
     @property
     def all_held(self) -> bool:
-        """Whether every check has held."""
+        """Return True if every check has held."""
         return self._held == self._total
 
     def heading(self, text: str) -> None:

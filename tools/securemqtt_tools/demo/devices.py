@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from securemqtt_tools.board.pi import PiOrder, provision_pi
-from securemqtt_tools.board.provision import Order, provision_board
-from securemqtt_tools.board.steps import Steps
 from securemqtt_tools.demo.programs import Program
+from securemqtt_tools.provision.board.provisioning import Order, provision_board
+from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
+from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.simboard import SimulatedBoard
 
 
@@ -20,8 +20,8 @@ class Device(ABC):
 
     @abstractmethod
     def provision(self, steps: Steps) -> bool:
-        """Return it its identity, and its program if it has none; tell whether there was anything
-        to change. Raises FatalError.
+        """Give it its identity, and its program if it has none; tell whether there was anything
+        to change. Raise FatalError.
         """
 
     @abstractmethod
@@ -30,7 +30,7 @@ class Device(ABC):
 
     @abstractmethod
     def power_on(self) -> None:
-        """Return it its power: it starts from cold."""
+        """Give it its power: it starts from cold."""
 
     @abstractmethod
     def text(self) -> str:

@@ -10,12 +10,19 @@ from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.config import SERVER
-from securemqtt_tools.broker.mosquitto import find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.process import MOSQUITTO
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.demo.environment import (
+    BROKER_NAMES,
+    CA_NAME,
+    DEVICE_LINE,
+    SUBSCRIBER_LINE,
+    Environment,
+    past,
+)
 from securemqtt_tools.demo.failure import Failed
-from securemqtt_tools.demo.hub import HUB_ID
-from securemqtt_tools.demo.stage import BROKER_NAMES, CA_NAME, DEVICE_LINE, HUB_LINE, Stage, past
+from securemqtt_tools.demo.subscriber import SUBSCRIBER_ID
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.layout import ROOT_CERTIFICATE, ROOT_KEY
@@ -23,39 +30,39 @@ from securemqtt_tools.pki.layout import ROOT_CERTIFICATE, ROOT_KEY
 _OPENSSL_S = 20
 
 
-def make_authority(stage: Stage) -> str:
+def make_authority(environment: Environment) -> str:
     """Make the CA, with a random passphrase; its key must not open without it."""
-    directory = stage.directory / "ca"
-    Authority.create(directory, name=CA_NAME, passphrase=stage.passphrase, clock=past)
+    directory = environment.directory / "ca"
+    Authority.create(directory, name=CA_NAME, passphrase=environment.passphrase, clock=past)
     if b"BEGIN ENCRYPTED PRIVATE KEY" not in (directory / ROOT_KEY).read_bytes():
         raise Failed(f"{ROOT_KEY} is not encrypted")
     try:
         Authority.open(directory, passphrase=b"not the passphrase").unlock()
     except FatalError:
-        stage.authority = Authority.open(directory, passphrase=stage.passphrase)
-        stage.authority.unlock()
+        environment.authority = Authority.open(directory, passphrase=environment.passphrase)
+        environment.authority.unlock()
         return "P-256, in PKCS 8 with AES-256; another passphrase does not open it"
     raise Failed("it opens with a wrong passphrase")
 
 
-def verify_chains(stage: Stage) -> str:
+def verify_chains(environment: Environment) -> str:
     """Issue for the broker and for a device, and have openssl look at both as strictly as it
     can.
     """
-    authority = stage.authority
+    authority = environment.authority
     BrokerConfig.create(
-        stage.directory / "broker",
+        environment.directory / "broker",
         authority,
         names=BROKER_NAMES,
         port=0,
         bind="127.0.0.1",
-        roles={HUB_ID: "operator"},
+        roles={SUBSCRIBER_ID: "operator"},
         save_each_change=True,  # so that the broker's own death costs no message either
     )
-    device = stage.directory / "device.pem"
+    device = environment.directory / "device.pem"
     write_file(device, authority.issue_device("shed-1").chain_pem())
     root = authority.directory / ROOT_CERTIFICATE
-    files = {"sslserver": stage.directory / "broker" / SERVER, "sslclient": device}
+    files = {"sslserver": environment.directory / "broker" / SERVER, "sslclient": device}
     openssl = shutil.which("openssl")
     if openssl is None:
         for path in files.values():
@@ -68,14 +75,16 @@ def verify_chains(stage: Stage) -> str:
     return "one for the broker, one for a device"
 
 
-def start_broker(stage: Stage) -> str:
+def start_broker(environment: Environment) -> str:
     """Start the broker, and the relay through which the device and the Pi reach it."""
-    broker = BrokerProcess(stage.directory / "broker", engine=stage.engine)
-    stage.at_end(broker.stop)  # noted first, so that it is ended also when its start is interrupted
+    broker = BrokerProcess(environment.directory / "broker", engine=environment.engine)
+    environment.at_end(
+        broker.stop
+    )  # noted first, so that it is ended also when its start is interrupted
     broker.start()
-    stage.broker = broker
-    stage.device_line = stage.relay.line(DEVICE_LINE, broker.port)
-    stage.hub_line = stage.relay.line(HUB_LINE, broker.port)
+    environment.broker = broker
+    environment.device_line = environment.relay.line(DEVICE_LINE, broker.port)
+    environment.subscriber_line = environment.relay.line(SUBSCRIBER_LINE, broker.port)
     program = find_mosquitto() if broker.engine == MOSQUITTO else None
     name = f"Mosquitto {program.version_text}" if program else "the embedded one (amqtt)"
     return f"{name}, behind a relay that taps the wire"

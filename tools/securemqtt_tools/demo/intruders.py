@@ -18,9 +18,9 @@ from securemqtt.errors import (
 )
 from securemqtt_tools.broker.process import AMQTT
 from securemqtt_tools.demo import plaintext
+from securemqtt_tools.demo.bad_clients import refusal, words, write_bundle
+from securemqtt_tools.demo.environment import DEVICE_ID, Environment, past
 from securemqtt_tools.demo.failure import Failed, wait_for
-from securemqtt_tools.demo.stage import DEVICE_ID, Stage, past
-from securemqtt_tools.demo.strangers import refusal, words, write_bundle
 from securemqtt_tools.pki import Authority, Issued
 
 _NEIGHBOUR_ID = "garden-2"  # a device in its own right, which oversteps it
@@ -28,84 +28,95 @@ _FORGED = 999_999
 _READINGS = 5
 
 
-def no_certificate(stage: Stage) -> str:
+def no_certificate(environment: Environment) -> str:
     """Whoever trusts the broker, but has nothing to show."""
-    return words(refusal(_bundle(stage, DEVICE_ID, None, "nobody"), ClientCertificateMissing))
+    return words(refusal(_bundle(environment, DEVICE_ID, None, "nobody"), ClientCertificateMissing))
 
 
-def foreign_certificate(stage: Stage) -> str:
+def foreign_certificate(environment: Environment) -> str:
     """A certificate in the device's own name, from a CA that has the same name as ours."""
-    issued = stage.foreign.issue_device(DEVICE_ID)
-    return words(refusal(_bundle(stage, DEVICE_ID, issued, "foreigner"), ClientCertificateRefused))
+    issued = environment.foreign.issue_device(DEVICE_ID)
+    return words(
+        refusal(_bundle(environment, DEVICE_ID, issued, "foreigner"), ClientCertificateRefused)
+    )
 
 
-def expired_certificate(stage: Stage) -> str:
+def expired_certificate(environment: Environment) -> str:
     """A certificate of ours that has run out."""
-    before = Authority.open(stage.authority.directory, passphrase=stage.passphrase, clock=past)
+    before = Authority.open(
+        environment.authority.directory, passphrase=environment.passphrase, clock=past
+    )
     issued = before.issue_device("shed-0", days=30)
-    return words(refusal(_bundle(stage, "shed-0", issued, "latecomer"), ClientCertificateExpired))
+    return words(
+        refusal(_bundle(environment, "shed-0", issued, "latecomer"), ClientCertificateExpired)
+    )
 
 
-def revoked_certificate(stage: Stage) -> str:
+def revoked_certificate(environment: Environment) -> str:
     """A device that gets in, is revoked while it is connected, and must be out and stay out."""
     device_id = "lost-3"
-    bundle = _bundle(stage, device_id, stage.authority.issue_device(device_id), device_id)
+    bundle = _bundle(
+        environment, device_id, environment.authority.issue_device(device_id), device_id
+    )
     with Client(str(bundle), status=False) as client:
-        stage.authority.revoke(device_id, reason="keyCompromise")
-        stage.broker.config.refresh(stage.authority)
-        stage.broker.reload()
+        environment.authority.revoke(device_id, reason="keyCompromise")
+        environment.broker.config.refresh(environment.authority)
+        environment.broker.reload()
         wait_for(
             lambda: not client.connected, "the broker to end the connection of a revoked device"
         )
     # asyncio, which the embedded broker is built on, hangs up without TLS's word for it, so the
     # client cannot know that much.
     expected = (
-        ClientCertificateRefused if stage.broker.engine == AMQTT else ClientCertificateRevoked
+        ClientCertificateRefused if environment.broker.engine == AMQTT else ClientCertificateRevoked
     )
     return words(refusal(bundle, expected))
 
 
-def without_tls(stage: Stage) -> str:
+def without_tls(environment: Environment) -> str:
     """A client that speaks MQTT in clear to the broker's port."""
-    why = plaintext.exchange(stage.broker.port, "plain", f"devices/{DEVICE_ID}/reading", b"{}")
+    why = plaintext.exchange(
+        environment.broker.port, "plain", f"devices/{DEVICE_ID}/reading", b"{}"
+    )
     if why is None:
         raise Failed("it could publish")
     return f"the broker hung up on it: {why}"
 
 
-def forged_messages(stage: Stage) -> str:
+def forged_messages(environment: Environment) -> str:
     """A neighbour sends a reading and a command in the device's name: judged by whether they
     arrive.
     """
     answers = f"devices/{DEVICE_ID}/answer/interval"
-    before = len(stage.hub.payloads(answers))
-    with _neighbour(stage) as neighbour:
+    before = len(environment.subscriber.payloads(answers))
+    with _neighbour(environment) as neighbour:
         neighbour.publish(f"devices/{DEVICE_ID}/reading", {"number": _FORGED})
         neighbour.publish(f"devices/{DEVICE_ID}/command/interval", "3600")
         neighbour.publish("~/reading", {"number": 1})
         neighbour.flush()
         # Its own reading, which it may send, was the last: once that is there, the others would be.
-        stage.until(
-            lambda: stage.hub.numbers(_NEIGHBOUR_ID), "the neighbour's own reading at the Pi"
+        environment.until(
+            lambda: environment.subscriber.numbers(_NEIGHBOUR_ID),
+            "the neighbour's own reading at the Pi",
         )
-    stage.new_readings(_READINGS)
-    if _FORGED in stage.hub.numbers(DEVICE_ID):
+    environment.new_readings(_READINGS)
+    if _FORGED in environment.subscriber.numbers(DEVICE_ID):
         raise Failed("the forged reading reached the Pi")
-    if len(stage.hub.payloads(answers)) > before:
+    if len(environment.subscriber.payloads(answers)) > before:
         raise Failed("the forged command reached the device")
     return "its own reading came through, the forged ones did not"
 
 
-def eavesdropping(stage: Stage) -> str:
+def eavesdropping(environment: Environment) -> str:
     """A neighbour subscribes to the device's topics, and to everything: judged by what is
     delivered, since a broker may promise anything.
     """
     heard: list[str] = []
     echo = f"devices/{_NEIGHBOUR_ID}/echo"
-    with _neighbour(stage) as neighbour:
+    with _neighbour(environment) as neighbour:
         for topic_filter in (f"devices/{DEVICE_ID}/#", "devices/+/reading", "#", "~/echo"):
             neighbour.subscribe(topic_filter, lambda message: heard.append(message.topic))
-        stage.new_readings(_READINGS)
+        environment.new_readings(_READINGS)
         neighbour.publish("~/echo", "still there")
 
         def echoed() -> bool:
@@ -122,22 +133,22 @@ def eavesdropping(stage: Stage) -> str:
     )
 
 
-def takeover(stage: Stage) -> str:
+def takeover(environment: Environment) -> str:
     """A neighbour connects under the device's client id: the device must stay connected, and its
     messages its own.
     """
-    connections = stage.device_line.accepted
+    connections = environment.device_line.accepted
     heard: list[Message] = []
     said = "the broker took it for what its certificate says"
     try:
-        with _neighbour(stage, client_id=DEVICE_ID) as thief:
+        with _neighbour(environment, client_id=DEVICE_ID) as thief:
             thief.subscribe("~/#", heard.append)
-            stage.new_readings(_READINGS)
+            environment.new_readings(_READINGS)
             thief.wait(0)
     except BrokerError as error:
         said = words(error)
-        stage.new_readings(_READINGS)
-    if stage.device_line.accepted != connections:
+        environment.new_readings(_READINGS)
+    if environment.device_line.accepted != connections:
         raise Failed("the device lost its connection")
     if heard:
         raise Failed(f"it got {heard[0].topic}")
@@ -145,15 +156,24 @@ def takeover(stage: Stage) -> str:
 
 
 @contextmanager
-def _neighbour(stage: Stage, **options: str) -> Iterator[Client]:
-    directory = stage.directory / "strangers" / _NEIGHBOUR_ID
+def _neighbour(environment: Environment, **options: str) -> Iterator[Client]:
+    directory = environment.directory / "bad-clients" / _NEIGHBOUR_ID
     if not directory.exists():
-        _bundle(stage, _NEIGHBOUR_ID, stage.authority.issue_device(_NEIGHBOUR_ID), _NEIGHBOUR_ID)
+        _bundle(
+            environment,
+            _NEIGHBOUR_ID,
+            environment.authority.issue_device(_NEIGHBOUR_ID),
+            _NEIGHBOUR_ID,
+        )
     with Client(str(directory), status=False, **options) as client:
         yield client
 
 
-def _bundle(stage: Stage, device_id: str, issued: Issued | None, name: str) -> Path:
+def _bundle(environment: Environment, device_id: str, issued: Issued | None, name: str) -> Path:
     return write_bundle(
-        stage.directory / "strangers" / name, stage.authority, device_id, stage.broker.port, issued
+        environment.directory / "bad-clients" / name,
+        environment.authority,
+        device_id,
+        environment.broker.port,
+        issued,
     )

@@ -29,7 +29,7 @@ def keys_in(image: bytes, public_key: object) -> set[bytes]:
 
 
 def secret_bytes(key: object) -> bytes:
-    """Return the 32 bytes of a private key. Raises TypeError for one that is not on P-256."""
+    """Return the 32 bytes of a private key. Raise TypeError for one that is not on P-256."""
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != ec.SECP256R1.name:
         raise TypeError("not a P-256 key")
     return key.private_numbers().private_value.to_bytes(_KEY_BYTES, "big")

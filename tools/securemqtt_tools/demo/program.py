@@ -18,15 +18,15 @@ from pathlib import Path
 from rich.console import Console
 
 from securemqtt.errors import SecureMQTTError
-from securemqtt_tools.broker.mosquitto import find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.process import AUTO
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo import exchange, foundation, intruders, provisioning, wire
 from securemqtt_tools.demo.account import Account
+from securemqtt_tools.demo.bad_clients import words
+from securemqtt_tools.demo.environment import Environment
 from securemqtt_tools.demo.failure import Failed
 from securemqtt_tools.demo.processes import descendants, wait_for_end
-from securemqtt_tools.demo.stage import Stage
-from securemqtt_tools.demo.strangers import words
 from securemqtt_tools.simboard.clock import MISSING, find_libfaketime
 from securemqtt_tools.simboard.interpreter import find_micropython
 
@@ -41,7 +41,7 @@ class Check:
     """
 
     title: str
-    run: Callable[[Stage], str]
+    run: Callable[[Environment], str]
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ _INTRUDERS = Section(
 _IMPOSTOR = Section(
     "A man in the middle: the broker's names, a certificate from the wrong CA",
     (
-        Check("The trap works", wire.place_impostor),
-        Check("The Pi refuses it, before a byte of MQTT", wire.fool_hub),
+        Check("The trap works", wire.place_machine_in_the_middle),
+        Check("The Pi refuses it, before a byte of MQTT", wire.fool_subscriber),
         Check("So does the device", wire.fool_device),
     ),
 )
@@ -127,7 +127,7 @@ _WIRE = Section(
 
 
 def make_plan(engine: str, with_board: bool) -> Plan:
-    """Plan for this machine. Raises FatalError when a broker that is there cannot be used."""
+    """Plan for this machine. Raise FatalError when a broker that is there cannot be used."""
     remarks = []
     if engine == AUTO and find_mosquitto() is None:
         remarks.append(
@@ -173,37 +173,37 @@ def run_plan(plan: Plan, console: Console, keep: Path | None = None) -> bool:
         # One that was being started when Ctrl-C came is nobody's: it ends by itself, and writes
         # until then.
         ending.callback(lambda: wait_for_end(descendants(os.getpid()), _END_S))
-        stage = Stage(directory, plan.engine, account.doing)
-        ending.callback(stage.close)
+        environment = Environment(directory, plan.engine, account.doing)
+        ending.callback(environment.close)
         with account:
-            _carry_out(plan, stage, account)
+            _carry_out(plan, environment, account)
             account.heading("Afterwards")
             _perform(
                 Check("Every process has ended", _clear_up if keep is None else _end),
-                stage,
+                environment,
                 account,
             )
     return account.all_held
 
 
-def _carry_out(plan: Plan, stage: Stage, account: Account) -> None:
+def _carry_out(plan: Plan, environment: Environment, account: Account) -> None:
     account.heading("securemqtt: a board, a Pi and a broker over mutual TLS, all on this computer")
     for remark in plan.remarks:
         account.say(remark)
-    stage.open()
+    environment.open()
     for section in plan.sections:
         account.heading(section.heading)
         for check in section.checks:
-            _perform(check, stage, account)
-    exposed = wire.exposed(stage)
+            _perform(check, environment, account)
+    exposed = wire.exposed(environment)
     if exposed:
         account.say(exposed)
 
 
-def _perform(check: Check, stage: Stage, account: Account) -> None:
+def _perform(check: Check, environment: Environment, account: Account) -> None:
     account.doing(check.title)
     try:
-        note = check.run(stage)
+        note = check.run(environment)
     except (Failed, FatalError) as error:
         account.failed(check.title, str(error))
     except SecureMQTTError as error:
@@ -215,20 +215,20 @@ def _perform(check: Check, stage: Stage, account: Account) -> None:
         account.held(check.title, note)
 
 
-def _clear_up(stage: Stage) -> str:
-    said = _end(stage)
-    shutil.rmtree(stage.directory)
+def _clear_up(environment: Environment) -> str:
+    said = _end(environment)
+    shutil.rmtree(environment.directory)
     return f"{said}; nothing is left on the disk"
 
 
-def _end(stage: Stage) -> str:
-    """End the stage; what was started for it must be gone."""
+def _end(environment: Environment) -> str:
+    """End the environment; what was started for it must be gone."""
     children = descendants(os.getpid())
-    stage.close()
+    environment.close()
     left = wait_for_end(children, _END_S)
     if left:
         raise Failed(f"still running: {', '.join(map(str, left))}")
-    return f"{len(children)} of them, after {time.monotonic() - stage.opened_at_s:.0f} s"
+    return f"{len(children)} of them, after {time.monotonic() - environment.opened_at_s:.0f} s"
 
 
 def _obstacle_to_board() -> str | None:

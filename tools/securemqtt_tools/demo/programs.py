@@ -43,7 +43,7 @@ class Program:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Return True if the process is there."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:

@@ -87,7 +87,7 @@ class Relay:
 
     @property
     def complete(self) -> bool:
-        """Whether the record holds everything: it is bounded."""
+        """Return True if the record holds everything: it is bounded."""
         return self.size_bytes <= _RECORD_BYTES
 
     def line(self, name: str, target_port: int) -> Line:

@@ -83,7 +83,7 @@ class Authority:
         """Make an authority in `directory`, whole or not at all; `passphrase=None` leaves its keys
         unencrypted.
 
-        Raises FatalError when there is one already, when the disk is full, and when this computer's
+        Raise FatalError when there is one already, when the disk is full, and when this computer's
         clock is plainly wrong.
         """
         layout.create(directory, name, passphrase, intermediate, key_type, clock())
@@ -96,7 +96,7 @@ class Authority:
         """Open the authority in `directory`. Its key is read, and a callable `passphrase` called,
         at first use.
 
-        Raises FatalError when there is none, or when it is damaged.
+        Raise FatalError when there is none, or when it is damaged.
         """
         layout.check_exists(directory)
         authority = cls(directory, passphrase, clock)
@@ -118,7 +118,7 @@ class Authority:
     def unlock(self) -> None:
         """Read the signing key now.
 
-        Raises FatalError for a wrong passphrase, a missing key, a wrong clock.
+        Raise FatalError for a wrong passphrase, a missing key, a wrong clock.
         """
         self._require_issuer()
 
@@ -137,7 +137,7 @@ class Authority:
         """Issue a client certificate, CN=`device_id`, with a new key. Five years, unless `days`
         says otherwise.
 
-        With `renew`, a certificate that the device has already is superseded. Raises FatalError for
+        With `renew`, a certificate that the device has already is superseded. Raise FatalError for
         a bad id, when there is a valid certificate and not `renew`, and for whatever keeps the key
         or the inventory from being used.
         """
@@ -154,7 +154,7 @@ class Authority:
         """Issue a server certificate for DNS names and IP addresses, with a new key. 825 days,
         unless `days` differs.
 
-        The first name is its subject. Raises FatalError as `issue_device` does.
+        The first name is its subject. Raise FatalError as `issue_device` does.
         """
         texts = [name_text(name) for name in server_names(names)]
         return self._issue(SERVER, texts[0], texts, days, key_type, renew)
@@ -173,7 +173,7 @@ class Authority:
         asks for is ignored.
 
         The id is `device_id`, else the request's common name; a server's names are `names`, else
-        those in the request. Raises FatalError as `issue_device` does, and for a request that does
+        those in the request. Raise FatalError as `issue_device` does, and for a request that does
         not prove possession of an acceptable key.
         """
         parsed = SigningRequest.parse(request)
@@ -196,7 +196,7 @@ class Authority:
         with `revoke_old`.
 
         The key is new and of the same type, except where its owner made it: then the new
-        certificate is for the same key. Raises FatalError when nothing was ever issued to
+        certificate is for the same key. Raise FatalError when nothing was ever issued to
         `subject`, or when it names both a device and a server and `role` is None.
         """
         latest = self.find(subject, role)[-1]
@@ -215,7 +215,7 @@ class Authority:
         """Revoke every certificate of a subject that has not run out, or the one with a serial
         number; return those.
 
-        Brokers learn of it from the next CRL. Raises FatalError when there is nothing to revoke.
+        Brokers learn of it from the next CRL. Raise FatalError when there is nothing to revoke.
         `reason` is one of REASONS.
         """
         if reason not in REASONS:
@@ -240,7 +240,7 @@ class Authority:
         """Sign a new CRL, valid for `days` (default: ten years, or as long as its issuer), and
         return it in PEM.
 
-        Its number is one above the last, also with several processes at once. Raises FatalError.
+        Its number is one above the last, also with several processes at once. Raise FatalError.
         """
         issuer, now = self._require_issuer(), self._clock()
         next_update = self._end(days, CRL_DAYS, now)
@@ -275,7 +275,7 @@ class Authority:
         """Hold the inventory while files are written, so that of two processes that renew at once
         the later one wins.
 
-        Raises FatalError when another process has replaced or revoked `issued` meanwhile.
+        Raise FatalError when another process has replaced or revoked `issued` meanwhile.
         """
         with self.inventory.transaction():
             entry = self.inventory.by_serial(issued.serial)
@@ -289,7 +289,7 @@ class Authority:
     def find(self, subject_or_serial: str, role: str | None = None) -> list[Entry]:
         """Return the leaf certificates of a subject, oldest first, or the one with a serial number.
 
-        A serial number may be cut short to its first 8 digits or more. Raises FatalError when there
+        A serial number may be cut short to its first 8 digits or more. Raise FatalError when there
         is none.
         """
         entries = [

@@ -18,7 +18,7 @@ from securemqtt_tools.pki.issued import Issued, certificate_der, certificate_pem
 def prepare(directory: Path, role: str, replacing: bool) -> None:
     """Make the directory that files will go to, before anything is issued.
 
-    Raises FatalError when it cannot be made, and when it holds a private key already and
+    Raise FatalError when it cannot be made, and when it holds a private key already and
     `replacing` is false.
     """
     for key in (directory / f"{role}.key", directory / f"{role}.key.der"):
@@ -41,7 +41,7 @@ def deliver(
 
     Each file is owner-only and whole or absent; a kill between two of them can leave a new key
     beside an old certificate, which renewing mends. Of two processes that renew at once, the files
-    of the later one stay. Raises FatalError that says how to go on.
+    of the later one stay. Raise FatalError that says how to go on.
     """
     anchors = authority.trust_anchors()
     files = _der_files(issued, anchors) if der else _pem_files(issued, anchors, key_passphrase)

@@ -65,7 +65,7 @@ def write_files(directory: Path, contents: Mapping[str, bytes], mode: int = OWNE
     with a part.
 
     All of them are written beside their places and made durable first, and only then renamed one
-    after the other, so a full disk changes nothing. Raises FatalError.
+    after the other, so a full disk changes nothing. Raise FatalError.
     """
     make_directory(directory)
     staged: list[tuple[Path, Path]] = []
@@ -85,7 +85,7 @@ def write_files(directory: Path, contents: Mapping[str, bytes], mode: int = OWNE
 
 
 def write_file(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
-    """Write one file as `write_files` does. Raises FatalError."""
+    """Write one file as `write_files` does. Raise FatalError."""
     write_files(path.parent, {path.name: content}, mode)
 
 

@@ -40,7 +40,7 @@ CREATE TABLE certificate (
     names TEXT NOT NULL,                  -- JSON: the subject alternative names
     key_type TEXT NOT NULL,
     key_fingerprint TEXT NOT NULL,        -- SHA-256 of the SubjectPublicKeyInfo
-    from_request INTEGER NOT NULL,        -- 1: the private key was made by its owner, and was never here
+    from_request INTEGER NOT NULL,        -- 1: its owner made the private key, which was never here
     issued_at INTEGER NOT NULL,           -- this and the other times: seconds since 1970, UTC
     not_after INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('issued', 'superseded', 'revoked')),
@@ -121,7 +121,7 @@ class Inventory:
         With `revoke_old` as well, all its unexpired ones become revoked, for the reason
         "superseded".
 
-        Raises FatalError when the subject has a valid certificate and `replacing` is false, and for
+        Raise FatalError when the subject has a valid certificate and `replacing` is false, and for
         another's key.
         """
         now = entry.issued_at

@@ -28,7 +28,7 @@ _RSA_BITS = range(2048, 4097)
 def generate_key(key_type: str) -> PrivateKey:
     """Make a private key of one of KEY_TYPES; RSA-4096 can take a few seconds.
 
-    Raises FatalError for another type.
+    Raise FatalError for another type.
     """
     if key_type not in KEY_TYPES:
         raise FatalError(f"{key_type!r} is no key type: use one of {', '.join(KEY_TYPES)}")
@@ -97,7 +97,7 @@ def load_key(path: Path, certificate: x509.Certificate, passphrase: Passphrase) 
     """Read the private key of `certificate`; a callable `passphrase` is called only if the key is
     encrypted.
 
-    Raises FatalError when the file is missing, open to others, damaged, or of another certificate,
+    Raise FatalError when the file is missing, open to others, damaged, or of another certificate,
     and for a wrong passphrase.
     """
     if not path.exists():

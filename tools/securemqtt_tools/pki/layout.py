@@ -78,7 +78,7 @@ def create(
 ) -> None:
     """Make an authority's directory.
 
-    Raises FatalError when there is something in its place, or it cannot be made.
+    Raise FatalError when there is something in its place, or it cannot be made.
     """
     check_clock(now)
     chosen = _check_name(name or f"securemqtt {secrets.token_hex(3)}")
@@ -139,7 +139,7 @@ def renew_intermediate(
 
     The key stays, so what it has signed stays valid, and devices need nothing but the new
     certificate when they renew. `root_key_file` says where the root's key is, if not in its place.
-    Raises FatalError.
+    Raise FatalError.
     """
     if not (directory / INTERMEDIATE_CERTIFICATE).exists():
         raise FatalError("this authority has no intermediate: its root signs everything itself")

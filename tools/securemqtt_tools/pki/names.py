@@ -22,7 +22,7 @@ def check_device_id(device_id: str) -> str:
     """Return `device_id` back if it may name a device: 1 to 64 of A-Z a-z 0-9 _ and -, so no `/`,
     `+` or `#`.
 
-    Raises FatalError otherwise: the id becomes a topic level and must not lead out of the device's
+    Raise FatalError otherwise: the id becomes a topic level and must not lead out of the device's
     own prefix.
     """
     if not _DEVICE_ID.fullmatch(device_id):
@@ -35,7 +35,7 @@ def check_device_id(device_id: str) -> str:
 def server_name(text: str) -> x509.GeneralName:
     """Turn a host name or an IP address into a subject alternative name.
 
-    Raises FatalError when it is neither.
+    Raise FatalError when it is neither.
     """
     try:
         return x509.IPAddress(ipaddress.ip_address(text.strip("[]")))
@@ -62,7 +62,7 @@ def server_name(text: str) -> x509.GeneralName:
 def server_names(texts: Iterable[str]) -> list[x509.GeneralName]:
     """Turn names and addresses into subject alternative names, each once.
 
-    Raises FatalError for none or a bad one.
+    Raise FatalError for none or a bad one.
     """
     names = list(dict.fromkeys(server_name(text) for text in texts))
     if not names:

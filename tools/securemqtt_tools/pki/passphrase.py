@@ -44,7 +44,7 @@ def passphrase_source(
 def new_passphrase(file: Path | None, what: str) -> bytes:
     """Read a new passphrase from `file`, or ask for it twice.
 
-    Raises FatalError when it is too short.
+    Raise FatalError when it is too short.
     """
     chosen = (
         _read(file)

@@ -8,15 +8,16 @@ extended key usage of its one role.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from securemqtt_tools.pki.keys import PrivateKey, PublicKey
+from securemqtt_tools.pki.keys import PrivateKey, PublicKey, generate_key
 
 DEVICE = "device"
 SERVER = "server"
@@ -57,16 +58,47 @@ def ca_certificate(
         )
     else:
         issuer_name, issuer_key, key = subject, signer.public_key(), signer
+    authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)  # type: ignore[arg-type]
     builder = (
         _builder(subject, issuer_name, public_key, not_before, not_after)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
-        )  # type: ignore[arg-type]
+        .add_extension(authority_key, critical=False)
     )
     return builder.sign(key, hashes.SHA256())
+
+
+def anchor_without(ca: x509.Certificate, device_ids: Iterable[str]) -> x509.Certificate:
+    """Return the CA as a trust anchor under which no certificate of `device_ids` is valid, whatever
+    its serial number: a self-signed certificate with name constraints (RFC 5280 §4.2.1.10).
+
+    It takes no private key of the CA. What counts in an anchor is its name, its key and its
+    constraints (RFC 5280 §6.1.1); its own signature is looked at by nobody, so a passing key makes
+    it, of the CA's kind, since OpenSSL looks at that. Names are compared without regard to case
+    (RFC 5280 §7.1), so `Pump-1` goes with `pump-1`.
+    """
+    passing_key = generate_key("rsa2048" if isinstance(ca.public_key(), RSAPublicKey) else "p256")
+    usual = (x509.BasicConstraints, x509.KeyUsage, x509.SubjectKeyIdentifier)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(ca.subject)
+        .issuer_name(ca.subject)
+        .public_key(ca.public_key())
+        .serial_number(ca.serial_number)
+        .not_valid_before(ca.not_valid_before_utc)
+        .not_valid_after(ca.not_valid_after_utc)
+    )
+    for kind in usual:
+        found = ca.extensions.get_extension_for_class(kind)
+        builder = builder.add_extension(found.value, found.critical)
+    shut_out = [
+        x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]))
+        for one in sorted(device_ids)
+    ]
+    if shut_out:
+        builder = builder.add_extension(x509.NameConstraints(None, shut_out), critical=True)
+    return builder.sign(passing_key, hashes.SHA256())
 
 
 def leaf_certificate(

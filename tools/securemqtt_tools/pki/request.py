@@ -32,7 +32,7 @@ class SigningRequest:
     def parse(cls, content: bytes) -> SigningRequest:
         """Read a request in PEM or DER and check it.
 
-        Raises FatalError that says what is wrong with it.
+        Raise FatalError that says what is wrong with it.
         """
         try:
             pem = b"-----BEGIN" in content

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from securemqtt_tools.board.profiles import Profile
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.profiles import Profile
 
 from .answers import RequestAnswers
 from .clock import MISSING, BoardClock, find_libfaketime
@@ -163,7 +163,7 @@ class Board:
             self._publish_port("")
 
     def power_on(self) -> None:
-        """Return the power back."""
+        """Give the power back."""
         self._powered.set()
 
     def end(self, ending: Ending) -> None:

@@ -36,7 +36,8 @@ class SimulatedBoard:
         profile: the kind of board to pose as ("simulated", "pico_w", "esp32", …).
         ssid, wifi_password: the one network there is; by default any name and password will do.
         hosts: names that the board resolves to the addresses given here.
-        own_prompt: use the simulator's prompt, as with a MicroPython older than 1.27, which has no raw REPL.
+        own_prompt: use the simulator's prompt, as with a MicroPython older than 1.27, which has no
+            raw REPL.
 
     Every method raises FatalError when the simulator cannot start or has ended, with the reason.
     """
@@ -115,7 +116,7 @@ class SimulatedBoard:
         power is off, `link`.
 
         mpremote reads faster from a path that it can see to be a pseudo-terminal, but waits for
-        ever there for a board that says nothing; return it `link` where that matters.
+        ever there for a board that says nothing; give it `link` where that matters.
         """
         try:
             return str(Path(self.link).readlink())
@@ -155,7 +156,8 @@ class SimulatedBoard:
         call's `since`.
 
         Raises:
-            TimeoutError: it has not within `timeout_s`; the message has the end of what it did print.
+            TimeoutError: it has not within `timeout_s`; the message has the end of what it has
+                printed instead.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -187,7 +189,7 @@ class SimulatedBoard:
         self._ask("wifi", on=on)
 
     def set_hosts(self, hosts: Mapping[str, str]) -> None:
-        """Return names the addresses that the board finds for them from now on."""
+        """Give names the addresses that the board finds for them from now on."""
         self._ask("hosts", hosts=dict(hosts))
 
     def reset(self) -> None:
@@ -224,7 +226,7 @@ class SimulatedBoard:
         )
 
     def power_on(self) -> None:
-        """Return the power back; the port is there again afterwards."""
+        """Give the power back; the port is there again afterwards."""
         self._restart("power_on")
 
     def flash_failing(self, failing: bool) -> None:
@@ -232,7 +234,7 @@ class SimulatedBoard:
         self._ask("flash_failing", failing=failing)
 
     def _tell_password(self) -> None:
-        """Return the Wi-Fi's password by standard input: every user of this computer sees a
+        """Give the Wi-Fi's password by standard input: every user of this computer sees a
         command's arguments.
         """
         if self._wifi_password is None or self._process is None or self._process.stdin is None:

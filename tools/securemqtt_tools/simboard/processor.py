@@ -89,7 +89,7 @@ class Processor:
         self._console.drain(self._emit)
 
     async def type(self, data: bytes) -> None:
-        """Return it input.
+        """Give it input.
 
         Ctrl-C interrupts a running program; where none runs, or it has asked for it, it is a
         character.

@@ -142,7 +142,7 @@ class Console:
         os.set_blocking(self._master, False)
 
     def close(self) -> None:
-        """Return both ends up; a process that is still there is hung up on."""
+        """Give both ends up; a process that is still there is hung up on."""
         os.close(self._slave)
         os.close(self._master)
         self._closed = True
@@ -160,7 +160,7 @@ class Console:
         await _ready(self._master)
 
     async def type(self, data: bytes) -> None:
-        """Return input to the interpreter; waits while it reads too slowly."""
+        """Give input to the interpreter; waits while it reads too slowly."""
         while data and not self._closed:
             try:
                 data = data[os.write(self._master, data) :]

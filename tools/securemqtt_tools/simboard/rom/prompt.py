@@ -64,7 +64,7 @@ class Prompt:
                 _write(b">")
 
     def _friendly_session(self):
-        print("%s; %s" % (sys.version.split("; ")[-1], sys.implementation._machine))
+        print("%s; %s" % (sys.version.split("; ")[-1], sys.implementation._machine))  # noqa: SLF001  (of MicroPython's own)
         _write(b'Type "help()" for more information.\r\n')
         while not self._raw:
             _write(b">>> ")

@@ -1,0 +1,305 @@
+"""`Connection`: one client's way to its broker, kept up. Here is the only loop.
+
+A message's way out: `enqueue` puts it into the outbox, `turn` moves it to the link as the window
+has room, the link (transport/) writes it. On CPython a thread of its own turns the loop, and
+whoever waits is woken; on a board whoever waits turns it. The lock guards what both sides touch:
+outbox, inbox, state. The link belongs to whoever turns.
+"""
+
+from .messages import Delivery
+from .outbox.memory import Outbox
+from .platform import Lock, Loop, const, now_ms, temporary
+from .transport import make_link
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from .inbox import Inbox
+    from .lifecycle import State
+    from .settings import Settings
+    from .transport.base import Link
+
+
+# Longest wait in one turn, so that a board's watchdog is fed and its Wi-Fi looked at often enough.
+_TURN_MS = const(1000)
+# How long the next attempt waits where not even what follows a failed one had room.
+_EXHAUSTED_MS = const(10_000)
+
+
+class Connection:
+    """State, back-off, and the loop that moves messages between outbox, link and inbox.
+
+    closed → starting → connecting → connected; a failure leads to waiting (back-off), and from
+    there to connecting again.
+    """
+
+    def __init__(self, settings: "Settings") -> None:
+        self.settings = settings
+        self.lock = Lock()
+        self.state: "State" = "closed"
+        self.last_error: "Exception | None" = None
+        # Why the last attempt or connection failed; `last_error` tells of all else, too.
+        self.reason: "Exception | None" = None
+        self.counters = {
+            "sent": 0,
+            "acknowledged": 0,
+            "received": 0,
+            "connects": 0,
+            "failures": 0,
+            "refused": 0,  # messages that came in, and for which the inbox had no room
+            "oversized": 0,
+        }
+        # What is there for handlers, once there is something: who only sends does without.
+        self.inbox: "Inbox | None" = None
+        self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
+        # Since when the connection stands; without one, when to try next.
+        self.moment_ms = 0
+        self.readying: "Iterator[int] | None" = None
+        self.link: "Link" = make_link(settings, self)
+        self.outbox = self._make_outbox()
+        self.watchdog = None
+        if settings.watchdog is not None:
+            from .board.watchdog import Watchdog
+
+            self.watchdog = Watchdog(settings.watchdog, now_ms())
+        self.loop = Loop(self)
+
+    def _make_outbox(self) -> Outbox:
+        settings = self.settings
+        if settings.outbox == "durable":
+            from .outbox.durable import DurableOutbox
+
+            return DurableOutbox(settings, self)
+        return Outbox(settings.outbox_messages, settings.outbox_bytes, settings.outbox_full)
+
+    # What the client asks for
+
+    def is_decided(self) -> bool:
+        """Return True if the first attempt since `start` has succeeded or failed.
+
+        By the reason, not by the state: after a short back-off that may have gone on from "waiting"
+        before this thread looks at it.
+        """
+        return self.state == "connected" or self.reason is not None
+
+    def start(self) -> None:
+        """Keep the connection up from now on. Raise OutboxInUse."""
+        if self.state == "closed":
+            self.outbox.resume()
+            self.last_error = self.reason = None
+            self.moment_ms = now_ms()
+            self.set_state("starting")
+            self.loop.start()
+
+    def start_now(self) -> None:
+        """As `start`; where the connection is kept up already, try at once, and anew."""
+        if self.state == "closed":
+            self.start()
+            return
+        self.reason = None
+        if self.state == "waiting":
+            self.moment_ms = now_ms()
+        self.wake()
+
+    def stop(self) -> None:
+        """Leave in order: DISCONNECT, then nothing goes on any more.
+
+        Blocks for 5 s where the peer does not read, longer only where the storage of a durable
+        outbox does. Raise OutOfMemory: then it was left without a word.
+        """
+        try:
+            self.loop.stop(self._finish)
+        except MemoryError as error:
+            self.abandon()
+            raise _exhausted(error)
+
+    def abandon(self) -> None:
+        """Leave without a word: there is no memory for more."""
+        self.loop.stop(self._drop)
+
+    def wait_until(self, condition: "Callable[[], Any]", timeout_ms: int) -> bool:
+        """Serve the network until `condition` holds; return True if it does in time."""
+        return self.loop.wait_for(condition, timeout_ms)
+
+    def wait_for(self, delivery: "Delivery | None", timeout_s: float) -> bool:
+        """Serve the network until `delivery` is acknowledged or dropped; None: until all are.
+
+        Return True if it is acknowledged.
+        """
+        if delivery is None:
+            return self.wait_until(lambda: not self.outbox.count, int(timeout_s * 1000))
+        delivery.awaited = True
+        self.wait_until(lambda: delivery.acknowledged or delivery.dropped, int(timeout_s * 1000))
+        return delivery.acknowledged
+
+    def enqueue(self, delivery: Delivery, newest_only: bool, now: int) -> "Delivery | None":
+        """Put a message into the outbox; return what to tell its sender by, None if refused."""
+        outbox = self.outbox
+        with self.lock:
+            idle = outbox.head is None
+            accepted = outbox.put(delivery, newest_only, now)
+        if accepted is not None:
+            if idle:
+                self.loop.wake()
+            if outbox.sync_on_put:
+                outbox.sync()
+        return accepted
+
+    def make_inbox(self) -> "Inbox":
+        """Return what there is for handlers, made with the first use."""
+        from .inbox import Inbox
+
+        with self.lock:
+            if self.inbox is None:
+                self.inbox = Inbox(self)
+            return self.inbox
+
+    def has_news(self) -> bool:
+        """Return True if there is something for the handlers."""
+        return self.inbox is not None and self.inbox.has_news()
+
+    def wake(self) -> None:
+        """Have the loop look at once at what there is to do."""
+        self.loop.wake()
+
+    # The loop: all below runs where it turns, on CPython in its thread
+
+    def turn(self, wait_ms: int) -> int:
+        """Do what is due and let the network move, for `wait_ms` at most.
+
+        Return for how many ms there is nothing to do.
+        """
+        link = self.link
+        if self.watchdog is not None:
+            self.watchdog.feed(link.up, now_ms())
+        self.outbox.tick()
+        try:
+            if self.state in ("waiting", "starting"):
+                left_ms = self.moment_ms - now_ms()
+                if left_ms > 0:
+                    return min(left_ms, wait_ms)
+                with temporary():
+                    from .board import readiness
+
+                    self.readying = readiness.ready(self.settings, self.failures_in_a_row)
+                self.set_state("connecting")
+            if self.readying is not None:
+                for pause_ms in self.readying:
+                    return min(pause_ms, wait_ms)
+                self.readying = None
+                link.open()
+            if link.up:
+                self._feed(link)
+            # QoS 0 fills no window, so no answer comes that would end a wait.
+            more = link.up and self.outbox.head is not None and link.room() > 0
+            link.serve(0 if more else min(wait_ms, _TURN_MS))
+        except MemoryError as error:
+            self.link.close(False)
+            self._lost(_exhausted(error))
+        except Exception as error:
+            if not _is_ours(error):  # a mistake in the program: it ends here, and is told
+                self._drop()
+                self.outbox.release()
+                raise
+            self._lost(error)
+        return 0
+
+    def _feed(self, link: "Link") -> None:
+        """Hand the link what waits, as far as its window has room."""
+        outbox = self.outbox
+        if self.inbox is not None:
+            self.inbox.answer(link)
+        # One at a time: what is taken is nowhere until the link has it, and there a board's memory
+        # may run out.
+        now = now_ms()
+        room = link.room()
+        while room > 0 and outbox.head is not None:
+            with self.lock:
+                delivery = outbox.take(now)
+                if not outbox.count:  # all that was left had expired
+                    self.lock.notify_all()
+            if delivery is None:
+                break
+            try:
+                link.send(delivery)
+            except MemoryError:  # the next connection takes it
+                with self.lock:
+                    outbox.put_back(delivery)
+                raise
+            self.counters["sent"] += 1
+            room -= 1
+
+    def _lost(self, error: Exception) -> None:
+        """An attempt failed, or the connection is gone: note why, and when to try again."""
+        try:
+            with temporary():
+                from . import lifecycle
+
+                lifecycle.lost(self, error)
+        except MemoryError:
+            # Not even that fits in, on a board: what the program lets go of in the meantime may
+            # make room for the next attempt.
+            self.readying = None
+            self.last_error = self.reason = error
+            self.moment_ms = now_ms() + _EXHAUSTED_MS
+            self.set_state("waiting")
+
+    def _finish(self) -> None:
+        with temporary():
+            from . import lifecycle
+
+            lifecycle.finish(self)
+
+    def _drop(self) -> None:
+        self.link.close(False)
+        self.readying = None
+        self.set_state("closed")
+
+    def set_state(self, state: "State") -> None:
+        with self.lock:
+            if state != self.state:
+                self.state = state
+                if self.inbox is not None:
+                    self.inbox.new_state(state)
+            self.lock.notify_all()
+
+    # What the link tells, from inside its `serve`: see transport/base.py. The inbox has the rest.
+
+    def connected(self, session_present: bool) -> None:
+        with temporary():
+            from . import lifecycle
+
+            if self.inbox is not None:
+                lifecycle.made_again(self.inbox, session_present)
+            lifecycle.connected(self, session_present)
+
+    def acknowledged(self, delivery: Delivery) -> None:
+        if delivery.waiter is None:  # our own status message, which was never in the outbox
+            return
+        delivery.acknowledged = True
+        self.counters["acknowledged"] += 1
+        outbox = self.outbox
+        with self.lock:
+            outbox.forget(delivery)
+            if delivery.awaited or not outbox.count:
+                self.lock.notify_all()
+
+
+def _exhausted(error: MemoryError) -> Exception:
+    """Return OutOfMemory; without memory even for that, `error` itself."""
+    try:
+        from .errors import OutOfMemory
+
+        return OutOfMemory()
+    except MemoryError:
+        return error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return True for an error of this library's; else it is a mistake in a program."""
+    from .errors import SecureMQTTError
+
+    return isinstance(error, SecureMQTTError)

@@ -1,0 +1,60 @@
+"""The log: one line per thing worth knowing, to the function that `log_to` set and beyond.
+
+Beyond is the standard `logging` on CPython, always; on a board `print`, where no function is set.
+"""
+
+from .platform import const, emit, report_exception
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_function: "Callable[[str, str], None] | None" = None
+
+
+def log_to(function: "Callable[[str, str], None] | None") -> None:
+    """Have `function(level, text)` called for each line of the log, in place of the one before.
+
+    `level` is debug, info, warning or error. None: have none called any more. The function is
+    called in the thread that has something to say, on CPython most often the client's own; so it
+    must be quick; what it raises is reported, and nothing else comes of it. On a board it takes the
+    place of `print`.
+    """
+    global _function
+    _function = function
+
+
+def log(level: str, text: str) -> None:
+    """Log a line; `level` is debug, info, warning or error."""
+    function = _function
+    emit(level, text, function is not None)
+    if function is not None:
+        try:
+            function(level, text)
+        except Exception as error:  # noqa: BLE001  (a user's function may raise anything)
+            report_exception(error)
+
+
+def log_exception(error: Exception) -> None:
+    """Log that a function of the user's has failed, with its traceback where that can be shown."""
+    report_exception(error)
+    if _function is not None:
+        try:
+            _function("error", "a handler failed: " + printable(repr(error)))
+        except Exception as again:  # noqa: BLE001  (a user's function may raise anything)
+            report_exception(again)
+
+
+def printable(text: str) -> str:
+    """Return what an outsider wrote, such as a topic, without what would move a terminal.
+
+    Control characters are escaped, and what is longer than 200 characters is cut.
+    """
+    # `text[at]`, as a loop over `text` gives it, would stay in a board's memory for ever.
+    ones = [text[at : at + 1] for at in range(min(len(text), 200))]
+    shown = "".join(
+        "\\x{:02x}".format(ord(one)) if ord(one) < 32 or 127 <= ord(one) < 160 else one
+        for one in ones
+    )
+    return shown if len(text) <= 200 else shown + "…"

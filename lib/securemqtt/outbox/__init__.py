@@ -1,0 +1,1 @@
+"""Messages that the broker has not acknowledged yet: in memory, and in a journal if wished."""

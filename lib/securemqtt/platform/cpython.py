@@ -1,0 +1,171 @@
+"""CPython's side: a thread that turns the loop, the standard logging, limits for a computer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+BACKEND = "paho"
+# Whether Wi-Fi and clock are this library's to set up; a computer's system does that.
+BOARD = False
+OUTBOX_MESSAGES = 10_000
+OUTBOX_BYTES = 16 << 20
+INBOX_BYTES = 16 << 20
+MAX_PACKET_BYTES = 1 << 20
+# A certificate or key is PEM here, DER on a board.
+TAKES_DER = False
+# Whether the journal lies on a flash chip, which wears, and no other thread is there to sync it.
+FLASH = False
+
+Lock = threading.Condition
+
+
+def is_plain(text: str) -> bool:
+    """Return True if a topic needs no closer look for what MQTT does not allow in it."""
+    return text.isascii() and text.isprintable()
+
+
+def const(value: T) -> T:
+    """Mark a constant for MicroPython's compiler."""
+    return value
+
+
+def bundle_places() -> list[str]:
+    """Return the directories in which a bundle is looked for."""
+    named = os.environ.get("SECUREMQTT_BUNDLE")
+    if named:
+        return [named]
+    return ["/etc/securemqtt", os.path.expanduser("~/.config/securemqtt")]
+
+
+def now_ms() -> int:
+    """Return monotonic milliseconds."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def unix_time() -> int:
+    """Return the wall clock in seconds since 1970."""
+    return int(time.time())
+
+
+def random_between(low: int, high: int) -> int:
+    """Return a random integer from `low` to `high`, both included; no secret is made of it."""
+    return random.randint(low, high)  # noqa: S311
+
+
+class Wakeable(Protocol):
+    """What a turn of the loop may wait in: a link."""
+
+    def wake(self) -> None:
+        """End a wait for the network."""
+
+
+class Turning(Protocol):
+    """What a `Loop` turns: a connection."""
+
+    lock: threading.Condition
+
+    def turn(self, wait_ms: int) -> int:
+        """Do what is due; return for how many ms there is nothing to do."""
+
+    @property
+    def link(self) -> Wakeable:
+        """What waits for the network."""
+
+
+class Loop:
+    """Turns a connection's loop in a thread of its own: a program that sleeps stays connected."""
+
+    def __init__(self, connection: Turning) -> None:
+        self._connection = connection
+        self._changed = connection.lock
+        self._woken = threading.Event()
+        self._finish: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+        self._broken: BaseException | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._finish = None
+        self._broken = None
+        self._thread = threading.Thread(target=self._run, name="securemqtt", daemon=True)
+        self._thread.start()
+
+    def stop(self, finish: Callable[[], None]) -> None:
+        """Have the thread call `finish` as its last turn, and wait for that, for at most 60 s."""
+        self._finish = finish
+        self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(60)
+
+    def wake(self) -> None:
+        """End a pause, or a wait for the network, at once."""
+        self._woken.set()
+        self._connection.link.wake()
+
+    def wait_for(self, condition: Callable[[], Any], timeout_ms: int) -> bool:
+        """Block until `condition` holds, which is looked at with the lock held.
+
+        Return True if it does within `timeout_ms`. Raise what the thread has ended with, if it has.
+        """
+        with self._changed:
+            held = bool(
+                self._changed.wait_for(lambda: self._broken or condition(), timeout_ms / 1000)
+            )
+        if self._broken is not None:
+            raise self._broken
+        return held
+
+    def _run(self) -> None:
+        try:
+            while self._finish is None:
+                pause_ms = self._connection.turn(60_000)
+                if pause_ms:
+                    self._woken.wait(pause_ms / 1000)
+                    self._woken.clear()
+            self._finish()
+        except BaseException as error:
+            # A mistake in the program, as `turn` deals with all else: it is raised where the
+            # program waits, as on a board.
+            with self._changed:
+                self._broken = error
+                self._changed.notify_all()
+            raise
+
+
+_logger = logging.getLogger("securemqtt")
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def emit(level: str, text: str, told: bool) -> None:
+    """Log a line under the name `securemqtt`, whether `log_to`'s function was `told` it or not."""
+    _logger.log(_LEVELS[level], text)
+
+
+def report_exception(error: BaseException) -> None:
+    """Log that a handler of the user's failed, with its traceback."""
+    _logger.error("a handler failed", exc_info=error)
+
+
+class temporary:
+    """A block in which modules are loaded for the occasion. A computer keeps them: see
+    micropython.py for what a board does.
+    """
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Do nothing."""

@@ -1,0 +1,216 @@
+"""MicroPython's side: one thread, a clock that wraps, a small heap, limits for a board."""
+
+import gc
+import os
+import random
+import sys
+import time
+
+from micropython import const  # every module takes it from here
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+BACKEND = "umqtt"
+# Whether Wi-Fi and clock are this library's to set up; a computer's system does that.
+BOARD = True
+OUTBOX_MESSAGES = 100
+OUTBOX_BYTES = 16384
+INBOX_BYTES = 16384
+MAX_PACKET_BYTES = 16384
+# A certificate or key is DER here, PEM on a computer.
+TAKES_DER = True
+# Whether the journal lies on a flash chip, which wears, and no other thread is there to sync it.
+FLASH = True
+
+
+def bundle_places() -> "list[str]":
+    """Return the directories in which a bundle is looked for."""
+    named = os.getenv("SECUREMQTT_BUNDLE") if hasattr(os, "getenv") else None
+    return [named] if named else ["/secure"]
+
+
+def is_plain(text: str) -> bool:
+    """Return True if a topic needs no closer look for what MQTT does not allow in it.
+
+    That would be half a surrogate pair, or a control character above 127; both begin with a byte
+    that characters which are good may have, too.
+    """
+    content = text.encode()
+    return (
+        min(content) >= 32
+        and b"\x7f" not in content
+        and b"\xed" not in content
+        and b"\xc2" not in content
+    )
+
+
+class Lock:
+    """Stands in for a lock and a condition where there is one thread."""
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def notify_all(self) -> None:
+        """Do nothing: no other thread waits."""
+
+
+_last = time.ticks_ms()
+_total = 0
+
+
+def now_ms() -> int:
+    """Return monotonic milliseconds; they do not wrap if this is called once in six days."""
+    global _last, _total
+    ticks = time.ticks_ms()
+    _total += time.ticks_diff(ticks, _last)
+    _last = ticks
+    return _total
+
+
+# Ports count from 1970 or from 2000; ours is always 1970, as in certificates and config.json.
+_EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
+
+
+def unix_time() -> int:
+    """Return the wall clock in seconds since 1970."""
+    return int(time.time()) + _EPOCH_S
+
+
+def random_between(low: int, high: int) -> int:
+    """Return a random integer from `low` to `high`, both included; no secret is made of it."""
+    return random.randint(low, high)  # noqa: S311
+
+
+class Loop:
+    """Turns a connection's loop where there is one thread: whoever waits turns it."""
+
+    def __init__(self, connection: "Any") -> None:
+        self._connection = connection
+
+    def start(self) -> None:
+        """Do nothing: the connection's state tells `wait_for` to turn it."""
+
+    def stop(self, finish: "Callable[[], None]") -> None:
+        """Call `finish` as the last turn."""
+        finish()
+
+    def wake(self) -> None:
+        """Do nothing: whoever could be waiting is the caller."""
+
+    def wait_for(self, condition: "Callable[[], Any]", timeout_ms: int) -> bool:
+        """Turn the loop, at least once, until `condition` holds.
+
+        Return True if it does within `timeout_ms`.
+        """
+        connection = self._connection
+        deadline = now_ms() + timeout_ms
+        done = condition()
+        while True:
+            left = 0 if done else max(deadline - now_ms(), 0)
+            idle_ms = min(left, 1000) if connection.state == "closed" else connection.turn(left)
+            if idle_ms:
+                time.sleep_ms(idle_ms)
+            done = condition()
+            if done or not left:
+                return bool(done)
+
+
+def emit(level: str, text: str, told: bool) -> None:
+    """Print a line of the log, unless `log_to`'s function was `told` it or its level is debug."""
+    if not told and level != "debug":
+        print("securemqtt", level + ":", text)
+
+
+def report_exception(error: BaseException) -> None:
+    """Print the traceback of what a handler of the user's failed with."""
+    print("securemqtt error: a handler failed")
+    sys.print_exception(error)
+
+
+# What stays once it is loaded, also where a user's function (the log's, say) has it loaded below
+# `temporary`: `except` goes by the identity of a class, and the others have objects that live on.
+_KEPT = (
+    "securemqtt.errors",
+    "securemqtt.inbox",
+    "securemqtt.protocol.incoming",
+    "securemqtt.protocol.qos2",
+    "securemqtt.transport.umqtt_receiving",
+)
+
+
+class temporary:
+    """A block in which modules are loaded for the occasion: they are forgotten when it is left.
+
+    What runs once per connection, or when something has failed, need not fill a board's heap in
+    between. It is imported in the ordinary way, by an `import` inside a function, below
+
+        with temporary():
+            from . import config
+            settings = config.load(bundle, options)
+
+    and is out of memory again when the block is left, with whatever it imported from this package.
+    Objects that it made stay, and so does the module of each object's class. Nothing that stays is
+    loaded below it for the first time, and the network is not waited for; a user's function may
+    run there, the log's. `errors` is never forgotten; its 45 classes take 8 kB, so what runs on a
+    board as long as all goes well imports it in the function that raises.
+    """
+
+    def __enter__(self) -> None:
+        # Else what the program keeps would come to lie between what is forgotten later, and leave
+        # no room for TLS in one piece.
+        gc.collect()
+        self._before = list(sys.modules)
+
+    def __exit__(self, kind: "type | None", *exc: object) -> None:
+        if kind is MemoryError:
+            _drop_half_loaded()
+        # Without a list of them, for memory may have run out within the block.
+        name = self._next()
+        while name:
+            _forget(name)
+            name = self._next()
+
+    def _next(self) -> str:
+        """Return the name of a module that is to be forgotten, "" if there is none left."""
+        for name in sys.modules:
+            ours = name.startswith("securemqtt.") and name not in _KEPT
+            if ours and name not in self._before:
+                return name
+        return ""
+
+
+def _drop_half_loaded() -> None:
+    """Let go of modules whose import has run out of memory.
+
+    MicroPython takes their names out of `sys.modules`, but the dict keeps the value of what was
+    deleted until its place is taken: 14 kB in one trial. So each place is taken once; that of an
+    integer is its value.
+    """
+    try:
+        for place in range(256):
+            sys.modules[place] = None  # type: ignore[index]
+            del sys.modules[place]  # type: ignore[arg-type]
+    except MemoryError:  # no place is free, so nothing is held
+        return
+
+
+def _forget(name: str) -> None:
+    """Take a module out of memory, as far as nothing else holds on to it.
+
+    Its places are overwritten first: MicroPython's dicts keep the value of what was deleted until
+    its place is taken.
+    """
+    sys.modules[name] = None
+    del sys.modules[name]
+    parent, _, leaf = name.rpartition(".")
+    package = sys.modules.get(parent)
+    if package is not None and leaf in package.__dict__:
+        setattr(package, leaf, None)
+        delattr(package, leaf)

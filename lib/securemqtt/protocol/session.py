@@ -1,0 +1,222 @@
+"""What a connection keeps of the protocol: packets cut out of what comes in, heads of what goes
+out; packet ids, the in-flight window, and the keep-alive.
+
+No I/O, and no clock is read here; bounded memory; nothing allocated per byte.
+"""
+
+from ..platform import const
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..errors import MalformedPacket
+
+_LAST_ID = const(65535)
+# The answers to a window of 20 are 80 bytes. A device that receives more has a larger buffer from
+# the first such packet on: see incoming.py.
+_BUFFER_BYTES = const(128)
+
+# First byte, and size, of what comes to every device: CONNACK, PUBACK, PINGRESP.
+_USUAL = (0x2002, 0x4002, 0xD000)
+
+
+# Packets as bytes (MQTT 3.1.1, section 2.2)
+
+
+def head(kind: int, size: int) -> bytearray:
+    """Return a packet's fixed header: its first byte, and how long the rest is (section 2.2.3)."""
+    packet = bytearray((kind,))
+    while size > 127:
+        packet.append(size & 127 | 128)
+        size >>= 7
+    packet.append(size)
+    return packet
+
+
+def with_id(kind: int, packet_id: int) -> bytes:
+    """Return a packet that is an id and nothing else, such as PUBACK."""
+    return bytes((kind, 2, packet_id >> 8, packet_id & 255))
+
+
+class Reader:
+    """Takes bytes in whatever pieces they come and gives whole packets.
+
+    The caller reads into `space()`, reports how much with `fed(n)`, then calls `next()` until it
+    gives 0. A packet's body is `data[at : at + size]`, valid until the next call. A PUBLISH above
+    `max_bytes` is not stored: `oversized` is then its size, and the body holds its beginning only,
+    which names the topic and the packet id; that much may be as long as `max_bytes` or the buffer.
+
+    What is not whole lies in `data` from `start` to `end`; that is `view`, or a buffer that one
+    packet has to itself. Where `start` is beyond `end`, what comes up to there belongs to an
+    oversized packet, and is thrown away.
+    """
+
+    def __init__(self, max_bytes: int, buffer_bytes: int = _BUFFER_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.at = 0
+        self.size = 0
+        self.oversized = 0
+        self.view = memoryview(bytearray(buffer_bytes))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what came from a connection that is gone."""
+        self.data = self.view
+        self.start = 0
+        self.end = 0
+
+    def space(self) -> memoryview:
+        """Return where the next bytes are to be read into; never empty."""
+        data = self.data
+        if self.start:
+            # Only the beginning of one packet is ever left over, so this moves less than a buffer,
+            # once per read.
+            rest = max(self.end - self.start, 0)
+            if rest:
+                data[:rest] = data[self.start : self.end]
+            self.start += rest - self.end
+            self.end = rest
+        return data[self.end :] if self.end else data
+
+    def fed(self, count: int) -> None:
+        """Note that `count` bytes were read into `space()`."""
+        self.end += count
+
+    def partial(self) -> bool:
+        """Return True if a packet has begun that is not whole yet."""
+        return self.start != self.end
+
+    def next(self) -> int:
+        """Return the first byte of the next whole packet, 0 if there is none yet.
+
+        Raise MalformedPacket.
+        """
+        at = self.start
+        end = self.end
+        if at >= end:
+            self.data = self.view  # lets a large packet go that was given before
+            return 0
+        data = self.data
+        kind = data[at]
+        size = shift = 0
+        while True:
+            at += 1
+            if at >= end:
+                return 0
+            size |= (data[at] & 127) << shift
+            if data[at] < 128:
+                break
+            shift += 7
+            if shift > 21:
+                raise _malformed("a packet's length takes more than four bytes", kind)
+        at += 1
+        self.at = at
+        self.size = size
+        self.oversized = 0
+        if kind << 8 | size not in _USUAL:
+            from .incoming import whole  # a device that only sends does without
+
+            return whole(self, kind)
+        if at + size > end:
+            return 0
+        self.start = at + size
+        return kind
+
+
+def _malformed(what: str, code: object) -> "MalformedPacket":
+    from ..errors import MalformedPacket
+
+    return MalformedPacket(what, code)
+
+
+# The session's state
+
+
+class Session:
+    """The QoS 1 and 2 messages that are on their way, in their order, by packet id; and when the
+    peer must be asked whether it is there.
+
+    `size` bounds how many messages may be unacknowledged at a time. Ids of subscriptions come from
+    here too, since they share one space ([MQTT-2.3.1-2]); `unanswered` has both, by packet id.
+
+    Whoever drives it sets `sent_ms` when a packet went out and `received_ms` when bytes came in,
+    both when a connection begins. With a `keep_alive_ms` of 0 nothing is ever due.
+    """
+
+    def __init__(self, size: int, first_id: int = 1, keep_alive_ms: int = 0) -> None:
+        self._size = size
+        self._next_id = first_id
+        self.unanswered: "dict[int, Any]" = {}
+        self._order: "list[int]" = []
+        self._interval_ms = keep_alive_ms
+        self.sent_ms = 0
+        self.received_ms = 0
+        self._pinged_ms = 0
+
+    def room(self) -> int:
+        """Return how many messages may be sent now."""
+        return self._size - len(self._order)
+
+    def add(self, what: "Any", counts: bool = True) -> int:
+        """Note what is sent and return its packet id: one not in use, 1 to 65535, then from 1 again
+        ([MQTT-2.3.1-1]).
+
+        A SUBSCRIBE or UNSUBSCRIBE has an id, but does not count against the window. Where a board's
+        memory runs out, nothing is noted.
+        """
+        packet_id = self._next_id
+        while packet_id in self.unanswered:
+            packet_id = packet_id % _LAST_ID + 1
+        self._next_id = packet_id % _LAST_ID + 1
+        if counts:
+            self._order.append(packet_id)
+        try:
+            self.unanswered[packet_id] = what
+        except MemoryError:
+            if counts:
+                self._order.pop()
+            raise
+        return packet_id
+
+    def remove(self, packet_id: int) -> None:
+        """Free an id: what was sent with it is acknowledged."""
+        del self.unanswered[packet_id]
+        if packet_id in self._order:
+            self._order.remove(packet_id)
+
+    def unacknowledged(self) -> "list[int]":
+        """Return the ids of the messages in flight, oldest first: what goes out again after a
+        reconnect ([MQTT-4.4.0-1]).
+
+        Ids of subscriptions are given up: they are made again from the list of subscriptions.
+        """
+        for packet_id in list(self.unanswered):
+            if packet_id not in self._order:
+                del self.unanswered[packet_id]
+        return self._order
+
+    def due(self, now_ms: int) -> int:
+        """Return in how many ms there is something to do: 0 means a PINGREQ now (and it counts as
+        sent), less than 0 that the peer is gone.
+
+        MQTT 3.1.1, section 3.1.2.10: a ping is due one keep-alive after either side's last packet,
+        so that an answer must come in any case; the peer counts as gone 1.5 × the keep-alive after
+        the last byte from it.
+        """
+        interval = self._interval_ms
+        if not interval:
+            return 1 << 29
+        received = self.received_ms
+        dead_ms = received + interval * 3 // 2 - now_ms
+        if dead_ms <= 0:
+            return -1
+        # Not >=: an answer may come within the millisecond of its ping.
+        if self._pinged_ms > received:  # one is on its way: its answer is all there is to wait for
+            return dead_ms
+        ping_ms = min(self.sent_ms, received) + interval - now_ms
+        if ping_ms > 0:
+            return min(ping_ms, dead_ms)
+        self._pinged_ms = self.sent_ms = now_ms
+        return 0

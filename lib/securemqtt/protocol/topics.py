@@ -1,0 +1,76 @@
+"""Topic names and filters: `~`, what is allowed in them (MQTT 3.1.1, section 4.7)."""
+
+PREFIX = "devices/"
+
+
+def valid_id(client_id: object) -> bool:
+    """Return True if `client_id` is 1 to 64 of A-Z a-z 0-9 _ -, so that it cannot escape its
+    topics.
+    """
+    if not isinstance(client_id, str) or not 0 < len(client_id) <= 64:
+        return False
+    # By codes, since a board keeps each character that it ever had as a str.
+    return all(
+        97 <= c <= 122 or 65 <= c <= 90 or 48 <= c <= 57 or c in b"_-" for c in client_id.encode()
+    )
+
+
+def expand(topic: str, client_id: str) -> str:
+    """Put this device's own prefix in place of a leading `~`: `~/led` becomes
+    `devices/<client_id>/led`.
+    """
+    if topic == "~" or topic[:2] == "~/":
+        return PREFIX + client_id + topic[1:]
+    return topic
+
+
+def problem(topic: str, is_filter: bool) -> str | None:
+    """Say what is wrong with a topic name, or filter, in a few words; None if nothing is
+    ([MQTT-1.5.3-1], [MQTT-4.7.1-1] to [MQTT-4.7.3-3]).
+    """
+    if not isinstance(topic, str) or not topic:
+        return "it is empty or no string"
+    # By codes, as in `valid_id`.
+    content = topic.encode("utf-8", "surrogatepass")
+    if any(code == 0xED and content[at + 1] >= 0xA0 for at, code in enumerate(content)):
+        return "it holds half a surrogate pair, which UTF-8 cannot say"
+    if len(content) > 65535:
+        return "it is longer than 65,535 bytes"
+    # Brokers may close the connection for them (section 1.5.3), and Mosquitto does: a message that
+    # can never arrive would keep all behind it from arriving.
+    if any(
+        code < 32 or code == 0x7F or (code == 0xC2 and content[at + 1] < 0xA0)
+        for at, code in enumerate(content)
+    ):
+        return "it holds a control character"
+    if "+" not in topic and "#" not in topic:
+        return None
+    if not is_filter:
+        return "+ and # stand in filters only"
+    levels = topic.split("/")
+    for index, level in enumerate(levels):
+        if level == "#" and index == len(levels) - 1:
+            continue
+        if "#" in level or ("+" in level and level != "+"):
+            return "+ stands for a whole level, # for all the last ones"
+    return None
+
+
+def checked(topic: str, qos: int, client_id: str, is_filter: bool) -> str:
+    """Return a topic name, or filter, with `~` put into words.
+
+    Raise InvalidTopic, or UsageError for a QoS that MQTT does not know.
+    """
+    if isinstance(topic, str):
+        topic = expand(topic, client_id)
+    wrong = problem(topic, is_filter)
+    if wrong:
+        from ..errors import InvalidTopic
+
+        kind = "filter" if is_filter else "name"
+        raise InvalidTopic("{!r} is no topic {}: {}".format(topic, kind, wrong))
+    if qos not in (0, 1, 2):
+        from ..errors import UsageError
+
+        raise UsageError("there is no QoS {!r}: 0, 1 or 2".format(qos))
+    return topic

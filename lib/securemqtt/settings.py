@@ -1,0 +1,60 @@
+"""`Settings`: what a client was told."""
+
+from .platform import const
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Settings:
+    """What a client was told, checked, each under its name; its meaning is in docs/ARCHITECTURE.md.
+
+    Made by config.load, and never changed. It is a file of its own, since an object keeps the file
+    of its class in a board's memory: what finds and checks the options goes again.
+    """
+
+    path: str  # the bundle's directory, "" without one
+    host: str
+    port: int
+    client_id: str
+    transport: str  # "tls" or "wss"
+    ws_path: str
+    alpn: "str | list[str] | None"
+    system_trust: bool
+    ca: "str | list[str]"
+    certificate: "str | list[str]"
+    key: "str | None"
+    key_password: "str | bytes | Callable[[], str | bytes] | None"
+    username: "str | None"
+    password: "str | None"
+    password_file: "str | None"
+    keep_alive_s: int
+    clean_session: bool
+    will: "tuple[str, bytes, int, bool] | None"
+    status: bool
+    clock_floor: int  # seconds since 1970
+    ntp_host: "str | None"
+    window: int
+    max_packet_bytes: int
+    connect_timeout_s: float
+    outbox: str  # "ram" or "durable"
+    outbox_messages: int
+    outbox_bytes: int
+    outbox_full: str  # "refuse", "drop_oldest" or "drop_newest"
+    outbox_dir: "str | None"
+    outbox_fsync: str  # "each" or "interval"
+    outbox_interval_s: float
+    outbox_journal_bytes: "int | None"
+    watchdog: "Any"  # an object with feed()
+
+    def __init__(self, values: "dict[str, Any]") -> None:
+        for name in values:
+            setattr(self, name, values[name])
+
+    @property
+    def address(self) -> str:
+        """The broker, as it is called in a message to people: host:port."""
+        return "{}:{}".format(self.host, self.port)

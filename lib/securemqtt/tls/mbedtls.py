@@ -1,0 +1,85 @@
+"""TLS on MicroPython: the context of a device.
+
+Only `tls.SSLContext` is used: the Python wrapper `ssl.SSLContext` starts without verification. TLS
+1.2 is what MicroPython speaks; its build of mbedTLS has ECDHE with AEAD and with CBC, and the
+broker's configuration picks AEAD (RFC 9325, section 4.2).
+"""
+
+import tls
+
+from .. import bundle
+from ..platform import const
+from .credentials import key_fits
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..settings import Settings
+
+
+def make_context(settings: "Settings") -> "Any":
+    """Return the context of a device: the broker verified, its trust and its identity loaded.
+
+    Raise NotSupported, UsageError, or BundleError for what is wrong with a file.
+    """
+    for name, value in (
+        ("alpn", settings.alpn),
+        ("system_trust", settings.system_trust),
+        ("key_password", settings.key_password),
+        ("transport but tls", settings.transport != "tls"),
+    ):
+        if value:
+            from ..errors import NotSupported
+
+            raise NotSupported("MicroPython has no " + name)
+    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = tls.CERT_REQUIRED
+    _load_trust(context, settings)
+    _load_identity(context, settings)
+    return context
+
+
+def _load_trust(context: "Any", settings: "Settings") -> None:
+    anchors = bundle.names(settings.ca)
+    if not anchors:
+        from ..errors import UsageError
+
+        raise UsageError("the bundle names no CA: the broker could not be verified")
+    for name in anchors:
+        content = bundle.read(settings.path, name)
+        try:
+            context.load_verify_locations(content)
+        except ValueError as error:
+            from .encoding import unreadable
+
+            raise unreadable(bundle.path_of(settings.path, name), content, str(error))
+
+
+def _load_identity(context: "Any", settings: "Settings") -> None:
+    names = bundle.names(settings.certificate)
+    if not names:
+        return
+    if settings.key is None:
+        from ..errors import UsageError
+
+        raise UsageError("the bundle names a certificate, but no key")
+    key_path = bundle.path_of(settings.path, settings.key)
+    key = bundle.read(settings.path, settings.key)
+    for name in names:
+        path = bundle.path_of(settings.path, name)
+        certificate = bundle.read(settings.path, name)
+        try:
+            context.load_cert_chain(certificate, key)
+        except ValueError as error:
+            from .encoding import unreadable
+
+            text = str(error)
+            if "key" in text:
+                raise unreadable(key_path, key, text)
+            raise unreadable(path, certificate, text)
+        if name == names[0] and not key_fits(key, certificate):
+            from ..errors import KeyMismatch
+
+            raise KeyMismatch(key_path + " is not the key of " + path, about=key_path)

@@ -1,0 +1,366 @@
+"""The CPython backend: paho-mqtt keeps the session and writes the packets, this module moves the
+bytes and sets the deadlines.
+
+paho writes into a pipe of memory and is fed whole, checked packets from one, so no call into it
+ever waits for the network. What it does well is left to it: CONNECT, PUBLISH and SUBSCRIBE as
+bytes, and messages in flight, kept over reconnects and sent again in their order with DUP. What it
+does otherwise than docs/ARCHITECTURE.md promises is done here; the list is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Iterator
+
+from ..diagnosis.translate import refused, translate
+from ..errors import MalformedPacket
+from ..messages import Delivery, Message
+from ..platform import now_ms, random_between
+from ..protocol.incoming import message_of
+from ..protocol.qos2 import ExactlyOnce
+from ..protocol.session import Reader, Session, with_id
+from ..settings import Settings
+from ..tls.openssl import make_context
+from .base import Owner
+from .paho_engine import Engine
+from .probe_openssl import probe
+from .stream_openssl import Stream
+
+_CONNACK, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBACK, _PINGRESP = (
+    0x20,
+    0x40,
+    0x50,
+    0x62,
+    0x70,
+    0x90,
+    0xD0,
+)
+_PINGREQ = b"\xc0\x00"
+# What stands still for this long, a packet half-way in or records half-way out, does not come to an
+# end by itself.
+_STALL_MS = 30_000
+# A packet may come slowly, but not more slowly than this.
+_BYTES_PER_MS = 8
+_CLOSE_MS = 5_000
+# What is read at a time; the longest topic there is must fit.
+_BUFFER_BYTES = 131_072
+# Records that the peer has not taken: no more messages are handed over above this.
+_UNSENT_BYTES = 65_536
+
+
+class PahoLink:
+    """See base.py.
+
+    QoS 0, 1 and 2 in both directions. Belongs to the thread that calls it, but for `wake`.
+    """
+
+    def __init__(self, settings: Settings, owner: Owner) -> None:
+        self._woken = False
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._wake_out, select.POLLIN)
+        self._polled = (-1, 0)
+        self._settings = settings
+        self._owner = owner
+        self.up = False
+        self._stream = Stream(settings, make_context(settings), self.wake)
+        self._engine = Engine(settings, self._stream)
+        self._reader = Reader(settings.max_packet_bytes, _BUFFER_BYTES)
+        self._packet_ms_limit = _STALL_MS + settings.max_packet_bytes // _BYTES_PER_MS
+        # Ids start anywhere, so that after a restart they are not those that a kept session may
+        # still know.
+        first_id = random_between(1, 65535)
+        self.session = Session(settings.window, first_id, settings.keep_alive_s * 1000)
+        # Of QoS 2 messages that come in; those that go out are paho's.
+        self._exactly_once = ExactlyOnce()
+        self._opening: Iterator[int] | None = None
+        self._connection_number = 0
+        self._doubtful = False
+
+    def __del__(self) -> None:
+        self._wake_out.close()
+        self._wake_in.close()
+
+    def wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            try:
+                self._wake_in.send(b"\0")
+            # so many threads at once that the buffer is full: that wakes, too
+            except BlockingIOError:
+                return
+
+    def room(self) -> int:
+        return self.session.room() if self._stream.unsent() < _UNSENT_BYTES else 0
+
+    def open(self) -> None:
+        self._drop()
+        now = now_ms()
+        self._deadline_ms = now + int(self._settings.connect_timeout_s * 1000)
+        self.session.sent_ms = self.session.received_ms = now
+        self._packet_ms = 0
+        self._unsent_ms = 0
+        self._connection_number += 1
+        if self._stream.stage == "connack":
+            self._doubtful = True
+        self._opening = self._stream.opening()
+
+    def serve(self, wait_ms: int) -> None:
+        try:
+            if self._opening is None:
+                self._serve(wait_ms)
+            else:
+                self._open_further(self._opening, wait_ms)
+        except Exception as error:
+            stage = self._stream.stage
+            self._drop()
+            ours = translate(error, stage, self._settings, probe)
+            if ours is None:  # it is one of ours already, or a mistake in the program
+                raise
+            raise ours from error
+
+    def send(self, delivery: Delivery) -> None:
+        engine = self._engine
+        if delivery.qos:
+            engine.next_id = self.session.add(delivery)
+        engine.publish(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
+        if not delivery.qos:
+            self._owner.acknowledged(delivery)
+
+    def request(self, topic_filter: str, qos: int) -> None:
+        self._engine.next_id = self.session.add(topic_filter, False)
+        if qos < 0:
+            self._engine.unsubscribe(topic_filter)
+        else:
+            self._engine.subscribe(topic_filter, qos)
+
+    def acknowledge(self, message: Message) -> None:
+        if message.qos == 2:
+            if self._exactly_once.handled(message) and self.up:
+                self._write(_PUBREC, message.packet_id)
+        elif self.up and message.connection_number == self._connection_number:
+            self._write(_PUBACK, message.packet_id)
+
+    def close(self, orderly: bool) -> None:
+        if orderly and self.up:
+            try:
+                self._engine.disconnect()
+                self._engine.loop_write()
+                self._drain(now_ms() + _CLOSE_MS)
+            except OSError:
+                self.up = False  # it is gone already: the broker sends the will then
+        self._drop()
+
+    def _drain(self, deadline_ms: int) -> None:
+        while not self._stream.flush() and now_ms() < deadline_ms:
+            self._wait(select.POLLOUT, deadline_ms - now_ms())
+
+    def _drop(self) -> None:
+        good = self.up
+        self.up = False
+        self._opening = None
+        self._reader.reset()
+        if self._polled[0] >= 0:
+            self._poll.unregister(self._polled[0])
+            self._polled = (-1, 0)
+        self._stream.close(good)
+
+    def _wait(self, events: int, timeout_ms: int) -> bool:
+        """Wait for the network or `wake`; return True if the network is ready."""
+        stream = self._stream
+        wanted = (stream.fileno(), events)
+        if wanted != self._polled:
+            if self._polled[0] >= 0:
+                self._poll.unregister(self._polled[0])
+            if wanted[0] >= 0:
+                self._poll.register(*wanted)
+            self._polled = wanted
+        ready = False
+        for fd, _ in self._poll.poll(max(timeout_ms, 0)):
+            if fd == self._polled[0]:
+                ready = True
+            else:
+                self._wake_out.recv(64)
+                # Only now: whoever called `wake` before has put what he has where the next turn
+                # looks for it.
+                self._woken = False
+        return ready
+
+    # Opening
+
+    def _open_further(self, opening: Iterator[int], wait_ms: int) -> None:
+        left_ms = self._deadline_ms - now_ms()
+        if left_ms <= 0:
+            raise OSError(errno.ETIMEDOUT, "connect_timeout_s is over")
+        events = next(opening, None)
+        if events is not None:
+            self._wait(events, min(wait_ms, left_ms))
+            return
+        self._opening = None
+        # writes CONNECT, and prepares what is in flight for being sent again
+        self._engine.reconnect()
+
+    # Carrying
+
+    def _serve(self, wait_ms: int) -> None:
+        stream = self._stream
+        now = now_ms()
+        wait_ms = min(wait_ms, self._left_ms(now))
+        if self._engine.want_write():
+            self._engine.loop_write()
+        if stream.unsent():
+            self._flush(now)
+        if self._wait(stream.events(), wait_ms):
+            self._read()
+
+    def _flush(self, now: int) -> None:
+        stream = self._stream
+        self.session.sent_ms = now
+        sent_bytes = stream.sent_bytes
+        if stream.flush():
+            self._unsent_ms = 0
+        elif stream.sent_bytes > sent_bytes or not self._unsent_ms:
+            self._unsent_ms = now
+
+    def _read(self) -> None:
+        stream, reader = self._stream, self._reader
+        while True:
+            space = reader.space()
+            count = stream.readinto(space)
+            if not count:
+                return
+            reader.fed(count)
+            self.session.received_ms = now = now_ms()
+            handled = self._handle(reader)
+            if not reader.partial():
+                self._packet_ms = 0
+            elif handled or not self._packet_ms:
+                self._packet_ms = now
+            if count < len(space) and not stream.ended():
+                return
+
+    def _left_ms(self, now: int) -> int:
+        """Return how long nothing needs to be done, at least 0; OSError(ETIMEDOUT) when a deadline
+        has passed.
+        """
+        if not self.up:
+            left_ms = self._deadline_ms - now
+        elif (self._packet_ms and now - self._packet_ms > self._packet_ms_limit) or (
+            self._unsent_ms and now - self._unsent_ms > _STALL_MS
+        ):
+            left_ms = 0
+        else:
+            left_ms = self.session.due(now)
+            if left_ms == 0:
+                self._stream.write(_PINGREQ)
+                left_ms = 1
+        if left_ms <= 0:
+            raise OSError(errno.ETIMEDOUT, "silence")
+        return left_ms
+
+    def _handle(self, reader: Reader) -> bool:
+        """Handle the packets that are whole, paho the answers to what it sent; return True if there
+        was any.
+        """
+        answers = bytearray()
+        handled = False
+        while True:
+            kind = reader.next()
+            if not kind:
+                break
+            handled = True
+            data, at = reader.data, reader.at
+            if not self.up:
+                if kind != _CONNACK:
+                    raise MalformedPacket("the broker sent something before CONNACK", kind)
+                self._connected(data[at] & 1, data[at + 1])
+            elif kind & 0xF0 == 0x30:
+                self._received(reader, kind)
+            elif kind == _PUBREL:
+                packet_id = data[at] << 8 | data[at + 1]
+                self._exactly_once.forget(packet_id)
+                self._write(_PUBCOMP, packet_id)
+            elif kind == _CONNACK:
+                raise MalformedPacket("the broker sent a second CONNACK", kind)
+            elif kind != _PINGRESP:
+                self._answered(reader, kind, answers)
+        if answers:
+            self._feed(bytes(answers))
+        return handled
+
+    def _connected(self, session_present: int, return_code: int) -> None:
+        self._stream.stage = "session"  # CONNACK was seen, whatever it says
+        if return_code:
+            raise refused(return_code, self._settings)
+        self.up = True
+        # A broker that had lost our session may have made one for an attempt whose CONNACK we never
+        # saw: then it is present, and empty.
+        if self._doubtful:
+            self._doubtful = False
+            session_present = 0
+        in_flight = self.session.unacknowledged()
+        if not session_present:
+            # To this broker all of it is new, what an earlier session had half-way through QoS 2
+            # included.
+            self._engine.forget()
+            self._exactly_once.forget_all()
+        self._feed(bytes((_CONNACK, 2, session_present, 0)))
+        if not session_present:
+            for packet_id in in_flight:
+                delivery = self.session.unanswered[packet_id]
+                self._engine.next_id = packet_id
+                self._engine.publish(
+                    delivery.topic, delivery.payload, delivery.qos, delivery.retain
+                )
+        self._owner.connected(bool(session_present))
+
+    def _answered(self, reader: Reader, kind: int, answers: bytearray) -> None:
+        """Note an acknowledgement; what was never sent, or not in this way, is acknowledged in
+        error, and that does no harm.
+        """
+        data, at = reader.data, reader.at
+        packet_id = data[at] << 8 | data[at + 1]
+        what = self.session.unanswered.get(packet_id)
+        if isinstance(what, Delivery):
+            if kind == (_PUBACK if what.qos == 1 else _PUBCOMP):
+                self.session.remove(packet_id)
+                self._owner.acknowledged(what)
+            elif kind != _PUBREC or what.qos != 2:
+                return
+            answers += bytes((kind, 2, packet_id >> 8, packet_id & 255))
+        elif what is not None and kind >= _SUBACK:
+            self.session.remove(packet_id)
+            if kind == _SUBACK:
+                self._owner.make_inbox().subscribed(what, data[at + 2] < 3)
+            else:
+                self._owner.make_inbox().unsubscribed(what)
+
+    def _received(self, reader: Reader, kind: int) -> None:
+        message = message_of(reader, kind, self._connection_number)
+        packet_id = message.packet_id
+        if message.qos == 2 and not self._exactly_once.is_new(packet_id):
+            if self._exactly_once.is_handled(packet_id):
+                self._write(_PUBREC, packet_id)
+            return
+        if reader.oversized:
+            self._owner.make_inbox().oversized(message.topic, reader.oversized)
+        elif not self._owner.make_inbox().received(message):
+            return
+        if message.qos == 2:
+            self._exactly_once.taken(message)
+        if reader.oversized and message.qos:
+            self.acknowledge(message)
+
+    def _feed(self, packets: bytes) -> None:
+        """Have paho read packets."""
+        self._engine.pipe.fill(packets)
+        while self._engine.pipe.left():
+            if self._engine.loop_read():
+                raise MalformedPacket("paho-mqtt refused what the broker sent")
+
+    def _write(self, kind: int, packet_id: int) -> None:
+        self._stream.write(with_id(kind, packet_id))

@@ -1,0 +1,391 @@
+"""The MicroPython backend: umqtt.simple writes the packets, this module decides when and waits for
+the answers.
+
+umqtt's class is right about the bytes of PUBLISH and PINGREQ, so it writes them, into a `Stream`
+that makes one TLS record of them. What it does around that is replaced: it blocks for the one
+answer, lets packet ids run over, hides PINGRESP, knows no deadline, no session and no subscription
+made again (docs/ARCHITECTURE.md, "The MicroPython backend").
+"""
+
+import errno
+import gc
+import select
+
+from umqtt.simple import MQTTClient
+
+from ..platform import const, now_ms, random_between, temporary
+from ..protocol.session import Reader, Session
+
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..diagnosis.finding import Finding, Stage
+    from ..errors import SecureMQTTError
+    from ..messages import Delivery, Message
+    from ..protocol.qos2 import ExactlyOnce
+    from ..settings import Settings
+    from .base import Owner
+
+_PUBACK = const(0x40)
+_PINGRESP = const(0xD0)
+# How much is read in one turn: then the program has its turn, however much more there is.
+_TURN_BYTES = const(4096)
+# A packet that has begun must be whole within this time: a peer that trickles bytes is no better
+# than a silent one.
+_PACKET_MS = const(30000)
+# How long leaving may take where the peer does not read.
+_CLOSE_MS = const(5000)
+# Packets that are ready together share a TLS record up to this size; mbedTLS on a board takes 4,096
+# bytes at most.
+_RECORD_BYTES = const(512)
+# How long a write may wait for a peer that does not read.
+_WRITE_MS = const(15000)
+_HANDSHAKE_STEP_MS = const(20)
+
+
+class Stream:
+    """A TLS connection that collects what is written into one record per `flush`.
+
+    umqtt's encoder writes into it as into a socket.
+    """
+
+    def __init__(self, context: "Any") -> None:
+        self._context = context
+        self._view = memoryview(bytearray(_RECORD_BYTES))
+        self._start = 0
+        self.end = 0  # how much was collected, 0 once all of it is written
+        self._stuck = 0
+        # what ends the connection with the next `flush`
+        self.broken: "OSError | ValueError | MemoryError | None" = None
+        self.raw: "Any" = None  # the socket; who connects it puts it here
+        self._tls: "Any" = None
+        self._poll = select.poll()
+        # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack,
+        # session.
+        self.stage: "Stage" = "resolve"
+
+    def attach(self, host: str) -> None:
+        """Put TLS on `raw`, which is connected.
+
+        The handshake itself is driven by the first `flush`.
+        """
+        self._tls = self._context.wrap_socket(
+            self.raw, server_hostname=host, do_handshake_on_connect=False
+        )
+        self._poll.register(self.raw, select.POLLIN)
+
+    def write(self, data: "Any", size: "int | None" = None) -> None:
+        """Collect the first `size` bytes of `data`; write out what does not fit, waiting for the
+        peer with a deadline.
+
+        Does not raise for the network's sake: what failed here comes out of the next `flush`.
+        """
+        count = len(data) if size is None else size
+        done = 0
+        while True:
+            end = self.end
+            part = min(count - done, _RECORD_BYTES - end)
+            self._view[end : end + part] = (
+                data if part == len(data) else memoryview(data)[done : done + part]
+            )
+            self.end += part
+            done += part
+            if done == count or self.broken is not None:
+                return
+            try:
+                self.drain(_WRITE_MS)
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # the latter: the broker's certificate is no good
+                self.broken = error
+
+    def flush(self) -> bool:
+        """Write out what was collected as far as the peer takes it; return True if all of it
+        went.
+        """
+        if self.broken is not None:
+            raise self.broken
+        while self._start < self.end:
+            # A write that gave None has taken its record already: the same bytes must be offered
+            # again, not one more or less.
+            size = self._stuck or self.end - self._start
+            written = self._tls.write(self._view[self._start : self._start + size])
+            if written is None:
+                self._stuck = size
+                return False
+            if not written:
+                raise OSError(errno.ECONNRESET)
+            self._stuck = 0
+            self._start += written
+        self._start = self.end = 0
+        return True
+
+    def drain(self, timeout_ms: int) -> None:
+        """Write out all that was collected; OSError(ETIMEDOUT) if the peer does not take it within
+        `timeout_ms`.
+        """
+        deadline = now_ms() + timeout_ms
+        while not self.flush():
+            if now_ms() > deadline:
+                raise OSError(errno.ETIMEDOUT)
+            self.wait(100, True)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read what is there; 0 if nothing is. OSError(ECONNRESET) when the peer has closed."""
+        count: "int | None" = self._tls.readinto(buffer)
+        if count == 0:
+            raise OSError(errno.ECONNRESET)
+        return count or 0
+
+    def wait(self, timeout_ms: int, writing: bool) -> bool:
+        """Wait until the socket has something to read or, if `writing`, room to write; return True
+        if it has within `timeout_ms`.
+
+        Only after `readinto` gave 0: what mbedTLS holds does not show here. During the handshake,
+        which may want either, at most 20 ms.
+        """
+        events = select.POLLIN
+        if writing:
+            if self.stage == "handshake":
+                timeout_ms = min(timeout_ms, _HANDSHAKE_STEP_MS)
+            else:
+                events |= select.POLLOUT
+        self._poll.modify(self.raw, events)
+        for _ in self._poll.ipoll(timeout_ms):
+            return True
+        return False
+
+    def close(self) -> None:
+        """Drop the connection and what was not written; the next `opening` starts afresh."""
+        if self._tls is not None:
+            self._poll.unregister(self.raw)
+        for sock in (self._tls, self.raw):
+            if sock is not None:
+                sock.close()
+        self._tls = self.raw = None
+        self._start = self.end = self._stuck = 0
+        self.broken = None
+
+
+class _Written(Exception):
+    """Leaves umqtt's code where a packet is written and it would wait for the answer."""
+
+
+class UmqttLink(MQTTClient):  # type: ignore[misc]
+    """See base.py.
+
+    As umqtt's client it writes packets: `sock` is the stream that collects them, `pid` the packet
+    id before the next.
+    """
+
+    def __init__(self, settings: "Settings", owner: "Owner") -> None:
+        # umqtt's own __init__ is left out: what it notes is for its ways to connect and to receive,
+        # which are replaced.
+        self.settings = settings
+        self.owner = owner
+        self.up = False
+        with temporary():
+            from ..tls.mbedtls import make_context
+
+            self.sock = Stream(make_context(settings))
+        self.pid = 0
+        self.reader = Reader(settings.max_packet_bytes)
+        # Ids start anywhere, so that after a restart they are not those that a kept session may
+        # still know.
+        self.session = Session(
+            settings.window, random_between(1, 65535), settings.keep_alive_s * 1000
+        )
+        self._attempt: "Iterator[None] | None" = None
+        self.connect_packet = b""  # what is written first, while an attempt is under way
+        self.deadline_ms = (
+            0  # for the attempt, then for a packet that has begun; 0 if there is none
+        )
+        self.connection_number = 0
+        self.doubtful = False  # an attempt wrote CONNECT and saw no CONNACK
+        self.exactly_once: "ExactlyOnce | None" = None
+
+    def wake(self) -> None:
+        """Do nothing: there is one thread."""
+
+    def room(self) -> int:
+        return self.session.room()
+
+    # Opening
+
+    def open(self) -> None:
+        self.close(False)
+        with temporary():
+            from . import opening
+
+            self._attempt = opening.attempt(self)
+
+    # Carrying
+
+    def serve(self, wait_ms: int) -> None:
+        try:
+            if self._attempt is not None:
+                for _ in self._attempt:
+                    return
+                self._attempt = None
+                # The handshake wants 20 kB in two pieces; what was loaded for the way to here is
+                # gone.
+                gc.collect()
+                self.sock.attach(self.settings.host)
+                self.sock.write(self.connect_packet)
+                self.connect_packet = b""
+            self._serve(wait_ms)
+        except Exception as error:
+            stage = self.sock.stage
+            self.close(False)
+            ours = self._translated(error, stage)
+            if ours is None:  # it is one of ours already, or a mistake in the program
+                raise
+            raise ours
+
+    def _serve(self, wait_ms: int) -> None:
+        stream = self.sock
+        now = now_ms()
+        # How long nothing needs to be done.
+        left_ms = self.deadline_ms - now if self.deadline_ms else 1
+        if self.up and left_ms > 0:
+            left_ms = self.session.due(now)
+            if not left_ms:
+                self.ping()
+                left_ms = 1
+        if left_ms <= 0:
+            raise OSError(errno.ETIMEDOUT)
+        if stream.end:
+            self.session.sent_ms = now
+        flushed = stream.flush()
+        if flushed and stream.stage == "handshake":
+            stream.stage = "connack"
+        # Reading comes before waiting: what mbedTLS has buffered already does not show in the
+        # socket.
+        if not self._read() and stream.wait(min(wait_ms, left_ms), not flushed):
+            self._read()
+
+    def _translated(self, error: BaseException, stage: "Stage") -> "SecureMQTTError | None":
+        try:
+            with temporary():
+                from ..diagnosis.translate import translate
+
+                return translate(error, stage, self.settings, _probe)
+        except MemoryError:
+            from ..errors import OutOfMemory
+
+            return OutOfMemory()
+
+    # Sending
+
+    def send(self, delivery: "Delivery", packet_id: int = 0, dup: int = 0) -> None:
+        """See base.py.
+
+        One that goes out again has the packet id that it had, and `dup` is 8 within a session that
+        was kept.
+        """
+        if delivery.qos and not packet_id:
+            packet_id = self.session.add(delivery)
+        self.pid = packet_id - 1  # umqtt takes the next one
+        try:
+            # umqtt puts `retain` into the first byte as it is, where DUP is bit 3.
+            self.publish(
+                delivery.topic.encode(),
+                delivery.payload,
+                (1 if delivery.retain else 0) | dup,
+                delivery.qos,
+            )
+        except (_Written, AssertionError):  # the latter is umqtt's way not to do QoS 2
+            return
+        except MemoryError as error:  # it is in the window, so the next connection sends it again
+            self.sock.broken = error
+        finally:
+            if not delivery.qos:
+                self.owner.acknowledged(delivery)
+
+    def wait_msg(self) -> None:
+        """Leave umqtt's code where it has written a packet and would wait for the answer."""
+        # A new one each time: MicroPython adds to the traceback of an exception that is raised
+        # again, without bound.
+        raise _Written
+
+    def request(self, topic_filter: str, qos: int) -> None:
+        from . import umqtt_receiving
+
+        umqtt_receiving.request(self, topic_filter, qos)
+
+    def acknowledge(self, message: "Message") -> None:
+        from . import umqtt_receiving
+
+        umqtt_receiving.acknowledge(self, message)
+
+    def close(self, orderly: bool) -> None:
+        if orderly and self.up:
+            try:
+                self.sock.write(b"\xe0\0")
+                self.sock.drain(_CLOSE_MS)
+            except (OSError, MemoryError):
+                self.up = False  # it is gone already: the broker sends the will then
+        self.up = False
+        self._attempt = None
+        self.sock.close()
+        self.reader.reset()
+
+    # Reading
+
+    def _read(self) -> int:
+        """Handle what is there; return how many bytes it was."""
+        reader = self.reader
+        total = 0
+        while True:
+            space = reader.space()
+            count = self.sock.readinto(space)
+            total += count
+            if count:
+                reader.fed(count)
+                now = now_ms()
+                self.session.received_ms = now
+                while self._handle(reader):
+                    self.deadline_ms = 0
+                if not reader.partial():
+                    self.deadline_ms = 0
+                elif not self.deadline_ms:
+                    self.deadline_ms = now + _PACKET_MS
+            if count < len(space) or total >= _TURN_BYTES:
+                return total
+
+    def _handle(self, reader: "Reader") -> bool:
+        """Handle the next packet; return True if there was one."""
+        kind = reader.next()
+        if not kind:
+            return False
+        if not self.up:
+            with temporary():
+                from . import opening
+
+                session_present = opening.take_connack(self, kind)
+            self.owner.connected(session_present)
+        elif kind == _PUBACK:
+            packet_id = reader.data[reader.at] << 8 | reader.data[reader.at + 1]
+            delivery = self.session.unanswered.get(packet_id)
+            # What was never sent, or not as a message, is acknowledged by a broker in error only:
+            # no harm in leaving it.
+            if delivery is not None and not isinstance(delivery, str):
+                self.session.remove(packet_id)
+                self.owner.acknowledged(delivery)
+        elif kind != _PINGRESP:
+            from . import umqtt_receiving  # a device that only sends does without
+
+            umqtt_receiving.take(self, kind)
+        return True
+
+
+def _probe(settings: "Settings") -> "Finding":
+    """Ask the broker once more what it has against this device; blocks for 5 s at most."""
+    with temporary():
+        from .probe_mbedtls import probe
+
+        return probe(settings)

@@ -1,0 +1,1 @@
+"""Simulated boards: their serial line, the real mpremote, the real provisioning."""

@@ -1,0 +1,316 @@
+"""A bare MQTT 3.1.1 client over TLS or WebSockets, for tests that need to see each packet.
+
+Every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import ssl
+import struct
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+
+from support.identities.credentials import Credentials
+from support.network.tls import TlsConnection
+
+CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP = 2, 3, 4, 9, 13
+WAIT_S = 20.0
+_WS_CLOSE = 8
+
+
+class Refused(Exception):
+    """The broker did not accept the connection: in the handshake, by closing, or with the CONNACK
+    code in `code`.
+    """
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def client_context(ca: Path, credentials: Credentials | None) -> ssl.SSLContext:
+    """Make a TLS context that verifies the broker and shows `credentials`, if any."""
+    context = ssl.create_default_context(cafile=str(ca))
+    if credentials is not None:
+        context.load_cert_chain(str(credentials.certificate), str(credentials.key))
+    return context
+
+
+class Peer:
+    """One connection to a broker on this machine.
+
+    `Refused` comes from making it or from `connect`.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext | None,
+        *,
+        websockets: bool = False,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        self._buffer = bytearray()
+        self._packets: deque[tuple[int, bytes]] = deque()
+        self._packet_id = 0
+        self._websockets = websockets
+        plain = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+        self._socket: socket.socket | TlsConnection = plain
+        try:
+            if context is not None:
+                self._socket = TlsConnection(
+                    plain, context, server_hostname="localhost", session=session
+                )
+            if websockets:
+                self._upgrade()
+        except OSError as error:
+            self._socket.close()
+            raise Refused(f"handshake: {error}") from error
+        except Refused:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.drop()
+
+    @property
+    def tls(self) -> TlsConnection:
+        """What lies below MQTT, to look at its version and its session."""
+        assert isinstance(self._socket, TlsConnection)
+        return self._socket
+
+    def connect(
+        self,
+        client_id: str,
+        *,
+        clean: bool = True,
+        keep_alive_s: int = 60,
+        will: tuple[str, bytes] | None = None,
+        username: str | None = None,
+        password: str | None = None,
+    ) -> bool:
+        """Send CONNECT and return session-present; Refused when the broker does not accept."""
+        flags = 0x02 if clean else 0
+        payload = _text(client_id)
+        if will is not None:
+            flags |= 0x04 | 0x20  # retained, so that whoever subscribes later would see it as well
+            payload += _text(will[0]) + _data(will[1])
+        if username is not None:
+            flags |= 0x80
+            payload += _text(username)
+        if password is not None:
+            flags |= 0x40
+            payload += _text(password)
+        self.send(0x10, _text("MQTT") + struct.pack("!BBH", 4, flags, keep_alive_s) + payload)
+        body = self._await_packet(CONNACK)
+        if body[1] != 0:
+            raise Refused(f"CONNACK {body[1]}", code=body[1])
+        return bool(body[0] & 1)
+
+    def subscribe(self, topic_filter: str, qos: int = 1) -> int:
+        """Subscribe and return the return code of SUBACK."""
+        self._packet_id += 1
+        self.send(0x82, struct.pack("!H", self._packet_id) + _text(topic_filter) + bytes([qos]))
+        return self._await_packet(SUBACK)[2]
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish at QoS 1 and wait for PUBACK."""
+        self._packet_id += 1
+        self.send(0x32 | retain, _text(topic) + struct.pack("!H", self._packet_id) + payload)
+        self._await_packet(PUBACK)
+
+    def receive(self) -> tuple[str, bytes]:
+        """Return topic and payload of the next PUBLISH, and acknowledge it."""
+        topic, payload, packet_id = self._next_message()
+        if packet_id is not None:
+            self.acknowledge(packet_id)
+        return topic, payload
+
+    def receive_unacknowledged(self) -> tuple[str, bytes]:
+        """Return topic and payload of the next PUBLISH, and keep its acknowledgement to
+        ourselves.
+        """
+        return self._next_message()[:2]
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Send a PUBACK."""
+        self.send(0x40, struct.pack("!H", packet_id))
+
+    def drain(self) -> list[tuple[str, bytes]]:
+        """Return every message that the broker sends before it answers a ping: all that had been on
+        its way.
+        """
+        self.send(0xC0, b"")
+        messages = []
+        while True:
+            kind, body = self._packets.popleft() if self._packets else self._next_packet()
+            if kind >> 4 == PUBLISH:
+                topic, payload, packet_id = _message(kind, body)
+                messages.append((topic, payload))
+                if packet_id is not None:
+                    self.acknowledge(packet_id)
+            elif kind >> 4 == PINGRESP:
+                return messages
+
+    def wait_closed(self) -> None:
+        """Wait until the broker closes the connection; AssertionError if it does not."""
+        try:
+            while True:
+                self._next_packet()
+        except Refused:
+            return
+        except TimeoutError as error:
+            raise AssertionError("the broker kept the connection open") from error
+
+    def disconnect(self) -> None:
+        """Leave in order."""
+        self.send(0xE0, b"")
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the connection without a word."""
+        self._socket.close()
+
+    def send(self, kind: int, body: bytes) -> None:
+        """Send one packet; Refused when the connection is gone."""
+        packet = bytes([kind]) + _length(len(body)) + body
+        try:
+            self._socket.sendall(_frame(packet) if self._websockets else packet)
+        except OSError as error:
+            raise Refused(f"closed: {error}") from error
+
+    def _next_message(self) -> tuple[str, bytes, int | None]:
+        while True:
+            kind, body = self._packets.popleft() if self._packets else self._next_packet()
+            if kind >> 4 == PUBLISH:
+                return _message(kind, body)
+
+    def _await_packet(self, wanted: int) -> bytes:
+        while True:
+            kind, body = self._next_packet()
+            if kind >> 4 == wanted:
+                return body
+            self._packets.append((kind, body))
+
+    def _next_packet(self) -> tuple[int, bytes]:
+        kind = self._read(1)[0]
+        length, shift = 0, 0
+        while True:
+            byte = self._read(1)[0]
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                return kind, self._read(length)
+
+    def _read(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            self._buffer += self._receive()
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    def _receive(self) -> bytes:
+        if not self._websockets:
+            return self._read_socket(65536)
+        first, length = self._read_exactly(2)
+        if length == 126:
+            length = struct.unpack("!H", self._read_exactly(2))[0]
+        elif length == 127:
+            length = struct.unpack("!Q", self._read_exactly(8))[0]
+        data = self._read_exactly(length)
+        if first & 0x0F == _WS_CLOSE:
+            raise Refused("closed by a WebSocket close frame")
+        return data
+
+    def _read_exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            data += self._read_socket(count - len(data))
+        return data
+
+    def _read_socket(self, count: int) -> bytes:
+        try:
+            data = self._socket.recv(count)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise Refused(f"closed: {error}") from error
+        if not data:
+            raise Refused("closed without a word")
+        return data
+
+    def _upgrade(self) -> None:
+        """Make a WebSocket of the connection (RFC 6455 §4.1), one byte at a time so that no frame
+        is read with it.
+        """
+        self._socket.sendall(
+            b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: "
+            b"Upgrade\r\n"
+            b"Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)) + b"\r\n"
+            b"Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += self._read_socket(1)
+        if not answer.startswith(b"HTTP/1.1 101"):
+            raise Refused(f"handshake: {answer[:40]!r}")
+
+
+def delivered(receiver: Peer, sender: Peer, topic: str) -> list[bytes]:
+    """Return the payloads that `receiver` gets before a message that `sender` sends now on `topic`,
+    which both of them may.
+
+    Messages are delivered in order, so what had been sent before and has not come by then does not
+    come at all.
+    """
+    sentinel = os.urandom(8).hex().encode()
+    sender.publish(topic, sentinel)
+    payloads = []
+    while (payload := receiver.receive()[1]) != sentinel:
+        payloads.append(payload)
+    return payloads
+
+
+def _message(kind: int, body: bytes) -> tuple[str, bytes, int | None]:
+    length = struct.unpack_from("!H", body)[0]
+    topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
+    if kind & 0x06:
+        return topic, rest[2:], struct.unpack_from("!H", rest)[0]
+    return topic, rest, None
+
+
+def _frame(data: bytes) -> bytes:
+    """Put data into one binary WebSocket frame, masked with zeros as is a client's right."""
+    length = (
+        bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
+    )
+    return b"\x82" + length + bytes(4) + data
+
+
+def _text(text: str) -> bytes:
+    return _data(text.encode())
+
+
+def _data(data: bytes) -> bytes:
+    return struct.pack("!H", len(data)) + data
+
+
+def _length(length: int) -> bytes:
+    encoded = bytearray()
+    while True:
+        length, byte = length >> 7, length & 0x7F
+        encoded.append(byte | 0x80 if length else byte)
+        if not length:
+            return bytes(encoded)

@@ -1,0 +1,1 @@
+"""Programs that write documents and package files from the source of the library."""

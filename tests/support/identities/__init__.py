@@ -1,0 +1,1 @@
+"""Certificates, bundles and authorities, also such as ours would never make."""

@@ -1,0 +1,205 @@
+"""Who is let in to the embedded broker: TLS with a client certificate, and the CONNECT packet,
+before amqtt sees a byte.
+
+amqtt acts on a CONNECT before it authenticates: it ends the session of whatever client id is asked
+for. So the CONNECT is read here, the certificate's name takes the place of client id and user name,
+and the result is passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from amqtt.adapters import BufferReader, ReaderAdapter, WriterAdapter
+from amqtt.errors import AMQTTError, MQTTError, NoDataError
+from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
+from amqtt.mqtt.connect import ConnectPacket
+from amqtt.mqtt.packet import CONNECT, MQTTFixedHeader
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from securemqtt_tools.broker.config import (
+    CA,
+    CRL,
+    PASSWORDS,
+    SERVER,
+    TLS12_CIPHERS,
+    BrokerConfig,
+)
+from securemqtt_tools.broker.passwords import password_matches, read_hashes
+from securemqtt_tools.cli import FatalError
+
+_PAUSE_S = 0.02
+CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
+_IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class NotAdmitted(Exception):
+    """The peer does not get in; the message says why, for the log."""
+
+
+def server_context(directory: Path) -> ssl.SSLContext:
+    """Make the TLS context of a broker: client certificate required, CRL checked, floors as for
+    Mosquitto.
+
+    Sessions cannot be resumed: a resumed handshake would look at no certificate and no CRL. Raises
+    FatalError where a file is missing or damaged.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(TLS12_CIPHERS))
+    for load, name in (
+        (context.load_cert_chain, SERVER),
+        (context.load_verify_locations, CA),
+        (context.load_verify_locations, CRL),
+    ):
+        try:
+            load(directory / name)
+        except OSError as error:  # ssl.SSLError is one, and names no file
+            raise FatalError(
+                f"cannot load {directory / name}: {error.strerror or error}"
+            ) from error
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 0
+    return context
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom a certificate speaks for, and which certificate it was."""
+
+    name: str
+    serial: int
+
+
+def identity_of(tls: ssl.SSLObject) -> Identity:
+    """Read the one common name of the peer's certificate.
+
+    Raise NotAdmitted when it is no device id.
+    """
+    certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+    names = [
+        str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    ]
+    if len(names) != 1 or not _IDENTITY.fullmatch(names[0]):
+        raise NotAdmitted(f"the common name {names} is no device id")
+    return Identity(names[0], certificate.serial_number)
+
+
+class AdmissionReader(ReaderAdapter):
+    """What amqtt reads from: bounded, with the keep-alive as its deadline; the end of the
+    connection reads as no data.
+    """
+
+    def __init__(
+        self, receive: Callable[[], Awaitable[bytes]], longest: int, overloaded: Callable[[], bool]
+    ) -> None:
+        self._receive = receive
+        self._longest = longest
+        self._overloaded = overloaded
+        self._buffer = bytearray()
+        self._idle_s: float | None = CONNECT_S
+        self._last_s = asyncio.get_running_loop().time()
+        self._ended = False
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return exactly `n` bytes; none when the peer has gone, sends too much, or was silent for
+        too long.
+        """
+        while len(self._buffer) < n and not self._ended:
+            chunk = b"" if n > self._longest else await self._next_chunk()
+            self._buffer += chunk
+            # amqtt would otherwise read on after a packet that it could not read
+            self._ended = not chunk
+        if self._ended:
+            return b""
+        data = bytes(self._buffer[:n])
+        del self._buffer[:n]
+        return data
+
+    async def _next_chunk(self) -> bytes:
+        """Return what comes next, nothing when the peer was silent for too long, counted over calls
+        that amqtt cancels.
+        """
+        loop = asyncio.get_running_loop()
+        while self._overloaded():
+            await asyncio.sleep(_PAUSE_S)  # nothing is read, so TCP makes the peer wait
+            self._last_s = loop.time()
+        remaining_s = (
+            None if self._idle_s is None else max(0.0, self._last_s + self._idle_s - loop.time())
+        )
+        try:
+            chunk = await asyncio.wait_for(self._receive(), remaining_s)
+        except (asyncio.TimeoutError, OSError):
+            return b""
+        self._last_s = loop.time()
+        return chunk
+
+    def feed_eof(self) -> None:
+        """Do nothing: the transport tells of its end."""
+
+    def admit(self, connect: ConnectPacket) -> None:
+        """Put a CONNECT in front of what is read next, and hold the peer to its keep-alive:
+        MQTT-3.1.2-24.
+        """
+        keep_alive_s = connect.keep_alive
+        self._idle_s = keep_alive_s * 1.5 if keep_alive_s else None
+        self._buffer[:0] = connect.to_bytes()
+
+
+class Admission:
+    """Decides who gets in, by the settings as they are on disk when it is made."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self.context = server_context(config.directory)
+        self._hashes = read_hashes(config.directory / PASSWORDS) if config.passwords else None
+
+    async def admit(
+        self, identity: Identity, reader: AdmissionReader, writer: WriterAdapter
+    ) -> None:
+        """Read the CONNECT and put it back under the certificate's name, at most 10 s.
+
+        Raise NotAdmitted.
+        """
+        try:
+            connect = await asyncio.wait_for(_read_connect(reader, writer), CONNECT_S)
+        except (asyncio.TimeoutError, AMQTTError, MQTTError, NoDataError, ValueError) as error:
+            raise NotAdmitted(f"{identity.name} sent no sound CONNECT") from error
+        if self._hashes is not None and not (
+            connect.username == identity.name
+            and password_matches(self._hashes.get(identity.name), connect.password)
+        ):
+            await _refuse(writer, BAD_USERNAME_PASSWORD)
+            raise NotAdmitted(f"{identity.name} did not give its user name and password")
+        connect.client_id = identity.name
+        connect.client_id_is_random = False
+        connect.username_flag, connect.username = True, identity.name
+        connect.password_flag, connect.password = False, None
+        reader.admit(connect)
+
+
+async def _read_connect(reader: AdmissionReader, writer: WriterAdapter) -> ConnectPacket:
+    header = await MQTTFixedHeader.from_stream(reader)
+    if header is None or header.packet_type != CONNECT:
+        raise MQTTError("the first packet is no CONNECT")
+    body = await reader.read(header.remaining_length)
+    if body[2:7] != b"MQTT\x04":
+        await _refuse(writer, UNACCEPTABLE_PROTOCOL_VERSION)
+        raise MQTTError("not MQTT 3.1.1")
+    connect = await ConnectPacket.from_stream(BufferReader(body), header)
+    if connect.client_id_is_random:
+        connect.client_id = ""  # as it was on the wire
+    if connect.to_bytes() != header.to_bytes() + body:
+        raise MQTTError("the CONNECT is malformed")  # amqtt reads what it can and ignores the rest
+    return connect
+
+
+async def _refuse(writer: WriterAdapter, code: int) -> None:
+    await ConnackPacket.build(0, code).to_stream(writer)

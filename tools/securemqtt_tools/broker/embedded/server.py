@@ -1,0 +1,231 @@
+"""The embedded broker: amqtt behind our own admission and under our own rules, as a program:
+
+    python -m securemqtt_tools.broker.embedded DIRECTORY
+
+For trying things out where Mosquitto is not installed: its sessions live in memory and end with it.
+SIGHUP: read rules, passwords, certificates and CRL again, and end the connections of the revoked.
+SIGTERM: stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import websockets.asyncio.server
+from amqtt.adapters import StreamWriterAdapter, WebSocketsWriter, WriterAdapter
+from amqtt.errors import AMQTTError, MQTTError, NoDataError
+
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.embedded.admission import (
+    CONNECT_S,
+    Admission,
+    AdmissionReader,
+    Identity,
+    NotAdmitted,
+    identity_of,
+)
+from securemqtt_tools.broker.embedded.ruled import LISTENER, RuledBroker
+from securemqtt_tools.cli import FatalError
+
+_log = logging.getLogger("securemqtt.broker")
+_READ_BYTES = 65_536
+
+
+@dataclass(eq=False)
+class Connection:
+    """A client that has got in."""
+
+    identity: Identity
+    abort: Callable[[], None]
+    ended: asyncio.Event
+
+
+class Embedded:
+    """Listens, lets clients in to the broker, and puts out those who must go."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self.config = config
+        self.broker = RuledBroker(config)
+        self._admission = Admission(config)
+        self._connections: dict[str, Connection] = {}
+        self._count = 0
+        self._sockets = [_listen(config.bind, config.port)]
+        if config.websockets_port is not None:
+            self._sockets.append(_listen(config.bind, config.websockets_port))
+        self._servers: list[asyncio.Server | websockets.asyncio.server.Server] = []
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        reload = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        await self.broker.start()
+        await self._open()
+        _log.info("amqtt version %s running", version("amqtt"))
+        while not stop.is_set():
+            waits = [asyncio.ensure_future(event.wait()) for event in (stop, reload)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if reload.is_set():
+                reload.clear()
+                await self._reload()
+        self._close()
+        for connection in list(self._connections.values()):
+            connection.abort()
+        await self.broker.shutdown()
+
+    async def _open(self) -> None:
+        context = self._admission.context
+        tcp = asyncio.start_server(
+            self._tcp,
+            sock=self._sockets[0].dup(),
+            ssl=context,
+            ssl_handshake_timeout=CONNECT_S,
+            limit=_READ_BYTES,
+        )
+        self._servers.append(await tcp)
+        if len(self._sockets) > 1:
+            server = websockets.asyncio.server.serve(
+                self._websocket,
+                sock=self._sockets[1].dup(),
+                ssl=context,
+                ssl_handshake_timeout=CONNECT_S,
+                open_timeout=CONNECT_S,
+                subprotocols=[websockets.Subprotocol("mqtt")],
+                compression=None,
+                max_size=self.config.limits.packet_bytes,
+            )
+            self._servers.append(await server)
+
+    def _close(self) -> None:
+        """Stop to accept; who is connected stays."""
+        for server in self._servers:
+            if isinstance(server, asyncio.Server):
+                server.close()
+            else:
+                server.close(close_connections=False)
+        self._servers.clear()
+
+    async def _reload(self) -> None:
+        try:
+            self.config = BrokerConfig.open(self.config.directory)
+            admission = Admission(self.config)
+            revoked = {entry.serial_number for entry in self.config.crl()}
+        except (FatalError, OSError, ValueError) as error:
+            _log.error("not reloaded, everything stays as it was: %s", error)
+            return
+        self._admission = admission
+        self.broker.settings = self.config
+        self._close()
+        await self._open()
+        for connection in list(self._connections.values()):
+            if connection.identity.serial in revoked:
+                _log.info("%s was revoked: its connection is ended", connection.identity.name)
+                connection.abort()
+        _log.info("Reloaded")
+
+    async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def receive() -> bytes:
+            return await reader.read(_READ_BYTES)
+
+        await self._serve(receive, StreamWriterAdapter(writer), writer.transport)
+        writer.close()
+
+    async def _websocket(self, websocket: websockets.asyncio.server.ServerConnection) -> None:
+        async def receive() -> bytes:
+            try:
+                data = await websocket.recv()
+            except websockets.ConnectionClosed:
+                return b""
+            return data.encode() if isinstance(data, str) else data
+
+        await self._serve(receive, WebSocketsWriter(websocket), websocket.transport)
+
+    async def _serve(
+        self,
+        receive: Callable[[], Awaitable[bytes]],
+        writer: WriterAdapter,
+        transport: asyncio.WriteTransport,
+    ) -> None:
+        """Take one connection from its TLS handshake to its end."""
+        self._count += 1
+        try:
+            tls = writer.get_ssl_info()
+            if tls is None or self._count > self.config.limits.connections:
+                raise NotAdmitted("too many connections")
+            identity = identity_of(tls)
+            reader = AdmissionReader(
+                receive, self.config.limits.packet_bytes, lambda: self.broker.overloaded
+            )
+            await self._admission.admit(identity, reader, writer)
+            connection = Connection(identity, transport.abort, asyncio.Event())
+            await self._take_over(connection)
+            _log.info("%s connected", identity.name)
+            try:
+                await self.broker.external_connected(reader, writer, LISTENER)
+            finally:
+                connection.ended.set()
+                if self._connections.get(identity.name) is connection:
+                    del self._connections[identity.name]
+                _log.info("%s disconnected", identity.name)
+        except NotAdmitted as refusal:
+            _log.warning("refused: %s", refusal)
+        except (AMQTTError, MQTTError, NoDataError, OSError) as error:
+            _log.warning("connection ended: %s", error)
+        finally:
+            self._count -= 1
+
+    async def _take_over(self, connection: Connection) -> None:
+        """Put the new connection in the place of the one that the same device may still have, and
+        wait for its end.
+        """
+        old = self._connections.get(connection.identity.name)
+        self._connections[connection.identity.name] = connection
+        if old is not None:
+            old.abort()
+            try:
+                await asyncio.wait_for(old.ended.wait(), CONNECT_S)
+            except asyncio.TimeoutError as error:
+                raise NotAdmitted(
+                    f"the old connection of {connection.identity.name} does not end"
+                ) from error
+
+
+def _listen(bind: str, port: int) -> socket.socket:
+    if bind:
+        family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+        return socket.create_server((bind, port), family=family)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the broker of a directory; 1 with a line on standard error when it cannot start."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING
+    )
+    _log.setLevel(logging.INFO)
+    try:
+        config = BrokerConfig.open(Path(arguments[0]))
+
+        async def serve() -> None:
+            await Embedded(config).run()
+
+        asyncio.run(serve())
+    except (FatalError, OSError, ValueError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Mosquitto: its configuration for the version that is installed, also as a system's service."""

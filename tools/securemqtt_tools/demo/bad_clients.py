@@ -1,0 +1,63 @@
+"""Clients that try to get in: bundles with what they have to show for themselves, and what becomes
+of the attempt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from securemqtt import Client
+from securemqtt.errors import SecureMQTTError
+from securemqtt_tools.demo.failure import Failed
+from securemqtt_tools.pki import Authority, Issued
+from securemqtt_tools.pki.files import write_files
+from securemqtt_tools.provision.bundle import (
+    CONFIG,
+    Settings,
+    anchor_files,
+    config_text,
+    identity_files,
+)
+
+_ATTEMPT_S = 20.0
+
+
+def write_bundle(
+    directory: Path, trusted: Authority, device_id: str, port: int, issued: Issued | None
+) -> Path:
+    """Write a bundle that trusts the right CA and shows what was `issued`, or nothing; return its
+    directory.
+    """
+    anchors = anchor_files(trusted.trust_anchors(), {}, der=False)
+    names = {**anchors.names}
+    content = {**anchors.content}
+    if issued is not None:
+        private = identity_files(issued, {}, der=False)
+        names.update(private.names)
+        content.update(private.content)
+    config = config_text(Settings(device_id, "localhost", port), names, {}, clock_floor=0)
+    write_files(directory, {**content, **({CONFIG: config} if config else {})})
+    return directory
+
+
+def refusal(bundle: Path, expected: type[SecureMQTTError]) -> SecureMQTTError:
+    """Try to connect with a bundle, and return the error that this ends in.
+
+    Failed when it gets in, or fails for another reason.
+    """
+    client = Client(str(bundle), status=False)
+    try:
+        client.connect(_ATTEMPT_S)
+    except expected as error:
+        return error
+    except SecureMQTTError as error:
+        raise Failed(
+            f"it did not get in, but for another reason: {type(error).__name__}: {error.what}"
+        ) from error
+    client.disconnect()
+    raise Failed("it got in")
+
+
+def words(error: SecureMQTTError) -> str:
+    """Return an error's class and what happened."""
+    return f"{type(error).__name__}: {error.what}"

@@ -1,0 +1,1 @@
+"""Provisioning a board with MicroPython, over its serial line."""

@@ -1,0 +1,122 @@
+"""What a board should hold against what it holds: the difference, whether there is room for it, and
+putting it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.provision.board.link import PART, Board, BoardError
+from securemqtt_tools.provision.board.survey import Facts
+
+_ENOSPC = 28
+# littlefs keeps two blocks per directory, and needs a few to move its own records about.
+_SPARE_BLOCKS = 8
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files to write and files to remove on a board. `stays` is what is there and right already."""
+
+    writes: dict[str, bytes] = field(repr=False)
+    removes: tuple[str, ...] = ()
+    stays: int = 0
+    replaces: frozenset[str] = frozenset()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much there is to send."""
+        return sum(map(len, self.writes.values()))
+
+    def describe(self) -> list[str]:
+        """Return the changes in words, a line each; many new files of one directory share a
+        line.
+        """
+        new = sorted(self.writes.keys() - self.replaces)
+        counts = Counter(path.rpartition("/")[0] for path in new)
+        many = {directory: count for directory, count in counts.items() if count > _LISTED}
+        return [
+            *(f"write {count} files to {directory}" for directory, count in many.items()),
+            *(f"write {path}" for path in new if path.rpartition("/")[0] not in many),
+            *(f"replace {path}" for path in sorted(self.replaces)),
+            *(f"remove {path}" for path in self.removes),
+        ]
+
+
+def make_plan(
+    wanted: Mapping[str, bytes], held: Mapping[str, str | None], removes: Iterable[str] = ()
+) -> Plan:
+    """Compare what a board should hold with the hashes of what it holds."""
+    writes = {
+        path: content for path, content in wanted.items() if held.get(path) != sha256(content)
+    }
+    replaces = frozenset(path for path in writes if held.get(path) is not None)
+    return Plan(
+        writes, tuple(sorted(set(removes) - wanted.keys())), len(wanted) - len(writes), replaces
+    )
+
+
+def leftovers(held: Iterable[str]) -> list[str]:
+    """Return the files that an interrupted run left beside their places."""
+    return [path for path in held if path.endswith(PART)]
+
+
+def check_room(plan: Plan, facts: Facts, more_files: int = 0) -> None:
+    """Raise FatalError when the board's flash has no room; `more_files` are small ones yet to be
+    made.
+
+    A file that is replaced counts too: old and new are there together until the new one is whole.
+    """
+    block = facts.block_bytes
+    blocks = sum(-(-len(content) // block) for content in plan.writes.values()) + more_files
+    if not blocks:
+        return
+    needed = (blocks + _SPARE_BLOCKS) * block
+    if needed > facts.free_bytes:
+        raise _no_room(
+            f"it needs about {needed // 1024} kB of flash and {facts.free_bytes // 1024} kB are "
+            f"free"
+        )
+
+
+def carry_out(board: Board, plan: Plan, moved: Callable[[int], None] = lambda count: None) -> None:
+    """Write and remove what the plan says, in its order.
+
+    Raise FatalError; what is done by then stays done.
+    """
+    try:
+        board.make_directories({path.rpartition("/")[0] for path in plan.writes} - {""})
+        for path, content in plan.writes.items():
+            board.write(path, content, moved)
+        board.remove(plan.removes)
+    except BoardError as error:
+        if error.errno == _ENOSPC:
+            raise _no_room("its flash is full") from error
+        raise
+
+
+def verify(board: Board, wanted: Mapping[str, str]) -> None:
+    """Raise FatalError unless every file on the board has the hash that it should have."""
+    held = board.hashes(wanted)
+    wrong = sorted(path for path, digest in wanted.items() if held[path] != digest)
+    if wrong:
+        raise FatalError(
+            f"{', '.join(wrong)}: not on the board as it was sent; run the same command again"
+        )
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _no_room(why: str) -> FatalError:
+    return FatalError(
+        f"no space on the board: {why}; delete what you do not need (mpremote fs ls, mpremote fs "
+        f"rm)"
+    )

@@ -1,0 +1,331 @@
+"""A board on a serial line, by way of mpremote: run a script, hash, write and remove files. All
+talk to it is here.
+
+What is sent is never logged and never passes through a file or a command line of the host: it may
+be a private key.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import hashlib
+import io
+import json
+import os
+import struct
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from mpremote.commands import CommandError, do_romfs  # type: ignore[import-untyped]
+from mpremote.transport import (  # type: ignore[import-untyped]
+    TransportError,
+    TransportExecError,
+)
+from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.provision.board.ports import check_port, refusal
+
+# A board that says nothing for so long is gone; compiling or erasing a block of flash takes far
+# less.
+SILENCE_S = 10
+# Ctrl-C is tried so often, for so long each. A program may be looking up a name meanwhile, which
+# nothing interrupts.
+_ATTEMPTS = 6
+_ATTEMPT_S = 2.5
+_QUIET_S = 0.5
+_CTRL_C_S = 0.1
+# Bytes sent at a time: 4 kB of text on the board, which the smallest heap in boards/ has room for.
+_CHUNK_BYTES = 3072
+# New content is written beside its place under this ending, checked, and renamed.
+PART = ".new"
+
+# Defined on the board once: what the scripts below call. `_t` gives every file under a directory.
+_HELPERS = """\
+import os,hashlib,binascii,json
+def _h(p):
+ h=hashlib.sha256();b=bytearray(512);m=memoryview(b)
+ try:
+  with open(p,'rb') as f:
+   while 1:
+    n=f.readinto(b)
+    if not n:break
+    h.update(m[:n])
+ except OSError as e:
+  if e.errno not in (2,20,21):raise
+  return None
+ return binascii.hexlify(h.digest()).decode()
+def _t(d):
+ try:l=list(os.ilistdir(d))
+ except OSError:return []
+ r=[]
+ for e in l:
+  p=d+'/'+e[0]
+  if e[1]&0x4000:r+=_t(p)
+  else:r.append(p)
+ return r
+def _rm(p):
+ try:os.remove(p)
+ except OSError as e:
+  if e.errno!=2:raise
+def _mv(a,b):
+ try:os.rename(a,b)
+ except OSError:
+  _rm(b);os.rename(a,b)
+def _w(s):_f.write(binascii.a2b_base64(s))
+"""
+
+_GONE = "plug it in and run the same command again: it goes on where this one stopped"
+
+
+class BoardError(FatalError):
+    """A script failed on the board; `errno` is the number of its OSError, if it was one."""
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class Board:
+    """A board whose program is interrupted and whose raw REPL is ours.
+
+    Any method raises FatalError when it goes away.
+    """
+
+    def __init__(self, port: str) -> None:
+        """Open `port` and interrupt what runs; FatalError when it is in use, or when nothing
+        answers within 17 s.
+        """
+        self.port = port
+        check_port(port)
+        try:
+            # mpremote knows a pty by name
+            self._transport = SerialTransport(os.path.realpath(port), timeout=SILENCE_S)
+        except TransportError as error:
+            raise refusal(port) from error
+        self._transport.serial.write_timeout = SILENCE_S
+        try:
+            self._transport.serial.timeout = _QUIET_S
+            self._interrupt()
+            self._transport.serial.timeout = SILENCE_S
+            self.run(_HELPERS)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the port."""
+        with contextlib.suppress(OSError, termios.error):  # a board that is gone already
+            self._transport.close()
+
+    def run(self, script: str, timeout_s: float = SILENCE_S) -> str:
+        """Run a script and return what it printed; BoardError when it raised.
+
+        It may be silent for `timeout_s`.
+        """
+        with self._answering():
+            out, err = self._transport.exec_raw(script, timeout=timeout_s)
+        if err:
+            raise _board_error(err.decode(errors="replace"))
+        return str(out.decode(errors="replace"))
+
+    def query(self, script: str, timeout_s: float = SILENCE_S) -> Any:
+        """Run a script whose last line of output is JSON, and return what that says."""
+        return self._parsed(self.run(script, timeout_s))
+
+    def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
+        """Return the SHA-256 of files in hex, computed on the board; None for one that is not
+        there.
+        """
+        names = list(paths)
+        values = self.query(f"print(json.dumps([_h(p) for p in {names!r}]))", 60)
+        return dict(zip(names, values, strict=True))
+
+    def tree(self, directory: str) -> dict[str, str | None]:
+        """Return path and SHA-256 of every file under a directory; nothing when it is not there."""
+        pairs = self.query(f"print(json.dumps([(p,_h(p)) for p in _t({directory!r})]))", 60)
+        return {str(path): digest for path, digest in pairs}
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file that holds no secret."""
+        content: str = self.query(
+            f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))"
+        )
+        return bytes.fromhex(content)
+
+    def write(
+        self,
+        path: str,
+        content: bytes | bytearray,
+        moved: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """Write a file: whole, checked by its hash on the board, then renamed into its place.
+
+        `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
+        errno 28; no part of the file is left behind then.
+        """
+        part = path + PART
+        begin, end = f"_f=open({part!r},'wb')\n", f"_f.close()\nprint(json.dumps(_h({part!r})))\n"
+        try:
+            for start in range(0, len(content) or 1, _CHUNK_BYTES):
+                chunk = content[start : start + _CHUNK_BYTES]
+                last = start + _CHUNK_BYTES >= len(content)
+                text = binascii.b2a_base64(chunk, newline=False).decode()
+                printed = self.run(f"{begin}_w('{text}')\n{end if last else ''}")
+                begin = ""
+                moved(len(chunk))
+        except BoardError:
+            self.run(f"try:_f.close()\nexcept (NameError,OSError):pass\n_rm({part!r})")
+            raise
+        if self._parsed(printed) != hashlib.sha256(content).hexdigest():
+            self.remove([part])
+            raise BoardError(
+                f"{path} arrived damaged at {self.port}: check the cable and run the same command "
+                f"again"
+            )
+        self.run(f"_mv({part!r},{path!r})")
+
+    def make_directories(self, paths: Iterable[str]) -> None:
+        """Make directories, and those that they are in, where they are missing."""
+        wanted = {part for path in paths for part in _ancestors(path)}
+        if wanted:
+            self.run(
+                f"for p in {sorted(wanted)!r}:\n try:os.mkdir(p)\n except OSError as e:\n  if "
+                f"e.errno!=17:raise"
+            )
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files, if they are there."""
+        names = list(paths)
+        if names:
+            self.run(f"for p in {names!r}:_rm(p)")
+
+    def deploy_romfs(self, image: bytes) -> None:
+        """Put an image into the board's first ROMFS partition, by way of mpremote; it is mounted
+        at the next reset. FatalError when mpremote cannot.
+        """
+        with tempfile.NamedTemporaryFile(suffix=".romfs") as file:  # mpremote takes a file only
+            file.write(image)
+            file.flush()
+            order = SimpleNamespace(command=["deploy"], path=file.name, partition=0, mpy=False)
+            with self._answering(), contextlib.redirect_stdout(io.StringIO()):
+                try:
+                    do_romfs(_Session(self._transport), order)
+                except (CommandError, TransportExecError) as error:
+                    raise FatalError(
+                        f"mpremote cannot write the ROMFS of the board at {self.port}: {error}"
+                    ) from error
+
+    def soft_reset(self) -> None:
+        """Give the board a fresh heap: `boot.py` runs, `main.py` does not, and the raw REPL is
+        ours again.
+        """
+        with self._answering(), contextlib.redirect_stdout(io.StringIO()):
+            self._transport.enter_raw_repl(soft_reset=True, timeout_overall=30)
+        self.run(_HELPERS)
+
+    def start_program(self, interrupt: bool = False) -> None:
+        """Restart the board's software: `boot.py` runs, then `main.py`, and the raw REPL is no
+        longer ours.
+
+        `interrupt` ends a script of ours first that may still be running, or be half sent.
+        """
+        with self._answering():
+            if interrupt:
+                self._press_ctrl_c()
+            self._transport.exit_raw_repl()
+            self._transport.serial.write(b"\x04")
+            self._transport.read_until(1, b"soft reboot\r\n", timeout=SILENCE_S)
+
+    def _parsed(self, printed: str) -> Any:
+        try:
+            return json.loads(printed.strip().splitlines()[-1])
+        except (IndexError, ValueError) as error:
+            raise BoardError(
+                f"the board at {self.port} gave no sensible answer: reset it and try again"
+            ) from error
+
+    def _press_ctrl_c(self) -> None:
+        for _ in range(2):
+            self._transport.serial.write(b"\r\x03")
+            time.sleep(_CTRL_C_S)
+
+    def _interrupt(self) -> None:
+        """Reach the raw REPL: several times Ctrl-C, since boot.py takes the first, and a program
+        may tidy up before it ends.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            with self._answering():
+                self._press_ctrl_c()
+                try:
+                    # mpremote prints what it could not understand
+                    with contextlib.redirect_stdout(io.StringIO()):
+                        self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_ATTEMPT_S)
+                except TransportError as error:
+                    if attempt == _ATTEMPTS:
+                        raise FatalError(
+                            f"nothing at {self.port} answers as MicroPython does: close other "
+                            f"programs that use the port, "
+                            "press the board's reset button, or put MicroPython on it "
+                            "(micropython.org/download)"
+                        ) from error
+                    continue
+                # each attempt is answered in the end: wait for the last prompt, then ask for a
+                # fresh one
+                if attempt > 1:
+                    self._transport.read_until(1, b"\x04", timeout=_QUIET_S)
+                    self._transport.serial.write(b"\r\x01")
+                    self._transport.read_until(
+                        1, b"raw REPL; CTRL-B to exit\r\n", timeout=_ATTEMPT_S
+                    )
+                return
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (TransportError, OSError, struct.error, termios.error) as error:
+            raise FatalError(
+                f"the board at {self.port} went away or stopped answering: {_GONE}"
+            ) from error
+
+
+class _Session:
+    """What mpremote's own commands work on: here a board whose raw REPL is ours already."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+
+    def ensure_raw_repl(self) -> None:
+        """Leave the board in its raw REPL."""
+
+    def did_action(self) -> None:
+        """Leave out mpremote's interactive prompt, which is for its command line."""
+
+
+def _ancestors(path: str) -> list[str]:
+    parts = path.strip("/").split("/")
+    return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _board_error(traceback: str) -> BoardError:
+    last = traceback.strip().splitlines()[-1] if traceback.strip() else "it said nothing"
+    name, _, detail = last.partition(": ")
+    number = detail.removeprefix("[Errno ").split("]")[0].split(",")[0].split(" ")[0]
+    errno = int(number) if name == "OSError" and number.isdigit() else None
+    if name == "MemoryError":
+        return BoardError("the board ran out of memory: press its reset button and try again")
+    return BoardError(
+        f"a script failed on the board ({last}): reset it and run the same command again", errno
+    )

@@ -1,0 +1,101 @@
+"""The library in a board's ROMFS, where its firmware has one: bytecode and constants then stay in
+flash and take no heap.
+
+mpremote builds the image and puts it there. A partition is replaced as a whole, so one that holds
+anything of the user's own is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.provision.board.link import Board
+
+_LIBRARY = "lib/securemqtt/"
+_OURS = (_LIBRARY, "lib/umqtt/")
+
+_ASK = """\
+import vfs
+def _rom():
+ try:
+  if vfs.rom_ioctl(1)<=0:return
+  d=vfs.rom_ioctl(2,0)
+ except AttributeError:
+  return
+ if isinstance(d,int):return
+ n=d.ioctl(4,0)*d.ioctl(5,0) if hasattr(d,'ioctl') else len(d)
+ return {'size_bytes':n,'paths':[p[5:] for p in _t('/rom')]}
+print(json.dumps(_rom()))
+"""
+_HASH = """\
+import vfs
+_m=memoryview(vfs.rom_ioctl(2,0))[:{size}]
+print(json.dumps(binascii.hexlify(hashlib.sha256(_m).digest()).decode()))
+"""
+
+
+@dataclass(frozen=True)
+class Rom:
+    """A board's ROMFS: its size, and the files that are mounted from it, relative to `/rom`."""
+
+    size_bytes: int
+    paths: tuple[str, ...]
+
+    @property
+    def holds_library(self) -> bool:
+        """Return True if the library is in it, where it is imported from before any in `/lib`."""
+        return any(path.startswith(_LIBRARY) for path in self.paths)
+
+    def check(self, image: bytes) -> None:
+        """Raise FatalError if the image does not fit, or would replace files that are not ours."""
+        others = [path for path in self.paths if not path.startswith(_OURS)]
+        if others:
+            raise FatalError(
+                f"the board's ROMFS holds {others[0]}, which would be lost: build an image of your "
+                "own with lib/securemqtt in it (mpremote romfs build), or leave out --romfs"
+            )
+        if len(image) > self.size_bytes:
+            raise FatalError(
+                f"the library takes {len(image) // 1024 + 1} kB and the board's ROMFS has "
+                f"{self.size_bytes // 1024} kB: leave out --romfs"
+            )
+
+
+def ask_rom(board: Board) -> Rom | None:
+    """Ask a board for its ROMFS; None if its firmware has none."""
+    said: dict[str, Any] | None = board.query(_ASK)
+    return None if said is None else Rom(said["size_bytes"], tuple(said["paths"]))
+
+
+def build_image(modules: Mapping[str, bytes]) -> bytes:
+    """Return the image of a ROMFS with these modules (`securemqtt/client.mpy`) in `/lib`."""
+    writer = VfsRomWriter()
+    _add(writer, {f"lib/{name}": content for name, content in modules.items()})
+    return bytes(writer.finalise())
+
+
+def holds_image(board: Board, image: bytes) -> bool:
+    """Return True if this image is in the board's ROMFS: computed on the board."""
+    digest = board.query(_HASH.format(size=len(image)), 60)
+    return bool(digest == hashlib.sha256(image).hexdigest())
+
+
+def _add(writer: Any, files: Mapping[str, bytes]) -> None:
+    """Add files, given by their path, and the directories that they are in."""
+    folders: dict[str, dict[str, bytes]] = {}
+    for path, content in sorted(files.items()):
+        folder, _, rest = path.partition("/")
+        if rest:
+            folders.setdefault(folder, {})[rest] = content
+        else:
+            writer.mkfile(path, content)
+    for name, inside in folders.items():
+        writer.opendir(name)
+        _add(writer, inside)
+        writer.closedir()

@@ -1,0 +1,182 @@
+"""The bundle for a Raspberry Pi: put into a directory here, or sent to the Pi through ssh.
+
+The private key is made in memory; on its way to a Pi it is in ssh's standard input only. It ends up
+owner-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.provision.bundle import (
+    CONFIG,
+    PI_NAMES,
+    Settings,
+    anchor_files,
+    config_text,
+    identity_files,
+    named_files,
+)
+from securemqtt_tools.provision.identity import Held, fault, refuse_mix_up
+from securemqtt_tools.provision.steps import Steps
+
+CLAIM = "claim.json"
+# What may be removed once config.json names it no more; nothing of the user's own looks like this.
+_OURS = ("ca*.pem", "device*.pem", "device*.key", CLAIM)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a bundle's directory: public files whole, and of each private key its public half.
+
+    That is b"" where it cannot be had (an encrypted key), and None for what is no key.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    public_keys: dict[str, bytes | None] = field(default_factory=dict)
+
+
+class Place(Protocol):
+    """A directory for a bundle, here or on a Pi."""
+
+    title: str
+
+    def look(self) -> Found:
+        """Return what is there. Raise FatalError when that cannot be known."""
+
+    def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
+        """Write files, owner-only, each whole or not at all, in their order; then remove others.
+
+        Raise FatalError.
+        """
+
+
+@dataclass(frozen=True)
+class PiOrder:
+    """What is to be done."""
+
+    settings: Settings
+    authority: Authority
+    place: Place
+    key_passphrase: bytes | None = field(default=None, repr=False)
+    certificate_days: int | None = None
+    renew: bool = False
+    dry_run: bool = False
+
+
+def provision_pi(order: PiOrder, steps: Steps) -> bool:
+    """Put a bundle into its place, and return True if there was anything to change. Raises
+    FatalError.
+
+    With `dry_run` it is said and not done.
+    """
+    authority, settings, place = order.authority, order.settings, order.place
+    with steps.step("Contents") as step:
+        found = place.look()
+        held = _held(found)
+        if order.renew:
+            reason: str | None = "to be renewed"
+        else:
+            refuse_mix_up(held, authority, settings, authority.now)
+            reason = fault(held, authority, settings.device_id, authority.now)
+        step.note = f"{place.title}, certificate: {reason or 'good'}"
+    anchors = anchor_files(authority.trust_anchors(), held.hashes, der=False)
+    current = held.config if isinstance(held.config.get("key"), str) else PI_NAMES
+    names: dict[str, Any] = {
+        **anchors.names,
+        "certificate": current.get("certificate"),
+        "key": current["key"],
+    }
+    files = {
+        name: content
+        for name, content in anchors.content.items()
+        if found.files.get(name) != content
+    }
+    clock_floor = int(authority.now.timestamp())
+    config = config_text(settings, names, held.config, clock_floor)
+    if not (reason or files or config) or order.dry_run:
+        if reason:
+            steps.say(f"  would issue a certificate ({reason}) and write it, with its private key")
+        for name in [*files, *([CONFIG] if reason or config else [])]:
+            steps.say(f"  would write {name}")
+        return bool(reason or files or config)
+    with steps.step("Bundle", quiet=True) as step:
+        if reason:
+            place.put({CLAIM: json.dumps({"client_id": settings.device_id}).encode()}, ())
+            issued = authority.issue_device(
+                settings.device_id, days=order.certificate_days, renew=True
+            )
+            step.note = (
+                f"certificate issued, until {issued.certificate.not_valid_after_utc:%Y-%m-%d}"
+            )
+            private = identity_files(
+                issued, held.hashes, der=False, key_passphrase=order.key_passphrase
+            )
+            del issued  # with it goes the key: what is left of it here is what is sent
+            names.update(private.names)
+            files.update(private.content)
+            del private
+            config = config_text(settings, names, held.config, clock_floor)
+        if config is not None:
+            files[CONFIG] = config  # last: it names the others
+        place.put(files, _obsolete(found, names))
+    return True
+
+
+def _obsolete(found: Found, names: Mapping[str, Any]) -> list[str]:
+    named = named_files(names)
+    old = [name for name in (*found.files, *found.public_keys) if name not in named]
+    return [
+        CLAIM,
+        *(
+            name
+            for name in old
+            if any(fnmatch(name, pattern) for pattern in _OURS) and name != CLAIM
+        ),
+    ]
+
+
+def _held(found: Found) -> Held:
+    config = _json(found.files.get(CONFIG))
+    claimed_by = _json(found.files.get(CLAIM)).get("client_id")
+    names = config if isinstance(config.get("key"), str) else PI_NAMES
+    chain: tuple[x509.Certificate, ...] = ()
+    listed = named_files({"certificate": names.get("certificate")})
+    try:
+        pem = b"".join(found.files[name] for name in listed)
+        chain = tuple(x509.load_pem_x509_certificates(pem))
+    except (KeyError, ValueError):
+        chain = ()
+    public = found.public_keys.get(str(names["key"]))
+    fits = False
+    if chain and public is not None:
+        wanted = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        fits = public in (b"", wanted)
+    return Held(
+        config=config,
+        hashes={name: _digest(found.files.get(name)) for name in named_files(config)},
+        chain=chain,
+        key_fits=fits,
+        claimed_by=claimed_by if isinstance(claimed_by, str) else None,
+    )
+
+
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _json(content: bytes | None) -> dict[str, Any]:
+    try:
+        value = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -29,6 +29,9 @@ class Client:
 
             settings = config.load(bundle, options)
         self._connection = Connection(settings)
+        # The topic that was published to last, as it was given and in full: it is often the next
+        # one, too, and was looked at already. One tuple, since any thread may publish.
+        self._known_topic = "", ""
 
     # The connection
 
@@ -151,20 +154,16 @@ class Client:
         where the outbox is full and is to refuse then, OutboxFull.
         """
         connection = self._connection
-        if not isinstance(topic, str):
-            _checked(connection, topic, qos, False)
-        if topic[:2] == "~/":
-            topic = "devices/" + connection.settings.client_id + topic[1:]
-        plain = 0 < len(topic) < 16384 and "+" not in topic and "#" not in topic
-        if not plain or not is_plain(topic) or qos not in (0, 1, 2):
-            _checked(connection, topic, qos, False)
+        known = self._known_topic
+        if topic != known[0] or qos not in (0, 1, 2):
+            known = self._known_topic = topic, _full_topic(connection, topic, qos)
         if type(payload) is not bytes:
             from .payload import encode
 
             payload = encode(payload)
         now = now_ms()
         expires_ms = None if expires_s is None else now + int(expires_s * 1000)
-        delivery = Delivery(topic, payload, qos, bool(retain), expires_ms, connection)
+        delivery = Delivery(known[1], payload, qos, bool(retain), expires_ms, connection)
         accepted = connection.enqueue(delivery, newest_only, now)
         if accepted is None:
             with temporary():
@@ -238,6 +237,17 @@ class Client:
         delivered = self._connection.wait_for(None, timeout_s)
         self._connection.outbox.sync()
         return delivered
+
+
+def _full_topic(connection: Connection, topic: str, qos: int) -> str:
+    """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
+    if isinstance(topic, str) and qos in (0, 1, 2):
+        full = topic
+        if topic[:2] == "~/":
+            full = "devices/" + connection.settings.client_id + topic[1:]
+        if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
+            return full
+    return _checked(connection, topic, qos, False)
 
 
 def _checked(connection: Connection, topic: str, qos: int, is_filter: bool) -> str:

@@ -219,10 +219,9 @@ class Connection:
         while room > 0 and outbox.head is not None:
             with self.lock:
                 delivery = outbox.take(now)
-                if not outbox.count:  # all that was left had expired
+                if delivery is None:  # all that was left had expired
                     self.lock.notify_all()
-            if delivery is None:
-                break
+                    break
             try:
                 link.send(delivery)
             except MemoryError:  # the next connection takes it
@@ -284,7 +283,7 @@ class Connection:
         outbox = self.outbox
         with self.lock:
             outbox.forget(delivery)
-            if delivery.awaited or not outbox.count:
+            if delivery.awaited or not outbox.held:
                 self.lock.notify_all()
 
 

@@ -31,7 +31,7 @@ class Client:
         self._connection = Connection(settings)
         # The topic that was published to last, as it was given and in full: it is often the next
         # one, too, and was looked at already. One tuple, since any thread may publish.
-        self._known_topic = "", ""
+        self._known_topic: "tuple[str, str] | None" = None
 
     # The connection
 
@@ -155,7 +155,7 @@ class Client:
         """
         connection = self._connection
         known = self._known_topic
-        if topic != known[0] or qos not in (0, 1, 2):
+        if known is None or topic != known[0] or qos not in (0, 1, 2):
             known = self._known_topic = topic, _full_topic(connection, topic, qos)
         if type(payload) is not bytes:
             from .payload import encode
@@ -192,11 +192,11 @@ class Client:
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker. Raise InvalidTopic."""
         topic_filter = _checked(self._connection, topic_filter, 0, True)
-        self._connection.make_inbox()
-        with temporary():
-            from . import lifecycle
+        if self._connection.inbox is not None:  # else there is no subscription
+            with temporary():
+                from . import lifecycle
 
-            lifecycle.unsubscribe(self._connection, topic_filter)
+                lifecycle.unsubscribe(self._connection, topic_filter)
 
     # Serving the network, in the caller's thread
 

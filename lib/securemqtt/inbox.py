@@ -178,11 +178,15 @@ class Inbox:
             for topic_filter, subscription in list(self.subscriptions.items()):
                 if matches(topic_filter, message.topic):
                     self._call(subscription.handler, message)
-        finally:  # also where a handler was interrupted: it would come again and again
-            if message.qos:
-                with self.lock:
-                    self._handled.append(message)
-                self._owner.wake()
+        except BaseException:  # interrupted, by Ctrl-C say: it was not handled, and waits again
+            with self.lock:
+                self.messages.insert(0, message)
+                self._bytes += len(message.payload) + _MESSAGE_BYTES
+            raise
+        if message.qos:
+            with self.lock:
+                self._handled.append(message)
+            self._owner.wake()
 
     def _call(self, handler: "Callable[[Any], None] | None", what: object) -> None:
         try:

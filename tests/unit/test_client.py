@@ -148,3 +148,49 @@ def test_an_on_error_that_fails_is_reported_and_the_message_acknowledged() -> No
         assert history.client.connected
     finally:
         history.close()
+
+
+def test_the_first_publish_is_checked_as_any_other() -> None:
+    history = History(1)
+    try:
+        for topic in ("", None, (), 0):
+            raised("InvalidTopic", history.client.publish, topic, b"")
+        assert history.client.pending == 0
+    finally:
+        history.close()
+
+
+def test_a_message_whose_handler_is_interrupted_is_not_acknowledged_and_comes_again() -> None:
+    history = _connected()
+    try:
+        handled = []
+        interrupts = []
+
+        def interrupted(message: object) -> None:
+            handled.append(message.payload)
+            if interrupts:
+                raise interrupts.pop()
+            history.handled.append(message.payload)
+
+        history.client.subscribe("c/x", interrupted)
+        history.come_to_rest()
+        handled.clear()
+        interrupts.append(KeyboardInterrupt())
+        acknowledged = history.broker.acknowledged
+        history.send_down(1)
+        history.carry(_ALL, _ALL)
+        try:
+            while not handled:
+                history.client.poll()
+        except KeyboardInterrupt:
+            handled.append(b"interrupted")
+        history.client.flush(0)
+        history.carry(_ALL, _ALL)
+        assert history.broker.acknowledged == acknowledged
+        history.client.poll()
+        assert len(handled) == 3 and handled[1] == b"interrupted" and handled[0] == handled[2]
+        history.client.flush(0)
+        history.carry(_ALL, _ALL)
+        assert history.broker.acknowledged == acknowledged + 1
+    finally:
+        history.close()

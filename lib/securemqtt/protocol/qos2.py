@@ -10,9 +10,6 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from ..messages import Message
 
-PUBREC = const(0x50)
-PUBREL = const(0x62)
-PUBCOMP = const(0x70)
 # So many of the broker's messages may wait for its PUBREL; brokers have 20 or so on their way.
 _INCOMING = const(1000)
 

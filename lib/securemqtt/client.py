@@ -243,7 +243,7 @@ def _full_topic(connection: Connection, topic: str, qos: int) -> str:
     """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
     if isinstance(topic, str) and qos in (0, 1, 2):
         full = topic
-        if topic[:2] == "~/":
+        if topic == "~" or topic[:2] == "~/":
             full = "devices/" + connection.settings.client_id + topic[1:]
         if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
             return full

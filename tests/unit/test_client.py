@@ -156,6 +156,8 @@ def test_the_first_publish_is_checked_as_any_other() -> None:
         for topic in ("", None, (), 0):
             raised("InvalidTopic", history.client.publish, topic, b"")
         assert history.client.pending == 0
+        assert history.client.publish("~", b"").topic == "devices/d"
+        assert history.client.publish("~/x", b"").topic == "devices/d/x"
     finally:
         history.close()
 

@@ -155,7 +155,8 @@ class Client:
         """
         connection = self._connection
         known = self._known_topic
-        if known is None or topic != known[0] or qos not in (0, 1, 2):
+        right_qos = type(qos) is int and 0 <= qos <= 2
+        if known is None or topic != known[0] or not right_qos:
             known = self._known_topic = topic, _full_topic(connection, topic, qos)
         if type(payload) is not bytes:
             from .payload import encode
@@ -241,7 +242,7 @@ class Client:
 
 def _full_topic(connection: Connection, topic: str, qos: int) -> str:
     """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
-    if isinstance(topic, str) and qos in (0, 1, 2):
+    if isinstance(topic, str) and isinstance(qos, int) and 0 <= qos <= 2:
         full = topic
         if topic == "~" or topic[:2] == "~/":
             full = "devices/" + connection.settings.client_id + topic[1:]

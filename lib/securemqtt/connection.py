@@ -6,6 +6,7 @@ whoever waits is woken; on a board whoever waits turns it. The lock guards what 
 outbox, inbox, state. The link belongs to whoever turns.
 """
 
+from .log import log
 from .messages import Delivery
 from .outbox.memory import Outbox
 from .platform import Lock, Loop, const, now_ms, temporary
@@ -173,10 +174,10 @@ class Connection:
         Return for how many ms there is nothing to do.
         """
         link = self.link
-        if self.watchdog is not None:
-            self.watchdog.feed(link.up, now_ms())
-        self.outbox.tick()
         try:
+            if self.watchdog is not None:
+                self.watchdog.feed(link.up, now_ms())
+            self.outbox.tick()
             if self.state in ("waiting", "starting"):
                 left_ms = self.moment_ms - now_ms()
                 if left_ms > 0:
@@ -202,7 +203,6 @@ class Connection:
         except Exception as error:
             if not _is_ours(error):  # a mistake in the program: it ends here, and is told
                 self._drop()
-                self.outbox.release()
                 raise
             self._lost(error)
         return 0
@@ -255,6 +255,10 @@ class Connection:
     def _drop(self) -> None:
         self.link.close(False)
         self.readying = None
+        try:
+            self.outbox.release()
+        except MemoryError:  # it is released with the process
+            log("error", "no memory to leave the outbox in order")
         self.set_state("closed")
 
     def set_state(self, state: "State") -> None:

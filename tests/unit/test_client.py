@@ -100,7 +100,7 @@ def test_mistakes_in_a_publish_are_told_at_once() -> None:
             raised("InvalidPayload", client.publish, "a", payload)
         for topic in (None, b"a", 7):
             raised("InvalidTopic", client.publish, topic, b"")
-        for qos in (-1, 3, 1.5, "1", None):
+        for qos in (-1, 3, 1.0, 1.5, "1", None):
             raised("UsageError", client.publish, "a", b"", qos)
         raised("MessageTooLarge", client.publish, "a", bytes(5000))
         for topic_filter in ("", "a/#/b", "a+", "\0"):

@@ -52,7 +52,7 @@ def test_what_utf_8_cannot_say_is_no_topic() -> None:
     for lone in (0xD800, 0xDBFF, 0xDC80, 0xDFFF):
         assert problem("a/" + chr(lone), False), hex(lone)
         assert problem("a/" + chr(lone) + "/#", True), hex(lone)
-    for near in (0xD7FF, 0xE000, 0x10FFFF):
+    for near in (0xD7FF, 0xE000, 0x10FFFD):
         assert problem("a/" + chr(near), False) is None, hex(near)
 
 
@@ -61,4 +61,12 @@ def test_a_control_character_is_in_no_topic() -> None:
         assert problem("a/" + chr(code), False), hex(code)
         assert problem(chr(code) + "/#", True), hex(code)
     for near in (32, 126, 160, 0xBF, 0xC0):
+        assert problem("a/" + chr(near), False) is None, hex(near)
+
+
+def test_a_noncharacter_is_in_no_topic() -> None:
+    for code in (0xFDD0, 0xFDEF, 0xFFFE, 0xFFFF, 0x1FFFE, 0x10FFFF):
+        assert problem("a/" + chr(code), False), hex(code)
+        assert problem(chr(code) + "/#", True), hex(code)
+    for near in (0xFDCF, 0xFDF0, 0xFFFD, 0x10000, 0x1FFFD, 0x10FFFD):
         assert problem("a/" + chr(near), False) is None, hex(near)

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -93,6 +94,8 @@ class Loop:
 
     def start(self) -> None:
         """Start the thread."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(60)  # one that a mistake has ended may still be saying so
         self._finish = None
         self._broken = None
         self._thread = threading.Thread(target=self._run, name="securemqtt", daemon=True)
@@ -151,12 +154,18 @@ _LEVELS = {
 
 def emit(level: str, text: str, told: bool) -> None:
     """Log a line under the name `securemqtt`, whether `log_to`'s function was `told` it or not."""
-    _logger.log(_LEVELS[level], text)
+    try:
+        _logger.log(_LEVELS[level], text)
+    except Exception:  # noqa: BLE001  (a handler of the program's may raise anything)
+        traceback.print_exc()
 
 
 def report_exception(error: BaseException) -> None:
     """Log that a handler of the user's failed, with its traceback."""
-    _logger.error("a handler failed", exc_info=error)
+    try:
+        _logger.error("a handler failed", exc_info=error)
+    except Exception:  # noqa: BLE001  (so may one of the log's)
+        traceback.print_exc()
 
 
 class temporary:

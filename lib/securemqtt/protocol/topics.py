@@ -43,6 +43,8 @@ def problem(topic: str, is_filter: bool) -> str | None:
         for at, code in enumerate(content)
     ):
         return "it holds a control character"
+    if any(code >= 0xEF and _is_noncharacter(content, at) for at, code in enumerate(content)):
+        return "it holds what Unicode calls a noncharacter"
     if "+" not in topic and "#" not in topic:
         return None
     if not is_filter:
@@ -54,6 +56,14 @@ def problem(topic: str, is_filter: bool) -> str | None:
         if "#" in level or ("+" in level and level != "+"):
             return "+ stands for a whole level, # for all the last ones"
     return None
+
+
+def _is_noncharacter(content: bytes, at: int) -> bool:
+    """Return True if U+FDD0 to U+FDEF, or one that ends in FFFE or FFFF, begins there in UTF-8."""
+    if content[at] == 0xEF:
+        second, third = content[at + 1], content[at + 2]
+        return (second == 0xB7 and 0x90 <= third <= 0xAF) or (second == 0xBF and third >= 0xBE)
+    return content[at + 1] & 15 == 15 and content[at + 2] == 0xBF and content[at + 3] >= 0xBE
 
 
 def checked(topic: str, qos: int, client_id: str, is_filter: bool) -> str:
@@ -69,7 +79,7 @@ def checked(topic: str, qos: int, client_id: str, is_filter: bool) -> str:
 
         kind = "filter" if is_filter else "name"
         raise InvalidTopic("{!r} is no topic {}: {}".format(topic, kind, wrong))
-    if qos not in (0, 1, 2):
+    if not isinstance(qos, int) or not 0 <= qos <= 2:
         from ..errors import UsageError
 
         raise UsageError("there is no QoS {!r}: 0, 1 or 2".format(qos))

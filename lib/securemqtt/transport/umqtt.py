@@ -59,7 +59,7 @@ class Stream:
         self.end = 0  # how much was collected, 0 once all of it is written
         self._stuck = 0
         # what ends the connection with the next `flush`
-        self.broken: "OSError | ValueError | MemoryError | None" = None
+        self.broken: "OSError | MemoryError | None" = None
         self.raw: "Any" = None  # the socket; who connects it puts it here
         self._tls: "Any" = None
         self._poll = select.poll()
@@ -235,8 +235,6 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 # gone.
                 gc.collect()
                 self.sock.attach(self.settings.host)
-                self.sock.write(self.connect_packet)
-                self.connect_packet = b""
             self._serve(wait_ms)
         except Exception as error:
             stage = self.sock.stage
@@ -261,8 +259,15 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         if stream.end:
             self.session.sent_ms = now
         flushed = stream.flush()
-        if flushed and stream.stage == "handshake":
-            stream.stage = "connack"
+        if stream.stage == "handshake":
+            # What fits into a record at a time: the first one that goes through ends the handshake,
+            # and nothing is waited for here.
+            while flushed and self.connect_packet:
+                stream.write(self.connect_packet[:_RECORD_BYTES])
+                self.connect_packet = self.connect_packet[_RECORD_BYTES:]
+                flushed = stream.flush()
+            if flushed:
+                stream.stage = "connack"
         # Reading comes before waiting: what mbedTLS has buffered already does not show in the
         # socket.
         if not self._read() and stream.wait(min(wait_ms, left_ms), not flushed):
@@ -331,6 +336,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 self.up = False  # it is gone already: the broker sends the will then
         self.up = False
         self._attempt = None
+        self.connect_packet = b""
         self.sock.close()
         self.reader.reset()
 

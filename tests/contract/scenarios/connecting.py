@@ -1,5 +1,7 @@
 """Connect, leave, come back; birth and will; what is refused."""
 
+import time
+
 from common import SETTING, device, failure_of, granted, observer, ok, topic, until, want
 
 from securemqtt.protocol import backoff
@@ -68,6 +70,11 @@ ok(silent.stats["failures"] == 1, "connect is one attempt, however short the bac
 backoff.next_delay = next_delay
 hasty = device()
 ok(failure_of(hasty.connect, 0.5) == "TimedOut", "connect keeps to its own time-out")
+lengthy = device(connect_timeout_s=1, will=("~/last-words", "x" * 2000))
+begun = time.time()
+ok(failure_of(lengthy.connect, 20) == "TimedOut", "nor does one with a long CONNECT wait for it")
+# A board's stream waits for 15 s where it has to.
+ok(time.time() - begun < 12, "it keeps to its own time-out")
 want("up release")
 
 unknown = device(host="no-such-host.invalid")

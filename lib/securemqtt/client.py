@@ -3,6 +3,7 @@
 from .connection import Connection
 from .messages import Delivery
 from .platform import const, is_plain, now_ms, temporary
+from .transport import make_link
 
 TYPE_CHECKING = const(False)
 
@@ -24,14 +25,20 @@ class Client:
     """
 
     def __init__(self, bundle: "str | None" = None, **options: "Any") -> None:
+        self._connection = self._make_connection(bundle, options)
+        # The topic that was published to last, as it was given and in full: it is often the next
+        # one, too, and was looked at already. One tuple, since any thread may publish.
+        self._known_topic: "tuple[str, str] | None" = None
+
+    def _make_connection(self, bundle: "str | None", options: "dict[str, Any]") -> Connection:
+        """Return the connection that `__init__` was asked for. No option leads to another kind:
+        the stand-in of `securemqtt.testing` is a class of its own.
+        """
         with temporary():
             from . import config
 
             settings = config.load(bundle, options)
-        self._connection = Connection(settings)
-        # The topic that was published to last, as it was given and in full: it is often the next
-        # one, too, and was looked at already. One tuple, since any thread may publish.
-        self._known_topic: "tuple[str, str] | None" = None
+        return Connection(settings, make_link)
 
     # The connection
 

@@ -10,7 +10,6 @@ from .log import log
 from .messages import Delivery
 from .outbox.memory import Outbox
 from .platform import Lock, Loop, const, now_ms, temporary
-from .transport import make_link
 
 TYPE_CHECKING = const(False)
 
@@ -34,10 +33,13 @@ class Connection:
     """State, back-off, and the loop that moves messages between outbox, link and inbox.
 
     closed → starting → connecting → connected; a failure leads to waiting (back-off), and from
-    there to connecting again.
+    there to connecting again. `make_link` is what carries it: a backend's class, see
+    transport/base.py.
     """
 
-    def __init__(self, settings: "Settings") -> None:
+    def __init__(
+        self, settings: "Settings", make_link: "Callable[[Settings, Connection], Link]"
+    ) -> None:
         self.settings = settings
         self.lock = Lock()
         self.state: "State" = "closed"

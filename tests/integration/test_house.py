@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from securemqtt_tools.provision.board.library import board_sources
+
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "lib" / "securemqtt"
 TOOLS = ROOT / "tools" / "securemqtt_tools"
+# Lies in the same package, and is no part of a device's house: it is for tests of programs, on
+# CPython. Nothing in the house may know of it.
+ANNEXE = LIBRARY / "testing"
 # Each part imports only from those that come behind it.
 PARTS = (
     "client",
@@ -48,12 +53,17 @@ _QUESTIONS = {("sys", "implementation"), ("sys", "platform"), ("os", "name")}
 
 
 def _files(directory: Path = LIBRARY) -> list[str]:
-    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*.py"))
+    """Return a directory's modules; those of the library without the annexe."""
+    return sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*.py")
+        if directory == ANNEXE or ANNEXE not in path.parents
+    )
 
 
-def _modules() -> list[str]:
-    """Return the library's files without each folder's `__init__`."""
-    return [file for file in _files() if not file.endswith("__init__.py")]
+def _modules(directory: Path = LIBRARY) -> list[str]:
+    """Return the files of a directory without each folder's `__init__`."""
+    return [file for file in _files(directory) if not file.endswith("__init__.py")]
 
 
 @functools.cache
@@ -102,6 +112,8 @@ def test_a_module_is_read_in_one_sitting() -> None:
     lines = {file: len((LIBRARY / file).read_text().splitlines()) for file in _modules()}
     unusual = {file: count for file, count in lines.items() if count not in LINES}
     assert set(unusual) == set(OTHER_LENGTHS), unusual
+    annexe = {file: len((ANNEXE / file).read_text().splitlines()) for file in _modules(ANNEXE)}
+    assert max(annexe.values()) in LINES, annexe
 
 
 def test_each_folder_says_in_a_sentence_what_it_is_for() -> None:
@@ -119,6 +131,25 @@ def test_imports_run_one_way(file: str) -> None:
     own = _part(_name(file))
     below = PARTS if own == "" else PARTS[PARTS.index(own) :]
     assert [name for name in _imports(file) if _part(name) not in below] == []
+
+
+def test_nothing_in_the_house_knows_of_the_annexe() -> None:
+    assert ANNEXE.is_dir()
+    assert "testing" not in PARTS
+    imported = {
+        alias
+        for file in _files()
+        for node in ast.walk(_tree(LIBRARY / file))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in [getattr(node, "module", None), *(one.name for one in node.names)]
+    }
+    assert {name for name in imported if name and "testing" in name} == set()
+
+
+def test_no_board_gets_the_annexe() -> None:
+    for_boards = board_sources(LIBRARY)
+    assert "securemqtt/client.py" in for_boards
+    assert {name for name in for_boards if "testing" in name} == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -186,9 +217,11 @@ def test_no_string_names_what_is_ours() -> None:
     assert set(found) == set(MODULES_IN_STRINGS), found
 
 
-def test_the_tree_that_is_drawn_is_the_one_there_is() -> None:
+@pytest.mark.parametrize("directory", [LIBRARY, ANNEXE])
+def test_the_tree_that_is_drawn_is_the_one_there_is(directory: Path) -> None:
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
-    block = re.search(r"^```\w*\nlib/securemqtt/\s*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    root = re.escape(directory.relative_to(ROOT).as_posix())
+    block = re.search(rf"^```\w*\n{root}/\s*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert block is not None
     drawn = set()
     folder, indentation = "", 0
@@ -200,5 +233,5 @@ def test_the_tree_that_is_drawn_is_the_one_there_is() -> None:
         elif indented <= indentation:  # else it goes on with the folder above
             folder = ""
         drawn |= {folder + file for file in re.findall(r"\b\w+\.py\b", line)}
-    assert drawn - set(_files()) == set()
-    assert set(_modules()) - drawn == set()
+    assert drawn - set(_files(directory)) == set()
+    assert set(_modules(directory)) - drawn == set()

@@ -224,15 +224,8 @@ class FakeBroker:
 
         The other methods do this by themselves. Raise TimeoutError if that takes half a minute.
         """
-        link = self._link
-        with link.lock:
-            link.hurried += 1
-        try:
-            while not self._turned():
-                continue
-        finally:
-            with link.lock:
-                link.hurried -= 1
+        while not self._turned():
+            continue
 
     def _turned(self) -> bool:
         """Have the loop turn with all that was done so far; return True if nothing is left to do,
@@ -245,6 +238,7 @@ class FakeBroker:
 
         with link.lock:
             passes = link.passes + 2  # the one that runs now may have begun too early
+            link.hurry_until = max(link.hurry_until, passes)
             connection.wake()
             self._wait_for(lambda: resting() or link.passes >= passes)
             unsent = connection.outbox.head is not None and link.room() > 0

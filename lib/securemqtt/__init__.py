@@ -20,3 +20,8 @@ from .messages import Delivery, Message
 
 __version__ = "0.1.0"
 __all__ = ["Client", "Delivery", "Message", "log_to"]
+
+if platform.HAS_TYPING:
+    from .options import ClientOptions
+
+    __all__ += ["ClientOptions"]

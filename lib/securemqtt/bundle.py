@@ -1,17 +1,33 @@
-"""The device bundle on disk: where it is, and its files, with a clear error for each mishap.
+"""The device bundle on disk: where it is, its files, and what is wrong with one.
 
-Its format is in docs/ARCHITECTURE.md.
+Its format is in docs/ARCHITECTURE.md. A board takes DER, a computer PEM; certificates and keys in
+DER are a SEQUENCE each. What is looked for in one has a form of its own, so no parser is needed.
 """
 
+import binascii
 import json
 import os
+import time
 
-from .platform import bundle_places, const
+from .platform import TAKES_DER, bundle_places, const
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from .errors import BundleError
+    from .settings import Settings
+
+_BEGIN = b"-----BEGIN"
+_END = b"-----END"
+_BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+# The public half at the end of an EC key (RFC 5915): a BIT STRING with an uncompressed point. By
+# the size of a coordinate in bytes: P-256 and P-384.
+_POINTS = ((32, b"\x03\x42\0\x04"), (48, b"\x03\x62\0\x04"))
+# In an RSA key (RFC 8017, appendix A.1.2) the modulus follows the version; its first 64 bytes say
+# enough.
+_RSA_VERSION = b"\x02\x01\0\x02\x82"
 
 
 def find(path: "str | None") -> str:
@@ -108,3 +124,102 @@ def _exists(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+# What a certificate or key shows
+
+
+def own_certificate(settings: "Settings") -> bytes:
+    """Return this device's certificate in DER, nothing if it has none. Raise FileMissing."""
+    own = names(settings.certificate)
+    if not own:
+        return b""
+    content = read(settings.path, own[0])
+    start = content.find(_BEGIN_CERTIFICATE)
+    if start < 0:
+        return content
+    return binascii.a2b_base64(content[start + len(_BEGIN_CERTIFICATE) : content.find(_END, start)])
+
+
+def not_after(certificate: bytes) -> str:
+    """Return when a certificate in DER ends: YYYYMMDDhhmmss in UTC, nothing if it is not found.
+
+    It follows the Z of notBefore, as UTCTime or GeneralizedTime (RFC 5280, section 4.1.2.5).
+    """
+    at = certificate.find(b"Z\x17\x0d")
+    if at >= 0:
+        return "20" + certificate[at + 3 : at + 15].decode()
+    at = certificate.find(b"Z\x18\x0f")
+    return certificate[at + 3 : at + 17].decode() if at >= 0 else ""
+
+
+def ended_on(certificate: bytes) -> str:
+    """Return the day on which a certificate ended, as YYYY-MM-DD; nothing if it has not.
+
+    Judged by this device's clock, which may be wrong.
+    """
+    end = not_after(certificate)
+    now = "{}{:02d}{:02d}{:02d}{:02d}{:02d}".format(*time.gmtime()[:6])
+    return "-".join((end[:4], end[4:6], end[6:8])) if "" < end < now else ""
+
+
+def key_fits(key: bytes, certificate: bytes) -> bool:
+    """Return False if a private key in DER has its public half with it, and the certificate not.
+
+    mbedTLS takes any two, and only the broker would notice. In PEM, OpenSSL has looked already.
+    """
+    for size, head in _POINTS:
+        point = key[-2 * size - 4 :]
+        if point[:4] == head:
+            # The certificate has its x, and its y only where the point is not compressed.
+            return point[4 : 4 + size] in certificate
+    at = key.find(_RSA_VERSION)
+    return at < 0 or key[at + 8 : at + 72] in certificate
+
+
+# What is wrong with one that the TLS library did not take
+
+
+def is_pem(content: bytes) -> bool:
+    """Return True if a file has at least the beginning of something in PEM."""
+    return _BEGIN in content
+
+
+def is_whole_pem(content: bytes) -> bool:
+    """Return True if all that begins in PEM ends, too."""
+    return 0 < content.count(_BEGIN) == content.count(_END)
+
+
+def unreadable(path: str, content: bytes, text: str) -> "BundleError":
+    """Return the error of a certificate or key that the TLS library did not load, saying `text`."""
+    from .errors import FileTruncated, WrongEncoding
+
+    is_key = "key" in text.lower()
+    if is_pem(content):
+        if TAKES_DER:
+            what = path + " is PEM, and DER is needed here"
+            if b"ENCRYPTED" in content:
+                return WrongEncoding(what, text, "encrypted", path)
+            return WrongEncoding(what, text, "pem_key" if is_key else "pem", path)
+        if not is_whole_pem(content):
+            what = path + " is cut off: the line with -----END is missing"
+            return FileTruncated(what, text, about=path)
+    else:
+        size = _der_size(content)
+        if size > len(content):
+            what = "{} is cut off: {} of {} bytes are there".format(path, len(content), size)
+            return FileTruncated(what, text, about=path)
+        if size and not TAKES_DER:
+            what = path + " is DER, and PEM is needed here"
+            return WrongEncoding(what, text, "der_key" if is_key else "der", path)
+    return WrongEncoding(path + " is damaged, or not what its name says", text, "other", path)
+
+
+def _der_size(content: bytes) -> int:
+    """Return how long a file in DER should be by its first bytes, 0 if it is none."""
+    if content[:1] != b"\x30" or len(content) < 4:
+        return 0
+    size = content[1]
+    if size < 128:
+        return 2 + size
+    return 3 + content[2] if size == 0x81 else 4 + (content[2] << 8 | content[3])

@@ -1,6 +1,7 @@
 """`Client`: the thin API. What it does is done by its `Connection`."""
 
-from .connection import Connection
+from .connection import Connection, milliseconds
+from .log import quoted
 from .messages import Delivery
 from .platform import const, is_plain, now_ms, temporary
 from .transport import make_link
@@ -9,9 +10,12 @@ TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from os import PathLike
+
+    from typing_extensions import Unpack  # the type checker's own: 3.10 has none in typing
 
     from .messages import Message
+    from .options import ClientOptions
 
 
 class Client:
@@ -19,18 +23,31 @@ class Client:
     delivered yet.
 
     `bundle` is the directory of the device's identity, by default the first that is found in the
-    usual places. `options` override what its config.json says; docs/ARCHITECTURE.md lists them.
+    usual places. `options` override what its config.json says; docs/options.md has what each is,
+    and so has `help(securemqtt.ClientOptions)` on a computer:
+
+        host, port, client_id, transport, ws_path, alpn, system_trust, ca, certificate, key,
+        key_password, username, password, password_file, keep_alive_s, clean_session, will,
+        status, clock_floor, ntp_host, window, max_packet_bytes, connect_timeout_s, outbox,
+        outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync,
+        outbox_interval_s, outbox_journal_bytes, watchdog
+
+    Durations are in seconds; one below 0 has passed already, and counts as 0.
     `client_id`, `state`, `connected`, `last_error`, `pending` and `stats` can be read only.
-    Raise BundleNotFound, or what is wrong with the bundle. Does not touch the network.
+    Raise BundleNotFound, UsageError, or what is wrong with the bundle. Does not touch the network.
     """
 
-    def __init__(self, bundle: "str | None" = None, **options: "Any") -> None:
+    def __init__(
+        self, bundle: "str | PathLike[str] | None" = None, **options: "Unpack[ClientOptions]"
+    ) -> None:
         self._connection = self._make_connection(bundle, options)
         # The topic that was published to last, as it was given and in full: it is often the next
         # one, too, and was looked at already. One tuple, since any thread may publish.
         self._known_topic: "tuple[str, str] | None" = None
 
-    def _make_connection(self, bundle: "str | None", options: "dict[str, Any]") -> Connection:
+    def _make_connection(
+        self, bundle: "str | PathLike[str] | None", options: "ClientOptions"
+    ) -> Connection:
         """Return the connection that `__init__` was asked for. No option leads to another kind:
         the stand-in of `securemqtt.testing` is a class of its own.
         """
@@ -49,9 +66,10 @@ class Client:
         background. What time may cure (`error.transient`) can be tried again; `start` does that.
         """
         connection = self._connection
+        timeout_ms = milliseconds(timeout_s, "timeout_s")
         try:
             connection.start_now()
-            connection.wait_until(connection.is_decided, int(timeout_s * 1000))
+            connection.wait_until(connection.is_decided, timeout_ms)
             if connection.state != "connected":
                 with temporary():
                     from . import lifecycle
@@ -76,6 +94,7 @@ class Client:
         What is left stays in the outbox.
         """
         connection = self._connection
+        milliseconds(timeout_s, "timeout_s")  # also where it is not needed
         if connection.state != "closed":
             try:
                 if connection.state == "connected":
@@ -89,6 +108,17 @@ class Client:
 
     def __exit__(self, *exc: object) -> None:
         self.disconnect()
+
+    def __repr__(self) -> str:
+        connection = self._connection
+        settings = connection.settings
+        return "<{} {} at {}: {}, {} pending>".format(
+            type(self).__name__,
+            settings.client_id,
+            settings.address,
+            connection.state,
+            connection.outbox.count,
+        )
 
     @property
     def client_id(self) -> str:
@@ -131,6 +161,7 @@ class Client:
 
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
         """Have `handler(state)` called in `wait` or `poll` for each change of `state`."""
+        _check_function("on_state", handler, True)
         self._connection.make_inbox().on_state = handler
 
     def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
@@ -138,6 +169,7 @@ class Client:
 
         It is logged in any case.
         """
+        _check_function("on_error", handler, True)
         self._connection.make_inbox().on_error = handler
 
     # Messages
@@ -162,16 +194,21 @@ class Client:
         """
         connection = self._connection
         known = self._known_topic
-        right_qos = type(qos) is int and 0 <= qos <= 2
-        if known is None or topic != known[0] or not right_qos:
-            known = self._known_topic = topic, _full_topic(connection, topic, qos)
+        plain = type(qos) is int and 0 <= qos <= 2 and type(retain) is type(newest_only) is bool
+        if known is None or topic != known[0] or not plain:
+            known = topic, _full_topic(connection, topic, qos)
+            _check_flag("retain", retain)
+            _check_flag("newest_only", newest_only)
+            self._known_topic = known
         if type(payload) is not bytes:
             from .payload import encode
 
             payload = encode(payload)
         now = now_ms()
-        expires_ms = None if expires_s is None else now + int(expires_s * 1000)
-        delivery = Delivery(known[1], payload, qos, bool(retain), expires_ms, connection)
+        expires_ms: "int | None" = None
+        if expires_s is not None:
+            expires_ms = now + milliseconds(expires_s, "expires_s")
+        delivery = Delivery(known[1], payload, qos, retain, expires_ms, connection)
         accepted = connection.enqueue(delivery, newest_only, now)
         if accepted is None:
             with temporary():
@@ -190,6 +227,7 @@ class Client:
         UsageError.
         """
         topic_filter = _checked(self._connection, topic_filter, qos, True)
+        _check_function("the handler of a subscription", handler, False)
         # What will be needed for what comes: loaded now, it lies with what else stays.
         self._connection.make_inbox()
         with temporary():
@@ -215,7 +253,7 @@ class Client:
         as long as its resolver does; all else keeps to the time given, but for a handler's own.
         """
         connection = self._connection
-        deadline_ms = now_ms() + int(seconds * 1000)
+        deadline_ms = now_ms() + milliseconds(seconds, "the time to wait")
         while True:
             connection.wait_until(connection.has_news, max(deadline_ms - now_ms(), 0))
             if connection.inbox is not None:
@@ -249,7 +287,7 @@ class Client:
 
 def _full_topic(connection: Connection, topic: str, qos: int) -> str:
     """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
-    if isinstance(topic, str) and isinstance(qos, int) and 0 <= qos <= 2:
+    if isinstance(topic, str) and type(qos) is int and 0 <= qos <= 2:
         full = topic
         if topic == "~" or topic[:2] == "~/":
             full = "devices/" + connection.settings.client_id + topic[1:]
@@ -264,3 +302,18 @@ def _checked(connection: Connection, topic: str, qos: int, is_filter: bool) -> s
         from .protocol.topics import checked
 
         return checked(topic, qos, connection.settings.client_id, is_filter)
+
+
+def _check_function(name: str, value: object, optional: bool) -> None:
+    if not callable(value) and (value is not None or not optional):
+        from .errors import UsageError
+
+        allowed = "a function or None" if optional else "a function"
+        raise UsageError("{} must be {}, not {}".format(name, allowed, quoted(value)))
+
+
+def _check_flag(name: str, value: object) -> None:
+    if value is not True and value is not False:
+        from .errors import UsageError
+
+        raise UsageError("{} must be True or False, not {}".format(name, quoted(value)))

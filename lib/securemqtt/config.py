@@ -1,155 +1,148 @@
-"""The options of a client: found, checked, and put together as `Settings`.
+"""The options of a client: found, checked by the schema, and put together as `Settings`.
 
 They come from the bundle's config.json and from the arguments of `Client`, which win. Their meaning
-is in docs/ARCHITECTURE.md, "Options". A board loads this module when a client is made, and forgets
-it again.
+is in schema.py and docs/options.md. A board loads this module when a client is made, and forgets it
+again.
 """
 
 from . import bundle
-from .platform import MAX_PACKET_BYTES, OUTBOX_BYTES, OUTBOX_MESSAGES, const
-from .protocol.topics import expand, problem, valid_id
+from .log import quoted
+from .platform import const
+from .protocol.topics import expand, has_half_pair, problem, valid_id
+from .schema import OPTIONS, in_words
 from .settings import Settings
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from .errors import UsageError
 
-# Beside these, config.json may hold keys of its own for an application: unknown ones are left alone
-# there, and refused as options.
-_DEFAULTS = {
-    "host": "",
-    "port": 8883,
-    "client_id": "",
-    "transport": "tls",
-    "ws_path": "/mqtt",
-    "alpn": None,
-    "system_trust": False,
-    "ca": (),
-    "certificate": (),
-    "key": None,
-    "key_password": None,
-    "username": None,
-    "password": None,
-    "password_file": None,
-    "keep_alive_s": 60,
-    "clean_session": False,
-    "will": None,
-    "status": True,
-    "clock_floor": 0,
-    "ntp_host": None,
-    "window": 20,
-    "max_packet_bytes": MAX_PACKET_BYTES,
-    "connect_timeout_s": 30,
-    "outbox": "ram",
-    "outbox_messages": OUTBOX_MESSAGES,
-    "outbox_bytes": OUTBOX_BYTES,
-    "outbox_full": "refuse",
-    "outbox_dir": None,
-    "outbox_fsync": "each",
-    "outbox_interval_s": 1,
-    "outbox_journal_bytes": None,
-    "watchdog": None,
-}
 
-_RANGES = (
-    ("port", 1, 65535),
-    ("keep_alive_s", 5, 65535),
-    ("window", 1, 1000),
-    ("max_packet_bytes", 128, 268435455),
-    ("connect_timeout_s", 0.1, 3600),
-    ("clock_floor", 0, 1 << 36),
-    ("outbox_messages", 1, 1 << 30),
-    ("outbox_bytes", 256, 1 << 40),
-    ("outbox_interval_s", 0.01, 3600),
-    ("outbox_journal_bytes", 32768, 1 << 40),
-)
-
-
-def load(path: "str | None", options: "dict[str, Any]") -> Settings:
+def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
     """Read the bundle's config.json, put `options` over it, check what needs no network.
 
     Raise BundleNotFound, UsageError, or what is wrong with config.json.
     """
+    known = [option[0] for option in OPTIONS]
     for name in options:
-        if name not in _DEFAULTS:
-            raise _usage_error("Client has no option " + name)
-    values: "dict[str, Any]" = dict(_DEFAULTS)
+        if name not in known:
+            raise _unknown(name, known)
+    # Beside the options, config.json may hold keys of its own for an application.
+    given: "dict[str, Any]" = {}
     directory = ""
-    if path is not None or not options.get("host"):
-        directory = bundle.find(path)
-        values.update(bundle.read_json(directory, "config.json"))
-    values.update(options)
-    values["path"] = directory
-    _check(values)
+    if path is not None or "host" not in options:
+        directory = bundle.find(
+            None if path is None else _checked("bundle", "path", "", None, path)
+        )
+        given = bundle.read_json(directory, "config.json")
+    given.update(options)
+    values: "dict[str, Any]" = {"path": directory}
+    for name, kind, default, allowed, unit, _ in OPTIONS:
+        value = given.get(name, default)
+        if value is not None or default is not None:
+            value = _checked(name, kind, unit, allowed, value)
+        values[name] = value
+    _check_together(values)
     _prepare_will(values)
     if values["password_file"] and values["password"] is None:
         values["password"] = bundle.read_password(directory, values["password_file"])
-    known = {name: values[name] for name in _DEFAULTS}
-    known["path"] = directory
-    return Settings(known)
+    return Settings(values)
 
 
-def _check(values: "dict[str, Any]") -> None:
-    if not valid_id(values["client_id"]):
-        raise _usage_error(
-            "client_id must be 1 to 64 of A-Z a-z 0-9 _ -, not " + repr(values["client_id"]),
-        )
-    if not values["host"]:
+# One value
+
+
+def _checked(name: str, kind: str, unit: str, allowed: "Any", value: "Any") -> "Any":
+    """Return an option's value, a path as a str. Raise UsageError."""
+    if kind == "path" or kind == "paths":
+        found = _path(value) if kind == "path" or not isinstance(value, (list, tuple)) else None
+        if found is not None:
+            return found
+        if kind == "paths" and isinstance(value, (list, tuple)):
+            paths = [_path(item) for item in value]
+            if None not in paths:
+                return paths
+        if kind == "paths" and value is None:
+            return ()
+    elif _is_right(kind, allowed, value):
+        return value
+    if name == "host" and isinstance(value, str) and not value:
         raise _usage_error("the broker's host is not set")
-    for name in (
-        "host",
-        "ws_path",
-        "key",
-        "username",
-        "password",
-        "password_file",
-        "ntp_host",
-        "outbox_dir",
-    ):
-        value = values[name]
-        if not isinstance(value, str) and (value is not None or name == "host"):
-            raise _usage_error("{} must be a str, not {!r}".format(name, value))
-    for name in ("ca", "certificate"):
-        value = values[name]
-        if (
-            value
-            and not isinstance(value, str)
-            and not (
-                isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-            )
-        ):
-            raise _usage_error("{} must be a list of names of files, not {!r}".format(name, value))
-    for name in ("clean_session", "status", "system_trust"):
-        if values[name] not in (True, False):
-            raise _usage_error("{} must be True or False, not {!r}".format(name, values[name]))
-    for name, low, high in _RANGES:
-        value = values[name]
-        if value is None and name == "outbox_journal_bytes":
-            continue
-        if (
-            not isinstance(
-                value, (int, float) if name in ("connect_timeout_s", "outbox_interval_s") else int
-            )
-            or not low <= value <= high
-        ):
-            raise _usage_error(
-                "{} must be a whole number from {} to {}, not {!r}".format(name, low, high, value),
-            )
-    if values["outbox_full"] not in ("refuse", "drop_oldest", "drop_newest"):
-        raise _usage_error("outbox_full must be refuse, drop_oldest or drop_newest")
-    if values["outbox"] not in ("ram", "durable"):
-        raise _usage_error("outbox must be ram or durable")
-    if values["outbox_fsync"] not in ("each", "interval"):
-        raise _usage_error("outbox_fsync must be each or interval")
+    shown = quoted(value)
+    if kind == "secret" or kind == "opener":
+        shown = "this {}".format(type(value).__name__)
+        if isinstance(value, str):
+            shown += " of {} characters".format(len(value))
+    raise _usage_error("{} must be {}, not {}".format(name, in_words(kind, allowed, unit), shown))
+
+
+def _is_right(kind: str, allowed: "Any", value: "Any") -> bool:
+    if kind == "flag":
+        return value is True or value is False
+    if kind == "whole" or kind == "seconds":
+        # bool is an int to Python; NaN is in no range.
+        number = isinstance(value, int if kind == "whole" else (int, float))
+        return number and not isinstance(value, bool) and allowed[0] <= value <= allowed[1]
+    if kind == "choice":
+        return isinstance(value, str) and value in allowed
+    if kind == "id":
+        return valid_id(value)
+    if kind == "name" or kind == "text" or kind == "secret":
+        return _is_text(value, allowed, 33 if kind == "name" else 1)
+    if kind == "protocols":
+        several = isinstance(value, (list, tuple))
+        return all(_is_text(one, allowed, 1) for one in (value if several else (value,)))
+    if kind == "opener":
+        return isinstance(value, (str, bytes, bytearray)) or callable(value)
+    if kind == "feeder":
+        try:
+            return callable(value.feed)
+        except AttributeError:
+            return False
+    return isinstance(value, (list, tuple)) and 2 <= len(value) <= 4  # a will
+
+
+def _is_text(value: "Any", allowed: "tuple[int, int]", lowest: int) -> bool:
+    """Return True if a str is as long as is `allowed` in UTF-8, and has no code below `lowest`."""
+    if not isinstance(value, str) or len(value) > allowed[1]:
+        return False
+    content = value.encode("utf-8", "surrogatepass")
+    if not allowed[0] <= len(content) <= allowed[1] or has_half_pair(content):
+        return False
+    # 127, too, is a control character; a password may hold it.
+    return not content or (min(content) >= lowest and (lowest == 1 or 127 not in content))
+
+
+def _path(value: "Any") -> "str | None":
+    """Return a path as a str, None if it is none: a str, or an object of pathlib's.
+
+    That of micropython-lib has no `__fspath__`, and is told by the name of its class.
+    """
+    if not isinstance(value, str):
+        try:
+            value = value.__fspath__()
+        except (AttributeError, TypeError):  # the latter: a class, such as Path itself
+            if type(value).__name__ != "Path":
+                return None
+            value = str(value)
+    return value if isinstance(value, str) and value and "\0" not in value else None
+
+
+# One beside the others
+
+
+def _check_together(values: "dict[str, Any]") -> None:
     if values["outbox"] == "durable" and not (values["outbox_dir"] or values["path"]):
         raise _usage_error(
             "a durable outbox without a bundle needs outbox_dir, the directory to keep it in",
         )
-    if values["transport"] not in ("tls", "wss"):
-        raise _usage_error("transport must be tls or wss: there is none without TLS")
+    if values["username"] is None:
+        for name in ("password", "password_file"):
+            if values[name] is not None:  # [MQTT-3.1.2-22]
+                raise _usage_error(name + " is given without username, and MQTT sends none alone")
 
 
 def _prepare_will(values: "dict[str, Any]") -> None:
@@ -158,12 +151,10 @@ def _prepare_will(values: "dict[str, Any]") -> None:
     """
     will = values["will"]
     client_id = values["client_id"]
-    if not will:
+    if will is None:
         if values["status"]:
             values["will"] = (expand("~/status", client_id), b"offline", 1, True)
         return
-    if not isinstance(will, (list, tuple)) or not 2 <= len(will) <= 4:
-        raise _usage_error("will must be (topic, payload, qos, retain), not {!r}".format(will))
     topic, payload, qos, retain = tuple(will) + (1, False)[len(will) - 2 :]
     if isinstance(topic, str):
         topic = expand(topic, client_id)
@@ -171,9 +162,11 @@ def _prepare_will(values: "dict[str, Any]") -> None:
     if wrong:
         from .errors import InvalidTopic
 
-        raise InvalidTopic("the will's topic {!r}: {}".format(topic, wrong))
-    if qos not in (0, 1, 2):
-        raise _usage_error("the will's qos must be 0, 1 or 2, not {!r}".format(qos))
+        raise InvalidTopic("the will's topic {}: {}".format(quoted(topic), wrong))
+    if not _is_right("whole", (0, 2), qos):
+        raise _usage_error("the will's qos must be 0, 1 or 2, not " + quoted(qos))
+    if not _is_right("flag", None, retain):
+        raise _usage_error("the will's retain must be True or False, not " + quoted(retain))
     from .payload import encode
 
     content = encode(payload)
@@ -183,6 +176,40 @@ def _prepare_will(values: "dict[str, Any]") -> None:
         raise InvalidPayload("the will's payload is longer than 65,535 bytes", len(content))
     values["will"] = (topic, content, qos, retain)
     values["status"] = False  # there is one will only, and a birth without its will would lie
+
+
+# What is said of a mistake
+
+
+def _unknown(name: str, known: "list[str]") -> "UsageError":
+    near = _nearest(name[:40], known)
+    hint = "; the nearest is {}".format(near) if near else ""
+    return _usage_error("Client has no option {}{}".format(quoted(name), hint))
+
+
+def _nearest(name: str, known: "list[str]") -> str:
+    """Return which of `known` a name was most likely to be, "" if none is near."""
+    sought = name.lower().replace("_", "")
+    best, near = 1 + len(sought) // 4, ""
+    for one in known:
+        other = one.replace("_", "")
+        # A part of the name, such as timeout, or one with something added.
+        inside = len(sought) > 3 < len(other) and (sought in other or other in sought)
+        distance = 1 if inside else _distance(sought.encode(), other.encode())
+        if distance < best or (distance == best and not near):
+            best, near = distance, one
+    return near
+
+
+def _distance(one: bytes, other: bytes) -> int:
+    """Return how many letters are to be changed, added or left out to make one of the other."""
+    row = list(range(len(other) + 1))
+    for number, letter in enumerate(one):
+        above = row
+        row = [number + 1]
+        for at, another in enumerate(other):
+            row.append(min(row[at] + 1, above[at + 1] + 1, above[at] + (letter != another)))
+    return row[-1]
 
 
 def _usage_error(what: str) -> "UsageError":

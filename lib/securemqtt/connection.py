@@ -6,7 +6,7 @@ whoever waits is woken; on a board whoever waits turns it. The lock guards what 
 outbox, inbox, state. The link belongs to whoever turns.
 """
 
-from .log import log
+from .log import log, quoted
 from .messages import Delivery
 from .outbox.memory import Outbox
 from .platform import Lock, Loop, const, now_ms, temporary
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _TURN_MS = const(1000)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
+# Nobody waits for 31 years; and any clock here can count so far.
+_LONGEST_S = const(1_000_000_000)
 
 
 class Connection:
@@ -132,10 +134,12 @@ class Connection:
 
         Return True if it is acknowledged.
         """
+        timeout_ms = milliseconds(timeout_s, "timeout_s")
         if delivery is None:
-            return self.wait_until(lambda: not self.outbox.count, int(timeout_s * 1000))
-        delivery.awaited = True
-        self.wait_until(lambda: delivery.acknowledged or delivery.dropped, int(timeout_s * 1000))
+            return self.wait_until(lambda: not self.outbox.count, timeout_ms)
+        if not delivery.dropped:
+            delivery.awaited = True
+            self.wait_until(lambda: delivery.acknowledged or delivery.dropped, timeout_ms)
         return delivery.acknowledged
 
     def enqueue(self, delivery: Delivery, newest_only: bool, now: int) -> "Delivery | None":
@@ -291,6 +295,20 @@ class Connection:
             outbox.forget(delivery)
             if delivery.awaited or not outbox.held:
                 self.lock.notify_all()
+
+
+def milliseconds(seconds: float, name: str) -> int:
+    """Return a duration that a program gave, in ms; 0 for one below 0: it has passed already.
+
+    Raise UsageError for what is no number of seconds, NaN and infinity among them.
+    """
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not -_LONGEST_S <= seconds <= _LONGEST_S:  # NaN is in no range
+        from .errors import UsageError
+
+        what = "{} must be a number of seconds up to {}, not {}"
+        raise UsageError(what.format(name, _LONGEST_S, quoted(seconds)))
+    return int(seconds * 1000) if seconds > 0 else 0
 
 
 def _exhausted(error: MemoryError) -> Exception:

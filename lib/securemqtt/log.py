@@ -19,9 +19,13 @@ def log_to(function: "Callable[[str, str], None] | None") -> None:
     `level` is debug, info, warning or error. None: have none called any more. The function is
     called in the thread that has something to say, on CPython most often the client's own; so it
     must be quick; what it raises is reported, and nothing else comes of it. On a board it takes the
-    place of `print`.
+    place of `print`. Raise UsageError for what is no function.
     """
     global _function
+    if function is not None and not callable(function):
+        from .errors import UsageError
+
+        raise UsageError("log_to takes a function or None, not " + quoted(function))
     _function = function
 
 
@@ -58,3 +62,19 @@ def printable(text: str) -> str:
         for one in ones
     )
     return shown if len(text) <= 200 else shown + "…"
+
+
+def quoted(value: object) -> str:
+    """Return a value as a message to people shows it, in one line of at most some 100 characters.
+
+    Text is quoted, escaped and cut; of what is neither text nor a number, only the class is told.
+    """
+    if isinstance(value, (str, bytes)):
+        shown = repr(value[:60])
+        return shown if len(value) <= 60 else "{}… ({} in all)".format(shown, len(value))
+    if isinstance(value, int) and not -1 << 64 < value < 1 << 64:
+        return "an int beyond 64 bits"  # to write it out may take for ever
+    if value is None or isinstance(value, (bool, int, float)):  # MicroPython's bool is no int
+        return repr(value)
+    name = type(value).__name__
+    return ("an " if name[:1] in "aeiouAEIOU" else "a ") + name

@@ -1,5 +1,6 @@
 """A message on its way out, and one that has come in."""
 
+from .log import quoted
 from .platform import const
 
 TYPE_CHECKING = const(False)
@@ -43,6 +44,12 @@ class Message:
         self.dup = dup
         self.packet_id = packet_id
         self.connection_number = connection_number  # an acknowledgement is for its own only
+
+    def __repr__(self) -> str:
+        more = (", retained" if self.retain else "") + (", dup" if self.dup else "")
+        return "<{} {}: {} bytes, QoS {}{}>".format(
+            type(self).__name__, quoted(self.topic), len(self.payload), self.qos, more
+        )
 
     def text(self) -> str:
         """Return the payload as text. Raise ValueError if it is not UTF-8."""
@@ -98,11 +105,18 @@ class Delivery:
         self.next: "Delivery | None" = None  # behind it in the outbox
         self.waiter = waiter  # None for a message of the library's own, which is in no outbox
 
+    def __repr__(self) -> str:
+        state = "acknowledged" if self.acknowledged else "dropped" if self.dropped else "pending"
+        return "<{} {}: {} bytes, QoS {}, {}>".format(
+            type(self).__name__, quoted(self.topic), len(self.payload), self.qos, state
+        )
+
     def wait(self, timeout_s: float = 30) -> bool:
         """Serve the network until the broker has acknowledged this message.
 
-        Return True if it has within `timeout_s` seconds, False at once if it was dropped.
+        Return True if it has within `timeout_s` seconds, False at once if it was dropped. Raise
+        UsageError if that is no number of seconds.
         """
-        if self.waiter is None or self.dropped:
+        if self.waiter is None:
             return self.acknowledged
         return self.waiter.wait_for(self, timeout_s)

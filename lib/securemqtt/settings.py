@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """What a client was told, checked, each under its name; its meaning is in docs/ARCHITECTURE.md.
+    """What a client was told, checked, each under its name; its meaning is in docs/options.md.
 
     Made by config.load, and never changed. It is a file of its own, since an object keeps the file
     of its class in a board's memory: what finds and checks the options goes again.

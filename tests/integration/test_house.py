@@ -30,13 +30,15 @@ PARTS = (
     "diagnosis",
     "tls",
     "config",
+    "schema",
+    "options",
     "bundle",
     "settings",
     "payload",
     "protocol",
     "messages",
-    "errors",
     "log",
+    "errors",
     "platform",
 )
 MODULES = 45

@@ -435,7 +435,9 @@ def test_a_subclass_of_client_can_be_stood_in_for() -> None:
 def test_it_takes_the_options_of_client_and_checks_them(tmp_path: Path) -> None:
     client = FakeClient("/secure", client_id="a", keep_alive_s=5, host="mqtt.local", key="none")
     assert client.client_id == "a"
-    with pytest.raises(errors.UsageError, match="no option keep_alive"):
+    with pytest.raises(
+        errors.UsageError, match="no option 'keep_alive'; the nearest is keep_alive_s"
+    ):
         FakeClient(keep_alive=5)
     with pytest.raises(errors.UsageError, match="port must be"):
         FakeClient(port=0)
@@ -458,7 +460,7 @@ def test_it_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("option", ["link", "make_link", "fake", "testing", "verify", "insecure"])
 def test_no_option_of_client_leads_to_it(option: str) -> None:
-    with pytest.raises(errors.UsageError, match=f"Client has no option {option}"):
+    with pytest.raises(errors.UsageError, match=f"Client has no option '{option}'"):
         Client(host="localhost", client_id="a", **{option: FakeClient})
 
 

@@ -162,13 +162,13 @@ def test_renewing_what_came_from_a_request_keeps_its_key(authority: Authority) -
     assert (renewed.certificate.public_key(), renewed.key) == (key.public_key(), None)
 
 
-@pytest.mark.parametrize("text", ["a", "A-b_9", "x" * 64, "-"])
+@pytest.mark.parametrize("text", ["a", "A-b_9", "x" * 64, "a-"])
 def test_device_ids_that_are_taken(text: str) -> None:
     assert check_device_id(text) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x" * 65, "a/b", "a+", "#", "a b", "a\n", "é", "a.b", "a\x00"]
+    "text", ["", "-", "-a", "x" * 65, "a/b", "a+", "#", "a b", "a\n", "é", "a.b", "a\x00"]
 )
 def test_device_ids_that_could_escape_their_topics_are_refused(
     authority: Authority, text: str

@@ -265,6 +265,7 @@ def test_a_board_that_knows_no_wifi(
     ("options", "words"),
     [
         (["--id", "a/b", "--broker", "h"], "'a/b' is no device id"),
+        (["--id=-a", "--broker", "h"], "'-a' is no device id"),
         (["--id", "a", "--broker", "h:0"], "the broker's port must be a number"),
         (["--id", "a", "--broker", "not a host"], "neither a host name nor an IP address"),
         (["--id", "a", "--broker", "h", "--keep-alive", "3"], "--keep-alive 3 is out of range"),

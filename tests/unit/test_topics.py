@@ -4,10 +4,12 @@ from securemqtt.protocol.topics import expand, problem, valid_id
 
 
 def test_an_id_is_1_to_64_of_the_characters_that_cannot_leave_a_topic() -> None:
-    for good in ("a", "Z", "0", "_", "-", "greenhouse-1", "x" * 64):
+    for good in ("a", "Z", "0", "_", "a-", "greenhouse-1", "x" * 64):
         assert valid_id(good), good
     for bad in (
         "",
+        "-",
+        "-greenhouse",
         "x" * 65,
         "a/b",
         "+",

@@ -183,14 +183,13 @@ def _of_alert(alert: "int | None", code: object, settings: "Settings") -> Secure
         return HostNameMismatch(what, code, about=host)
     with temporary():
         from .. import bundle
-        from ..tls import credentials
 
         name = "".join(bundle.names(settings.certificate)[:1])
-        certificate = credentials.own_certificate(settings)
-        fits = not certificate or credentials.key_fits(
+        certificate = bundle.own_certificate(settings)
+        fits = not certificate or bundle.key_fits(
             bundle.read(settings.path, settings.key), certificate
         )
-        ended_on = credentials.ended_on(certificate)
+        ended_on = bundle.ended_on(certificate)
     if not certificate:
         # TLS 1.2 has no alert of its own for it: OpenSSL says 40 there.
         if alert is None or alert == _HANDSHAKE_FAILURE or alert in _ABOUT_CERTIFICATE:

@@ -24,6 +24,8 @@ MAX_PACKET_BYTES = 1 << 20
 TAKES_DER = False
 # Whether the journal lies on a flash chip, which wears, and no other thread is there to sync it.
 FLASH = False
+# Whether there is the module `typing`, and with it `ClientOptions`.
+HAS_TYPING = True
 
 Lock = threading.Condition
 

@@ -25,6 +25,8 @@ MAX_PACKET_BYTES = 16384
 TAKES_DER = True
 # Whether the journal lies on a flash chip, which wears, and no other thread is there to sync it.
 FLASH = True
+# Whether there is the module `typing`, and with it `ClientOptions`.
+HAS_TYPING = False
 
 
 def bundle_places() -> "list[str]":

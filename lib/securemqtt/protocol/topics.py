@@ -1,13 +1,15 @@
 """Topic names and filters: `~`, what is allowed in them (MQTT 3.1.1, section 4.7)."""
 
+from ..log import quoted
+
 PREFIX = "devices/"
 
 
 def valid_id(client_id: object) -> bool:
     """Return True if `client_id` is 1 to 64 of A-Z a-z 0-9 _ -, so that it cannot escape its
-    topics.
+    topics, and its first is no -, so that no command takes it for an option.
     """
-    if not isinstance(client_id, str) or not 0 < len(client_id) <= 64:
+    if not isinstance(client_id, str) or not 0 < len(client_id) <= 64 or client_id[:1] == "-":
         return False
     # By codes, since a board keeps each character that it ever had as a str.
     return all(
@@ -32,7 +34,7 @@ def problem(topic: str, is_filter: bool) -> str | None:
         return "it is empty or no string"
     # By codes, as in `valid_id`.
     content = topic.encode("utf-8", "surrogatepass")
-    if any(code == 0xED and content[at + 1] >= 0xA0 for at, code in enumerate(content)):
+    if has_half_pair(content):
         return "it holds half a surrogate pair, which UTF-8 cannot say"
     if len(content) > 65535:
         return "it is longer than 65,535 bytes"
@@ -58,6 +60,11 @@ def problem(topic: str, is_filter: bool) -> str | None:
     return None
 
 
+def has_half_pair(content: bytes) -> bool:
+    """Return True if there is half a surrogate pair in UTF-8 that was let have one."""
+    return any(code == 0xED and content[at + 1] >= 0xA0 for at, code in enumerate(content))
+
+
 def _is_noncharacter(content: bytes, at: int) -> bool:
     """Return True if U+FDD0 to U+FDEF, or one that ends in FFFE or FFFF, begins there in UTF-8."""
     if content[at] == 0xEF:
@@ -78,9 +85,9 @@ def checked(topic: str, qos: int, client_id: str, is_filter: bool) -> str:
         from ..errors import InvalidTopic
 
         kind = "filter" if is_filter else "name"
-        raise InvalidTopic("{!r} is no topic {}: {}".format(topic, kind, wrong))
-    if not isinstance(qos, int) or not 0 <= qos <= 2:
+        raise InvalidTopic("{} is no topic {}: {}".format(quoted(topic), kind, wrong))
+    if not isinstance(qos, int) or isinstance(qos, bool) or not 0 <= qos <= 2:
         from ..errors import UsageError
 
-        raise UsageError("there is no QoS {!r}: 0, 1 or 2".format(qos))
+        raise UsageError("qos must be 0, 1 or 2, not " + quoted(qos))
     return topic

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from os import PathLike
 
 from .. import config
 from ..client import Client
 from ..connection import Connection
 from ..log import log
+from ..options import ClientOptions
 from .fake import FakeBroker
 
 # The top-level domain that no name of has an address (RFC 2606): in a log it says what it is.
@@ -27,7 +28,9 @@ class FakeClient(Client):
 
     fake: FakeBroker
 
-    def _make_connection(self, bundle: str | None, options: dict[str, Any]) -> Connection:
+    def _make_connection(
+        self, bundle: str | PathLike[str] | None, options: ClientOptions
+    ) -> Connection:
         # The host keeps `load` from looking for a bundle; what a password file is for is not here.
         stand_in = {"client_id": _CLIENT_ID, **options, "host": _HOST, "password_file": None}
         settings = config.load(None, stand_in)

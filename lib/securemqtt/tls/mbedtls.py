@@ -9,7 +9,6 @@ import tls
 
 from .. import bundle
 from ..platform import const
-from .credentials import key_fits
 
 TYPE_CHECKING = const(False)
 
@@ -52,9 +51,7 @@ def _load_trust(context: "Any", settings: "Settings") -> None:
         try:
             context.load_verify_locations(content)
         except ValueError as error:
-            from .encoding import unreadable
-
-            raise unreadable(bundle.path_of(settings.path, name), content, str(error))
+            raise bundle.unreadable(bundle.path_of(settings.path, name), content, str(error))
 
 
 def _load_identity(context: "Any", settings: "Settings") -> None:
@@ -73,13 +70,11 @@ def _load_identity(context: "Any", settings: "Settings") -> None:
         try:
             context.load_cert_chain(certificate, key)
         except ValueError as error:
-            from .encoding import unreadable
-
             text = str(error)
             if "key" in text:
-                raise unreadable(key_path, key, text)
-            raise unreadable(path, certificate, text)
-        if name == names[0] and not key_fits(key, certificate):
+                raise bundle.unreadable(key_path, key, text)
+            raise bundle.unreadable(path, certificate, text)
+        if name == names[0] and not bundle.key_fits(key, certificate):
             from ..errors import KeyMismatch
 
             raise KeyMismatch(key_path + " is not the key of " + path, about=key_path)

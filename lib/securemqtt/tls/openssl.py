@@ -21,7 +21,6 @@ from typing import Any
 from .. import bundle
 from ..errors import BundleError, FileTruncated, KeyMismatch, UsageError, WrongKeyPassword
 from ..settings import Settings
-from .encoding import is_pem, is_whole_pem, unreadable
 
 # TLS 1.2 with forward secrecy and AEAD only (RFC 9325, section 4.2). Those of TLS 1.3 are all of
 # that kind.
@@ -63,11 +62,11 @@ def _load_trust(context: ssl.SSLContext, settings: Settings) -> None:
         content = bundle.read(settings.path, name)
         try:
             context.load_verify_locations(
-                cadata=content.decode("ascii") if is_pem(content) else content
+                cadata=content.decode("ascii") if bundle.is_pem(content) else content
             )
         except (ssl.SSLError, ValueError) as error:  # UnicodeDecodeError is a ValueError
             path = bundle.path_of(settings.path, name)
-            raise unreadable(path, content, str(error)) from error
+            raise bundle.unreadable(path, content, str(error)) from error
 
 
 def _load_identity(context: ssl.SSLContext, settings: Settings) -> None:
@@ -141,5 +140,5 @@ def _unusable(error: ssl.SSLError, asked: bool, certificate: str, key: str) -> B
 
 
 def _require_pem(path: str, content: bytes, label: str) -> None:
-    if not is_whole_pem(content) or label.encode() not in content:
-        raise unreadable(path, content, f"no {label}")
+    if not bundle.is_whole_pem(content) or label.encode() not in content:
+        raise bundle.unreadable(path, content, f"no {label}")

@@ -156,7 +156,7 @@ def takeover(environment: Environment) -> str:
 
 
 @contextmanager
-def _neighbour(environment: Environment, **options: str) -> Iterator[Client]:
+def _neighbour(environment: Environment, client_id: str = _NEIGHBOUR_ID) -> Iterator[Client]:
     directory = environment.directory / "bad-clients" / _NEIGHBOUR_ID
     if not directory.exists():
         _bundle(
@@ -165,7 +165,7 @@ def _neighbour(environment: Environment, **options: str) -> Iterator[Client]:
             environment.authority.issue_device(_NEIGHBOUR_ID),
             _NEIGHBOUR_ID,
         )
-    with Client(str(directory), status=False, **options) as client:
+    with Client(str(directory), status=False, client_id=client_id) as client:
         yield client
 
 

@@ -11,23 +11,24 @@ from collections.abc import Iterable
 
 from cryptography import x509
 
+from securemqtt.protocol.topics import valid_id
 from securemqtt_tools.cli import FatalError
 
-_DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _LONGEST_HOST = 253  # RFC 1035 §2.3.4, as text without the final dot
 
 
 def check_device_id(device_id: str) -> str:
     """Return `device_id` back if it may name a device: 1 to 64 of A-Z a-z 0-9 _ and -, so no `/`,
-    `+` or `#`.
+    `+` or `#`, and no - at the start.
 
     Raise FatalError otherwise: the id becomes a topic level and must not lead out of the device's
     own prefix.
     """
-    if not _DEVICE_ID.fullmatch(device_id):
+    if not valid_id(device_id):
         raise FatalError(
-            f"{device_id!r} is no device id: use 1 to 64 of the characters A-Z a-z 0-9 _ -"
+            f"{device_id!r} is no device id: use 1 to 64 of the characters A-Z a-z 0-9 _ -, "
+            "the first of them no -"
         )
     return device_id
 

@@ -9,7 +9,6 @@ and the result is passed on.
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from amqtt.mqtt.packet import CONNECT, MQTTFixedHeader
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from securemqtt.protocol.topics import valid_id
 from securemqtt_tools.broker.config import (
     CA,
     CRL,
@@ -36,7 +36,6 @@ from securemqtt_tools.cli import FatalError
 
 _PAUSE_S = 0.02
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
-_IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class NotAdmitted(Exception):
@@ -88,7 +87,7 @@ def identity_of(tls: ssl.SSLObject) -> Identity:
     names = [
         str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     ]
-    if len(names) != 1 or not _IDENTITY.fullmatch(names[0]):
+    if len(names) != 1 or not valid_id(names[0]):
         raise NotAdmitted(f"the common name {names} is no device id")
     return Identity(names[0], certificate.serial_number)
 

@@ -1,0 +1,341 @@
+"""What is said of a wrong option and of a wrong argument of a call: at once, the same on both
+interpreters, and never with a secret in it.
+"""
+
+import json
+import time
+
+from securemqtt import Client, Message, log_to
+from securemqtt.config import load
+from securemqtt.log import quoted
+from securemqtt.messages import Delivery
+from securemqtt.schema import OPTIONS
+from support.interpreters.either import directory, raised, scratch, set_mode, write
+from support.models.history import History
+
+_GOOD = {"host": "mqtt.local", "client_id": "pi-1"}
+_NAN, _INFINITY = float("nan"), float("inf")
+_NO_DURATIONS = ("3", b"3", None, True, _NAN, _INFINITY, -_INFINITY, 1e30, 1 << 70, [], object())
+_SOON_S = 5
+
+
+class _Path:
+    """A path that is no str, as pathlib has them."""
+
+    def __init__(self, text: "object") -> None:
+        self._text = text
+
+    def __fspath__(self) -> "object":
+        return self._text
+
+
+class Path:
+    """As micropython-lib has it: without `__fspath__`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class _Device:
+    """A watchdog."""
+
+    def feed(self) -> None:
+        """Do nothing."""
+
+
+def _load(**options: object) -> "object":
+    return load(None, dict(_GOOD, **options))
+
+
+def _what(**options: object) -> str:
+    """Return what is said of options that are wrong."""
+    return raised("UsageError", _load, **options).what
+
+
+def test_a_wrong_option_is_told_with_what_is_allowed_and_what_was_given() -> None:
+    assert _what(port="8883") == "port must be a whole number from 1 to 65535, not '8883'"
+    assert _what(keep_alive_s=4) == "keep_alive_s must be a whole number from 5 to 65535 s, not 4"
+    assert _what(outbox_full="drop") == (
+        "outbox_full must be refuse, drop_oldest or drop_newest, not 'drop'"
+    )
+    assert _what(connect_timeout_s=_NAN).startswith(
+        "connect_timeout_s must be a number from 0.1 to 3600 s, not nan"
+    )
+    assert _what(watchdog=5) == "watchdog must be an object with a method feed(), not 5"
+    assert _what(window=[1]) == "window must be a whole number from 1 to 1000 messages, not a list"
+
+
+def test_no_option_takes_a_value_of_another_type() -> None:
+    wrong = {
+        "whole": (None, True, 1.0, 100.0, "100", b"1", [], _NAN, _INFINITY, 1 << 90, object()),
+        "seconds": (None, True, "1", [], _NAN, _INFINITY, -_INFINITY, -1, 0, 1e9, 1 << 90),
+        "flag": (None, 0, 1, 1.0, "yes", "", b"", [], object()),
+        "choice": (None, 1, True, "", "TLS", b"tls", ["tls"], object()),
+        "id": (None, 1, "", "-a", "a b", "a\n", b"a", ["a"], "é"),
+        "name": (1, True, b"a", ["a"], "", "a b", "a\r\nb", "a\0", "x" * 2000, "\x7f", object()),
+        "text": (1, True, b"a", ["a"], "a\0b", "a" + chr(0xD800)),
+        "path": (1, True, b"a", ["a"], "", "a\0b", object(), _Path(b"a"), _Path(7), _Path, Path),
+        "paths": (1, True, b"a", "", "a\0b", ["a", 1], [None], {"a": 1}, _Path(b"a"), object()),
+        "protocols": (5, True, b"mqtt", "", "x" * 256, ["mqtt", 5], [""], {"a": 1}, object()),
+        "opener": (5, True, [], {"a": 1}, object()),
+        "will": (5, True, "ab", (), [], ("a",), {"topic": "a"}, object(), ("a", "b", 1, False, 1)),
+        "feeder": (5, True, "feed", {"feed": 1}, object()),
+    }
+    wrong["secret"] = wrong["text"]
+    for name, kind, default, _, _, _ in OPTIONS:
+        for value in wrong[kind]:
+            if value is None and default is None:
+                continue
+            options = {"username": "u", name: value}
+            assert name in _what(**options), (name, value)
+
+
+def test_the_edges_of_each_range_are_taken_and_what_is_beyond_is_not() -> None:
+    for name, kind, _, allowed, _, _ in OPTIONS:
+        if kind == "whole":
+            for value in allowed:
+                assert getattr(_load(**{name: value}), name) == value
+            for value in (allowed[0] - 1, allowed[1] + 1):
+                assert name in _what(**{name: value})
+        elif kind == "choice":
+            for value in allowed:
+                options = {"outbox_dir": scratch(), name: value}
+                assert getattr(_load(**options), name) == value
+    for value in (0.1, 1, 3600):
+        assert _load(connect_timeout_s=value).connect_timeout_s == value
+
+
+def test_user_and_password_may_be_as_long_as_mqtt_can_say() -> None:
+    assert len(_load(username="u" * 65535).username) == 65535
+    assert "username must be a str of at most 65535 bytes" in _what(username="u" * 65536)
+    assert "username" in _what(username="é" * 32768)
+    assert _what(username="", password="p" * 65536).endswith("not this str of 65536 characters")
+
+
+def test_none_is_taken_where_the_default_is_none() -> None:
+    optional = [name for name, _, default, _, _, _ in OPTIONS if default is None]
+    settings = _load(**dict.fromkeys(optional))
+    assert all(getattr(settings, name) is None for name in optional if name != "will")
+    assert settings.will[0] == "devices/pi-1/status"
+
+
+def test_what_is_right_is_taken() -> None:
+    settings = _load(
+        alpn=["mqtt", "x-amzn-mqtt-ca"], watchdog=_Device(), key_password=lambda: b"a", ca=None
+    )
+    assert settings.alpn == ["mqtt", "x-amzn-mqtt-ca"] and settings.ca == ()
+    assert _load(alpn="mqtt").alpn == "mqtt"
+    assert _load(username="").username == ""
+    assert _load(username="é\t", password="").password == ""
+
+
+def test_a_path_may_be_an_object() -> None:
+    write(directory("bundle") + "/config.json", json.dumps(_GOOD))
+    write(directory("bundle") + "/secret", "correct horse")
+    set_mode(scratch() + "/bundle/secret", "600")
+    for kind in (_Path, Path):
+        settings = load(
+            kind(scratch() + "/bundle"),
+            {
+                "ca": [kind("/a/ca"), "b"],
+                "certificate": kind("c"),
+                "key": kind("k"),
+                "outbox_dir": kind("/o"),
+                "username": "u",
+                "password_file": kind(scratch() + "/bundle/secret"),
+            },
+        )
+        assert settings.path == scratch() + "/bundle"
+        assert (settings.ca, settings.certificate, settings.key, settings.outbox_dir) == (
+            ["/a/ca", "b"],
+            "c",
+            "k",
+            "/o",
+        )
+        assert settings.password == "correct horse"
+    for path in (5, True, b"a", "", "a\0b", [scratch()], _Path(b"a"), object()):
+        assert raised("UsageError", Client, path).what.startswith("bundle must be a str or a Path")
+
+
+def test_an_option_that_is_misspelt_is_told_which_was_meant() -> None:
+    for name, meant in (
+        ("hots", "host"),
+        ("keepalive", "keep_alive_s"),
+        ("keep_alive", "keep_alive_s"),
+        ("client_identity", "client_id"),
+        ("timeout", "connect_timeout_s"),
+        ("user_name", "username"),
+        ("passwd", "password"),
+        ("prot", "port"),
+        ("certificates", "certificate"),
+        ("Host", "host"),
+    ):
+        assert _what(**{name: 1}) == f"Client has no option {name!r}; the nearest is {meant}", name
+    for name in ("colour", "x", "zzzzzzzzzzzz", "qos", "x" * 250, "é\n"):
+        what = _what(**{name: 1})
+        assert "meant" not in what and len(what) < 150 and "\n" not in what
+
+
+def test_a_password_without_a_username_is_refused() -> None:
+    for options in ({"password": "p"}, {"password_file": "/nowhere"}):
+        assert "without username" in _what(**options)
+
+
+def test_no_secret_is_in_an_error() -> None:
+    for options in (
+        {"password": "s3cret\0"},
+        {"password": ["s3cret"]},
+        {"password": "s3cret" * 11000},
+        {"password": b"s3cret"},
+        {"key_password": ["s3cret"]},
+        {"password": "s3cret"},
+    ):
+        error = raised("UsageError", _load, **options)
+        assert "s3cret" not in str(error) and "password" in error.what
+
+
+def test_what_was_given_is_shown_short_and_escaped() -> None:
+    assert quoted("a\x1b[2J\n") == "'a\\x1b[2J\\n'"
+    assert quoted("x" * 100000) == "'" + "x" * 60 + "'… (100000 in all)"
+    assert quoted(10**9999) == quoted(-(10**9999)) == "an int beyond 64 bits"
+    assert (quoted(None), quoted(True), quoted(1 << 63)) == ("None", "True", "9223372036854775808")
+
+    class Liar:
+        def __repr__(self) -> str:
+            raise KeyError("of a test")
+
+    assert quoted(Liar()) == "a Liar"
+    assert _what(port=Liar()).endswith(", not a Liar")
+    assert len(_what(host="h" * 100000)) < 200
+
+
+def test_a_will_is_checked_whole() -> None:
+    for will in (
+        ("a", "b", 1.0),
+        ("a", "b", True),
+        ("a", "b", 3),
+        ("a", "b", 1, 1),
+        ("a", "b", 1, "yes"),
+        ("a", "b", 1, None),
+    ):
+        assert _what(will=will).startswith("the will's ")
+    assert _load(will=("a", "b", 2, True)).will == ("a", b"b", 2, True)
+
+
+# The calls
+
+
+def test_a_duration_that_is_none_is_refused_at_once() -> None:
+    history = History(1)
+    began = time.time()
+    try:
+        client = history.client
+        delivery = client.publish("a", b"")
+        dropped = Delivery("a", b"", 1, False, None, delivery.waiter)
+        dropped.dropped = True
+        for value in _NO_DURATIONS:
+            for call in (
+                client.wait,
+                client.connect,
+                client.flush,
+                client.disconnect,
+                delivery.wait,
+                dropped.wait,
+            ):
+                assert "number of seconds" in raised("UsageError", call, value).what
+            if value is not None:
+                error = raised("UsageError", client.publish, "a", b"", expires_s=value)
+                assert error.what.startswith("expires_s must be a number of seconds up to ")
+        raised("UsageError", client.wait, "1" * 1000)
+        assert client.pending == 1 and client.state != "closed"
+        client.disconnect(0)
+        raised("UsageError", client.disconnect, "0")
+    finally:
+        history.close()
+    assert time.time() - began < _SOON_S
+
+
+def test_a_duration_below_0_has_passed_already() -> None:
+    history = History(1)
+    try:
+        client = history.client
+        for seconds in (-1, -0.5, -1e9):
+            client.wait(seconds)
+            assert client.flush(seconds) in (True, False)
+        delivery = client.publish("a", b"", expires_s=-5)
+        assert not delivery.wait(-1)
+        history.come_to_rest()
+        assert delivery.dropped and not delivery.acknowledged
+        assert not delivery.wait(1000)
+    finally:
+        history.close()
+
+
+def test_what_is_to_be_called_must_be_a_function() -> None:
+    history = History(1)
+    try:
+        client = history.client
+        for value in (None, 5, "print", [], True):
+            raised("UsageError", client.subscribe, "new/+", value)
+            if value is not None:
+                for call in (client.on_state, client.on_error, log_to):
+                    raised("UsageError", call, value)
+        client.on_state(None)
+        client.on_error(None)
+        history.come_to_rest()
+        assert history.broker.filters == {"c/x"}
+    finally:
+        history.close()
+
+
+def test_how_a_message_is_sent_is_checked_by_type() -> None:
+    history = History(1)
+    try:
+        client = history.client
+        client.publish("a", b"")
+        for value in (None, 0, 1, 2, 1.0, "yes", []):
+            raised("UsageError", client.publish, "a", b"", 1, value)
+            raised("UsageError", client.publish, "a", b"", 1, False, None, value)
+            raised("UsageError", client.publish, "another", b"", 1, value)
+        for value in (None, True, False, 1.0, "1", -1, 3, 1 << 80):
+            raised("UsageError", client.publish, "a", b"", value)
+            raised("UsageError", client.publish, "another", b"", value)
+            raised("UsageError", client.subscribe, "a", print, value)
+        assert client.pending == 1
+        client.publish("a", b"", 2, True, 5, True)
+    finally:
+        history.close()
+
+
+# What they show of themselves
+
+
+def test_what_is_shown_of_a_message_is_short_and_escaped() -> None:
+    message = Message("a\x1b[2J\n/é", b"s3cret" * 5000, 1, True, True)
+    assert repr(message).startswith("<Message 'a\\x1b[2J\\n/")
+    assert repr(message).endswith(": 30000 bytes, QoS 1, retained, dup>")
+    assert "s3cret" not in repr(message)
+    assert repr(Message("a/b")) == "<Message 'a/b': 0 bytes, QoS 0>"
+    assert len(repr(Message("x" * 65535))) < 150
+
+
+def test_what_is_shown_of_a_delivery_has_its_state() -> None:
+    delivery = Delivery("a/b", b"s3cret", 1, False)
+    assert repr(delivery) == "<Delivery 'a/b': 6 bytes, QoS 1, pending>"
+    delivery.dropped = True
+    assert repr(delivery) == "<Delivery 'a/b': 6 bytes, QoS 1, dropped>"
+    delivery.dropped, delivery.acknowledged = False, True
+    assert repr(delivery) == "<Delivery 'a/b': 6 bytes, QoS 1, acknowledged>"
+
+
+def test_what_is_shown_of_a_client_has_its_state_and_no_secret() -> None:
+    history = History(1)
+    try:
+        assert repr(history.client) == "<Client d at broker.example:8883: starting, 0 pending>"
+        history.client.publish("a", b"s3cret")
+        assert repr(history.client).endswith(", 1 pending>")
+    finally:
+        history.close()

@@ -5,20 +5,30 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINUTES ?= 10
 
+RELEASE := .build/release
+RELEASE_STAMP := $(RELEASE)/.installed
+UV_COMPILE = $(RELEASE)/bin/uv pip compile --quiet --system-certs --universal --python-version 3.10 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
 .PHONY: help setup system system-demo demo test test-long lint bench soak clean
+.PHONY: hooks documents lock release release-rehearsal
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
 	@echo "make test       every test (under 10 minutes)"
 	@echo "make test-long  the slow sweeps too"
-	@echo "make lint       ruff and mypy --strict"
+	@echo "make lint       ruff, its format, and mypy --strict"
 	@echo "make bench      the figures of the README, measured here"
 	@echo "make soak       faults at random, for MINUTES=10"
+	@echo "make hooks      the quick checks before each commit"
+	@echo "make documents  write anew what is made from the source: docs/errors.md, package.json, ..."
+	@echo "make lock       write the versions and hashes of all packages anew; UPGRADE=1 for newer ones"
+	@echo "make release    wheel, sdist, SBOM and checksums, checked; release-rehearsal on any commit"
 	@echo "make clean      remove what make made"
 
 setup: $(STAMP)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml requirements.lock
 	@$(PYTHON) tests/support/setup_environment.py $(VENV)
 	@touch $@
 
@@ -39,6 +49,7 @@ test-long: setup system
 
 lint: setup
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
 bench: setup system
@@ -47,5 +58,27 @@ bench: setup system
 soak: setup system
 	@$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
+hooks: setup
+	@$(BIN)/pre-commit install
+
+documents: setup
+	@$(BIN)/python tests/support/documents/errors_page.py
+	@$(BIN)/python tests/support/documents/board_packages.py
+	@$(BIN)/python tests/support/documents/options_page.py
+
+$(RELEASE_STAMP): tests/support/release/tools.lock
+	@$(PYTHON) tests/support/setup_environment.py $(RELEASE) $<
+	@touch $@
+
+lock: $(RELEASE_STAMP)
+	@$(UV_COMPILE) --extra tools --extra sim --extra test setup.cfg -o requirements.lock
+	@$(UV_COMPILE) tests/support/release/tools.in -o tests/support/release/tools.lock
+
+release: $(RELEASE_STAMP)
+	@PYTHONPATH=tests $(RELEASE)/bin/python -m support.release.make_release
+
+release-rehearsal: $(RELEASE_STAMP)
+	@PYTHONPATH=tests $(RELEASE)/bin/python -m support.release.make_release --rehearsal
+
 clean:
-	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis lib/*.egg-info *.egg-info
+	rm -rf $(VENV) .build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis lib/*.egg-info *.egg-info

@@ -22,8 +22,8 @@ def run(command: str) -> None:
         if python.exists() and Path(sys.prefix) != ROOT / ".venv":
             os.execv(python, [str(python), *sys.argv])  # noqa: S606  (our own interpreter, our own arguments)
         sys.exit(
-            "securemqtt: the tools' packages are missing: run `make setup`, or pip install "
-            "'.[tools]', in the project's directory"
+            "securemqtt: the tools' packages are missing: run `make setup` in the project's "
+            "directory"
         )
     from securemqtt_tools.cli import main
 

@@ -4,8 +4,13 @@ where to look.
 
 from __future__ import annotations
 
+import platform
+import ssl
+from importlib import metadata
+
 import pytest
 
+import securemqtt
 from securemqtt_tools.cli import COMMANDS, main
 
 
@@ -72,3 +77,35 @@ def test_a_mistake_is_one_line(
     assert printed.err.startswith("securemqtt: ") and printed.err.count("\n") == 1
     assert complaint in printed.err
     assert "secret" not in printed.err
+
+
+@pytest.mark.parametrize(("arguments", "command"), [(["--version"], None), (["--version"], "ca")])
+def test_version_says_what_a_report_needs(
+    arguments: list[str], command: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments, command)
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"securemqtt {securemqtt.__version__}"
+    assert platform.python_version() in lines[1]
+    assert lines[2] == ssl.OPENSSL_VERSION
+    assert lines[3] == f"paho-mqtt {metadata.version('paho-mqtt')}"
+    assert lines[4].startswith("Mosquitto ")
+
+
+@pytest.mark.parametrize(
+    ("mosquitto", "said"),
+    [("/bin/echo", "/bin/echo does not say its version"), ("/no/such", "cannot start /no/such")],
+)
+def test_a_mosquitto_that_fails_does_not_end_version(
+    mosquitto: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECUREMQTT_MOSQUITTO", mosquitto)
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert f"Mosquitto of unknown version: {said}" in capsys.readouterr().out

@@ -2,9 +2,8 @@
 status.
 
 `securemqtt provision …` and `python tools/provision.py …` both end up in `main`. A command is a
-module in `securemqtt_tools.commands` with three names:
+module in `securemqtt_tools.commands` with two names:
 
-    HELP                    one line, shown in the list of commands
     configure(parser)       adds the arguments (argparse); examples go in parser.epilog
     run(args) -> int        does the work, prints, returns the exit status; raises FatalError
 """
@@ -20,8 +19,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
-COMMANDS = ("ca", "broker", "provision", "simboard", "demo")
-# From the checkout, not by name: who owns that name in an index is not ours to vouch for.
+from securemqtt_tools.resources import tools_remedy
+
+# What the list of commands says of each. It stands here and not with the command, whose module may
+# need packages that are not installed.
+COMMANDS = {
+    "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, list, show",
+    "broker": "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check",
+    "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
+    "simboard": "a simulated board on a serial port, with MicroPython, flash and Wi-Fi",
+    "demo": "the whole system on this machine, with intruders: every promise, checked",
+}
 _EXAMPLES = """\
 From nothing to a board that reports, on the computer that is to be the authority:
   securemqtt ca init                                 an authority of your own, once
@@ -33,7 +41,6 @@ From nothing to a board that reports, on the computer that is to be the authorit
 No board yet? securemqtt simboard run. All of it at once, on this machine: securemqtt demo.
 Each command, and each of its own commands, has --help with examples.
 """
-INSTALL_TOOLS = "run `make setup`, or pip install '.[tools]', in the project's directory"
 
 
 class FatalError(Exception):
@@ -102,6 +109,25 @@ def add_home_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_version_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="the version of securemqtt and of what it runs on, for a report",
+    )
+
+
+class _Version(argparse.Action):
+    """Print the version and end: found only now, since Mosquitto has to be asked for its own."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from securemqtt_tools.versions import version_lines
+
+        print("\n".join(version_lines()))
+        parser.exit()
+
+
 def add_subcommands(
     parser: argparse.ArgumentParser, command: str, subcommands: Iterable[Subcommand]
 ) -> None:
@@ -142,7 +168,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         if error.name is None or error.name.startswith("securemqtt"):
             raise
         print(
-            f"securemqtt: the package {error.name} is not installed: {INSTALL_TOOLS}",
+            f"securemqtt: the tools need a package that is not installed ({error.name}): "
+            f"{tools_remedy()}",
             file=sys.stderr,
         )
         return 1
@@ -159,6 +186,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
     if command is not None:
         parser = _Parser(prog=f"{command}.py")
+        _add_version_option(parser)
         _configure(parser, _module(command))
         return parser.parse_args(arguments)
     parser = _Parser(
@@ -168,13 +196,14 @@ def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_version_option(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    # The one command that is called is loaded alone: the others may need packages that are not
-    # there, and time.
-    called = [name for name in COMMANDS if arguments[:1] == [name]]
-    for name in called or COMMANDS:
-        module = _module(name)
-        _configure(subparsers.add_parser(name, help=module.HELP), module)
+    # Only the command that is called is loaded: the others may need packages that are not there,
+    # and time.
+    for name, help_line in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_line)
+        if arguments[:1] == [name]:
+            _configure(subparser, _module(name))
     return parser.parse_args(arguments or ["--help"])
 
 

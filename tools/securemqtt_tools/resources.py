@@ -26,7 +26,19 @@ def checkout_cache() -> Path | None:
     """Return the directory in which a checkout keeps downloads (`make clean` removes it), None in
     an installation.
     """
-    return _CHECKOUT / ".build" / "cache" if (_CHECKOUT / "pyproject.toml").exists() else None
+    return _CHECKOUT / ".build" / "cache" if in_checkout() else None
+
+
+def tools_remedy() -> str:
+    """Return what to do where a package of the tools is missing."""
+    if in_checkout():
+        return "run `make setup` in the project's directory"
+    return "pip install 'securemqtt[tools]'"
+
+
+def in_checkout() -> bool:
+    """Return True in a checkout of the project, False in an installation."""
+    return (_CHECKOUT / "pyproject.toml").exists()
 
 
 def _find(name: str, witness: str) -> Path:

@@ -6,10 +6,10 @@ python tests/support/documents/board_packages.py
 
 from __future__ import annotations
 
-import configparser
 import json
 from pathlib import Path
 
+from securemqtt import __version__
 from securemqtt_tools.provision.board.library import board_sources
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,7 +30,7 @@ def package_json() -> str:
     lines = ",\n    ".join(urls)
     return (
         f'{{\n  "urls": [\n    {lines}\n  ],\n  "deps": [["{_UMQTT}", "latest"]],\n'
-        f'  "version": "{_version()}"\n}}\n'
+        f'  "version": "{__version__}"\n}}\n'
     )
 
 
@@ -43,16 +43,10 @@ def manifest() -> str:
     ]
     files = "".join(f'        "{name}",\n' for name in names)
     return (
-        f'{_MANIFEST_HEAD}\nmetadata(version="{_version()}")\nrequire("{_UMQTT}")\n'
+        f'{_MANIFEST_HEAD}\nmetadata(version="{__version__}")\nrequire("{_UMQTT}")\n'
         f'package(\n    "securemqtt",\n    files=(\n{files}    ),\n'
         f'    base_path="lib",\n    opt=2,\n)\n'
     )
-
-
-def _version() -> str:
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg")
-    return settings["metadata"]["version"]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from securemqtt_tools.cli import Subcommand, add_subcommands
 from securemqtt_tools.commands import broker_actions as actions
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
-HELP = "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check"
 PLAIN = "device"  # the role of who has none
 DEFAULT_PORT = 8883
 DEFAULT_WEBSOCKETS_PORT = 8884

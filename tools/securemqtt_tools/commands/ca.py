@@ -22,8 +22,6 @@ from securemqtt_tools.pki.keys import KEY_TYPES
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 from securemqtt_tools.pki.profiles import DEVICE, ROLES, SERVER
 
-HELP = "certificate authority: init, server, device, sign, renew, revoke, crl, list, show"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""

@@ -19,8 +19,6 @@ from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.program import make_plan, run_plan
 
-HELP = "the whole system on this machine, with intruders: every promise, checked"
-
 # a socket's name has 107 bytes (unix(7)), and the board's lies up to three directories down
 _LONGEST_PATH = 45
 _EXAMPLES = """\

@@ -31,8 +31,6 @@ from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
 from securemqtt_tools.provision.steps import Steps
 
-HELP = "put certificates and the library on a board, or a bundle on a Raspberry Pi"
-
 _PI = "pi"
 _PORT = 8883
 _SSID_BYTES = range(1, 33)

@@ -20,8 +20,6 @@ from securemqtt_tools.simboard.board import BoardOptions
 from securemqtt_tools.simboard.control import ControlClient
 from securemqtt_tools.simboard.program import run_simulator
 
-HELP = "a simulated board on a serial port: MicroPython, flash, Wi-Fi that can be switched"
-
 _EXAMPLES = """\
 Examples:
   securemqtt simboard run              the port is printed; Ctrl-C ends the board

@@ -6,10 +6,9 @@ They go to the board as they stand in the repository, compiled (compiler.py) and
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
-from securemqtt_tools.cli import INSTALL_TOOLS, FatalError
+import securemqtt
 
 # MicroPython cannot import a module that begins so, and every module of the library for CPython
 # alone does.
@@ -20,10 +19,7 @@ _CPYTHON_ONLY = re.compile(r"^from __future__ import annotations$", re.MULTILINE
 
 def library_directory() -> Path:
     """Return the directory of the library's source: the installed package `securemqtt`."""
-    spec = find_spec("securemqtt")
-    if spec is None or not spec.submodule_search_locations:
-        raise FatalError(f"the package securemqtt is not installed: {INSTALL_TOOLS}")
-    return Path(spec.submodule_search_locations[0])
+    return Path(securemqtt.__file__).parent
 
 
 def board_sources(package: Path) -> dict[str, str]:

@@ -1,0 +1,171 @@
+"""The lock of all packages: it has what setup.cfg asks for, and pip installs nothing else."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import re
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from support.setup_environment import LOCK, ROOT, PipError, locked, pip, versions_only
+
+PYTHON = Path(sys.executable)
+MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("linux", "armv7l"), ("darwin", "arm64"))
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
+LOCKS = (LOCK, ROOT / "tests" / "support" / "release" / "tools.lock")
+_SYSTEMS = {"linux": "Linux", "darwin": "Darwin"}
+
+
+def _wanted() -> list[Requirement]:
+    """Return what setup.cfg names: the library's own requirement, and every extra."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    texts = [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
+    return [Requirement(line) for text in texts for line in text.split("\n") if line]
+
+
+def _locked() -> list[Requirement]:
+    return [Requirement(line) for line in versions_only(LOCK.read_text())]
+
+
+def _applies(requirement: Requirement, environment: dict[str, str]) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+@pytest.mark.parametrize(("system", "machine"), MACHINES)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_it_has_what_setup_cfg_asks_for(python: str, system: str, machine: str) -> None:
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "sys_platform": system,
+        "platform_system": _SYSTEMS[system],
+        "platform_machine": machine,
+    }
+    there: dict[str, list[str]] = {}
+    for one in _locked():
+        if _applies(one, environment):
+            (pin,) = one.specifier
+            assert pin.operator == "=="
+            there.setdefault(canonicalize_name(one.name), []).append(pin.version)
+    assert {name: pins for name, pins in there.items() if len(pins) > 1} == {}
+    lacking = [
+        str(one)
+        for one in _wanted()
+        if _applies(one, environment)
+        if not one.specifier.contains(there.get(canonicalize_name(one.name), ["0"])[0])
+    ]
+    assert lacking == [], "run: make lock"
+
+
+def _needed(requirements: list[Requirement]) -> Iterator[tuple[str, str]]:
+    """Return name and version of what these requirements come to in this interpreter, all the way
+    down.
+    """
+    seen = set()
+    waiting = [(one, "") for one in requirements]
+    while waiting:
+        requirement, extra = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, extra) in seen or not _applies(requirement, {}):
+            continue
+        seen.add((name, extra))
+        distribution = metadata.distribution(name)
+        yield name, distribution.version
+        waiting += [(requirement, one) for one in requirement.extras if not extra]
+        for text in distribution.requires or []:
+            below = Requirement(text)
+            if below.marker is None or below.marker.evaluate({"extra": extra}):
+                below.marker = None
+                waiting.append((below, ""))
+
+
+def test_all_that_is_installed_for_it_is_in_it() -> None:
+    there = {
+        (canonicalize_name(one.name), next(iter(one.specifier)).version)
+        for one in _locked()
+        if _applies(one, {})
+    }
+    needed = set(_needed(_wanted()))
+    assert len(needed) > 40
+    assert needed - there == set(), "run: make lock, then make setup"
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_package_has_hashes(lock: Path) -> None:
+    entries = re.split(r"\n(?=\w)", lock.read_text().partition("make lock\n")[2])
+    assert len(entries) > 30
+    for entry in entries:
+        first, *hashes = entry.rstrip().split(" \\\n    ")
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", first)
+        assert hashes and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes)
+
+
+@pytest.mark.parametrize("ci", [True, False])
+def test_hashes_are_required(ci: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_up(monkeypatch, ci=ci)
+    assert locked(PYTHON, LOCK) == ["--require-hashes", "--requirement", str(LOCK)]
+
+
+def test_piwheels_has_versions_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _set_up(monkeypatch, extra_index="https://www.piwheels.org/simple")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(PYTHON)
+    *_, versions = locked(python, LOCK)
+    assert "only versions are checked" in capsys.readouterr().out
+    assert [Requirement(one) for one in Path(versions).read_text().splitlines()] == _locked()
+
+
+def test_in_ci_piwheels_makes_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_up(monkeypatch, ci=True, extra_index="https://www.piwheels.org/simple")
+    assert "--require-hashes" in locked(PYTHON, LOCK)
+
+
+def _set_up(
+    monkeypatch: pytest.MonkeyPatch, *, ci: bool = False, extra_index: str | None = None
+) -> None:
+    monkeypatch.setenv("CI", "true" if ci else "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")  # nor what the machine's own says
+    if extra_index is not None:
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", extra_index)
+    else:
+        monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+
+
+def test_nothing_but_what_was_locked_is_installed(tmp_path: Path) -> None:
+    wheel = tmp_path / "gauge-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("gauge.py", "")
+        archive.writestr(
+            "gauge-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: gauge\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            "gauge-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr("gauge-1.0.dist-info/RECORD", "")
+    lock = tmp_path / "gauge.lock"
+    options = ["--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "there")]
+    options += ["--require-hashes", "--requirement", str(lock)]
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+    lock.write_text("gauge==1.0\n")
+    with pytest.raises(PipError, match="Hashes are required"):
+        pip(PYTHON, *options)
+    lock.write_text(f"gauge==1.0 --hash=sha256:{digest[::-1]}\n")
+    with pytest.raises(PipError, match=r"^gauge==1\.0 is not what was locked"):
+        pip(PYTHON, *options)
+    lock.write_text(f"gauge==1.0 --hash=sha256:{digest}\n")
+    pip(PYTHON, *options)
+    assert (tmp_path / "there" / "gauge.py").exists()

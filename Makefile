@@ -17,7 +17,7 @@ help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
 	@echo "make test       every test (under 10 minutes)"
 	@echo "make test-long  the slow sweeps too"
-	@echo "make lint       ruff, its format, and mypy --strict"
+	@echo "make lint       ruff, its format, mypy --strict, and vermin: what CPython 3.10 has"
 	@echo "make bench      the figures of the README, measured here"
 	@echo "make soak       faults at random, for MINUTES=10"
 	@echo "make hooks      the quick checks before each commit"
@@ -51,6 +51,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/vermin --target=3.10- --violations --quiet lib tools tests firmware
 
 bench: setup system
 	@$(BIN)/python tests/bench/run.py

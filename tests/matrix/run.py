@@ -28,8 +28,6 @@ from support.requirements import (
 )
 
 _NOT_SET_UP = 75
-_REPORT = ".build/matrix-report.xml"
-_VERSIONS = ".build/matrix-versions.json"
 _SHOWN_LINES = 60
 
 
@@ -75,14 +73,15 @@ def _run(cell: Cell, workers: str) -> Result:
     log.write_text("")
     try:
         place = place_of(cell)
-        for name in (_REPORT, _VERSIONS):
-            (place.checkout / name).unlink(missing_ok=True)
+        report, versions = (place.checkout / name for name in _outputs(cell))
+        for path in (report, versions):
+            path.unlink(missing_ok=True)
         code = place.run(_script(cell, place, workers), log)
         if code == _NOT_SET_UP:
             raise UnavailableError(log.read_text().strip().splitlines()[-1])
-        result.versions = json.loads((place.checkout / _VERSIONS).read_text())
-        if (place.checkout / _REPORT).exists():
-            result.take_report(place.checkout / _REPORT)
+        result.versions = json.loads(versions.read_text())
+        if report.exists():
+            result.take_report(report)
             result.good = code == 0
         else:
             result.failed, result.failures = 1, [f"no report, exit code {code}"]
@@ -94,9 +93,10 @@ def _run(cell: Cell, workers: str) -> Result:
 
 def _script(cell: Cell, place: Place, workers: str) -> str:
     """Return what bash runs: make the environment, note the versions, run the tests."""
+    report, versions = _outputs(cell)
     environment, make = _environment(cell, place)
     python = f"{environment}/bin/python"
-    steps = ["mkdir -p .build", "export CI=true"]
+    steps = ["mkdir -p .build/matrix", "export CI=true"]
     if cell.packages:
         names = " ".join(cell.packages)
         steps.append("export DEBIAN_FRONTEND=noninteractive")
@@ -109,14 +109,19 @@ def _script(cell: Cell, place: Place, workers: str) -> str:
     for variable, program in chosen:
         if program is not None:
             steps.append(f"{variable}=$({_fetch(python, program)}) && export {variable}")
-    steps.append(f"{python} tests/matrix/versions.py > {_VERSIONS}")
-    options = f"-n {shlex.quote(workers)} --junitxml={_REPORT}"
+    steps.append(f"{python} tests/matrix/versions.py > {versions}")
+    options = f"-n {shlex.quote(workers)} --junitxml={report}"
     if cell.suites:
         test = f'{python} -m pytest -m "not long" --dist loadgroup {options} '
         test += " ".join(cell.suites)
     else:
         test = f"make test PYTHON={place.python(cell.python)} PYTEST_OPTIONS={shlex.quote(options)}"
     return "\n".join([*(f"{{ {step}; }} || exit {_NOT_SET_UP}" for step in steps), test])
+
+
+def _outputs(cell: Cell) -> tuple[str, str]:
+    """Return where a cell leaves pytest's report and the versions, in its checkout."""
+    return f".build/matrix/{cell.name}.report.xml", f".build/matrix/{cell.name}.versions.json"
 
 
 def _environment(cell: Cell, place: Place) -> tuple[str, str]:

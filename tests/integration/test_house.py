@@ -34,9 +34,13 @@ PARTS = (
     "options",
     "bundle",
     "settings",
-    "payload",
     "protocol",
     "messages",
+<<<<<<< HEAD
+=======
+    "payload",
+    "errors",
+>>>>>>> 881f8b9 (Debian's own MicroPython is a row of its own; payload below messages)
     "log",
     "errors",
     "platform",

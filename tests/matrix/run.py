@@ -34,17 +34,13 @@ _SHOWN_LINES = 60
 def main() -> int:
     """Run the cells that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("cells", nargs="*", help="parts of names of cells (default: all)")
+    parser.add_argument("cells", nargs="*", help="names of cells, or parts of them (default: all)")
     parser.add_argument("--again", action="store_true", help="run those again that have ended")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     parser.add_argument("--no-table", action="store_true", help="leave docs/matrix.md alone")
     parser.add_argument("--workers", default="2", help="tests that run at the same time")
     arguments = parser.parse_args()
-    cells = [
-        cell
-        for cell in all_cells()
-        if not arguments.cells or any(word in cell.name for word in arguments.cells)
-    ]
+    cells = [cell for cell in all_cells() if _is_meant(cell, arguments.cells)]
     if not cells:
         parser.error("no cell has such a name: --list says what there is")
     WORK.mkdir(parents=True, exist_ok=True)
@@ -64,6 +60,16 @@ def main() -> int:
         _report(cell, result)
         good = good and (result.good or not cell.required or bool(result.unavailable and not IN_CI))
     return 0 if good else 1
+
+
+def _is_meant(cell: Cell, words: list[str]) -> bool:
+    """Return True if a word is the cell's name, or a part of it and no cell's whole name; without
+    words every cell is meant.
+    """
+    names = {one.name for one in all_cells()}
+    return not words or any(
+        cell.name == word if word in names else word in cell.name for word in words
+    )
 
 
 def _run(cell: Cell, workers: str) -> Result:

@@ -12,7 +12,8 @@ from matrix.cells import Cell
 from support.debian_packages import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / ".build" / "matrix"
+# Results, logs and Debians; SECUREMQTT_MATRIX puts them elsewhere.
+WORK = Path(os.environ.get("SECUREMQTT_MATRIX") or ROOT / ".build" / "matrix").absolute()
 _CELL_S = 90 * 60
 _INCLUDE = "python3,python3-venv,make,git,ca-certificates"
 _MIRROR = "http://deb.debian.org/debian"
@@ -100,7 +101,7 @@ class Here(Place):
 
 
 class Debian(Place):
-    """A release of Debian in a directory below .build/matrix, made by debootstrap the first time;
+    """A release of Debian in a directory below WORK, made by debootstrap the first time;
     the clone in it is new each time.
     """
 

@@ -54,7 +54,9 @@ def main() -> int:
         if result is None or not ended or arguments.again:
             print(f"matrix: {number} of {len(cells)}, {cell.name}, log {_log(cell)}", flush=True)
             result = _run(cell, arguments.workers)
-            result.save()
+            # That it cannot run now does not take away that it has.
+            if not ended or not result.unavailable:
+                result.save()
             if not arguments.no_table:
                 write_table(all_cells())
         _report(cell, result)

@@ -11,6 +11,7 @@ import pytest
 from matrix import results
 from matrix.cells import Cell, all_cells
 from matrix.results import Result, load, write_table
+from support.requirements import require_program
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
@@ -87,3 +88,25 @@ def test_a_word_that_no_cell_has_is_a_mistake() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "no cell has such a name" in done.stderr
+
+
+@pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
+def test_a_cell_that_cannot_be_run_is_a_failure_in_ci_and_said_elsewhere(
+    tmp_path: Path, ci: str, code: int
+) -> None:
+    work, programs = tmp_path / "work", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").symlink_to(require_program("git"))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "matrix" / "run.py"), "--no-table", "debian13"],
+        env={"PATH": str(programs), "CI": ci, "SECUREMQTT_MATRIX": str(work)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert code == done.returncode, done.stderr
+    assert (
+        "debian13 COULD NOT BE RUN: a Debian trixie of its own needs root, and deb" in done.stdout
+    )
+    assert sorted(path.name for path in work.iterdir()) == ["debian13.json", "debian13.log"]

@@ -36,11 +36,7 @@ PARTS = (
     "settings",
     "protocol",
     "messages",
-<<<<<<< HEAD
-=======
     "payload",
-    "errors",
->>>>>>> 881f8b9 (Debian's own MicroPython is a row of its own; payload below messages)
     "log",
     "errors",
     "platform",

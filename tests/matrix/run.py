@@ -143,8 +143,7 @@ def _environment(cell: Cell, place: Place) -> tuple[str, str]:
 
 def _fetch(python: str, program: DebianProgram) -> str:
     words = (program.name, program.release, program.architecture)
-    # An absolute path: the fetched program's is.
-    return f"cd tests && {'../' + python} -m support.debian_packages {' '.join(words)}"
+    return f"PYTHONPATH=tests {python} -m support.debian_packages {' '.join(words)}"
 
 
 def _report(cell: Cell, result: Result) -> None:

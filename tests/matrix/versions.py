@@ -16,6 +16,7 @@ from support.requirements import find_program
 _ASK = """
 import sys
 version = ".".join(str(part) for part in sys.implementation.version[:3])
+version += "".join("-" + part for part in sys.implementation.version[3:] if part)
 print(version, "(32 bits)" if sys.maxsize < 1 << 32 else "")
 """
 

@@ -85,11 +85,14 @@ def _pairs() -> list[Cell]:
 
 
 def _newer_python(version: str) -> Cell:
-    """Return the cell of a CPython that only sid has, with a Mosquitto that is supported."""
+    """Return the cell of a CPython that only sid has, with a Mosquitto that is supported, and with
+    a MicroPython of Debian: PyPI's has no wheel for 3.15.
+    """
     return Cell(
         f"cpython{version}",
         debian="sid",
         python=version,
+        micropython=DebianProgram("micropython", "trixie"),
         mosquitto=DebianProgram("mosquitto", "trixie"),
         packages=(f"python{version}", f"python{version}-venv"),
         suites=SUITES,

@@ -4,20 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINUTES ?= 10
+CELLS ?=
+WORKERS ?= 2
+PYTEST_OPTIONS ?=
 
 RELEASE := .build/release
 RELEASE_STAMP := $(RELEASE)/.installed
 UV_COMPILE = $(RELEASE)/bin/uv pip compile --quiet --system-certs --universal --python-version 3.10 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup system system-demo demo test test-long lint bench soak clean
+.PHONY: help setup system system-demo demo test test-long test-parts test-matrix lint bench soak clean
 .PHONY: hooks documents lock release release-rehearsal
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
 	@echo "make test       every test (under 10 minutes)"
 	@echo "make test-long  the slow sweeps too"
-	@echo "make lint       ruff, its format, and mypy --strict"
+	@echo "make test-parts the unit, contract and security suites on 32 bits and Mosquitto 2.0.21"
+	@echo "make test-matrix  ... over versions of everything, CELLS=debian13 for one: docs/matrix.md"
+	@echo "make lint       ruff, its format, mypy --strict, and vermin: what CPython 3.10 has"
 	@echo "make bench      the figures of the README, measured here"
 	@echo "make soak       faults at random, for MINUTES=10"
 	@echo "make hooks      the quick checks before each commit"
@@ -42,15 +47,22 @@ demo: setup system-demo
 	@$(BIN)/python tools/demo.py
 
 test: setup system
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
 
 test-long: setup system
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-parts: setup system
+	@$(BIN)/python tests/matrix/run.py --again --no-table --workers $(WORKERS) parts
+
+test-matrix: setup system
+	@$(BIN)/python tests/matrix/run.py --workers $(WORKERS) $(CELLS)
 
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/vermin --target=3.10- --violations --quiet lib tools tests firmware
 
 bench: setup system
 	@$(BIN)/python tests/bench/run.py

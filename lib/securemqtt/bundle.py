@@ -5,7 +5,6 @@ DER are a SEQUENCE each. What is looked for in one has a form of its own, so no 
 """
 
 import binascii
-import json
 import os
 import time
 
@@ -63,8 +62,10 @@ def read(directory: str, name: object) -> bytes:
 
 def read_json(directory: str, name: str) -> "dict[str, Any]":
     """Read one file of the bundle that holds a JSON object. Raise FileMissing, FileTruncated."""
+    from .payload import decode
+
     try:
-        content = json.loads(read(directory, name))
+        content = decode(read(directory, name))
     except ValueError:
         content = None
     if not isinstance(content, dict):

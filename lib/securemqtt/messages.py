@@ -56,10 +56,10 @@ class Message:
         return str(self.payload, "utf-8")
 
     def json(self) -> "Any":
-        """Return what the payload says in JSON. Raise ValueError if it is none."""
-        import json
+        """Return what the payload says in JSON. Raise ValueError if it is none, or cut off."""
+        from .payload import decode
 
-        return json.loads(self.payload)
+        return decode(self.payload)
 
 
 class Delivery:

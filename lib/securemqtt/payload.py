@@ -1,4 +1,4 @@
-"""The bytes of a payload that is none yet: a board that only sends bytes does without."""
+"""Payloads to bytes, and JSON back from them: a board that only sends bytes does without."""
 
 import json
 
@@ -28,6 +28,24 @@ def encode(payload: object) -> bytes:
         from .errors import InvalidPayload
 
         raise InvalidPayload("the payload is neither bytes nor str nor JSON", str(error))
+
+
+def decode(payload: bytes) -> "Any":
+    """Return what bytes say in JSON. Raise ValueError if that is none, or cut off."""
+    value = json.loads(payload)
+    # Before a second element: what is cut off takes that into itself, and the list has but one.
+    if _cut_off_passes() and len(json.loads(b"[" + payload + b",0]")) != 2:
+        raise ValueError("JSON that is cut off")
+    return value
+
+
+def _cut_off_passes() -> bool:
+    """Return True if json takes `{"a": 1` for whole, as MicroPython 1.25's does."""
+    try:
+        json.loads("{")
+    except ValueError:
+        return False
+    return True
 
 
 def _check_json(value: "Any") -> None:

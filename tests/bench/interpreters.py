@@ -10,7 +10,8 @@ from pathlib import Path
 
 from library import Library
 
-from support.interpreters.micropython32 import UnavailableError, find_micropython32
+from support.debian_packages import UnavailableError
+from support.interpreters.micropython32 import find_micropython32
 from support.requirements import IN_CI, find_program
 
 _PROGRAMS = Path(__file__).with_name("programs")

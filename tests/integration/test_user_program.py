@@ -153,7 +153,8 @@ def controller(
     ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
     operator = issued_credentials(directory, authority.issue_device("controller", renew=True))
     with Peer(broker.port, client_context(ca, operator)) as peer:
-        peer.connect("controller", keep_alive_s=0)
+        # Since 2.0.12 Mosquitto refuses who wants none where there is a max_keepalive.
+        peer.connect("controller", keep_alive_s=3600)
         peer.subscribe("devices/+/ready")
         yield peer
 

@@ -23,21 +23,25 @@ DEBIAN_PACKAGES = {
 }
 
 
-# Which interpreter the tests take for MicroPython: the path of another one, such as
-# `python -m support.interpreters.micropython32` prints.
+# Which MicroPython the tests run, and which Mosquitto they and the tools: the path of another one,
+# such as `python -m support.debian_packages mosquitto trixie` prints.
 MICROPYTHON_VARIABLE = "SECUREMQTT_MICROPYTHON"
+MOSQUITTO_VARIABLE = "SECUREMQTT_MOSQUITTO"
+_CHOSEN = {"micropython": MICROPYTHON_VARIABLE, "mosquitto": MOSQUITTO_VARIABLE}
 
 
 def find_program(name: str) -> str | None:
     """Return the path of a program: beside this interpreter first, then on the PATH and in
-    /usr/sbin (Debian's mosquitto); for MicroPython, what SECUREMQTT_MICROPYTHON names goes first.
+    /usr/sbin (Debian's mosquitto); what SECUREMQTT_MICROPYTHON or SECUREMQTT_MOSQUITTO names goes
+    first.
 
     Raise FileNotFoundError if that is no program.
     """
-    chosen = os.environ.get(MICROPYTHON_VARIABLE)
-    if name == "micropython" and chosen:
+    variable = _CHOSEN.get(name, "")
+    chosen = os.environ.get(variable)
+    if chosen:
         if shutil.which(chosen) is None:
-            raise FileNotFoundError(f"{MICROPYTHON_VARIABLE}={chosen} names no program")
+            raise FileNotFoundError(f"{variable}={chosen} names no program")
         return chosen
     beside = Path(sys.executable).parent / name
     if beside.exists():

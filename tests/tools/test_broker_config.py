@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -211,14 +212,17 @@ def test_mosquitto_2_0_with_websockets_has_one_set_of_rules_and_a_trust_of_their
     assert f"cafile {config.directory}/ca.websockets.pem\n" in websockets
 
 
+@pytest.mark.parametrize(
+    "place", ["lib", f"lib/{sys.implementation._multiarch}/mosquitto"], ids=["built", "debian"]
+)
 def test_mosquitto_2_1_gets_no_deprecated_option(
-    config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: BrokerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     prefix = tmp_path / "prefix"
     (prefix / "sbin").mkdir(parents=True)
-    (prefix / "lib").mkdir()
+    (prefix / place).mkdir(parents=True)
     for name in ("mosquitto_acl_file.so", "mosquitto_password_file.so"):
-        (prefix / "lib" / name).touch()
+        (prefix / place / name).touch()
     program = prefix / "sbin" / "mosquitto"
     program.write_text("#!/bin/sh\necho mosquitto version 2.1.2\n")
     program.chmod(0o755)
@@ -227,8 +231,8 @@ def test_mosquitto_2_1_gets_no_deprecated_option(
     for deprecated in ("acl_file ", "password_file ", "per_listener_settings"):
         assert not any(line.startswith(deprecated) for line in text.splitlines())
     assert (
-        f"plugin {prefix}/lib/mosquitto_acl_file.so\nplugin_opt_acl_file {config.directory}/acl\n"
-        in text
+        f"plugin {prefix}/{place}/mosquitto_acl_file.so\n"
+        f"plugin_opt_acl_file {config.directory}/acl\n" in text
     )
-    assert f"plugin {prefix}/lib/mosquitto_password_file.so\n" in text
+    assert f"plugin {prefix}/{place}/mosquitto_password_file.so\n" in text
     assert "use_identity_as_username false" in text

@@ -73,5 +73,12 @@ def test_a_message_gives_its_payload_as_bytes_text_and_json() -> None:
         raised("ValueError", _received(payload).json)
 
 
+def test_a_payload_that_is_cut_off_is_no_json() -> None:
+    whole = b' {"a": [1, {"b": [2, "]}"]}], "c": "}"} '
+    assert _received(whole).json() == {"a": [1, {"b": [2, "]}"]}], "c": "}"}
+    for size in range(len(whole) - 1):
+        raised("ValueError", _received(whole[:size]).json)
+
+
 def _received(payload: bytes) -> Message:
     return Message("a", payload, 0, False, False, 0, 0)

@@ -163,8 +163,10 @@ def _library_directories() -> Iterator[Path]:
         if program is None
         else (program.path.resolve().parent.parent,)
     ):
+        triplet = prefix / "lib" / sys.implementation._multiarch  # noqa: SLF001  (of CPython's own)
         yield from (
-            prefix / "lib" / sys.implementation._multiarch,  # noqa: SLF001  (of CPython's own)
+            triplet / "mosquitto",  # Debian's
+            triplet,
             prefix / "lib",
             prefix / "lib64",
         )

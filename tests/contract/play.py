@@ -18,6 +18,7 @@ from support.interpreters.micropython import (
     micropython_environment,
 )
 from support.network.proxy import Proxy
+from support.speed import seconds, slowness
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CPYTHON = "cpython"
@@ -25,7 +26,10 @@ CPYTHON = "cpython"
 # board.
 FORMS = ("micropython", "board")
 INTERPRETERS = (CPYTHON, *FORMS)
-_LIMIT_S = 90.0
+_LIMIT_S = seconds(90)
+# What the scenarios cannot find out: how long to wait for what must come, and how much later than
+# it could be something may be.
+_SPEED = {"patience_s": seconds(30), "slack_s": 4 * slowness()}
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,11 @@ def play(
 ) -> Outcome:
     """Run a scenario to its end; `act` is called with each wish.
 
-    Ends the process in any case, after 90 s at the latest.
+    Ends the process in any case, after `_LIMIT_S` at the latest.
     """
     command, environment = prepared(interpreter, SCENARIOS / f"{scenario}.py", directory)
     process = subprocess.Popen(
-        [*command, json.dumps(setting)],
+        [*command, json.dumps({**setting, **_SPEED})],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

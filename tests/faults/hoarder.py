@@ -1,7 +1,7 @@
 """A device whose application takes all the memory there is, and lets it go again: run by
 MicroPython.
 
-As sender.py, it publishes numbered messages and answers commands. Beside `report` and `finish`:
+As sender.py, it publishes numbered messages and answers commands. Beside `report` and `finish N`:
 `hoard N` takes all memory but that of N small pieces, again before each message, whatever the
 library may have let go of in the meantime; `let go` ends that.
 """
@@ -15,7 +15,6 @@ import time
 from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull, OutOfMemory
 
-FINISH_S = 100
 STEP_S = 0.02
 PIECE_BYTES = 32
 # A command and its answer take this.
@@ -74,8 +73,8 @@ class Device:
         elif command == "let go":
             self.left = 0
             self.hoard = None
-        elif command == "finish":
-            flushed = self.client.flush(FINISH_S)
+        elif command.startswith("finish "):
+            flushed = self.client.flush(float(command.split()[1]))
         print(self.report(flushed))
 
 
@@ -87,7 +86,7 @@ def main(bundle: str, options: str, topic: str, pause_ms: str) -> None:
     device.client.start()
     due = time.ticks_ms()
     command = ""
-    while command != "finish":
+    while not command.startswith("finish "):
         device.keep_reserve()
         while not lines.poll(0):
             if time.ticks_diff(time.ticks_ms(), due) >= 0:

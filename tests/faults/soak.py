@@ -16,6 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from support.speed import seconds
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
     path
@@ -38,7 +40,7 @@ _FAILURES = 3
 _STABLE_S = 31.0
 # A fault adds three failures at most, so the back-off ends at 2^6 s; one attempt more may hang, and
 # fail.
-_RECOVERY_S = 200.0
+_RECOVERY_S = seconds(200)
 _EXAMPLE = """example:
   python tests/faults/soak.py --minutes 10 --seed 42
 """

@@ -39,18 +39,19 @@ from support.brokers.servers import tcp_server
 from support.identities.bundles import write_bundle
 from support.interpreters.micropython import micropython_command, micropython_environment
 from support.models.packet_streams import publish
+from support.speed import seconds, slowness
 
 DEVICE = Path(__file__).with_name("hostile_device.py")
-CONNECT_S = 4
+CONNECT_S = 4 * slowness()
 KEEP_ALIVE_S = 5
 # As a Pico W has it, twice as large since objects take twice the room on 64 bits.
 HEAP = "heapsize=320k"
 MAX_PACKET_BYTES = 4096
 # A machine that does other things as well is late, but not by more than this.
-SLACK_MS = 8000
-RUN_S = 90
+SLACK_MS = 8000 * slowness()
+RUN_S = seconds(90)
 # A device ends by itself when it has what it is to get, or meets its error.
-STAY_S = 60.0
+STAY_S = seconds(60)
 _AT_A_TIME = 12
 
 

@@ -16,6 +16,7 @@ from support.interpreters.micropython32 import (
     require_micropython32,
 )
 from support.requirements import MICROPYTHON_VARIABLE, find_program
+from support.speed import seconds
 
 LOOK = """
 import sys, tls, vfs
@@ -38,7 +39,7 @@ def test_it_has_32_bits_and_what_the_library_and_the_simulated_board_need() -> N
         [str(require_micropython32()), "-c", LOOK],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=seconds(20),
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{2**31 - 1}\n", "")
@@ -76,7 +77,7 @@ def test_two_processes_that_need_it_at_the_same_time_download_it_once(tmp_path: 
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=300)[0].strip() for process in both]
+    said = [process.communicate(timeout=seconds(300))[0].strip() for process in both]
     assert said == [str(tmp_path / "micropython32" / "micropython")] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "micropython32",

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.requirements import unavailable
+from support.speed import seconds
 
 ROOT = Path(__file__).resolve().parents[3]
 _CACHE = ROOT / ".build" / "cache"
@@ -40,7 +41,7 @@ here=${0%/*}
 libraries=$here/usr/lib/i386-linux-gnu
 exec "$libraries/ld-linux.so.2" --library-path "$libraries" "$here/usr/bin/micropython" "$@"
 """
-_COMMAND_S = 300
+_COMMAND_S = seconds(300)
 
 
 class UnavailableError(Exception):

@@ -22,7 +22,7 @@ from support.network.net import free_port, wait_until
 from support.speed import seconds
 
 WAIT_S = seconds(20)
-CONNECT = """
+CONNECT = f"""
 import network, socket, time
 w = network.WLAN(network.STA_IF)
 w.active(True)
@@ -30,7 +30,7 @@ w.connect('any', 'thing')
 while not w.isconnected(): time.sleep_ms(10)
 def reach(port, host='peer.test'):
     s = socket.socket()
-    s.settimeout(5)
+    s.settimeout({WAIT_S})
     s.connect(socket.getaddrinfo(host, port)[0][-1])
     return s
 def fault(call):

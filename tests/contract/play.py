@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,11 @@ FORMS = ("micropython", "board")
 INTERPRETERS = (CPYTHON, *FORMS)
 _LIMIT_S = seconds(90)
 # What the scenarios cannot find out: how long to wait for what must come, and how much later than
-# it could be something may be.
-_SPEED = {"patience_s": seconds(30), "slack_s": 4 * slowness()}
+# it could be something may be. No argument, since MicroPython takes none of more than 255 bytes.
+_SPEED = {
+    "SECUREMQTT_TEST_PATIENCE_S": str(seconds(30)),
+    "SECUREMQTT_TEST_SLACK_S": str(4 * slowness()),
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,12 @@ def play(
     """
     command, environment = prepared(interpreter, SCENARIOS / f"{scenario}.py", directory)
     process = subprocess.Popen(
-        [*command, json.dumps({**setting, **_SPEED})],
+        [*command, json.dumps(setting)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**(environment or os.environ), **_SPEED},
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     errors: list[str] = []

@@ -37,7 +37,7 @@ Act = Callable[[Scene], Iterator[None]]
 # What a slow network takes for a connection: TCP, up to two round trips of TLS and one of MQTT,
 # then the message, at a second each.
 SLOW_S = 6.0
-SLOW_CONNECT_S = 20 * slowness()
+SLOW_CONNECT_S = 19 + slowness()
 # Some 5 kB, each byte of which a proxy passes on by itself, beside other work.
 TRICKLE_S = 15 * slowness()
 FIGHT_S = 5.0

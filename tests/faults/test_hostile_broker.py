@@ -42,7 +42,7 @@ from support.models.packet_streams import publish
 from support.speed import seconds, slowness
 
 DEVICE = Path(__file__).with_name("hostile_device.py")
-CONNECT_S = 4 * slowness()
+CONNECT_S = 3.5 + slowness() / 2
 KEEP_ALIVE_S = 5
 # As a Pico W has it, twice as large since objects take twice the room on 64 bits.
 HEAP = "heapsize=320k"

@@ -341,8 +341,8 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
             for port in (silent.getsockname()[1], broker.port)
         ]
         monkeypatch.setattr(stream_openssl.socket, "getaddrinfo", lambda *arguments: answers)
-        client = make(connect_timeout_s=4 * slowness())
-        client.connect(8 * slowness())
+        client = make(connect_timeout_s=3 + slowness())
+        client.connect(4 * LATE_S)
         assert client.connected
         for sock in queue:
             sock.close()

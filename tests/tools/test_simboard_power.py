@@ -56,11 +56,12 @@ def test_the_causes_of_a_reset_are_told_apart():
 
 def test_a_watchdog_that_is_fed_does_not_bite():
     with SimulatedBoard() as board:
-        # fed for longer than it waits, which is ample for a turn of the loop here
+        # ample for a turn of the loop here; it is fed for longer
+        patience_ms = int(900 + 100 * slowness())
         program = f"""
-w = machine.WDT(timeout={int(1000 * slowness())})
+w = machine.WDT(timeout={patience_ms})
 import time
-for _ in range({int(25 * slowness())}):
+for _ in range({patience_ms // 40}):
   time.sleep_ms(50)
   w.feed()
 print('fed')

@@ -232,6 +232,10 @@ class Sender:
         if not line:
             self._process.wait(PATIENCE_S)
             self.check()
+        if not line.startswith("{"):
+            # MicroPython prints its traceback here
+            self._process.wait(PATIENCE_S)
+            raise AssertionError(f"the device has gone: {line}{self._process.stdout.read()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -18,7 +18,8 @@ from securemqtt.errors import OutboxFull, OutOfMemory
 STEP_S = 0.02
 PIECE_BYTES = 32
 # A command and its answer take this.
-RESERVE_BYTES = 16384
+RESERVE_PIECES = 32
+RESERVE_BYTES = 512
 
 
 class Device:
@@ -52,10 +53,19 @@ class Device:
                 self.hoard = self.hoard[1]
 
     def keep_reserve(self) -> None:
-        try:
-            self.reserve = bytearray(RESERVE_BYTES)
-        except MemoryError:
-            self.reserve = None
+        """Keep room for a command, in small pieces: there may be none for a large one. The hoard
+        gives way where it has taken it all.
+        """
+        self.reserve = None
+        count = 0
+        while count < RESERVE_PIECES:
+            try:
+                self.reserve = (bytearray(RESERVE_BYTES), self.reserve)
+                count += 1
+            except MemoryError:
+                if self.hoard is None:
+                    return
+                self.hoard = self.hoard[1]
 
     def report(self, flushed: bool) -> str:
         report = dict(self.client.stats)

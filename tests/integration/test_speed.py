@@ -18,8 +18,9 @@ _SHORT_S = 5
 _WAITS = {"communicate", "flush", "join", "result", "settimeout", "wait"}
 _FUNCTIONS = {"pytest.mark.timeout", "wait_until"}
 _WORDS = {"timeout", "timeout_s"}
-# Benchmarks measure a machine; these are told by who starts them, or live in simulated time.
-_APART = ("bench/", "contract/scenarios/", "integration/programs/", "unit/")
+# Benchmarks measure a machine, a release is no test; the rest is told by who starts it, or lives in
+# simulated time.
+_APART = ("bench/", "contract/scenarios/", "integration/programs/", "support/release/", "unit/")
 
 
 def _bare_deadlines(path: Path) -> Iterator[str]:

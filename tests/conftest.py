@@ -10,16 +10,29 @@ import pytest
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.simboard import SimulatedBoard
 from support.requirements import require_program
+from support.speed import VARIABLE, seconds, slowness
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Undo what a shell hands on to the programs under test: that a command in the background hears
     no Ctrl-C, and a Python that writes out each line at once, as few users have it.
+
+    The limit of a test follows the machine's speed, too, which this is the first to ask for: before
+    there are workers, which are told.
     """
+    if config.option.timeout is None:
+        config.option.timeout = seconds(float(config.getini("timeout")))
+    SimulatedBoard.patience_s = seconds(30)
     os.environ.pop("PYTHONUNBUFFERED", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    """Say how slow the machine is held to be."""
+    return f"speed: {slowness():.1f} times slower than the reference ({VARIABLE})"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from support.interpreters.micropython import (
     micropython_environment,
 )
 from support.network.proxy import Proxy
+from support.speed import seconds, slowness
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CPYTHON = "cpython"
@@ -25,7 +27,13 @@ CPYTHON = "cpython"
 # board.
 FORMS = ("micropython", "board")
 INTERPRETERS = (CPYTHON, *FORMS)
-_LIMIT_S = 90.0
+_LIMIT_S = seconds(90)
+# What the scenarios cannot find out: how long to wait for what must come, and how much later than
+# it could be something may be. No argument, since MicroPython takes none of more than 255 bytes.
+_SPEED = {
+    "SECUREMQTT_TEST_PATIENCE_S": str(seconds(30)),
+    "SECUREMQTT_TEST_SLACK_S": str(4 * slowness()),
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def play(
 ) -> Outcome:
     """Run a scenario to its end; `act` is called with each wish.
 
-    Ends the process in any case, after 90 s at the latest.
+    Ends the process in any case, after `_LIMIT_S` at the latest.
     """
     command, environment = prepared(interpreter, SCENARIOS / f"{scenario}.py", directory)
     process = subprocess.Popen(
@@ -74,7 +82,7 @@ def play(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**(environment or os.environ), **_SPEED},
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     errors: list[str] = []

@@ -10,14 +10,17 @@ from types import TracebackType
 from typing import Any
 
 from contract.play import prepared
+from support.speed import seconds
 
 _PROGRAM = Path(__file__).with_name("remote_device.py")
-_LIMIT_S = 60.0
+_LIMIT_S = seconds(60)
+# How long a device serves the network for what must come.
+_PATIENCE_S = seconds(20)
 
 
 class Remote:
-    """A device in a process of its own under one interpreter; ended with the block, after 60 s in
-    any case. `directory`: see `prepared`.
+    """A device in a process of its own under one interpreter; ended with the block, after
+    `_LIMIT_S` in any case. `directory`: see `prepared`.
     """
 
     def __init__(self, interpreter: str, bundle: Path, directory: Path, **options: object) -> None:
@@ -32,7 +35,7 @@ class Remote:
         )
         self._limit = threading.Timer(_LIMIT_S, self.process.kill)
         self._limit.start()
-        self.ask(f"make({str(bundle)!r}, {options!r})")
+        self.ask(f"make({str(bundle)!r}, {options!r}, {_PATIENCE_S})")
 
     def __enter__(self) -> Remote:
         return self

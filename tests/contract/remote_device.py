@@ -15,11 +15,13 @@ from securemqtt import Client
 
 client = None
 messages = []
+patience_s = None
 
 
-def make(bundle, options):
-    """Make the client."""
-    global client
+def make(bundle, options, patience):
+    """Make the client; what must come may take `patience` seconds."""
+    global client, patience_s
+    patience_s = patience
     client = Client(bundle, **options)
 
 
@@ -48,17 +50,17 @@ def failures_from_now():
     client._connection.counters["failures"] = 0
 
 
-def link_until(condition, timeout_s=20):
+def link_until(condition, timeout_s=None):
     """Serve the network, but call no handlers, until the condition holds."""
-    end = time.time() + timeout_s
+    end = time.time() + (patience_s if timeout_s is None else timeout_s)
     while not condition() and time.time() < end:
         client._connection.wait_until(condition, 20)
     return bool(condition())
 
 
-def until(condition, timeout_s=20):
+def until(condition):
     """Serve the network and the handlers until the condition holds."""
-    end = time.time() + timeout_s
+    end = time.time() + patience_s
     while not condition() and time.time() < end:
         client.wait(0.02)
     return bool(condition())

@@ -139,7 +139,7 @@ def test_the_window_is_filled_and_not_overrun(start: Start, scripted: ScriptedBr
         assert len({packet.packet_id for packet in first}) == 5
         with pytest.raises(TimeoutError):
             connection.read(0.3)
-        remote.tell("link_until(lambda: client.stats['acknowledged'] == 2, 20)")
+        remote.tell("link_until(lambda: client.stats['acknowledged'] == 2)")
         connection.send(answer(PUBACK, first[0].packet_id) + answer(PUBACK, first[1].packet_id))
         assert remote.answer() is True
         assert [packet.payload for packet in read_publishes(connection, 2)] == [b"5", b"6"]
@@ -398,7 +398,7 @@ def test_qos_2_out(start: Start, scripted: ScriptedBroker) -> None:
             last.send(answer(PUBREC, sent.packet_id))
             assert last.expect(PUBREL).packet_id == sent.packet_id
             last.send(answer(PUBCOMP, sent.packet_id))
-        assert remote.ask("client.flush(20)") is True
+        assert remote.ask("client.flush(patience_s)") is True
 
 
 def test_qos_2_in(start: Start, scripted: ScriptedBroker) -> None:

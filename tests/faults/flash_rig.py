@@ -17,12 +17,13 @@ from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard.flash import FlashChip, FlashStats
 from support.identities.bundles import write_bundle
 from support.interpreters.micropython import ROOT, board_environment, micropython_command
+from support.speed import seconds
 
 BLOCK_BYTES = 4096
 PROGRAM = Path(__file__).with_name("flash_device.py")
 WEAR = Path(__file__).with_name("flash_wear.py")
 ROM = ROOT / "tools" / "securemqtt_tools" / "simboard" / "rom"
-LIFE_S = 60
+LIFE_S = seconds(60)
 
 
 class FlashDevice:

@@ -1,7 +1,7 @@
 """A device whose application takes all the memory there is, and lets it go again: run by
 MicroPython.
 
-As sender.py, it publishes numbered messages and answers commands. Beside `report` and `finish`:
+As sender.py, it publishes numbered messages and answers commands. Beside `report` and `finish N`:
 `hoard N` takes all memory but that of N small pieces, again before each message, whatever the
 library may have let go of in the meantime; `let go` ends that.
 """
@@ -15,11 +15,11 @@ import time
 from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull, OutOfMemory
 
-FINISH_S = 100
 STEP_S = 0.02
 PIECE_BYTES = 32
 # A command and its answer take this.
-RESERVE_BYTES = 16384
+RESERVE_PIECES = 32
+RESERVE_BYTES = 512
 
 
 class Device:
@@ -53,10 +53,19 @@ class Device:
                 self.hoard = self.hoard[1]
 
     def keep_reserve(self) -> None:
-        try:
-            self.reserve = bytearray(RESERVE_BYTES)
-        except MemoryError:
-            self.reserve = None
+        """Keep room for a command, in small pieces: there may be none for a large one. The hoard
+        gives way where it has taken it all.
+        """
+        self.reserve = None
+        count = 0
+        while count < RESERVE_PIECES:
+            try:
+                self.reserve = (bytearray(RESERVE_BYTES), self.reserve)
+                count += 1
+            except MemoryError:
+                if self.hoard is None:
+                    return
+                self.hoard = self.hoard[1]
 
     def report(self, flushed: bool) -> str:
         report = dict(self.client.stats)
@@ -74,8 +83,8 @@ class Device:
         elif command == "let go":
             self.left = 0
             self.hoard = None
-        elif command == "finish":
-            flushed = self.client.flush(FINISH_S)
+        elif command.startswith("finish "):
+            flushed = self.client.flush(float(command.split()[1]))
         print(self.report(flushed))
 
 
@@ -87,7 +96,7 @@ def main(bundle: str, options: str, topic: str, pause_ms: str) -> None:
     device.client.start()
     due = time.ticks_ms()
     command = ""
-    while command != "finish":
+    while not command.startswith("finish "):
         device.keep_reserve()
         while not lines.poll(0):
             if time.ticks_diff(time.ticks_ms(), due) >= 0:

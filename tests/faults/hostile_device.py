@@ -38,7 +38,7 @@ def main(bundle: str, options: str, stay_s: str) -> None:
     longest = 0
     error = None
     try:
-        client.connect(20)
+        client.connect(float(stay_s))
         connected = now_ms()
         while (
             client.last_error is None

@@ -33,7 +33,7 @@ def main(bundle: str, options: str, topic: str, first: str, end: str) -> None:
             say(number)
             number += 1
         client.poll()
-    while not client.flush(10):
+    while not client.flush(1):
         say(number - 1)
     say("delivered")
 

@@ -31,14 +31,15 @@ from faults.rig import CONNECT_S, NOWHERE, PATIENCE_S, RESOLVER_S, WINDOW, Kit, 
 from securemqtt_tools.simboard.clock import find_libfaketime
 from support.network.net import wait_until
 from support.network.proxy import Proxy, Records
+from support.speed import slowness
 
 Act = Callable[[Scene], Iterator[None]]
 # What a slow network takes for a connection: TCP, up to two round trips of TLS and one of MQTT,
 # then the message, at a second each.
 SLOW_S = 6.0
-SLOW_CONNECT_S = 20
+SLOW_CONNECT_S = 19 + slowness()
 # Some 5 kB, each byte of which a proxy passes on by itself, beside other work.
-TRICKLE_S = 15.0
+TRICKLE_S = 15 * slowness()
 FIGHT_S = 5.0
 # Ten attempts by each of two would already be twice what back-off makes likely in that time;
 # without it there would be hundreds.

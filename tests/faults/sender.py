@@ -2,7 +2,8 @@
 
 Arguments: the bundle's directory, options of Client as JSON, the topic, and the pause between two
 messages in ms. Each line on its standard input is a command, answered by one line of JSON: `report`
-says how it stands, `finish` ends the publishing and waits until all is acknowledged.
+says how it stands, `finish N` ends the publishing and waits for up to N seconds until all is
+acknowledged.
 """
 
 import json
@@ -13,7 +14,6 @@ import time
 from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull
 
-FINISH_S = 100
 STEP_S = 0.02
 
 
@@ -40,10 +40,10 @@ def main(bundle: str, options: str, topic: str, pause_ms: str) -> None:
                     pass
                 due += int(pause_ms)
             client.wait(STEP_S)
-        command = sys.stdin.readline().strip()
+        command, _, patience_s = sys.stdin.readline().strip().partition(" ")
         if not command:
             return
-        flushed = command == "finish" and client.flush(FINISH_S)
+        flushed = command == "finish" and client.flush(float(patience_s))
         report = dict(client.stats)
         report["published"] = published
         report["flushed"] = flushed

@@ -16,6 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from support.speed import seconds
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
     path
@@ -38,13 +40,13 @@ _FAILURES = 3
 _STABLE_S = 31.0
 # A fault adds three failures at most, so the back-off ends at 2^6 s; one attempt more may hang, and
 # fail.
-_RECOVERY_S = 200.0
+_RECOVERY_S = seconds(200)
 _EXAMPLE = """example:
   python tests/faults/soak.py --minutes 10 --seed 42
 """
 
 
-def soak(directory: Path, seconds: float, seed: int) -> list[Tally]:
+def soak(directory: Path, lasting_s: float, seed: int) -> list[Tally]:
     """Let random faults strike a device of each interpreter for so long; return what became of
     their messages.
     """
@@ -61,7 +63,7 @@ def soak(directory: Path, seconds: float, seed: int) -> list[Tally]:
             Scene(ground, interpreter, f"soak-{interpreter}", options) as scene,
         ):
             calm_failures = 0
-            while time.monotonic() - began < seconds:
+            while time.monotonic() - began < lasting_s:
                 name = chance.choice([name for name, fault in FAULTS.items() if not fault.alone])
                 lasts_s, peace_s = chance.uniform(0, _LASTS_S), chance.uniform(0, _PEACE_S)
                 with printing:
@@ -76,7 +78,7 @@ def soak(directory: Path, seconds: float, seed: int) -> list[Tally]:
                 scene.await_number(report["published"], _RECOVERY_S)
                 if report["failures"] - calm_failures > _FAILURES:
                     peace_s, calm_failures = _STABLE_S, report["failures"]
-                time.sleep(min(peace_s, max(0.0, began + seconds - time.monotonic())))
+                time.sleep(min(peace_s, max(0.0, began + lasting_s - time.monotonic())))
             return scene.tally()
 
     with ThreadPoolExecutor(len(INTERPRETERS)) as pool:

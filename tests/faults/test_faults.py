@@ -16,6 +16,7 @@ from securemqtt_tools.pki import Authority
 from support.boards.simboard import require_libfaketime, require_micropython
 from support.network.name_server import why_not
 from support.requirements import missing, require_program
+from support.speed import seconds
 
 
 def undergo_all(authority: Authority, directory: Path, interpreter: str, names: list[str]) -> None:
@@ -32,7 +33,7 @@ def undergo_all(authority: Authority, directory: Path, interpreter: str, names: 
     assert not found, "\n".join(found)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(seconds(300))
 @pytest.mark.parametrize("interpreter", INTERPRETERS)
 def test_nothing_is_lost_and_recovery_is_in_time(
     authority: Authority, tmp_path: Path, interpreter: str
@@ -44,7 +45,7 @@ def test_nothing_is_lost_and_recovery_is_in_time(
     undergo_all(authority, tmp_path, interpreter, suffered_by(interpreter, names=False))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(seconds(200))
 @pytest.mark.parametrize("interpreter", INTERPRETERS)
 def test_nothing_is_lost_to_a_name_server(
     authority: Authority, tmp_path: Path, interpreter: str

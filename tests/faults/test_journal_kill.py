@@ -32,12 +32,13 @@ from support.interpreters.micropython import (
 )
 from support.network.net import wait_until
 from support.requirements import require_program
+from support.speed import seconds, slowness
 
 KILLS = 100
 MESSAGES = 10_000
 # Long enough to connect and to publish some, most of the time.
-LONGEST_LIFE_S = 0.2
-PATIENCE_S = 100.0
+LONGEST_LIFE_S = 0.2 * slowness()
+PATIENCE_S = seconds(100)
 COUNTER = "counter"
 NURSERY = Path(__file__).with_name("nursery.py")
 

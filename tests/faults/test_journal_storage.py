@@ -30,6 +30,7 @@ from support.identities.bundles import write_bundle
 from support.network.net import wait_until
 from support.network.proxy import Proxy
 from support.requirements import require_program
+from support.speed import seconds
 
 PROGRAM = Path(__file__).with_name("disk_device.py")
 # Publishes, and ends without a word to anyone.
@@ -39,7 +40,7 @@ from securemqtt import Client
 client = Client(sys.argv[1], outbox="durable")
 print(sum(client.publish("~/number", f"{number} " + "x" * 100).stored > 0 for number in range(300)))
 """
-RUN_S = 60
+RUN_S = seconds(60)
 
 
 def run(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from support.requirements import require_program
+from support.speed import seconds
 
 SOAK = Path(__file__).with_name("soak.py")
 
@@ -21,7 +22,7 @@ def test_a_short_soak_delivers_all_that_was_sent() -> None:
         [sys.executable, str(SOAK), "--minutes", "0.15", "--seed", "602"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=seconds(110),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,7 +37,7 @@ def test_the_soak_explains_itself() -> None:
         [sys.executable, str(SOAK), "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds(60),
         check=True,
     )
     assert "--seed 42" in done.stdout

@@ -14,11 +14,12 @@ from faults.repertoire import FAULTS, FIGHT_ATTEMPTS, Fault
 from faults.rig import PATIENCE_S, SILENCE_S, Ground, Scene, Tally
 from securemqtt_tools.pki import Authority
 from support.network.net import wait_until
+from support.speed import slowness
 
 # A handshake, and a machine that does other things as well.
-SLACK_S = 8.0
+SLACK_S = 8 * slowness()
 # Noticing takes no more than a look at the clock.
-NOTICE_SLACK_S = 5.0
+NOTICE_SLACK_S = 5 * slowness()
 _OWN_GROUND = ("broker killed", "broker restarted")
 # What a machine with two cores bears without being late.
 _AT_A_TIME = 14

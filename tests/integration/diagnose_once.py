@@ -17,12 +17,13 @@ def main(bundle: str, options: str, stay_s: str, left_bytes: str) -> None:
     """Print the error that ended the attempt, or null if there was none."""
     log_to(lambda level, text: None)
     hoard = None
+    options = json.loads(options)
     try:
-        client = Client(bundle or None, **json.loads(options))
+        client = Client(bundle or None, **options)
         while int(left_bytes) and gc.mem_free() > int(left_bytes):
             hoard = (bytearray(64), hoard)
             gc.collect()
-        client.connect()
+        client.connect(3 * options["connect_timeout_s"])
         for _ in range(int(stay_s) * 10):
             if client.last_error:
                 break

@@ -19,10 +19,11 @@ import pytest
 
 from securemqtt_tools.demo.processes import descendants, running
 from support.requirements import require_program
+from support.speed import seconds
 
 DEMO = Path(__file__).resolve().parents[2] / "tools" / "demo.py"
 LAST_LINE = re.compile(r"demo: (\d+) of (\d+) checks held")
-RUN_S = 110
+RUN_S = seconds(110)
 
 
 @dataclass(frozen=True)

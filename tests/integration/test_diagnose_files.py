@@ -95,10 +95,11 @@ def test_key_password(lab: Laboratory, options: dict[str, Any]) -> None:
     assert "staple" not in report.text
 
 
-def test_key_that_others_may_read(lab: Laboratory, mosquitto_port: int) -> None:
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644], ids="{:o}".format)
+def test_key_that_others_may_read(lab: Laboratory, mosquitto_port: int, mode: int) -> None:
     pi = Device("cpython")
     bundle = lab.bundle(pi, mosquitto_port)
-    (bundle / "device.key").chmod(0o644)
+    (bundle / "device.key").chmod(mode)
     remedy = pi.fails(bundle, "FileNotPrivate").remedy
     assert remedy.startswith(f"chmod 600 {bundle / 'device.key'}")
     subprocess.run(remedy.partition(", as")[0].split(), check=True, timeout=RUN_S)

@@ -15,6 +15,7 @@ import pytest
 
 from securemqtt import errors
 from support.documents.errors_page import LIBRARY, PAGE, ROOT, page
+from support.speed import seconds
 
 _ENTRIES = [name for name, _, _ in errors._catalogue()]
 CLASSES = [
@@ -102,7 +103,7 @@ def test_a_name_that_is_misspelt_is_an_error_of_mypys(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=seconds(100),
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(ROOT / "lib")},
     )

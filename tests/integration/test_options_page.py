@@ -14,6 +14,7 @@ import securemqtt
 from securemqtt.schema import OPTIONS, in_words
 from securemqtt.settings import Settings
 from support.documents.options_page import MODULE, PAGE, ROOT, module, page
+from support.speed import seconds
 
 _NAMES = [option[0] for option in OPTIONS]
 
@@ -86,7 +87,7 @@ def test_a_type_checker_knows_the_options(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=seconds(100),
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(ROOT / "lib")},
     )

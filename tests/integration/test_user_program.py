@@ -31,6 +31,7 @@ from support.interpreters.micropython import (
 )
 from support.interpreters.tracebacks import Traceback, source_of
 from support.network.net import free_port
+from support.speed import seconds
 
 PROGRAM = Path(__file__).parent / "programs" / "greenhouse.py"
 INTERPRETERS = ("cpython", "micropython", "board")
@@ -45,7 +46,7 @@ published ['~/answer/end', '~/answer/water', '~/ready']
 still builtins [0, 1] True False NameError
 True True
 """
-RUN_S = 60
+RUN_S = seconds(60)
 PROMPT = ">>> "
 RESTARTED = "MPY: soft reboot\n"
 BANNER = "MicroPython "
@@ -257,7 +258,8 @@ def test_a_refused_connection_on_a_board(devices: Devices) -> None:
     port = free_port()
     traceback = fail(
         devices,
-        f"from securemqtt import Client\n\nclient = Client(port={port})\nclient.connect(20)\n",
+        "from securemqtt import Client\n\n"
+        f"client = Client(port={port})\nclient.connect({seconds(20)})\n",
     )
     assert traceback.functions[:2] == ["main.py:<module>", "securemqtt.client:connect"]
     assert traceback.functions[-1].startswith("securemqtt.transport.")

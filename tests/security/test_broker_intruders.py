@@ -23,6 +23,7 @@ from support.identities.credentials import (
     namesake_of,
     signer_of,
 )
+from support.speed import seconds
 
 
 def refusal(door: Door, credentials: Credentials | None, client_id: str = "intruder") -> Refused:
@@ -186,7 +187,7 @@ def test_device_with_a_new_certificate_after_revocation(door: Door) -> None:
     "first_bytes", [b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04evil", b"GET / HTTP/1.1\r\n\r\n"]
 )
 def test_plaintext(door: Door, first_bytes: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=seconds(20)) as plain:
         plain.sendall(first_bytes)
         answer = b""
         try:

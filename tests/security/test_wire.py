@@ -21,6 +21,7 @@ from support.identities.bundles import write_bundle
 from support.interpreters.micropython import micropython_command, micropython_environment
 from support.network.net import free_port, wait_until
 from support.requirements import missing, require_program
+from support.speed import seconds
 
 TLS_1_2, TLS_1_3 = "0x0303", "0x0304"
 SECRET = "the-cellar-key-is-under-the-mat"
@@ -30,7 +31,7 @@ import sys
 from securemqtt import Client
 client = Client(sys.argv[1])
 with client:
-    assert client.publish("~/{SECRET}", {{"note": "{SECRET}"}}).wait(20)
+    assert client.publish("~/{SECRET}", {{"note": "{SECRET}"}}).wait({seconds(20)})
 """
 
 
@@ -75,7 +76,7 @@ class Capture:
             *options,
         ]
         output = subprocess.run(
-            command, capture_output=True, text=True, timeout=30, check=False
+            command, capture_output=True, text=True, timeout=seconds(30), check=False
         ).stdout
         return [line for line in output.splitlines() if line]
 
@@ -83,11 +84,11 @@ class Capture:
         """Wait until the end of the connection has been captured, and stop."""
         wait_until(
             lambda: self.fields("tcp.flags.fin == 1 || tcp.flags.reset == 1", "tcp.stream"),
-            20,
+            seconds(20),
             "the connection's end in the capture",
         )
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(20)
+        self._process.wait(seconds(20))
 
     def holds(self, text: str) -> bool:
         """Return True if the bytes that went over the wire hold `text`."""
@@ -113,7 +114,7 @@ def capturing(port: int, path: Path) -> Iterator[Capture]:
                 "the right to capture on loopback (" + said.strip()[-200:] + ")",
                 "tshark, and run as root or in the group wireshark",
             )
-        wait_until(path.exists, 20, "the capture's file")
+        wait_until(path.exists, seconds(20), "the capture's file")
         yield Capture(path, process)
     finally:
         process.kill()
@@ -136,7 +137,7 @@ def test_nothing_but_tls_is_seen(
     )
     with capturing(broker.port, tmp_path / "wire.pcapng") as capture:
         subprocess.run(
-            [*command, "-c", SENDER, str(bundle)], env=environment, check=True, timeout=60
+            [*command, "-c", SENDER, str(bundle)], env=environment, check=True, timeout=seconds(60)
         )
         capture.wait_for_end()
 
@@ -175,9 +176,9 @@ def test_the_same_search_finds_what_goes_in_clear(tmp_path: Path) -> None:
                 except OSError:
                     return False
 
-            wait_until(connected, 20, "the plaintext broker")
+            wait_until(connected, seconds(20), "the plaintext broker")
             client.loop_start()
-            client.publish(SECRET, SECRET, 1).wait_for_publish(20)
+            client.publish(SECRET, SECRET, 1).wait_for_publish(seconds(20))
             client.disconnect()
             client.loop_stop()
             capture.wait_for_end()

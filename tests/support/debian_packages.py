@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.speed import seconds
+
 CACHE = Path(__file__).resolve().parents[2] / ".build" / "cache"
 PLACES = {"mosquitto": "usr/sbin/mosquitto", "micropython": "usr/bin/micropython"}
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -33,7 +35,7 @@ here=${{0%/*}}
 up=$here/../..
 exec "$up/{linker}" --library-path "{libraries}" "$0.elf" "$@"
 """
-_COMMAND_S = 300
+_COMMAND_S = seconds(300)
 
 
 class UnavailableError(Exception):

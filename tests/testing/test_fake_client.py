@@ -14,6 +14,7 @@ import pytest
 
 from securemqtt import Client, Message, errors
 from securemqtt.testing import FakeClient, ProgramEnded
+from support.speed import seconds
 
 TEMPERATURE = "devices/test-device/temperature"
 
@@ -72,7 +73,7 @@ def test_more_than_a_window_goes_out(client: FakeClient) -> None:
     client.connect()
     deliveries = [client.publish("~/temperature", number) for number in range(500)]
     assert [message.json() for message in client.fake.published] == list(range(500))
-    assert client.flush(10)
+    assert client.flush(seconds(10))
     assert all(delivery.acknowledged for delivery in deliveries)
 
 
@@ -99,7 +100,7 @@ def test_acknowledgements_can_be_withheld(client: FakeClient) -> None:
     client.fake.release_acknowledgements(2)
     assert [one.acknowledged for one in deliveries] == [True, True, False]
     client.fake.release_acknowledgements()
-    assert client.flush(10)
+    assert client.flush(seconds(10))
     assert deliveries[2].acknowledged
 
 
@@ -283,7 +284,7 @@ def test_what_is_in_flight_goes_out_again(client: FakeClient, qos: int, copies: 
     sent = [(message.payload, message.dup) for message in client.fake.published]
     assert sent == [(b"1", False), *[(b"1", True)] * (copies - 1), (b"2", False)]
     client.fake.release_acknowledgements()
-    assert client.flush(10)
+    assert client.flush(seconds(10))
 
 
 def test_a_lost_session_is_a_new_one(client: FakeClient) -> None:
@@ -444,7 +445,7 @@ def test_it_takes_the_options_of_client_and_checks_them(tmp_path: Path) -> None:
     durable = FakeClient(outbox="durable", outbox_dir=str(tmp_path))
     durable.connect()
     durable.publish("~/temperature", 1)
-    assert durable.flush(10)
+    assert durable.flush(seconds(10))
     durable.disconnect()
 
 
@@ -479,7 +480,11 @@ with FakeClient() as client:
 print([event for event in seen if event.startswith(("socket.", "subprocess.", "ssl."))])
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
@@ -494,7 +499,11 @@ print([name for name in sys.modules if name.startswith(("securemqtt_tools", "pyt
 print([name for name in ("cryptography", "amqtt") if name in sys.modules])
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "[]\n[]\n"), done.stderr
 

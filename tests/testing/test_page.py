@@ -13,6 +13,7 @@ import pytest
 
 from securemqtt.testing import FakeBroker, ThrowawayBroker
 from support.requirements import require_program
+from support.speed import seconds
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 FILES = {
@@ -46,7 +47,7 @@ def _pytest(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=seconds(100),
         check=False,
     )
 

@@ -18,6 +18,7 @@ from securemqtt.testing import ThrowawayBroker, broker, throwaway
 from securemqtt_tools.broker.mosquitto import program
 from support.network.net import wait_until
 from support.requirements import require_program
+from support.speed import seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30
@@ -236,7 +237,7 @@ with broker():
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds(60),
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "1\n")

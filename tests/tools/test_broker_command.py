@@ -26,6 +26,7 @@ from support.identities.credentials import issued_credentials
 from support.network.net import wait_until
 from support.processes import children
 from support.requirements import require_program
+from support.speed import seconds
 
 SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "broker.py")
 
@@ -80,11 +81,11 @@ def running(home: Home, *options: str) -> Iterator[subprocess.Popen[str]]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert "is running: port" in line, process.communicate(timeout=20)
+        assert "is running: port" in line, process.communicate(timeout=seconds(20))
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=seconds(20))
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +212,7 @@ def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
 
         wait_until(shut_out, what="the refusal of the revoked")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=seconds(30))
         assert process.returncode == 0
         assert out.splitlines()[-1] == "The broker has ended."
         assert "Traceback" not in err
@@ -226,7 +227,7 @@ def test_run_when_the_broker_dies(home: Home) -> None:
     with running(home, "--engine", "mosquitto") as process:
         (pid,) = children(process.pid)
         os.kill(pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=seconds(30))
         assert process.returncode == 1
         assert "has ended by itself: see" in err
 
@@ -240,7 +241,7 @@ def test_run_goes_on_without_the_authority(home: Home) -> None:
     (home.directory / "ca").rename(home.directory / "elsewhere")
     with running(home) as process:
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=seconds(30))
     assert "warning: certificate and CRL are used as they are" in err
     assert process.returncode == 0
 
@@ -267,7 +268,9 @@ def test_run_refuses_when_all_would_be_refused(home: Home) -> None:
     crl = home.broker / "crl.pem"
     program = require_program("openssl")
     assert (
-        subprocess.run([program, "crl", "-in", crl, "-noout"], timeout=20, check=False).returncode
+        subprocess.run(
+            [program, "crl", "-in", crl, "-noout"], timeout=seconds(20), check=False
+        ).returncode
         == 0
     )
     crl.write_bytes(b"nonsense")

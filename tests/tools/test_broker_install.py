@@ -27,12 +27,13 @@ from support.brokers.mqtt import Peer, client_context
 from support.identities.credentials import issued_credentials
 from support.network.net import wait_until
 from support.requirements import require_program
+from support.speed import seconds
 
 # A broker that cannot start is started again and again, so its pid file, and the process, may be
 # gone at any moment.
 RESTART = """
 import contextlib, os, pathlib, signal, sys, time
-pid_file, deadline = pathlib.Path(sys.argv[1]), time.monotonic() + 20
+pid_file, deadline = pathlib.Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
 def pid_other_than(unwanted):
     while True:
         with contextlib.suppress(FileNotFoundError):
@@ -71,7 +72,9 @@ class System:
         (self.etc / "conf.d" / "local.conf").write_text(f"listener {self.port} 127.0.0.1\n")
         script = directory / "restart.py"
         script.write_text(RESTART)
-        self.restart = shlex.join([sys.executable, str(script), str(self.pid_file)])
+        self.restart = shlex.join(
+            [sys.executable, str(script), str(self.pid_file), str(seconds(20))]
+        )
         self._output = directory / "output"
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,7 +88,7 @@ class System:
         self._ended.set()
         if self._process is not None:
             self._process.kill()
-        self._thread.join(timeout=20)
+        self._thread.join(timeout=seconds(20))
         assert not self._thread.is_alive()
 
     @staticmethod

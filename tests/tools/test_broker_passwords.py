@@ -17,6 +17,7 @@ from securemqtt_tools.broker.passwords import (
 )
 from securemqtt_tools.cli import FatalError
 from support.requirements import require_program
+from support.speed import seconds
 
 
 @pytest.fixture
@@ -71,7 +72,9 @@ def test_damaged_hash_fits_nothing(damaged: str) -> None:
 
 def test_mosquitto_writes_the_same_format(file: Path) -> None:
     program = require_program("mosquitto_passwd")
-    subprocess.run([program, "-b", str(file), "a", "a password of a test"], check=True, timeout=20)
+    subprocess.run(
+        [program, "-b", str(file), "a", "a password of a test"], check=True, timeout=seconds(20)
+    )
     assert password_matches(read_hashes(file)["a"], "a password of a test")
     assert not password_matches(read_hashes(file)["a"], "another")
 
@@ -87,5 +90,5 @@ def test_writers_at_once_lose_nothing(file: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code, str(file), name], env={"PYTHONPATH": tools})
         for name in "abc"
     ]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(timeout=seconds(60)) for writer in writers] == [0, 0, 0]
     assert sorted(read_hashes(file)) == sorted(f"{name}-{n}" for name in "abc" for n in range(10))

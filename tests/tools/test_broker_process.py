@@ -22,6 +22,7 @@ from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.network.net import wait_until
 from support.requirements import require_program
+from support.speed import seconds
 
 ENGINES = ["mosquitto", "amqtt"]
 
@@ -238,7 +239,7 @@ def test_the_broker_ends_with_its_parent(
         assert listens(port)
     finally:
         parent.send_signal(end)
-        parent.communicate(timeout=20)
+        parent.communicate(timeout=seconds(20))
     wait_until(lambda: not listens(port), what="the end of the broker")
     wait_until(
         lambda: (

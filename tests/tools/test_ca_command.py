@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from support.requirements import require_program
+from support.speed import seconds
 
 SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "ca.py")
 PASSPHRASE = "correct horse battery"
@@ -97,7 +98,7 @@ def test_the_recipes_people_do_by_hand_are_a_command_each(home: Home, tmp_path: 
         "-out",
         str(tmp_path / "own.csr"),
     ]
-    subprocess.run(request, check=True, capture_output=True, timeout=30)
+    subprocess.run(request, check=True, capture_output=True, timeout=seconds(30))
     assert "own" in home.good("sign", tmp_path / "own.csr")
     ca = home.directory / "ca"
     for role, subject in (
@@ -114,7 +115,10 @@ def test_the_recipes_people_do_by_hand_are_a_command_each(home: Home, tmp_path: 
             leaf.parent / "ca.crt",
             leaf,
         ]
-        assert subprocess.run(check, capture_output=True, timeout=30, check=False).returncode == 0
+        assert (
+            subprocess.run(check, capture_output=True, timeout=seconds(30), check=False).returncode
+            == 0
+        )
     assert not (ca / "issued" / "devices" / "own" / "device.key").exists()
     assert "Revoked device greenhouse-1" in home.good(
         "revoke", "greenhouse-1", "--reason", "keyCompromise"
@@ -298,7 +302,12 @@ def test_every_help_has_examples(command: str, capsys: pytest.CaptureFixture[str
 def test_the_script_reads_a_passphrase_from_standard_input(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "init", "--home", str(tmp_path), "--passphrase-file", "-"]
     subprocess.run(
-        command, input=PASSPHRASE + "\n", text=True, check=True, capture_output=True, timeout=60
+        command,
+        input=PASSPHRASE + "\n",
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=seconds(60),
     )
     Authority.open(tmp_path / "ca", PASSPHRASE.encode()).issue_device("one")
 
@@ -310,7 +319,7 @@ def test_without_a_terminal_the_script_says_how_to_give_a_passphrase(tmp_path: P
         stdin=subprocess.DEVNULL,
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=seconds(60),
         check=False,
         start_new_session=True,
     )
@@ -336,7 +345,7 @@ class Terminal:
 
     def answer(self, prompt: str, text: str) -> None:
         """Wait for a prompt and type an answer."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds(60)
         while not self.seen.endswith(prompt):
             assert select.select([self._ours], [], [], deadline - time.monotonic())[0], self.seen
             self.seen += os.read(self._ours, 4096).decode()
@@ -351,7 +360,7 @@ class Terminal:
                 self.seen += part.decode()
         except OSError:  # Linux reports the other end's close this way
             pass
-        return self._process.wait(60)
+        return self._process.wait(seconds(60))
 
     def close(self) -> None:
         """End the script, whatever it does."""

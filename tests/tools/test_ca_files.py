@@ -20,6 +20,7 @@ from securemqtt_tools.pki.deliver import deliver, prepare
 from securemqtt_tools.pki.files import make_directory, read_private, write_file, write_files
 from securemqtt_tools.pki.layout import renew_intermediate
 from support.requirements import require_program
+from support.speed import seconds
 
 PASSPHRASE = b"correct horse battery"
 
@@ -60,7 +61,9 @@ def test_the_keys_are_encrypted_and_openssl_can_read_them(tmp_path: Path) -> Non
             "-passin",
             "stdin",
         ]
-        subprocess.run(command, input=PASSPHRASE, check=True, capture_output=True, timeout=30)
+        subprocess.run(
+            command, input=PASSPHRASE, check=True, capture_output=True, timeout=seconds(30)
+        )
 
 
 def test_the_passphrase_is_asked_for_only_when_something_is_signed(tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_of_several_that_make_it_at_once_one_wins(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "ca")]) for _ in range(4)
     ]
     try:
-        assert sorted(one.wait(60) for one in crowd) == [0, 3, 3, 3]
+        assert sorted(one.wait(seconds(60)) for one in crowd) == [0, 3, 3, 3]
     finally:
         for one in crowd:
             one.kill()
@@ -239,4 +242,4 @@ def test_der_for_boards_is_one_certificate_per_file(tmp_path: Path) -> None:
     for path in files:
         kind = "pkey" if "key" in path.name else "x509"
         command = [require_program("openssl"), kind, "-inform", "DER", "-in", path, "-noout"]
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        subprocess.run(command, check=True, capture_output=True, timeout=seconds(30))

@@ -20,6 +20,7 @@ from securemqtt_tools.pki import Authority, Entry
 from securemqtt_tools.pki.deliver import deliver
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.inventory import Inventory
+from support.speed import seconds
 
 WORKER = str(Path(__file__).parent.parent / "support" / "identities" / "ca_worker.py")
 MADE = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -34,7 +35,9 @@ def own(tmp_path: Path) -> Authority:
 def work(mode: str, directory: Path, *arguments: object) -> list[list[str]]:
     """Run the worker to its end; return the lines it handed out, split at the first space."""
     command = [sys.executable, WORKER, mode, str(directory), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds(100), check=True
+    )
     return [line.split(" ", 1) for line in result.stdout.splitlines()]
 
 
@@ -253,7 +256,7 @@ def test_a_crowd_of_processes_loses_nothing(own: Authority) -> None:
         lines = [
             line.split(" ", 1)
             for one in crowd
-            for line in one.communicate(timeout=100)[0].splitlines()
+            for line in one.communicate(timeout=seconds(100))[0].splitlines()
         ]
     finally:
         for one in crowd:
@@ -309,7 +312,7 @@ def test_of_two_that_renew_at_once_the_files_are_of_the_later(tmp_path: Path) ->
         for _ in range(3)
     ]
     try:
-        assert [one.wait(100) for one in rivals] == [0, 0, 0]
+        assert [one.wait(seconds(100)) for one in rivals] == [0, 0, 0]
     finally:
         for one in rivals:
             one.kill()
@@ -339,7 +342,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     mount = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     script = 'mount -t tmpfs -o size=300k none "$0" || exit 77; exec "$@"'
     command = [*mount, script, str(tmp_path), sys.executable, WORKER, "fill", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds(100), check=False
+    )
     if result.returncode == 77 or "unshare failed" in result.stderr:
         pytest.skip("this kernel lets nobody mount a tmpfs of their own: " + result.stderr.strip())
     assert result.returncode == 0, result.stderr

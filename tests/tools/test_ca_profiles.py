@@ -18,6 +18,7 @@ from securemqtt_tools.pki import Authority, Issued
 from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.profiles import anchor_without
 from support.requirements import require_program
+from support.speed import seconds
 
 KINDS = [("p256", False), ("p256", True), ("rsa2048", True)]
 
@@ -61,7 +62,7 @@ def verify(
         directory / "chain.pem",
         directory / "leaf.pem",
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds(30), check=False)
 
 
 @pytest.mark.parametrize("key_type", ["p256", "rsa2048"])
@@ -114,7 +115,9 @@ def test_openssl_refuses_an_id_that_the_anchor_excludes(kind: Authority) -> None
             command: list[str | Path] = [require_program("openssl"), "verify"]
             command += ["-purpose", "sslclient", "-CAfile", anchor]
             command += ["-untrusted", kind.directory / "chain.pem", kind.directory / "chain.pem"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=seconds(30), check=False
+            )
             if done.returncode:
                 assert "excluded subtree violation" in done.stderr
                 refused.append(device_id)

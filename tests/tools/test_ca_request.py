@@ -16,6 +16,7 @@ from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import check_device_id, server_names
 from support.requirements import require_program
+from support.speed import seconds
 
 
 def openssl_request(where: Path, subject: str, *options: str, key: tuple[str, ...] = ()) -> bytes:
@@ -31,7 +32,7 @@ def openssl_request(where: Path, subject: str, *options: str, key: tuple[str, ..
         str(where / "request.key"),
     ]
     command += ["-subj", subject, "-out", str(where / "request.csr"), *options]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=seconds(60))
     return (where / "request.csr").read_bytes()
 
 

@@ -14,6 +14,7 @@ from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.library import board_sources
 from support.interpreters.micropython import board_environment, micropython_command, mpy_version
 from support.interpreters.tracebacks import Traceback
+from support.speed import seconds
 
 _MODULES = {"part/__init__.py": "", "part/one.py": "def f():\n    return 1\n"}
 
@@ -30,7 +31,7 @@ def _run(directory: Path, modules: dict[str, bytes], program: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=20,
+        timeout=seconds(20),
         check=False,
     ).stdout
 
@@ -69,7 +70,7 @@ def test_a_traceback_on_a_board_has_true_names_and_lines(tmp_path: Path) -> None
         env=board_environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=seconds(20),
         check=False,
     )
     traceback = Traceback(done.stdout + done.stderr, program.read_text())

@@ -18,6 +18,7 @@ from support.requirements import (
     find_program,
     unavailable,
 )
+from support.speed import seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "micropython-trixie-i386"
@@ -42,7 +43,7 @@ def test_it_has_32_bits_and_what_the_library_and_the_simulated_board_need() -> N
         [str(require_micropython32()), "-c", LOOK],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=seconds(20),
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{2**31 - 1}\n", "")
@@ -94,7 +95,7 @@ def test_two_processes_that_need_it_at_the_same_time_download_it_once(tmp_path: 
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=300)[0].strip() for process in both]
+    said = [process.communicate(timeout=seconds(300))[0].strip() for process in both]
     assert said == [str(tmp_path / NAME / "usr" / "bin" / "micropython")] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         NAME,

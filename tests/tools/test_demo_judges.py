@@ -24,6 +24,7 @@ from securemqtt_tools.demo.relay import Stream
 from securemqtt_tools.demo.subscriber import Subscriber
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.keys import key_der, key_pem
+from support.speed import seconds
 
 CONNECT = b"\x10\x13\x00\x04MQTT\x04\x02\x00\x3c\x00\x07control"
 ALERT = b"\x15\x03\x03\x00\x02\x02\x30"
@@ -94,7 +95,7 @@ def test_whoever_trusts_the_machine_in_the_middle_is_noticed(tmp_path: Path) -> 
         )
         with (
             socket.create_connection(
-                ("127.0.0.1", machine_in_the_middle.port), timeout=20
+                ("127.0.0.1", machine_in_the_middle.port), timeout=seconds(20)
             ) as connection,
             context.wrap_socket(connection, server_hostname="localhost") as secured,
         ):

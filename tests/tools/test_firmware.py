@@ -17,6 +17,7 @@ from securemqtt_tools.resources import firmware_directory
 from support.brokers.mqtt import Peer, client_context
 from support.identities.bundles import write_bundle
 from support.identities.credentials import issued_credentials
+from support.speed import seconds
 
 
 def test_the_application_runs_on_cpython_as_on_a_board(
@@ -49,7 +50,7 @@ def test_the_application_runs_on_cpython_as_on_a_board(
             program.send_signal(signal.SIGINT)
             while topics.get("devices/firmware-pi/status") != b"offline":
                 topics.update([controller.receive()])
-            output, _ = program.communicate(timeout=30)
+            output, _ = program.communicate(timeout=seconds(30))
             assert (program.returncode, output) == (0, "")
         finally:
             program.kill()

@@ -27,6 +27,7 @@ from support.boards.provisioning import WIFI_PASSWORD, Provisioner, contents, re
 from support.boards.simboard import require_micropython
 from support.interpreters.micropython import umqtt_directory
 from support.network.net import free_port
+from support.speed import seconds
 
 
 def test_the_wrong_board_is_named_with_the_right_profile(provisioner: Provisioner) -> None:
@@ -218,7 +219,7 @@ def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
     provisioner: Provisioner, simulated_board: SimulatedBoard
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(60)
+        silent.settimeout(seconds(60))
         arguments = [
             "simulated",
             "--id",
@@ -244,7 +245,7 @@ def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
             try:
                 first, _ = silent.accept()  # the board, from the test of its connection
                 program.send_signal(signal.SIGINT)
-                _, complaint = program.communicate(timeout=60)
+                _, complaint = program.communicate(timeout=seconds(60))
             finally:
                 program.kill()
         assert (program.returncode, complaint) == (130, "securemqtt: interrupted\n")

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.boards.provisioning import Outcome, Provisioner, files_holding
+from support.speed import seconds
 
 # What stands in for ssh: the same command line, run by a shell of this machine whose home is
 # another directory.
@@ -62,14 +63,14 @@ def test_a_bundle_connects_and_a_second_run_changes_nothing(
     held = snapshot(out)
     program = (
         "from securemqtt import Client\nwith Client() as c: print(c.publish('~/hello', "
-        "'x').wait(10))"
+        f"'x').wait({seconds(10)}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "SECUREMQTT_BUNDLE": str(out)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds(60),
         check=False,
     )
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr

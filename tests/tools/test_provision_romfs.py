@@ -24,6 +24,7 @@ from support.interpreters.micropython import (
     umqtt_directory,
 )
 from support.network.net import wait_until
+from support.speed import seconds
 
 FIRMWARE = Path(__file__).with_name("romfs_firmware.py")
 _PROFILE = "pico_2_w"
@@ -59,7 +60,7 @@ def provision(
     restarted, has mounted its ROMFS: a Ctrl-C before that would stop the stand-in.
     """
     outcome = provisioner.run(_PROFILE, device_id, "--port", board.port, *options)
-    wait_until(lambda: _READY in board.console().rpartition("soft reboot")[2], 20, _READY)
+    wait_until(lambda: _READY in board.console().rpartition("soft reboot")[2], seconds(20), _READY)
     return outcome
 
 
@@ -75,7 +76,7 @@ def test_an_image_mounts_under_micropython_and_the_library_is_imported_from_it(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=20,
+        timeout=seconds(20),
         check=False,
     )
     first, *_, last = done.stdout.splitlines()

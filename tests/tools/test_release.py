@@ -26,6 +26,7 @@ from support.release.contents import sdist_faults, wheel_faults
 from support.release.state import NotReady, changelog_faults, source_version
 from support.release.trial import try_library_alone
 from support.setup_environment import ROOT
+from support.speed import seconds
 
 VERSION = securemqtt.__version__
 FOLDERS = ("boards", "docs", "firmware", "lib", "tests", "tools")
@@ -77,7 +78,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
+        timeout=seconds(100),
     )
     assert done.returncode == 0, done.stdout
     (wheel,), (sdist,) = made.glob("*.whl"), made.glob("*.tar.gz")
@@ -140,7 +141,9 @@ def test_the_library_alone_says_what_it_lacks(built: Built, tmp_path: Path) -> N
     """In an environment that has the wheel and paho-mqtt, and nothing else, not even pip."""
     environment = tmp_path / "environment"
     subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=60
+        [sys.executable, "-m", "venv", "--without-pip", str(environment)],
+        check=True,
+        timeout=seconds(60),
     )
     (packages,) = environment.glob("lib/python3*/site-packages")
     for file in metadata.files("paho-mqtt") or []:
@@ -148,7 +151,7 @@ def test_the_library_alone_says_what_it_lacks(built: Built, tmp_path: Path) -> N
             (packages / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file.locate(), packages / file)
     pip = [sys.executable, "-m", "pip", "--python", str(environment), "install", "--no-index"]
-    subprocess.run([*pip, "--quiet", str(built.wheel)], check=True, timeout=100)
+    subprocess.run([*pip, "--quiet", str(built.wheel)], check=True, timeout=seconds(100))
     try_library_alone(environment, VERSION)
 
 

@@ -14,6 +14,7 @@ import serial
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.simboard import mpremote, require_libfaketime, require_micropython, run_mpremote
 from support.network.net import wait_until
+from support.speed import seconds
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_the_clock_starts_wrong_and_is_set(board: SimulatedBoard):
     mpremote(board, "reset")
     # mpremote begins with a soft reset, then has the board wait for 0.1 s: the next command's
     # Ctrl-C would end that wait.
-    wait_until(lambda: board.status()["boots"] == boots + 2, 20, "the reset")
+    wait_until(lambda: board.status()["boots"] == boots + 2, seconds(20), "the reset")
     assert mpremote(board, "exec", "import time; print(time.gmtime()[0])") == "2021\n"
 
 

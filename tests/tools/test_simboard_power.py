@@ -8,6 +8,7 @@ import pytest
 
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.simboard import Line, mpremote, require_libfaketime, require_micropython
+from support.speed import slowness
 
 CAUSE = "import machine; print(machine.reset_cause())"
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = range(1, 6)
@@ -55,10 +56,12 @@ def test_the_causes_of_a_reset_are_told_apart():
 
 def test_a_watchdog_that_is_fed_does_not_bite():
     with SimulatedBoard() as board:
-        program = """
-w = machine.WDT(timeout=1000)
+        # ample for a turn of the loop here; it is fed for longer
+        patience_ms = int(900 + 100 * slowness())
+        program = f"""
+w = machine.WDT(timeout={patience_ms})
 import time
-for _ in range(25):
+for _ in range({patience_ms // 40}):
   time.sleep_ms(50)
   w.feed()
 print('fed')

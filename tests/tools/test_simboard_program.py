@@ -24,6 +24,7 @@ from support.boards.simboard import (
 )
 from support.network.net import wait_until
 from support.processes import children
+from support.speed import seconds
 
 SCRIPT = Path(securemqtt_tools.__file__).parent.parent / "simboard.py"
 
@@ -98,7 +99,7 @@ def test_is_steered_from_another_terminal(
     assert main(["reset"], command="simboard") == 0
     assert main(["wifi", "on"], command="simboard") == 0
     assert main(["stop"], command="simboard") == 0
-    assert program.wait(20) == 0
+    assert program.wait(seconds(20)) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -108,7 +109,7 @@ def test_a_signal_ends_it_in_order(
     first_line(program)
     interpreters = wait_until(lambda: children(program.pid), what="the interpreter")
     program.send_signal(number)
-    _, complaint = program.communicate(timeout=20)
+    _, complaint = program.communicate(timeout=seconds(20))
     assert (program.returncode, complaint) == (0, "")
     wait_until(lambda: all(is_gone(pid) for pid in interpreters), what="the interpreter's end")
     assert [path.name for path in tmp_path.iterdir()] == ["flash.img"]

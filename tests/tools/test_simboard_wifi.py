@@ -19,9 +19,10 @@ from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.simboard import Line, require_libfaketime, require_micropython
 from support.network.net import free_port, wait_until
+from support.speed import seconds
 
-WAIT_S = 20.0
-CONNECT = """
+WAIT_S = seconds(20)
+CONNECT = f"""
 import network, socket, time
 w = network.WLAN(network.STA_IF)
 w.active(True)
@@ -29,7 +30,7 @@ w.connect('any', 'thing')
 while not w.isconnected(): time.sleep_ms(10)
 def reach(port, host='peer.test'):
     s = socket.socket()
-    s.settimeout(5)
+    s.settimeout({WAIT_S})
     s.connect(socket.getaddrinfo(host, port)[0][-1])
     return s
 def fault(call):
@@ -264,15 +265,15 @@ def test_datagrams_and_the_time_server(line: Line):
         def answer() -> None:
             question, client = server.recvfrom(100)
             assert question[0] == 0x23 and len(question) == 48
-            seconds = 1_800_000_000 + 2_208_988_800
-            server.sendto(bytes(40) + seconds.to_bytes(4, "big") + bytes(4), client)
+            since_1900_s = 1_800_000_000 + 2_208_988_800
+            server.sendto(bytes(40) + since_1900_s.to_bytes(4, "big") + bytes(4), client)
 
         thread = threading.Thread(target=answer)
         thread.start()
         run(
             line,
-            f"import ntptime; ntptime.host = 'peer.test'; ntptime.timeout = 10; ntptime._PORT = "
-            f"{port}",
+            f"import ntptime; ntptime.host = 'peer.test'; ntptime.timeout = {WAIT_S}; "
+            f"ntptime._PORT = {port}",
         )
         assert line.execute("ntptime.settime()") == b""
         thread.join()

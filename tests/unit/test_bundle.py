@@ -174,7 +174,7 @@ def test_a_will_that_cannot_be_is_refused() -> None:
         raised("UsageError", _load, will=will)
     for topic in ("", "+/a", "a/#", "a\0", 7, None):
         raised("InvalidTopic", _load, will=(topic, "x"))
-    for payload in (object(), {1, 2}, "x" * 65536):
+    for payload in (object(), {1, 2}, [float("inf")], "x" * 65536):
         raised("InvalidPayload", _load, will=("a", payload))
 
 
@@ -182,8 +182,9 @@ def test_a_password_comes_from_a_file_that_is_its_owners_only() -> None:
     config = dict(_GOOD, username="pi", password_file="password")
     raised("FileMissing", _load, config)
     write(scratch() + "/bundle/password", "correct horse\n")
-    set_mode(scratch() + "/bundle/password", "644")
-    assert raised("FileNotPrivate", _load, config).code == "0644"
+    for mode in ("644", "640", "604", "660", "620", "602", "610", "601"):
+        set_mode(scratch() + "/bundle/password", mode)
+        assert raised("FileNotPrivate", _load, config).code == "0" + mode
     set_mode(scratch() + "/bundle/password", "600")
     assert _load(config).password == "correct horse"
     assert _load(config, password="another").password == "another"

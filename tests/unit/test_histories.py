@@ -4,7 +4,7 @@ support/models/history.py.
 test_histories_by_hypothesis.py lets hypothesis look for them on CPython, and make them short.
 """
 
-from support.interpreters.either import MICROPYTHON, Random, for_seeds
+from support.interpreters.either import Random, for_seeds, micropython_only
 from support.models.history import History
 
 # Histories with a journal: they take longer.
@@ -113,14 +113,14 @@ def test_what_a_journal_holds_is_not_lost_by_a_kill() -> None:
     )
 
 
+@micropython_only  # elsewhere all is written at once, and a thread syncs it
 def test_what_a_board_writes_late_is_not_lost_once_the_interval_is_over() -> None:
-    if MICROPYTHON:  # elsewhere all is written at once, and a thread syncs it
-        for_seeds(
-            DURABLE,
-            lambda random: _history(
-                random, random.pick(("refuse", "drop_oldest", "drop_newest")), "interval"
-            ),
-        )
+    for_seeds(
+        DURABLE,
+        lambda random: _history(
+            random, random.pick(("refuse", "drop_oldest", "drop_newest")), "interval"
+        ),
+    )
 
 
 def test_a_full_outbox_drops_the_oldest_that_waits() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from support.models.history import History
+from support.speed import seconds
 
 STEPS = 60
 EXAMPLES = 50
@@ -150,7 +151,7 @@ def test_no_history_loses_anything(machine: type[Machine]) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(seconds(900))
 @pytest.mark.parametrize("machine", [Machine, DurableMachine])
 def test_no_history_loses_anything_however_long_it_is_looked_for(machine: type[Machine]) -> None:
     _search(machine, LONG_EXAMPLES, LONG_STEPS)

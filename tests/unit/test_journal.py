@@ -8,8 +8,16 @@ import sys
 
 from securemqtt.messages import Delivery
 from securemqtt.platform import now_ms
-from support.interpreters.either import MICROPYTHON, directory, for_seeds, scratch, write
+from support.interpreters.either import (
+    MICROPYTHON,
+    directory,
+    for_seeds,
+    micropython_only,
+    scratch,
+    write,
+)
 from support.models.journals import Device, filled, recover, texts
+from support.speed import seconds
 
 PAST_S = 10
 
@@ -551,9 +559,8 @@ def test_nothing_is_written_late_where_a_kill_would_lose_it() -> None:
     assert (delivery.stored > 0) == (not MICROPYTHON)
 
 
+@micropython_only
 def test_on_flash_what_is_acknowledged_within_the_interval_is_never_written() -> None:
-    if not MICROPYTHON:
-        return
     device = Device("o", outbox_fsync="interval", outbox_interval_s=3600)
     deliveries = [Delivery("t", text.encode(), 1, False) for text in "abc"]
     for delivery in deliveries:
@@ -568,11 +575,12 @@ def test_on_flash_what_is_acknowledged_within_the_interval_is_never_written() ->
     assert device.restart().drain() == ["b", "c"]
 
 
+@micropython_only  # elsewhere nothing is written late
 def test_the_interval_ends_by_itself() -> None:
     device = Device("o", outbox_fsync="interval", outbox_interval_s=0.01)
     device.offer(Delivery("t", b"x", 1, False))
-    deadline_ms = now_ms() + 10000
-    while MICROPYTHON and not device.counter("journal_bytes") and now_ms() < deadline_ms:
+    deadline_ms = now_ms() + int(seconds(10) * 1000)
+    while not device.counter("journal_bytes") and now_ms() < deadline_ms:
         device.outbox.tick()
     assert device.restart().drain() == ["x"]
 

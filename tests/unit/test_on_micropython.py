@@ -20,6 +20,7 @@ from support.interpreters.micropython import (
     micropython_command,
     micropython_environment,
 )
+from support.speed import seconds
 
 HERE = Path(__file__).parent
 RUNNER = ROOT / "tests" / "support" / "interpreters" / "run_tests.py"
@@ -35,7 +36,7 @@ CPYTHON_ONLY = {
 # A heap as an ESP32 has it, twice as large since objects take twice the room on 64 bits, and room
 # for the tests themselves.
 HEAP = "heapsize=512k"
-RUN_S = 100
+RUN_S = seconds(100)
 
 
 def shared_tests() -> list[tuple[str, str]]:
@@ -55,8 +56,8 @@ def shared_tests() -> list[tuple[str, str]]:
 class Account:
     """What came of the tests of one file, run by one interpreter."""
 
-    def __init__(self, module: str, form: str, scratch: Path) -> None:
-        directories = (HERE, ROOT / "tests")
+    def __init__(self, module: str, form: str, scratch: Path, where: Path = HERE) -> None:
+        directories = (where, ROOT / "tests")
         if form == "mpy":
             environment = board_environment(scratch.parent, *directories)
         else:
@@ -68,6 +69,7 @@ class Account:
         )
         self.passed: set[str] = set()
         self.failed: set[str] = set()
+        self.skipped: set[str] = set()
         self._output: dict[str, str] = {}
         self.rest = done.stderr
         name = ""
@@ -78,7 +80,7 @@ class Account:
             elif verdict == "run":
                 name = rest
             else:
-                (self.passed if verdict == "passed" else self.failed).add(rest)
+                getattr(self, verdict).add(rest)
 
     def output(self, test: str) -> str:
         """Return what a test printed, its traceback included, and what came before the first
@@ -116,6 +118,34 @@ def test_under_micropython(module: str, test: str, form: str, accounts: Accounts
         pytest.fail(
             f"{module}.{test} under MicroPython ({form}):\n{account.output(test)}", pytrace=False
         )
+    if test in account.skipped:
+        pytest.skip(account.output(test).strip())
     assert test in account.passed, (
         f"{module}.{test} was not run to its end:\n{account.output(test)}"
     )
+
+
+SAMPLE = """
+from support.interpreters.either import cpython_only, micropython_only
+
+def test_both(): pass
+
+@micropython_only
+def test_here(): pass
+
+@cpython_only
+def test_elsewhere(): assert False
+
+def test_wrong(): assert False
+"""
+
+
+def test_a_test_that_is_not_for_micropython_is_skipped_there(tmp_path: Path) -> None:
+    (tmp_path / "test_sample.py").write_text(SAMPLE)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    account = Account("test_sample", "source", scratch, tmp_path)
+    assert account.passed == {"test_both", "test_here"}, account.rest
+    assert account.skipped == {"test_elsewhere"}
+    assert account.failed == {"test_wrong"}
+    assert account.output("test_elsewhere").strip() == "CPython only"

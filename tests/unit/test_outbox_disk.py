@@ -17,11 +17,12 @@ from securemqtt.outbox import disk
 from securemqtt.outbox.disk import JournalFile
 from support.interpreters.either import raised
 from support.models.journals import Device, fail, filled, recover, texts
+from support.speed import seconds
 
 # How long the other thread has for what it does; longer only while it waits for what the first one
 # holds.
 STEP_S = 0.02
-RUN_S = 60
+RUN_S = seconds(60)
 
 
 class Interrupted:

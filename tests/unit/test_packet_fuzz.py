@@ -6,7 +6,7 @@ A failure prints its seed: SECUREMQTT_SEED=… repeats it, on either interpreter
 import gc
 
 from securemqtt.protocol.session import Reader
-from support.interpreters.either import Random, for_seeds
+from support.interpreters.either import Random, for_seeds, micropython_only
 from support.models.packet_streams import (
     check,
     publish,
@@ -59,10 +59,8 @@ def test_noise_behind_each_first_byte() -> None:
     for_seeds(5, trial)
 
 
+@micropython_only  # CPython does not say; there the reader is the same code
 def test_memory_does_not_grow() -> None:
-    mem_alloc = getattr(gc, "mem_alloc", None)
-    if mem_alloc is None:  # CPython does not say; there the reader is the same code
-        return
     reader = Reader(1000, 128)
 
     def trial(random: Random) -> None:
@@ -71,25 +69,23 @@ def test_memory_does_not_grow() -> None:
 
     for_seeds(20, trial)
     gc.collect()
-    before = mem_alloc()
+    before = gc.mem_alloc()
     for_seeds(200, trial)
     gc.collect()
-    assert mem_alloc() - before < 512
+    assert gc.mem_alloc() - before < 512
 
 
+@micropython_only
 def test_a_length_of_256_mb_takes_no_memory() -> None:
-    mem_alloc = getattr(gc, "mem_alloc", None)
-    if mem_alloc is None:
-        return
     reader = Reader(1000, 128)
     # loads what the first of its kind does
     read(reader, publish(b"t", b"x" * 2000), lambda limit: limit)
     piece = b"x" * 4096
     gc.collect()
-    before = mem_alloc()
+    before = gc.mem_alloc()
     read(reader, b"\x30\xff\xff\xff\x7f\0\1t", lambda limit: limit)
     for _ in range(500):
         read(reader, piece, lambda limit: limit)
         assert reader.partial()
     gc.collect()
-    assert mem_alloc() - before < 512
+    assert gc.mem_alloc() - before < 512

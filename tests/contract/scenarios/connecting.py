@@ -2,7 +2,18 @@
 
 import time
 
-from common import SETTING, device, failure_of, granted, observer, ok, topic, until, want
+from common import (
+    PATIENCE_S,
+    SETTING,
+    device,
+    failure_of,
+    granted,
+    observer,
+    ok,
+    topic,
+    until,
+    want,
+)
 
 from securemqtt.protocol import backoff
 
@@ -25,8 +36,8 @@ with client:
 ok(client.state == "closed" and not client.connected, "with leaves")
 ok(until(lambda: seen == ["online", "offline"], watcher), "an orderly leave says offline")
 
-client.connect(20)
-client.connect(20)
+client.connect(PATIENCE_S)
+client.connect(PATIENCE_S)
 ok(client.connected and client.stats["connects"] == 2, "it connects again, and once only")
 client.disconnect()
 client.disconnect()
@@ -43,11 +54,14 @@ late.disconnect()
 
 quiet = device(status=False)
 quiet.connect()
-ok(quiet.flush(5), "nothing is left to send")
+ok(quiet.flush(PATIENCE_S), "nothing is left to send")
 quiet.disconnect()
 
 refusing = device(port=SETTING["closed_port"])
-ok(failure_of(refusing.connect, 20) == "ConnectionRefused", "a closed port: ConnectionRefused")
+ok(
+    failure_of(refusing.connect, PATIENCE_S) == "ConnectionRefused",
+    "a closed port: ConnectionRefused",
+)
 ok(
     refusing.state == "closed" and refusing.last_error.transient,
     "connect gives up, and says that it may pass",
@@ -65,21 +79,24 @@ silent = device(connect_timeout_s=1)
 next_delay = backoff.next_delay
 # so that the next attempt would begin at once
 backoff.next_delay = lambda uniform, failures, *details: (0, failures + 1)
-ok(failure_of(silent.connect, 20) == "TimedOut", "a broker that does not answer: TimedOut")
+ok(failure_of(silent.connect, PATIENCE_S) == "TimedOut", "a broker that does not answer: TimedOut")
 ok(silent.stats["failures"] == 1, "connect is one attempt, however short the back-off")
 backoff.next_delay = next_delay
 hasty = device()
 ok(failure_of(hasty.connect, 0.5) == "TimedOut", "connect keeps to its own time-out")
 lengthy = device(connect_timeout_s=1, will=("~/last-words", "x" * 2000))
 begun = time.time()
-ok(failure_of(lengthy.connect, 20) == "TimedOut", "nor does one with a long CONNECT wait for it")
+ok(
+    failure_of(lengthy.connect, PATIENCE_S) == "TimedOut",
+    "nor does one with a long CONNECT wait for it",
+)
 # A board's stream waits for 15 s where it has to.
 ok(time.time() - begun < 12, "it keeps to its own time-out")
 want("up release")
 
 unknown = device(host="no-such-host.invalid")
 ok(
-    failure_of(unknown.connect, 20) == "NameNotResolved",
+    failure_of(unknown.connect, PATIENCE_S) == "NameNotResolved",
     "a name that does not resolve: NameNotResolved",
 )
 

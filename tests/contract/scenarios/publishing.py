@@ -1,6 +1,6 @@
 """What goes out: payloads, QoS, order, and what is refused."""
 
-from common import collector, device, failure_of, granted, observer, ok, topic, until
+from common import PATIENCE_S, collector, device, failure_of, granted, observer, ok, topic, until
 
 client = device(outbox_messages=400, outbox_bytes=65536)
 watcher = observer()
@@ -18,7 +18,7 @@ def arrived(count):
 
 early = client.publish("~/early", "before the connection")
 client.connect()
-ok(early.wait(20) and early.acknowledged, "what was queued before is delivered")
+ok(early.wait(PATIENCE_S) and early.acknowledged, "what was queued before is delivered")
 ok(arrived(2), "with the birth")
 del received[:]
 
@@ -32,7 +32,7 @@ for payload, expected in (
     ("", b""),
     (bytearray(b"ab"), b"ab"),
 ):
-    ok(client.publish("~/payload", payload).wait(20), f"published {payload!r}")
+    ok(client.publish("~/payload", payload).wait(PATIENCE_S), f"published {payload!r}")
     ok(
         arrived(1) and received.pop() == (topic("payload"), expected, False),
         "and it arrived as it should",
@@ -40,13 +40,13 @@ for payload, expected in (
 
 large = bytes(range(256)) * 30
 ok(
-    client.publish("~/large", large).wait(20) and arrived(1) and received.pop()[1] == large,
+    client.publish("~/large", large).wait(PATIENCE_S) and arrived(1) and received.pop()[1] == large,
     "7,680 bytes",
 )
 
 for count in range(300):
     client.publish("~/order", str(count))
-ok(client.flush(20), "flush waits for 300 messages")
+ok(client.flush(PATIENCE_S), "flush waits for 300 messages")
 ok(
     arrived(300) and [int(payload) for _, payload, _ in received] == list(range(300)),
     "their order is kept",
@@ -56,7 +56,7 @@ del received[:]
 
 for count in range(50):
     client.publish("~/zero", str(count), qos=0)
-ok(client.flush(20) and arrived(50), "QoS 0 arrives where nothing is lost")
+ok(client.flush(PATIENCE_S) and arrived(50), "QoS 0 arrives where nothing is lost")
 ok([int(payload) for _, payload, _ in received] == list(range(50)), "in order")
 del received[:]
 
@@ -64,20 +64,20 @@ twice = collector(client, "~/two", 2)
 ok(granted(client), "subscribed at QoS 2")
 for count in range(100):
     client.publish("~/two", str(count), qos=2)
-ok(client.flush(20), "QoS 2 is acknowledged")
+ok(client.flush(PATIENCE_S), "QoS 2 is acknowledged")
 ok(
     until(lambda: len(twice) == 100, client) and [int(p) for p in twice] == list(range(100)),
     "once, in order, both ways",
 )
 del received[:]
 
-client.publish("~/kept", "for later", retain=True).wait(20)
+client.publish("~/kept", "for later", retain=True).wait(PATIENCE_S)
 late = observer()
 kept = []
 late.subscribe(topic("kept"), lambda message: kept.append((message.text(), message.retain)))
 late.connect()
 ok(until(lambda: kept, late) and kept == [("for later", True)], "a retained message is kept")
-client.publish("~/kept", b"", retain=True).wait(20)
+client.publish("~/kept", b"", retain=True).wait(PATIENCE_S)
 late.disconnect()
 
 ok(failure_of(client.publish, "a/#", b"") == "InvalidTopic", "a wildcard in a topic: InvalidTopic")
@@ -94,7 +94,7 @@ ok(
     "larger than the outbox: MessageTooLarge",
 )
 ok(
-    client.flush(20)
+    client.flush(PATIENCE_S)
     and not client._connection.outbox.count
     and not client._connection.outbox.bytes,
     "nothing is left over",

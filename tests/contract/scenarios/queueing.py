@@ -2,7 +2,7 @@
 
 import time
 
-from common import collector, device, failure_of, granted, observer, ok, topic, until
+from common import PATIENCE_S, collector, device, failure_of, granted, observer, ok, topic, until
 
 watcher = observer()
 seen = collector(watcher, topic("queue"))
@@ -75,7 +75,8 @@ ok(not stale._connection.outbox.count and not stale._connection.outbox.bytes, "a
 kept = device(port=1)
 kept.publish("~/queue", "1")
 ok(
-    failure_of(kept.connect, 20) == "ConnectionRefused" and kept._connection.outbox.count == 1,
+    failure_of(kept.connect, PATIENCE_S) == "ConnectionRefused"
+    and kept._connection.outbox.count == 1,
     "what could not be sent stays",
 )
 watcher.disconnect()

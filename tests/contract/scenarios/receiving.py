@@ -2,7 +2,7 @@
 
 import json
 
-from common import collector, device, granted, observer, ok, topic, until
+from common import PATIENCE_S, collector, device, granted, observer, ok, topic, until
 
 client = device()
 operator = observer()
@@ -52,7 +52,7 @@ del messages[:]
 # a handler that publishes, waits for it, and serves the network
 def answering(message):
     delivery = client.publish("~/answer", message.payload)
-    if not delivery.wait(20):
+    if not delivery.wait(PATIENCE_S):
         raise AssertionError("the answer was not acknowledged")
     client.wait(0.05)
 

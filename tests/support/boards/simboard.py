@@ -16,9 +16,10 @@ from securemqtt_tools.simboard import SimulatedBoard
 from securemqtt_tools.simboard.clock import find_libfaketime
 from securemqtt_tools.simboard.interpreter import find_micropython
 from support.requirements import missing
+from support.speed import seconds
 
 RAW_PROMPT = b"raw REPL; CTRL-B to exit\r\n>"
-TIMEOUT_S = 40.0
+TIMEOUT_S = seconds(40)
 
 
 def require_micropython() -> None:

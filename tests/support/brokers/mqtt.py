@@ -16,9 +16,10 @@ from types import TracebackType
 
 from support.identities.credentials import Credentials
 from support.network.tls import TlsConnection
+from support.speed import seconds
 
 CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP = 2, 3, 4, 9, 13
-WAIT_S = 20.0
+WAIT_S = seconds(20)
 _WS_CLOSE = 8
 
 

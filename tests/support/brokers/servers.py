@@ -18,9 +18,10 @@ from securemqtt_tools.broker.children import spawn
 from support.identities.credentials import Credentials
 from support.network.net import free_port, wait_until
 from support.requirements import require_program
+from support.speed import seconds
 
 # A server gives up on a connection after this long, so that no test waits for ever.
-_CONNECTION_S = 20
+_CONNECTION_S = seconds(20)
 _PORT_ATTEMPTS = 5
 
 

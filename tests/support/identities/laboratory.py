@@ -23,13 +23,14 @@ from support.identities.bundles import write_bundle
 from support.identities.credentials import Credentials, issued_credentials
 from support.interpreters.micropython import ROOT, micropython_command, micropython_environment
 from support.requirements import missing
+from support.speed import seconds, slowness
 
 SCENARIO = ROOT / "tests" / "integration" / "diagnose_once.py"
 NAMES = ["localhost", "127.0.0.1"]
 CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
 # Nothing here takes longer by itself than a few seconds; the rest is for a machine that does other
 # things as well.
-RUN_S = 60
+RUN_S = seconds(60)
 BOTH = ("cpython", "micropython")
 
 
@@ -77,7 +78,7 @@ class Device:
         command = micropython_command(*self.flags) if self.is_board else [sys.executable]
         arguments = [
             str(bundle),
-            json.dumps({"connect_timeout_s": 10, **(options or {})}),
+            json.dumps({"connect_timeout_s": 10 * slowness(), **(options or {})}),
             str(stay_s),
             str(left_bytes),
         ]

@@ -9,6 +9,31 @@ import random
 MICROPYTHON = not hasattr(random, "SystemRandom")
 
 
+class Skipped(Exception):
+    """This test has nothing to say on this interpreter: for the runner for MicroPython."""
+
+
+def only_if(held: bool, reason: str) -> object:
+    """Make a decorator for a test that has something to say only if `held`; else pytest, and the
+    runner for MicroPython, count it as skipped, for this reason.
+    """
+    if held:
+        return lambda test: test
+    if not MICROPYTHON:
+        import pytest
+
+        return pytest.mark.skip(reason=reason)
+
+    def skipped() -> None:
+        raise Skipped(reason)
+
+    return lambda test: skipped
+
+
+micropython_only = only_if(MICROPYTHON, "MicroPython only")
+cpython_only = only_if(not MICROPYTHON, "CPython only")
+
+
 def raised(name: str, function: object, *arguments: object, **options: object) -> "object":
     """Call a function that must raise an exception of the class called `name`, or of one under it;
     return the exception.

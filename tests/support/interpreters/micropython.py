@@ -14,6 +14,7 @@ from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.library import board_sources
 from securemqtt_tools.provision.board.umqtt import umqtt_sources
 from support.requirements import IN_CI, require_program
+from support.speed import seconds
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".build" / "cache"
@@ -55,7 +56,7 @@ def mpy_version() -> int:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=seconds(20),
     )
     return int(asked.stdout)
 

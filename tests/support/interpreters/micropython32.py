@@ -13,6 +13,7 @@ from pathlib import Path
 
 from support.debian_packages import CACHE, DebianProgram, UnavailableError
 from support.requirements import unavailable
+from support.speed import seconds
 
 MICROPYTHON32 = DebianProgram("micropython", "trixie", "i386")
 
@@ -38,7 +39,7 @@ def require_micropython32() -> Path:
 
 def _check_word_size(program: Path) -> None:
     command = [str(program), "-c", "import sys; print(sys.maxsize)"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(20), check=False)
     if done.returncode:
         raise UnavailableError(
             f"{MICROPYTHON32} ends with {done.returncode}: {done.stderr.strip()}; does this kernel "

@@ -6,6 +6,8 @@ Told from pytest by its name.
 import os
 import sys
 
+from support.interpreters.either import Skipped
+
 # What a line of the account starts with, so that it is told from what a test prints.
 MARK = "=== "
 
@@ -21,6 +23,9 @@ def main() -> None:
         os.putenv("SECUREMQTT_TEST_DIRECTORY", directory + "/" + name)
         try:
             getattr(module, name)()
+        except Skipped as reason:
+            print(reason)
+            print(MARK + "skipped " + name)
         except Exception as error:  # noqa: BLE001  (whatever a test raises is its failure)
             sys.print_exception(error)
             print(MARK + "failed " + name)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from support.speed import seconds
+
 T = TypeVar("T")
 
 
@@ -17,13 +19,19 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float = 20.0, what: str = "condition") -> T:
-    """Poll `condition` until it is true and return its value; AssertionError after `timeout_s`."""
+def wait_until(
+    condition: Callable[[], T], timeout_s: float | None = None, what: str = "condition"
+) -> T:
+    """Poll `condition` until it is true and return its value; AssertionError after `timeout_s`, or
+    after a time that is ample for anything.
+    """
+    if timeout_s is None:
+        timeout_s = seconds(20)
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {timeout_s} s")
+            raise AssertionError(f"{what} did not come true within {timeout_s:.1f} s")
         time.sleep(0.01)

@@ -25,7 +25,6 @@ from .flash import FlashStats
 _END_S = 10.0
 _LAST_WORDS_S = 2.0
 _POLL_S = 0.02
-_WAIT_S = 30.0
 
 
 class SimulatedBoard:
@@ -41,6 +40,9 @@ class SimulatedBoard:
 
     Every method raises FatalError when the simulator cannot start or has ended, with the reason.
     """
+
+    patience_s = 30.0
+    """How long a start, a line of output or the end of the power is waited for."""
 
     def __init__(
         self,
@@ -151,14 +153,16 @@ class SimulatedBoard:
         """
         return str(self._ask("console", since=since))
 
-    def wait_for_output(self, text: str, timeout_s: float = _WAIT_S, since: int = 0) -> int:
+    def wait_for_output(self, text: str, timeout_s: float | None = None, since: int = 0) -> int:
         """Wait until the board has printed `text`; return the position after it, for the next
         call's `since`.
 
         Raises:
-            TimeoutError: it has not within `timeout_s`; the message has the end of what it has
-                printed instead.
+            TimeoutError: it has not within `timeout_s` (by default `patience_s`); the message has
+                the end of what it has printed instead.
         """
+        if timeout_s is None:
+            timeout_s = self.patience_s
         deadline = time.monotonic() + timeout_s
         while True:
             position = self._ask("find", text=text, since=since)
@@ -219,11 +223,9 @@ class SimulatedBoard:
         """
         self._ask("power_cut_after", operations=operations, half=half)
 
-    def wait_for_power_cut(self, timeout_s: float = _WAIT_S) -> None:
-        """Wait until the power is off and the interpreter gone; TimeoutError after `timeout_s`."""
-        self._wait(
-            lambda status: not (status["powered"] or status["running"]), "lose its power", timeout_s
-        )
+    def wait_for_power_cut(self) -> None:
+        """Wait until the power is off and the interpreter gone; TimeoutError after `patience_s`."""
+        self._wait(lambda status: not (status["powered"] or status["running"]), "lose its power")
 
     def power_on(self) -> None:
         """Give the power back; the port is there again afterwards."""
@@ -247,15 +249,13 @@ class SimulatedBoard:
     def _restart(self, verb: str) -> None:
         boots = self.status()["boots"]
         self._ask(verb)
-        self._wait(lambda status: status["boots"] > boots, "start", _WAIT_S)
+        self._wait(lambda status: status["boots"] > boots, "start")
 
-    def _wait(
-        self, condition: Callable[[dict[str, Any]], bool], what: str, timeout_s: float
-    ) -> None:
-        deadline = time.monotonic() + timeout_s
+    def _wait(self, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
+        deadline = time.monotonic() + self.patience_s
         while not condition(self.status()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the board did not {what} in {timeout_s} s")
+                raise TimeoutError(f"the board did not {what} in {self.patience_s} s")
             time.sleep(_POLL_S)
 
     def _ask(self, verb: str, **arguments: Any) -> Any:

@@ -3,7 +3,7 @@
 Fuzzing is in test_packet_fuzz.py.
 """
 
-from securemqtt.protocol.session import Reader
+from securemqtt.protocol.session import Reader, head, with_id
 from support.interpreters.either import raised
 from support.models.packet_streams import packet, publish, read
 
@@ -103,6 +103,27 @@ def test_lengths_take_one_to_four_bytes() -> None:
             left >>= 7
         packets, end = read(Reader(100), head + bytes((left,)) + b"\0\1t", _one)
         assert (packets, end) == ([(0x30, b"\0\1t", size)], "unfinished")
+
+
+def test_what_goes_out_has_its_length_in_one_to_four_bytes() -> None:
+    for size, wanted in (
+        (0, b"\0"),
+        (126, b"\x7e"),
+        (127, b"\x7f"),
+        (128, b"\x80\1"),
+        (129, b"\x81\1"),
+        (16383, b"\xff\x7f"),
+        (16384, b"\x80\x80\1"),
+        (2097151, b"\xff\xff\x7f"),
+        (2097152, b"\x80\x80\x80\1"),
+        (268435455, b"\xff\xff\xff\x7f"),
+    ):
+        assert bytes(head(0x82, size)) == b"\x82" + wanted, size
+
+
+def test_an_acknowledgement_is_an_id_of_two_bytes() -> None:
+    for packet_id, wanted in ((1, b"\0\1"), (255, b"\0\xff"), (256, b"\1\0"), (65535, b"\xff\xff")):
+        assert with_id(0x40, packet_id) == b"\x40\2" + wanted
 
 
 def test_what_no_broker_may_send_is_an_error_that_names_it() -> None:

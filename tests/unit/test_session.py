@@ -1,11 +1,16 @@
 """Packet ids, the session, and the keep-alive."""
 
 from securemqtt.protocol.session import Session
+from support.interpreters.either import raised
 
 
 def test_ids_wrap_from_65535_to_1_and_never_are_0() -> None:
     session = Session(10, first_id=65534)
     assert [session.add(name) for name in "abcd"] == [65534, 65535, 1, 2]
+
+
+def test_ids_begin_with_1_unless_one_is_given() -> None:
+    assert Session(1).add("a") == 1
 
 
 def test_ids_in_use_are_skipped() -> None:
@@ -107,9 +112,9 @@ def test_a_silent_peer_counts_as_gone_after_one_and_a_half_keep_alives() -> None
 
 
 def test_no_keep_alive_means_no_ping_and_no_end() -> None:
-    session = Session(1, keep_alive_ms=0)
-    assert session.due(0) > 0
-    assert session.due(1 << 40) > 0
+    for session in (Session(1), Session(1, keep_alive_ms=0)):
+        assert session.due(0) > 0
+        assert session.due(1 << 40) > 0
 
 
 class _Full(dict):
@@ -120,15 +125,12 @@ class _Full(dict):
 
 
 def test_where_memory_runs_out_nothing_is_noted() -> None:
-    session = Session(2, 1)
-    session.unanswered = _Full()
     for counts in (True, False):
-        try:
-            session.add("one", counts)
-        except MemoryError:
-            pass
-        else:
-            raise AssertionError("it was noted")
-    session.unanswered = {}
-    assert session.room() == 2
-    assert session.unacknowledged() == []
+        session = Session(2, 1)
+        first = session.add("first")
+        noted = session.unanswered
+        session.unanswered = _Full()
+        raised("MemoryError", session.add, "one", counts)
+        session.unanswered = noted
+        assert session.room() == 1
+        assert session.unacknowledged() == [first]

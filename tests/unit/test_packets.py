@@ -70,8 +70,11 @@ def test_of_a_packet_above_the_limit_only_the_topic_and_the_id_are_kept() -> Non
 
 def test_above_the_limit_by_its_topic_alone() -> None:
     for qos in (0, 1):
-        packets, end = read(Reader(16), publish(b"t" * 30, b"", qos), _one)
-        assert (len(packets), end) == (1, "whole")
+        for retain in (0, 1):
+            stream = bytearray(publish(b"t" * 30, b"", qos))
+            stream[0] |= retain
+            packets, end = read(Reader(16), bytes(stream), _one)
+            assert (len(packets), end) == (1, "whole")
 
 
 def test_a_topic_above_the_buffer_is_kept_up_to_the_limit() -> None:
@@ -251,6 +254,16 @@ def test_a_large_packet_does_not_stay_in_memory_once_it_was_handled() -> None:
     packets, end = read(reader, publish(b"t", b"x" * 16000), _whole)
     assert (len(packets), end) == (1, "whole")
     assert len(reader.data) <= 128
+
+
+def test_a_buffer_that_was_made_larger_stays_for_what_comes() -> None:
+    reader = Reader(1000, 128)
+    stream = publish(b"t", b"x" * 300)
+    read(reader, stream, _whole)
+    larger = reader.data
+    assert len(larger) > 300
+    read(reader, stream, _whole)
+    assert reader.data is larger
 
 
 def test_after_a_reset_nothing_is_left_of_the_old_connection() -> None:

@@ -8,7 +8,7 @@ import sys
 
 from securemqtt.messages import Delivery
 from securemqtt.platform import now_ms
-from support.interpreters.either import MICROPYTHON, directory, for_seeds, scratch, write
+from support.interpreters.either import MICROPYTHON, directory, for_seeds, raised, scratch, write
 from support.models.journals import Device, filled, recover, texts
 
 PAST_S = 10
@@ -109,6 +109,35 @@ def test_acknowledgements_not_synced_cost_a_second_delivery_at_most() -> None:
     again = device.restart().drain()
     assert again[-10:] == texts(10, start=140)
     assert len(again) <= 110
+
+
+def test_a_start_and_a_sync_alone_hide_nothing() -> None:
+    for acknowledged in (0, 1, 2):
+        device = filled(f"o{acknowledged}", 4)
+        for _ in range(acknowledged):
+            device.forget(device.take())
+        device.outbox.sync()
+        for _ in range(3):
+            device = device.restart()
+            device.outbox.sync()
+        assert device.drain() == texts(4 - acknowledged, start=acknowledged)
+
+
+def test_a_sync_with_nothing_new_writes_nothing() -> None:
+    device = filled("o", 4)
+    device.forget(device.take())
+    device.outbox.sync()
+    written = device.counter("journal_bytes")
+    device.outbox.sync()
+    assert device.counter("journal_bytes") == written
+
+
+def test_what_expired_unsent_is_not_sent_after_a_restart_that_cannot_tell() -> None:
+    device = Device("o", clock_floor=1 << 35)  # so that no record says when it expires
+    device.put("stale", expires_s=-PAST_S)
+    assert device.take() is None
+    device.outbox.sync()
+    assert device.restart().drain() == []
 
 
 def test_acknowledgements_out_of_order_lose_nothing() -> None:
@@ -226,6 +255,23 @@ def test_where_there_is_no_memory_to_read_back_nothing_goes_under() -> None:
     assert device.outbox.count == 0
 
 
+class _NoMemory(list):
+    """A list for whose next entry a board has no memory."""
+
+    def append(self, entry: object) -> None:
+        raise MemoryError
+
+
+def test_where_there_is_no_memory_to_note_what_is_in_flight_nothing_goes_under() -> None:
+    device = filled("o", 3)
+    in_flight = device.outbox.journal.in_flight
+    device.outbox.journal.in_flight = _NoMemory()
+    for _ in range(2):
+        raised("MemoryError", device.take)
+    device.outbox.journal.in_flight = in_flight
+    assert device.drain() == texts(3)
+
+
 def test_where_memory_ends_while_some_is_read_back_nothing_goes_under() -> None:
     device = Device("o", outbox_messages=1)
     assert device.put("first")
@@ -338,6 +384,18 @@ def test_what_expires_does_not_fill_the_journal() -> None:
     assert device.drain() == texts(10)
 
 
+def test_a_long_row_of_what_expired_on_the_storage_is_passed_over_and_counted() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("first")
+    for number in range(200):
+        device.put(str(number), expires_s=-PAST_S)
+    device.put("last")
+    assert device.drain() == ["first", "last"]
+    assert (device.outbox.expired, device.outbox.count) == (200, 0)
+    device.outbox.release()
+    assert device.segments() == []
+
+
 def _fill(device: Device) -> int:
     """Publish until it is refused, or something is dropped; return how many were accepted."""
     count = 0
@@ -392,6 +450,14 @@ def test_a_full_journal_drops_the_oldest_but_not_what_is_in_flight() -> None:
         assert left == list(range(left[0], 1000)) and len(left) == 995 - device.outbox.dropped
 
 
+def test_a_full_journal_drops_no_more_of_the_oldest_than_it_must() -> None:
+    device = Device("o", outbox_journal_bytes=32768, outbox_full="drop_oldest")
+    count = _fill(device)
+    in_a_segment = 4096 // (len("message 000" + "." * 80) + 22) + 1
+    assert 0 < device.outbox.dropped <= in_a_segment
+    assert device.outbox.count == count + 1 - device.outbox.dropped
+
+
 def test_what_can_never_fit_is_refused() -> None:
     device = Device("o", outbox_journal_bytes=32768)
     assert device.put("x" * 8192) is None
@@ -438,6 +504,10 @@ def test_rubbish_between_records_is_passed_over() -> None:
     half = len(whole) // 2
     for rubbish in (bytes(5000), b"\xff" * 700, whole[:20], whole[: half - 1], whole[:2] * 600):
         assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
+    mark = whole[0]
+    for size in (1, 2, 3, 510, 511, 512, 513, 514, 1022, 1023, 1024):  # as it is read in pieces
+        for rubbish in (bytes((mark ^ 1,)) * size, bytes((mark,)) * size):
+            assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
 
 
 def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
@@ -451,6 +521,53 @@ def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
     assert (device.outbox.count, device.counter("journal_damaged")) == (0, 1)
     device.outbox.sync()
     assert device.put("next") and device.restart().drain() == ["next"]
+
+
+def test_a_segment_that_is_damaged_all_over_is_removed_once_that_is_known() -> None:
+    device = Device("o", outbox_messages=1)
+    large = "x" * 4060  # nothing else has room in its segment
+    for text in ("a", large, "b"):
+        device.put(text)
+    path = device.segments()[1]
+    write(path, bytes(len(read(path))))
+    assert device.drain() == ["a", "b"]
+    assert (device.counter("journal_damaged"), device.outbox.count) == (1, 0)
+    assert path not in device.segments()
+
+
+def test_what_cannot_be_read_now_is_there_after_the_next_start() -> None:
+    device = Device("o", outbox_messages=1)
+    large = "x" * 4060
+    for text in ("a", large, "b"):
+        device.put(text)
+    path = device.segments()[1]
+    os.rename(path, path + "-away")  # noqa: PTH104
+    assert device.drain() == ["a", "b"]
+    assert device.counter("journal_failures") == 1
+    recover(device)
+    for text in texts(3):
+        assert device.put(text).stored > 0
+    assert device.drain() == texts(3)
+    device.outbox.sync()
+    os.rename(path + "-away", path)  # noqa: PTH104
+    assert large in device.restart().drain()
+
+
+def test_a_start_removes_what_a_broken_compaction_left() -> None:
+    device = filled("o", 3)
+    device.outbox.release()
+    write(device.directory + "/new", b"torn")
+    again = Device("o", device.directory)
+    assert "new" not in os.listdir(device.directory)  # noqa: PTH208
+    assert again.drain() == texts(3)
+    again.outbox.release()
+
+
+def test_the_last_segment_is_continued_after_a_restart() -> None:
+    device = filled("o", 3).restart()
+    assert device.put("d")
+    assert len(device.segments()) == 1
+    assert device.restart().drain() == texts(3, "d")
 
 
 def test_no_payload_can_pass_for_a_record() -> None:

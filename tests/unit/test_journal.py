@@ -7,6 +7,8 @@ import os
 import sys
 
 from securemqtt.messages import Delivery
+from securemqtt.outbox.journal import blocks
+from securemqtt.outbox.memory import Outbox
 from securemqtt.platform import now_ms
 from support.interpreters.either import MICROPYTHON, directory, for_seeds, raised, scratch, write
 from support.models.journals import Device, filled, recover, texts
@@ -90,6 +92,7 @@ def test_what_is_put_back_before_it_is_on_the_storage_is_written_there() -> None
     device.outbox.sync()
     assert device.restart().drain() == ["a"]
     assert device.drain() == ["a"]
+    assert device.outbox.journal.in_flight == []
 
 
 def test_acknowledgements_are_remembered_once_synced() -> None:
@@ -128,6 +131,7 @@ def test_a_sync_with_nothing_new_writes_nothing() -> None:
     device.forget(device.take())
     device.outbox.sync()
     written = device.counter("journal_bytes")
+    assert written > 4 * len("message 0")
     device.outbox.sync()
     assert device.counter("journal_bytes") == written
 
@@ -311,7 +315,9 @@ def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
         device.put(text)
     device.put("e", qos=0)
     assert device.drain(False) == ["a", "b", "c", "d", "e"]
-    assert device.restart().drain() == ["b", "c", "d"]
+    device = device.restart()
+    assert device.drain() == ["b", "c", "d"]
+    assert device.counter("journal_damaged") == 0
 
 
 def test_a_message_of_qos_0_costs_no_other_while_the_journal_has_room() -> None:
@@ -328,6 +334,26 @@ def test_what_expired_meanwhile_is_not_sent_after_a_restart() -> None:
     device = device.restart()
     assert device.drain() == ["fresh", "timeless"]
     assert (device.outbox.count, device.outbox.expired) == (0, 1)
+
+
+def test_what_expires_after_it_was_read_back_is_not_sent() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("a")
+    device.put("b", expires_s=1000)
+    device.forget(device.take())
+    assert device.outbox.take(now_ms() + 990000) is not None
+    device.outbox.sync()
+    device = device.restart()
+    assert device.outbox.count == 1
+    assert device.outbox.take(now_ms() + 1010000) is None
+    assert (device.outbox.expired, device.outbox.count) == (1, 0)
+
+
+def test_what_expires_in_centuries_does_not_expire() -> None:
+    device = Device("o")
+    for seconds in (1 << 31, 1 << 32, 1 << 33):
+        assert device.put(str(seconds), expires_s=seconds).stored > 0
+    assert len(device.restart().drain()) == 3
 
 
 def test_without_a_plausible_clock_nothing_expires() -> None:
@@ -382,6 +408,7 @@ def test_what_expires_does_not_fill_the_journal() -> None:
         assert device.put("x" * 50, expires_s=-PAST_S), number
     assert device.taken_bytes() <= 32768
     assert device.drain() == texts(10)
+    assert (device.outbox.expired, device.counter("journal_damaged")) == (1500, 0)
 
 
 def test_a_long_row_of_what_expired_on_the_storage_is_passed_over_and_counted() -> None:
@@ -464,6 +491,38 @@ def test_what_can_never_fit_is_refused() -> None:
     assert device.put("x" * 8000)
     assert device.put("y")
     assert device.restart().drain() == ["x" * 8000, "y"]
+
+
+def test_what_just_fits_is_taken() -> None:
+    size = Outbox.size(Delivery("t", b"12345", 1, False))
+    device = Device("o", outbox_bytes=size)
+    assert device.put("123456") is None
+    assert device.put("12345")
+
+
+def test_a_file_takes_whole_blocks() -> None:
+    sizes = (0, 1, 4095, 4096, 4097, 8192, 8193)
+    assert [blocks(size) for size in sizes] == [0, 1, 1, 1, 2, 2, 3]
+
+
+def test_what_comes_after_the_last_segment_went_is_in_a_new_one() -> None:
+    device = Device("o")
+    device.rig.kept_bytes = 0  # as on flash
+    large = "x" * 4060  # nothing else has room in its segment
+    for text in (large, "b"):
+        device.put(text)
+    device.take()
+    device.forget(device.take())
+    assert len(device.segments()) == 1
+    assert device.put("c")
+    device.outbox.sync()
+    assert device.restart().drain() == [large, "c"]
+
+
+def test_a_directory_that_is_not_there_is_made() -> None:
+    device = Device("o", scratch() + "/made")
+    assert device.put("a").stored > 0
+    assert device.restart().drain() == ["a"]
 
 
 def _put_back(device: Device, content: "bytes | bytearray") -> Device:
@@ -710,6 +769,7 @@ def _history(random: "object") -> None:
         outbox_journal_bytes=bound,
         outbox_fsync=fsync,
     )
+    room = device.outbox.journal.free_blocks
     flying: list[Delivery] = []
     waiting: list[str] = []  # accepted, not acknowledged
     sent: set[str] = set()
@@ -717,7 +777,7 @@ def _history(random: "object") -> None:
         action = random.below(100)
         if action < 45:
             text = f"{number:06}" + "x" * random.below(300)
-            if device.put(text):
+            if device.put(text, "t" * random.pick((1, 1, 1, 400))):
                 waiting.append(text[:6])
         elif action < 75 and len(flying) < 20:
             delivery = device.take()
@@ -738,7 +798,9 @@ def _history(random: "object") -> None:
             device = device.restart()
             flying = []
         assert device.taken_bytes() <= bound
+        assert device.outbox.journal.free_blocks >= 0
     device.outbox.sync()
+    assert device.taken_bytes() // 4096 == room - device.outbox.journal.free_blocks
     rest = device.restart().drain(length=6)
     assert rest == sorted(rest)
     assert [text for text in waiting if text not in rest] == []

@@ -120,6 +120,41 @@ def test_a_storage_that_has_failed_is_left_alone_for_a_minute() -> None:
     assert device.drain() == texts(1, "failed", "meanwhile", "later")
 
 
+def test_a_sync_with_nothing_new_does_not_touch_the_storage() -> None:
+    device = filled("o", 1)
+    file = Cached(device)
+    flushed = []
+    device.put("b")
+    device.outbox.sync()
+    file.meanwhile = lambda: flushed.append("again")
+    device.outbox.sync()
+    assert flushed == []
+
+
+def test_what_a_compaction_does_not_copy_is_on_the_storage_as_well() -> None:
+    device = Device("o", outbox_journal_bytes=32768)
+    file = None
+    count = 0
+    while device.put(f"{count:03}" + "." * 80):
+        count += 1
+        assert count < 1000
+        if device.rig.file is not file:
+            file = device.rig.file
+            Cached(device)
+    assert count > 150
+    assert device.restart().drain(length=3) == [f"{number:03}" for number in range(count)]
+
+
+def test_an_acknowledgement_that_cannot_be_noted_is_a_failure_and_costs_a_second_delivery() -> None:
+    device = filled("o", 3)
+    device.outbox.sync()
+    device.forget(device.take())
+    fail(device, "write")
+    device.outbox.sync()
+    assert device.counter("journal_failures") == 1
+    assert device.restart().drain()[-2:] == texts(2, start=1)
+
+
 def test_what_comes_while_an_outbox_is_left_is_on_the_storage() -> None:
     device = filled("o", 1)
     file = Cached(device)

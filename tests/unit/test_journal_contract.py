@@ -175,6 +175,7 @@ def test_a_failure_of_the_storage_says_what_to_do_about_it() -> None:
     assert seen[28] == seen[27] == seen[122]
     assert seen[30] == seen[13] == seen[1]
     assert len(set(seen.values())) == 3
+    assert "free some space" in seen[28] and "may write" in seen[30]
 
 
 def test_what_a_failed_write_has_left_counts_against_the_bound() -> None:

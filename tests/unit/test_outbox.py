@@ -180,7 +180,10 @@ def test_what_expires_first_makes_room_wherever_it_waits() -> None:
         assert not outbox.put(_delivery("new"), False, 99)
         assert outbox.put(_delivery("new"), False, 100)
         assert outbox.expired == 1
-        assert _taken(outbox, 100) == ["200", "new"]
+        assert not outbox.put(_delivery("newer"), False, 199)
+        assert outbox.put(_delivery("newer"), False, 200)
+        assert outbox.expired == 2
+        assert _taken(outbox, 200) == ["new", "newer"]
 
 
 def test_only_the_newest_of_a_topic_waits() -> None:

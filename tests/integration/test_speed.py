@@ -18,8 +18,8 @@ _SHORT_S = 5
 _WAITS = {"communicate", "flush", "join", "result", "settimeout", "wait"}
 _FUNCTIONS = {"pytest.mark.timeout", "wait_until"}
 _WORDS = {"timeout", "timeout_s"}
-# Benchmarks measure a machine, matrix and release are no tests; the rest is told by who starts it, or lives in
-# simulated time.
+# Benchmarks measure a machine, matrix and release are no tests; the rest is told by who starts it,
+# or lives in simulated time.
 _APART = (
     "bench/",
     "contract/scenarios/",

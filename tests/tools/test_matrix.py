@@ -12,6 +12,7 @@ from matrix import results
 from matrix.cells import Cell, all_cells
 from matrix.results import Result, load, write_table
 from support.requirements import require_program
+from support.speed import seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
@@ -85,7 +86,7 @@ def test_the_table_keeps_what_was_measured_elsewhere(table: Path) -> None:
 
 def test_a_word_that_no_cell_has_is_a_mistake() -> None:
     command = [sys.executable, str(ROOT / "tests" / "matrix" / "run.py"), "--list", "no-such-cell"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(60), check=False)
     assert done.returncode == 2
     assert "no cell has such a name" in done.stderr
 
@@ -102,7 +103,7 @@ def test_a_cell_that_cannot_be_run_is_a_failure_in_ci_and_said_elsewhere(
         env={"PATH": str(programs), "CI": ci, "SECUREMQTT_MATRIX": str(work)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds(60),
         check=False,
     )
     assert code == done.returncode, done.stderr

@@ -2,11 +2,13 @@
 connection in memory, see support/models/history.py.
 """
 
+from securemqtt import log_to
 from securemqtt.platform import INBOX_BYTES
 from support.interpreters.either import raised
-from support.models.history import History
+from support.models.history import MAX_PACKET_BYTES, History
 
 _ALL = 1 << 30
+_SUBACK, _UNSUBACK = 0x90, 0xB0
 
 
 def _connected() -> History:
@@ -30,6 +32,43 @@ def _flood(history: History, count: int, qos: int = 0) -> int:
     return len(history.handled) - before
 
 
+def _wait_in_inbox(history: History, count: int) -> None:
+    """Have so many messages wait for their handlers."""
+    for _ in range(count):
+        history.send_down(1)
+    history.carry(_ALL, _ALL)
+    history.client.flush(0)
+
+
+def _asked(history: History) -> "list[int]":
+    """Bring up what the device asks for; return what the broker will answer, by first byte."""
+    history.turn()
+    history.carry(_ALL, _ALL)
+    return [answer[0] for answer, _ in history.broker.waiting if answer[0] & 0xF0 in (0x90, 0xB0)]
+
+
+def _answered(history: History, count: int) -> None:
+    """Have the broker answer the first few of what it was asked."""
+    for _ in range(count):
+        history.answer(0)
+    history.carry(_ALL, _ALL)
+    history.turn()
+
+
+def _reconnected(history: History) -> "list[int]":
+    """Lose the connection and have it made again; return what is asked for on the new one."""
+    history.lose(0)
+    history.turn()
+    for _ in range(20):
+        if history.client.connected:
+            break
+        history.pass_time(1000)
+        history.turn()
+        history.carry(_ALL, _ALL)
+    assert history.client.connected
+    return _asked(history)
+
+
 def test_poll_runs_the_handlers_for_all_that_is_there() -> None:
     history = _connected()
     try:
@@ -46,6 +85,8 @@ def test_what_waits_for_its_handlers_is_bounded_and_what_is_dropped_is_counted()
         assert handled <= min(1000, INBOX_BYTES // 128)
         assert handled >= 100
         assert history.client.stats["dropped"] - dropped == 1100 - handled
+        for _ in range(3):  # what was handled leaves its room to others
+            assert _flood(history, 1100) >= 100
     finally:
         history.close()
 
@@ -62,6 +103,229 @@ def test_messages_of_qos_1_are_not_dropped_for_their_bytes() -> None:
         assert history.broker.acknowledged == acknowledged
         history.come_to_rest()
         assert history.broker.acknowledged >= acknowledged + 5
+    finally:
+        history.close()
+
+
+def test_handlers_run_in_the_order_in_which_messages_came() -> None:
+    history = _connected()
+    try:
+        before = len(history.handled)
+        received = history.client.stats["received"]
+        _wait_in_inbox(history, 4)
+        first = int(history.handled[-1]) + 1
+        history.client.poll()
+        assert history.handled[before:] == [str(first + number).encode() for number in range(4)]
+        assert history.client.stats["received"] == received + 4
+    finally:
+        history.close()
+
+
+def test_poll_ends_though_each_handler_brings_another_message() -> None:
+    history = _connected()
+    try:
+        handled = []
+
+        def bring(message: object) -> None:
+            handled.append(message.payload)
+            history.handled.append(message.payload)
+            if len(handled) < 10:
+                _wait_in_inbox(history, 1)
+
+        history.client.subscribe("c/x", bring)
+        history.turn()
+        _wait_in_inbox(history, 2)
+        history.client.poll()
+        assert len(handled) == 2
+        history.client.poll()
+        assert len(handled) == 4
+    finally:
+        history.close()
+
+
+def test_wait_runs_one_handler_at_least_and_none_after_its_time() -> None:
+    history = _connected()
+    try:
+        handled = []
+
+        def slow(message: object) -> None:
+            handled.append(message.payload)
+            history.handled.append(message.payload)
+            history.pass_time(400)
+
+        history.client.subscribe("c/x", slow)
+        history.turn()
+        _wait_in_inbox(history, 6)
+        history.client.wait(0)
+        assert len(handled) == 1
+        history.client.wait(1)
+        assert len(handled) == 4
+        history.client.wait(0.4)
+        assert len(handled) == 5
+    finally:
+        history.close()
+
+
+def test_a_handler_that_polls_has_its_turn_to_itself() -> None:
+    history = _connected()
+    try:
+        steps = []
+
+        def polling(message: object) -> None:
+            steps.append("begin")
+            history.client.poll()
+            history.handled.append(message.payload)
+            steps.append("end")
+
+        history.client.subscribe("c/x", polling)
+        history.turn()
+        _wait_in_inbox(history, 2)
+        history.client.poll()
+        assert steps == ["begin", "end"] * 2
+    finally:
+        history.close()
+
+
+def test_changes_of_state_are_told_in_their_order_and_before_messages() -> None:
+    history = _connected()
+    try:
+        told = []
+        history.client.on_state(told.append)
+        history.client.subscribe("c/x", lambda message: told.append("message"))
+        history.lose(0)
+        for _ in range(20):
+            history.client.flush(0)
+            history.pass_time(1000)
+            history.carry(_ALL, _ALL)
+            if history.client.connected:
+                break
+        _wait_in_inbox(history, 1)
+        assert told == []
+        history.client.poll()
+        assert told == ["waiting", "connecting", "connected", "message"]
+        history.client.on_state(None)
+        history.lose(0)
+        history.client.poll()
+        assert history.client.state == "waiting"
+        assert len(told) == 4
+    finally:
+        history.close()
+
+
+def test_a_message_above_the_limit_is_counted_and_acknowledged_and_not_handled() -> None:
+    history = _connected()
+    try:
+        handled = len(history.handled)
+        oversized = history.client.stats["oversized"]
+        acknowledged = history.broker.acknowledged
+        for qos in (0, 1, 2):
+            history.broker.publish(qos, "x" * MAX_PACKET_BYTES)
+            for _ in range(3):
+                history.carry(_ALL, _ALL)
+                history.turn()
+        history.carry(_ALL, _ALL)
+        assert history.client.stats["oversized"] == oversized + 3
+        assert history.broker.acknowledged == acknowledged + 2
+        assert not history.broker.outgoing
+        assert len(history.handled) == handled
+    finally:
+        history.close()
+
+
+def test_what_is_granted_is_asked_for_again_only_where_the_broker_has_forgotten_it() -> None:
+    history = _connected()
+    try:
+        history.subscribe(0)
+        history.filters.add("c/1")
+        history.client.subscribe("c/1", print, 0)
+        history.come_to_rest()
+        assert history.client.last_error is None
+        assert _reconnected(history) == []
+        history.broker.session = False
+        assert _reconnected(history) == [_SUBACK] * 3
+        history.come_to_rest()
+        assert _reconnected(history) == []
+    finally:
+        history.close()
+
+
+def test_what_is_not_granted_yet_is_asked_for_again_in_the_same_session() -> None:
+    history = _connected()
+    try:
+        history.subscribe(0)
+        assert _asked(history) == [_SUBACK]
+        assert _reconnected(history) == [_SUBACK]
+        history.unsubscribe(0)
+        assert _asked(history) == [_SUBACK, _UNSUBACK]
+        assert _reconnected(history) == [_UNSUBACK]
+        history.come_to_rest()
+        assert _reconnected(history) == []
+        history.broker.session = False
+        assert _reconnected(history) == [_SUBACK]  # for c/x
+        history.come_to_rest()
+    finally:
+        history.close()
+
+
+def test_only_the_answer_to_the_last_request_counts() -> None:
+    history = _connected()
+    try:
+        history.client.subscribe("c/0", print, 0)
+        history.subscribe(0)
+        assert _asked(history) == [_SUBACK] * 2
+        _answered(history, 1)
+        assert _reconnected(history) == [_SUBACK]
+        _answered(history, 1)
+        history.unsubscribe(0)
+        history.subscribe(0)
+        history.unsubscribe(0)
+        history.subscribe(0)
+        assert _asked(history) == [_UNSUBACK, _SUBACK] * 2
+        _answered(history, 3)
+        assert _reconnected(history) == [_SUBACK]
+        _answered(history, 1)
+        assert _reconnected(history) == []
+        history.come_to_rest()
+    finally:
+        history.close()
+
+
+def test_a_subscription_made_again_before_its_end_is_confirmed_has_its_handler() -> None:
+    history = _connected()
+    try:
+        handled = []
+        history.client.unsubscribe("c/x")
+        history.client.subscribe("c/x", handled.append)
+        assert _asked(history) == [_UNSUBACK, _SUBACK]
+        _answered(history, 1)
+        history.send_down(0)
+        history.carry(_ALL, _ALL)
+        history.turn()
+        assert len(handled) == 1
+        _answered(history, 1)
+        history.send_down(0)
+        history.carry(_ALL, _ALL)
+        history.turn()
+        assert len(handled) == 2
+    finally:
+        history.close()
+
+
+def test_a_refused_subscription_is_told_and_asked_for_on_the_next_connection() -> None:
+    history = _connected()
+    try:
+        history.subscribe(0)
+        assert _asked(history) == [_SUBACK]
+        granted, packet_id = history.broker.waiting[0]
+        history.broker.waiting[0] = granted[:-1] + b"\x80", packet_id
+        _answered(history, 1)
+        error = history.client.last_error
+        assert type(error).__name__ == "SubscriptionRefused"
+        assert "c/0" in str(error)
+        assert history.client.connected
+        assert _reconnected(history) == [_SUBACK]
+        history.come_to_rest()
+        assert _reconnected(history) == []
     finally:
         history.close()
 
@@ -119,7 +383,8 @@ def test_mistakes_in_a_publish_are_told_at_once() -> None:
 def test_a_handler_that_fails_is_reported_and_the_others_run() -> None:
     history = _connected()
     try:
-        failures = []
+        failures, logged = [], []
+        log_to(lambda level, text: logged.append(text))
         history.client.on_error(failures.append)
 
         def fail(message: object) -> None:
@@ -130,6 +395,7 @@ def test_a_handler_that_fails_is_reported_and_the_others_run() -> None:
         history.come_to_rest()
         assert failures
         assert all(isinstance(failure, KeyError) for failure in failures)
+        assert len([text for text in logged if "KeyError" in text]) == len(failures)
     finally:
         history.close()
 
@@ -137,9 +403,11 @@ def test_a_handler_that_fails_is_reported_and_the_others_run() -> None:
 def test_an_on_error_that_fails_is_reported_and_the_message_acknowledged() -> None:
     history = _connected()
     try:
+        logged = []
+        log_to(lambda level, text: logged.append(text))
 
         def fail(what: object) -> None:
-            raise KeyError("of a test")
+            raise IndexError if isinstance(what, KeyError) else KeyError
 
         history.client.on_error(fail)
         history.client.subscribe("c/+", fail)
@@ -149,6 +417,8 @@ def test_an_on_error_that_fails_is_reported_and_the_message_acknowledged() -> No
         history.come_to_rest()
         assert history.broker.acknowledged > acknowledged
         assert history.client.connected
+        for name in ("KeyError", "IndexError"):
+            assert [text for text in logged if name in text], name
     finally:
         history.close()
 
@@ -182,7 +452,8 @@ def test_a_message_whose_handler_is_interrupted_is_not_acknowledged_and_comes_ag
         handled.clear()
         interrupts.append(KeyboardInterrupt())
         acknowledged = history.broker.acknowledged
-        history.send_down(1)
+        for _ in range(3):
+            history.send_down(1)
         history.carry(_ALL, _ALL)
         try:
             while not handled:
@@ -193,9 +464,11 @@ def test_a_message_whose_handler_is_interrupted_is_not_acknowledged_and_comes_ag
         history.carry(_ALL, _ALL)
         assert history.broker.acknowledged == acknowledged
         history.client.poll()
-        assert len(handled) == 3 and handled[1] == b"interrupted" and handled[0] == handled[2]
+        assert handled[1] == b"interrupted" and handled[0] == handled[2]
+        first = int(handled[2])  # what came behind it is still behind it
+        assert [int(payload) for payload in handled[2:]] == [first, first + 1, first + 2]
         history.client.flush(0)
         history.carry(_ALL, _ALL)
-        assert history.broker.acknowledged == acknowledged + 1
+        assert history.broker.acknowledged == acknowledged + 3
     finally:
         history.close()

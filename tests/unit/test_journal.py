@@ -7,12 +7,15 @@ import os
 import sys
 
 from securemqtt.messages import Delivery
+from securemqtt.outbox.journal import blocks
+from securemqtt.outbox.memory import Outbox
 from securemqtt.platform import now_ms
 from support.interpreters.either import (
     MICROPYTHON,
     directory,
     for_seeds,
     micropython_only,
+    raised,
     scratch,
     write,
 )
@@ -98,6 +101,7 @@ def test_what_is_put_back_before_it_is_on_the_storage_is_written_there() -> None
     device.outbox.sync()
     assert device.restart().drain() == ["a"]
     assert device.drain() == ["a"]
+    assert device.outbox.journal.in_flight == []
 
 
 def test_acknowledgements_are_remembered_once_synced() -> None:
@@ -117,6 +121,36 @@ def test_acknowledgements_not_synced_cost_a_second_delivery_at_most() -> None:
     again = device.restart().drain()
     assert again[-10:] == texts(10, start=140)
     assert len(again) <= 110
+
+
+def test_a_start_and_a_sync_alone_hide_nothing() -> None:
+    for acknowledged in (0, 1, 2):
+        device = filled(f"o{acknowledged}", 4)
+        for _ in range(acknowledged):
+            device.forget(device.take())
+        device.outbox.sync()
+        for _ in range(3):
+            device = device.restart()
+            device.outbox.sync()
+        assert device.drain() == texts(4 - acknowledged, start=acknowledged)
+
+
+def test_a_sync_with_nothing_new_writes_nothing() -> None:
+    device = filled("o", 4)
+    device.forget(device.take())
+    device.outbox.sync()
+    written = device.counter("journal_bytes")
+    assert written > 4 * len("message 0")
+    device.outbox.sync()
+    assert device.counter("journal_bytes") == written
+
+
+def test_what_expired_unsent_is_not_sent_after_a_restart_that_cannot_tell() -> None:
+    device = Device("o", clock_floor=1 << 35)  # so that no record says when it expires
+    device.put("stale", expires_s=-PAST_S)
+    assert device.take() is None
+    device.outbox.sync()
+    assert device.restart().drain() == []
 
 
 def test_acknowledgements_out_of_order_lose_nothing() -> None:
@@ -234,6 +268,23 @@ def test_where_there_is_no_memory_to_read_back_nothing_goes_under() -> None:
     assert device.outbox.count == 0
 
 
+class _NoMemory(list):
+    """A list for whose next entry a board has no memory."""
+
+    def append(self, entry: object) -> None:
+        raise MemoryError
+
+
+def test_where_there_is_no_memory_to_note_what_is_in_flight_nothing_goes_under() -> None:
+    device = filled("o", 3)
+    in_flight = device.outbox.journal.in_flight
+    device.outbox.journal.in_flight = _NoMemory()
+    for _ in range(2):
+        raised("MemoryError", device.take)
+    device.outbox.journal.in_flight = in_flight
+    assert device.drain() == texts(3)
+
+
 def test_where_memory_ends_while_some_is_read_back_nothing_goes_under() -> None:
     device = Device("o", outbox_messages=1)
     assert device.put("first")
@@ -273,7 +324,9 @@ def test_qos_0_is_not_written_unless_its_order_needs_it() -> None:
         device.put(text)
     device.put("e", qos=0)
     assert device.drain(False) == ["a", "b", "c", "d", "e"]
-    assert device.restart().drain() == ["b", "c", "d"]
+    device = device.restart()
+    assert device.drain() == ["b", "c", "d"]
+    assert device.counter("journal_damaged") == 0
 
 
 def test_a_message_of_qos_0_costs_no_other_while_the_journal_has_room() -> None:
@@ -290,6 +343,26 @@ def test_what_expired_meanwhile_is_not_sent_after_a_restart() -> None:
     device = device.restart()
     assert device.drain() == ["fresh", "timeless"]
     assert (device.outbox.count, device.outbox.expired) == (0, 1)
+
+
+def test_what_expires_after_it_was_read_back_is_not_sent() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("a")
+    device.put("b", expires_s=1000)
+    device.forget(device.take())
+    assert device.outbox.take(now_ms() + 990000) is not None
+    device.outbox.sync()
+    device = device.restart()
+    assert device.outbox.count == 1
+    assert device.outbox.take(now_ms() + 1010000) is None
+    assert (device.outbox.expired, device.outbox.count) == (1, 0)
+
+
+def test_what_expires_in_centuries_does_not_expire() -> None:
+    device = Device("o")
+    for lifetime_s in (1 << 31, 1 << 32, 1 << 33):
+        assert device.put(str(lifetime_s), expires_s=lifetime_s).stored > 0
+    assert len(device.restart().drain()) == 3
 
 
 def test_without_a_plausible_clock_nothing_expires() -> None:
@@ -344,6 +417,19 @@ def test_what_expires_does_not_fill_the_journal() -> None:
         assert device.put("x" * 50, expires_s=-PAST_S), number
     assert device.taken_bytes() <= 32768
     assert device.drain() == texts(10)
+    assert (device.outbox.expired, device.counter("journal_damaged")) == (1500, 0)
+
+
+def test_a_long_row_of_what_expired_on_the_storage_is_passed_over_and_counted() -> None:
+    device = Device("o", outbox_messages=1)
+    device.put("first")
+    for number in range(200):
+        device.put(str(number), expires_s=-PAST_S)
+    device.put("last")
+    assert device.drain() == ["first", "last"]
+    assert (device.outbox.expired, device.outbox.count) == (200, 0)
+    device.outbox.release()
+    assert device.segments() == []
 
 
 def _fill(device: Device) -> int:
@@ -400,12 +486,52 @@ def test_a_full_journal_drops_the_oldest_but_not_what_is_in_flight() -> None:
         assert left == list(range(left[0], 1000)) and len(left) == 995 - device.outbox.dropped
 
 
+def test_a_full_journal_drops_no_more_of_the_oldest_than_it_must() -> None:
+    device = Device("o", outbox_journal_bytes=32768, outbox_full="drop_oldest")
+    count = _fill(device)
+    in_a_segment = 4096 // (len("message 000" + "." * 80) + 22) + 1
+    assert 0 < device.outbox.dropped <= in_a_segment
+    assert device.outbox.count == count + 1 - device.outbox.dropped
+
+
 def test_what_can_never_fit_is_refused() -> None:
     device = Device("o", outbox_journal_bytes=32768)
     assert device.put("x" * 8192) is None
     assert device.put("x" * 8000)
     assert device.put("y")
     assert device.restart().drain() == ["x" * 8000, "y"]
+
+
+def test_what_just_fits_is_taken() -> None:
+    size = Outbox.size(Delivery("t", b"12345", 1, False))
+    device = Device("o", outbox_bytes=size)
+    assert device.put("123456") is None
+    assert device.put("12345")
+
+
+def test_a_file_takes_whole_blocks() -> None:
+    sizes = (0, 1, 4095, 4096, 4097, 8192, 8193)
+    assert [blocks(size) for size in sizes] == [0, 1, 1, 1, 2, 2, 3]
+
+
+def test_what_comes_after_the_last_segment_went_is_in_a_new_one() -> None:
+    device = Device("o")
+    device.rig.kept_bytes = 0  # as on flash
+    large = "x" * 4000  # what is next has no room in its segment, and what comes after that has
+    for text in (large, "b" * 200):
+        device.put(text)
+    device.take()
+    device.forget(device.take())
+    assert len(device.segments()) == 1
+    assert device.put("c")
+    device.outbox.sync()
+    assert device.restart().drain() == [large, "c"]
+
+
+def test_a_directory_that_is_not_there_is_made() -> None:
+    device = Device("o", scratch() + "/made")
+    assert device.put("a").stored > 0
+    assert device.restart().drain() == ["a"]
 
 
 def _put_back(device: Device, content: "bytes | bytearray") -> Device:
@@ -446,6 +572,10 @@ def test_rubbish_between_records_is_passed_over() -> None:
     half = len(whole) // 2
     for rubbish in (bytes(5000), b"\xff" * 700, whole[:20], whole[: half - 1], whole[:2] * 600):
         assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
+    mark = whole[0]
+    for size in (1, 2, 3, 510, 511, 512, 513, 514, 1022, 1023, 1024):  # as it is read in pieces
+        for rubbish in (bytes((mark ^ 1,)) * size, bytes((mark,)) * size):
+            assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
 
 
 def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
@@ -459,6 +589,55 @@ def test_damage_after_the_start_is_counted_and_does_not_block() -> None:
     assert (device.outbox.count, device.counter("journal_damaged")) == (0, 1)
     device.outbox.sync()
     assert device.put("next") and device.restart().drain() == ["next"]
+
+
+def test_a_segment_that_is_damaged_all_over_is_removed_once_that_is_known() -> None:
+    device = Device("o", outbox_messages=1)
+    large = "x" * 4060  # nothing else has room in its segment
+    for text in ("a", large, "b"):
+        device.put(text)
+    path = device.segments()[1]
+    write(path, bytes(len(read(path))))
+    assert device.drain() == ["a", "b"]
+    assert (device.counter("journal_damaged"), device.outbox.count) == (1, 0)
+    assert path not in device.segments()
+
+
+def test_what_cannot_be_read_now_is_there_after_the_next_start() -> None:
+    device = Device("o", outbox_messages=1)
+    large = "x" * 4060
+    for text in ("a", large, "b"):
+        device.put(text)
+    path = device.segments()[1]
+    os.rename(path, path + "-away")  # noqa: PTH104
+    os.mkdir(path)  # noqa: PTH102  (nor can this be removed as a file)
+    assert device.drain() == ["a", "b"]
+    assert device.counter("journal_failures") == 1
+    recover(device)
+    for text in texts(3):
+        assert device.put(text).stored > 0
+    assert device.drain() == texts(3)
+    device.outbox.sync()
+    os.rmdir(path)  # noqa: PTH106
+    os.rename(path + "-away", path)  # noqa: PTH104
+    assert large in device.restart().drain()
+
+
+def test_a_start_removes_what_a_broken_compaction_left() -> None:
+    device = filled("o", 3)
+    device.outbox.release()
+    write(device.directory + "/new", b"torn")
+    again = Device("o", device.directory)
+    assert "new" not in os.listdir(device.directory)  # noqa: PTH208
+    assert again.drain() == texts(3)
+    again.outbox.release()
+
+
+def test_the_last_segment_is_continued_after_a_restart() -> None:
+    device = filled("o", 3).restart()
+    assert device.put("d")
+    assert len(device.segments()) == 1
+    assert device.restart().drain() == texts(3, "d")
 
 
 def test_no_payload_can_pass_for_a_record() -> None:
@@ -601,6 +780,7 @@ def _history(random: "object") -> None:
         outbox_journal_bytes=bound,
         outbox_fsync=fsync,
     )
+    room = device.outbox.journal.free_blocks
     flying: list[Delivery] = []
     waiting: list[str] = []  # accepted, not acknowledged
     sent: set[str] = set()
@@ -608,7 +788,7 @@ def _history(random: "object") -> None:
         action = random.below(100)
         if action < 45:
             text = f"{number:06}" + "x" * random.below(300)
-            if device.put(text):
+            if device.put(text, "t" * random.pick((1, 1, 1, 400))):
                 waiting.append(text[:6])
         elif action < 75 and len(flying) < 20:
             delivery = device.take()
@@ -629,7 +809,9 @@ def _history(random: "object") -> None:
             device = device.restart()
             flying = []
         assert device.taken_bytes() <= bound
+        assert device.outbox.journal.free_blocks >= 0
     device.outbox.sync()
+    assert device.taken_bytes() // 4096 == room - device.outbox.journal.free_blocks
     rest = device.restart().drain(length=6)
     assert rest == sorted(rest)
     assert [text for text in waiting if text not in rest] == []

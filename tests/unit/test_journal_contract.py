@@ -6,6 +6,8 @@ The storage's own files do the work. What a test puts before one of them keeps t
 can be had at will.
 """
 
+from securemqtt.outbox.upkeep import storage_error
+from securemqtt.platform import now_ms
 from support.models.journals import Cached, Device, fail, filled, recover, texts
 
 # Nothing else has room in its segment.
@@ -72,6 +74,108 @@ def test_a_record_whose_write_failed_and_is_there_all_the_same_hides_none_behind
         assert device.put("later").stored > 0
         assert device.restart().drain() == texts(count, "failed", "later")
         assert device.drain() == texts(count, "failed", "later")
+
+
+class _Short:
+    """A file on a storage that is full: a part of what is written is taken."""
+
+    def __init__(self, device: Device) -> None:
+        relay = device.rig.file
+        self._file = relay.target
+        relay.target = self
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data[:-1])
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_a_record_that_was_written_in_part_is_a_failure() -> None:
+    device = filled("o", 2)
+    _Short(device)
+    assert device.put("part").stored == 0
+    assert (device.counter("journal_failures"), device.counter("unstored")) == (1, 1)
+    assert device.outbox.failure.code == 28
+    recover(device)
+    assert device.put("whole").stored > 0
+    assert device.outbox.failure is None
+    assert device.restart().drain() == texts(2, "whole")
+
+
+def test_a_storage_that_has_failed_is_left_alone_for_a_minute() -> None:
+    device = filled("o", 1)
+    fail(device, "write")
+    assert device.put("failed").stored == 0
+    written = device.counter("journal_bytes")
+    assert device.put("meanwhile").stored == 0
+    left_ms = device.outbox.journal.retry_ms - now_ms()
+    assert 30000 < left_ms <= 60000
+    assert (device.counter("journal_bytes"), device.counter("journal_failures")) == (written, 1)
+    recover(device)
+    assert device.put("later").stored > 0
+    assert device.drain() == texts(1, "failed", "meanwhile", "later")
+
+
+def test_a_sync_with_nothing_new_does_not_touch_the_storage() -> None:
+    device = filled("o", 1)
+    file = Cached(device)
+    flushed = []
+    device.put("b")
+    device.outbox.sync()
+    file.meanwhile = lambda: flushed.append("again")
+    device.outbox.sync()
+    assert flushed == []
+
+
+def test_what_a_compaction_does_not_copy_is_on_the_storage_as_well() -> None:
+    device = Device("o", outbox_journal_bytes=32768)
+    file = None
+    count = 0
+    while device.put(f"{count:03}" + "." * 80):
+        count += 1
+        assert count < 1000
+        if device.rig.file is not file:
+            file = device.rig.file
+            Cached(device)
+    assert count > 150
+    assert device.restart().drain(length=3) == [f"{number:03}" for number in range(count)]
+
+
+def test_an_acknowledgement_that_cannot_be_noted_is_a_failure_and_costs_a_second_delivery() -> None:
+    device = filled("o", 3)
+    device.outbox.sync()
+    device.forget(device.take())
+    fail(device, "write")
+    device.outbox.sync()
+    assert device.counter("journal_failures") == 1
+    assert device.restart().drain()[-2:] == texts(2, start=1)
+
+
+def test_what_comes_while_an_outbox_is_left_is_on_the_storage() -> None:
+    device = filled("o", 1)
+    file = Cached(device)
+    device.put("before")
+    file.meanwhile = lambda: device.put("late")  # as another thread does, after the last sync
+    device.outbox.release()
+    assert file.meanwhile is None
+    assert device.restart().drain() == texts(1, "before", "late")
+
+
+def test_a_failure_of_the_storage_says_what_to_do_about_it() -> None:
+    storage = Device("o").outbox.journal.storage
+    seen = {}
+    for code in (28, 27, 122, 30, 13, 1, 5):
+        error = storage_error(storage, OSError(code, "of a test"))
+        assert error.code == code and storage.directory in str(error)
+        seen[code] = error.remedy
+    assert seen[28] == seen[27] == seen[122]
+    assert seen[30] == seen[13] == seen[1]
+    assert len(set(seen.values())) == 3
+    assert "free some space" in seen[28] and "may write" in seen[30]
 
 
 def test_what_a_failed_write_has_left_counts_against_the_bound() -> None:

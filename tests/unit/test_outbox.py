@@ -37,9 +37,12 @@ def test_a_queue_that_ran_empty_starts_again() -> None:
 
 def test_a_message_that_has_left_is_not_kept() -> None:
     outbox = Outbox(10, 10000)
-    assert outbox.put(_delivery("a")) and outbox.put(_delivery("b"))
-    assert _taken(outbox) == ["a", "b"]
+    first, second, third = _delivery("a"), _delivery("b", 100), _delivery("c")
+    assert outbox.put(first) and outbox.put(second) and outbox.put(third)
+    assert _taken(outbox, 100) == ["a", "c"]
     assert outbox.head is None and outbox._tail is None
+    # Nor does one that the program keeps keep those that were behind it.
+    assert (first.next, second.next, third.next) == (None, None, None)
 
 
 def test_what_is_put_back_is_the_first_again() -> None:
@@ -87,6 +90,12 @@ def test_what_can_never_fit_is_refused_by_every_policy() -> None:
         assert not large.dropped
         assert (outbox.count, outbox.dropped) == (1, 0)
         assert _taken(outbox) == ["a"]
+
+
+def test_what_just_fits_is_taken() -> None:
+    outbox = Outbox(10, Outbox.size(_delivery("12345")))
+    assert not outbox.put(_delivery("123456"))
+    assert outbox.put(_delivery("12345"))
 
 
 def test_the_oldest_of_those_waiting_gives_way() -> None:
@@ -161,6 +170,20 @@ def test_what_has_expired_makes_room_though_it_took_the_place_of_another() -> No
     assert outbox.put(_delivery("c"), False, 100)
     assert first.dropped
     assert _taken(outbox, 100) == ["b", "c"]
+
+
+def test_what_expires_first_makes_room_wherever_it_waits() -> None:
+    for expiries_ms in ((100, 200), (200, 100)):
+        outbox = Outbox(2, 10000)
+        for expires_ms in expiries_ms:
+            assert outbox.put(_delivery(str(expires_ms), expires_ms))
+        assert not outbox.put(_delivery("new"), False, 99)
+        assert outbox.put(_delivery("new"), False, 100)
+        assert outbox.expired == 1
+        assert not outbox.put(_delivery("newer"), False, 199)
+        assert outbox.put(_delivery("newer"), False, 200)
+        assert outbox.expired == 2
+        assert _taken(outbox, 200) == ["new", "newer"]
 
 
 def test_only_the_newest_of_a_topic_waits() -> None:

@@ -16,7 +16,7 @@ import pytest
 from securemqtt.outbox import disk
 from securemqtt.outbox.disk import JournalFile
 from support.interpreters.either import raised
-from support.models.journals import Device, fail, filled, recover, texts
+from support.models.journals import Cached, Device, fail, filled, recover, texts
 from support.speed import seconds
 
 # How long the other thread has for what it does; longer only while it waits for what the first one
@@ -100,6 +100,7 @@ def test_a_directory_that_was_left_with_a_failure_and_used_by_another_is_not_wri
     other.outbox.release()
     recover(device)
     raised("OutboxInUse", device.outbox.resume)
+    Device("o", device.directory).outbox.release()  # it is left to others all the same
 
 
 def test_leaving_goes_on_where_closing_the_claim_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,3 +132,50 @@ def test_a_directory_that_cannot_be_read_at_the_end_is_not_left_to_others() -> N
     recover(device)
     assert device.put("d").stored > 0
     assert device.restart().drain() == texts(3, "d")
+
+
+class Names:
+    """What a disk has beside its files; calls `before` each time when names are to be brought to
+    it.
+    """
+
+    def __init__(self, disk: Any, before: Callable[[], None]) -> None:
+        self._disk = disk
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    def sync_names(self) -> None:
+        self._before()
+        self._disk.sync_names()
+
+
+def test_a_compacted_segment_has_its_name_before_those_go_that_it_stands_for() -> None:
+    device = Device("o", outbox_journal_bytes=32768)
+    left: list[list[str]] = []
+    journal = device.outbox.journal
+    device.rig.sharing = Names(
+        journal.storage.sharing, lambda: left.append(device.restart().drain(length=4))
+    )
+    kept = []
+    for number in range(600):
+        assert device.put("value " + str(number) + "." * 80, "state", True)
+        if number % 50 == 0:
+            assert device.put(f"{number:04}")
+            kept.append(f"{number:04}")
+    assert left
+    for texts_then in left:
+        assert [text for text in texts_then if text != "valu"] == kept[: len(texts_then) - 1]
+        assert "valu" in texts_then
+
+
+def test_what_is_not_synced_at_once_is_when_the_interval_is_over() -> None:
+    device = Device("o", outbox_fsync="interval", outbox_interval_s=0.01)
+    device.put("a")
+    synced = threading.Event()
+    Cached(device).meanwhile = synced.set
+    device.put("b")
+    assert synced.wait(RUN_S)
+    assert device.restart().drain() == ["a", "b"]
+    device.outbox.release()

@@ -3,7 +3,9 @@
 Fuzzing is in test_packet_fuzz.py.
 """
 
-from securemqtt.protocol.session import Reader
+from securemqtt.messages import Message
+from securemqtt.protocol.incoming import message_of
+from securemqtt.protocol.session import Reader, head, with_id
 from support.interpreters.either import raised
 from support.models.packet_streams import packet, publish, read
 
@@ -68,8 +70,11 @@ def test_of_a_packet_above_the_limit_only_the_topic_and_the_id_are_kept() -> Non
 
 def test_above_the_limit_by_its_topic_alone() -> None:
     for qos in (0, 1):
-        packets, end = read(Reader(16), publish(b"t" * 30, b"", qos), _one)
-        assert (len(packets), end) == (1, "whole")
+        for retain in (0, 1):
+            stream = bytearray(publish(b"t" * 30, b"", qos))
+            stream[0] |= retain
+            packets, end = read(Reader(16), bytes(stream), _one)
+            assert (len(packets), end) == (1, "whole")
 
 
 def test_a_topic_above_the_buffer_is_kept_up_to_the_limit() -> None:
@@ -105,6 +110,27 @@ def test_lengths_take_one_to_four_bytes() -> None:
         assert (packets, end) == ([(0x30, b"\0\1t", size)], "unfinished")
 
 
+def test_what_goes_out_has_its_length_in_one_to_four_bytes() -> None:
+    for size, wanted in (
+        (0, b"\0"),
+        (126, b"\x7e"),
+        (127, b"\x7f"),
+        (128, b"\x80\1"),
+        (129, b"\x81\1"),
+        (16383, b"\xff\x7f"),
+        (16384, b"\x80\x80\1"),
+        (2097151, b"\xff\xff\x7f"),
+        (2097152, b"\x80\x80\x80\1"),
+        (268435455, b"\xff\xff\xff\x7f"),
+    ):
+        assert bytes(head(0x82, size)) == b"\x82" + wanted, size
+
+
+def test_an_acknowledgement_is_an_id_of_two_bytes() -> None:
+    for packet_id, wanted in ((1, b"\0\1"), (255, b"\0\xff"), (256, b"\1\0"), (65535, b"\xff\xff")):
+        assert with_id(0x40, packet_id) == b"\x40\2" + wanted
+
+
 def test_what_no_broker_may_send_is_an_error_that_names_it() -> None:
     for bad in (
         b"\0\0",  # no such type
@@ -129,6 +155,73 @@ def test_what_no_broker_may_send_is_an_error_that_names_it() -> None:
     ):
         for cut in (_whole, _one):
             assert read(Reader(1000), bad, cut) == ([], "malformed"), bad
+
+
+def _taken_apart(stream: bytes, max_bytes: int = 4000) -> Message:
+    reader = Reader(max_bytes)
+    at = 0
+    while True:
+        kind = reader.next()
+        if kind:
+            return message_of(reader, kind, 5)
+        space = reader.space()
+        piece = stream[at : at + len(space)]
+        assert piece
+        space[: len(piece)] = piece
+        reader.fed(len(piece))
+        at += len(piece)
+
+
+def test_a_publish_is_taken_apart() -> None:
+    for first, qos, retain, dup in (
+        (0x30, 0, False, False),
+        (0x31, 0, True, False),
+        (0x32, 1, False, False),
+        (0x3A, 1, False, True),
+        (0x3D, 2, True, True),
+    ):
+        for topic in ("t", "ü/" * 100 + "t"):  # the second is longer than 255 bytes
+            for payload in (b"", b"x", bytes(range(256))):
+                name = topic.encode()
+                body = bytes((len(name) >> 8, len(name) & 255)) + name
+                if qos:
+                    body += b"\x12\x34"
+                message = _taken_apart(packet(first, body + payload))
+                assert (message.topic, message.payload) == (topic, payload)
+                assert (message.qos, message.retain, message.dup) == (qos, retain, dup)
+                assert message.packet_id == (0x1234 if qos else 0)
+                assert message.connection_number == 5
+
+
+def test_of_an_oversized_publish_there_is_no_payload() -> None:
+    message = _taken_apart(publish(b"topic", b"x" * 1000, 1, 9), 200)
+    assert (message.topic, message.payload, message.packet_id) == ("topic", b"", 9)
+
+
+def test_a_publish_that_cannot_be_taken_apart_is_malformed() -> None:
+    for bad in (
+        packet(0x30, b"\0\2t"),  # its topic is longer than itself
+        packet(0x32, b"\0\2tt"),  # it has no packet id
+        packet(0x32, b"\0\2tt\1"),  # half a packet id
+        packet(0x30, b"\0\2t\xff"),  # not UTF-8
+        packet(0x30, b"\0\2\xc3t"),
+    ):
+        error = raised("MalformedPacket", _taken_apart, bad)
+        assert error.code == bad[0]
+
+
+def test_a_large_packet_takes_no_more_memory_for_what_came_before_it() -> None:
+    reader = Reader(16384, 128)
+    stream = publish(b"t", b"x" * 70) + publish(b"t", b"y" * 1000)
+    reader.space()[:128] = stream[:128]
+    reader.fed(128)
+    assert reader.next() == 0x30 and reader.next() == 0
+    assert len(reader.data) <= 1000 + 10
+
+
+def test_a_suback_may_have_up_to_64_bytes() -> None:
+    for size, end in ((64, "whole"), (65, "malformed")):
+        assert read(Reader(1000), packet(0x90, bytes(size)), _whole)[1] == end
 
 
 def test_the_packets_before_a_bad_one_are_given() -> None:
@@ -161,6 +254,16 @@ def test_a_large_packet_does_not_stay_in_memory_once_it_was_handled() -> None:
     packets, end = read(reader, publish(b"t", b"x" * 16000), _whole)
     assert (len(packets), end) == (1, "whole")
     assert len(reader.data) <= 128
+
+
+def test_a_buffer_that_was_made_larger_stays_for_what_comes() -> None:
+    reader = Reader(1000, 128)
+    stream = publish(b"t", b"x" * 300)
+    read(reader, stream, _whole)
+    larger = reader.data
+    assert len(larger) > 300
+    read(reader, stream, _whole)
+    assert reader.data is larger
 
 
 def test_after_a_reset_nothing_is_left_of_the_old_connection() -> None:

@@ -1,11 +1,18 @@
-"""Packet ids, the session, and the keep-alive."""
+"""Packet ids, the session, QoS 2 in it, and the keep-alive."""
 
+from securemqtt.messages import Message
+from securemqtt.protocol.qos2 import ExactlyOnce
 from securemqtt.protocol.session import Session
+from support.interpreters.either import raised
 
 
 def test_ids_wrap_from_65535_to_1_and_never_are_0() -> None:
     session = Session(10, first_id=65534)
     assert [session.add(name) for name in "abcd"] == [65534, 65535, 1, 2]
+
+
+def test_ids_begin_with_1_unless_one_is_given() -> None:
+    assert Session(1).add("a") == 1
 
 
 def test_ids_in_use_are_skipped() -> None:
@@ -107,9 +114,9 @@ def test_a_silent_peer_counts_as_gone_after_one_and_a_half_keep_alives() -> None
 
 
 def test_no_keep_alive_means_no_ping_and_no_end() -> None:
-    session = Session(1, keep_alive_ms=0)
-    assert session.due(0) > 0
-    assert session.due(1 << 40) > 0
+    for session in (Session(1), Session(1, keep_alive_ms=0)):
+        assert session.due(0) > 0
+        assert session.due(1 << 40) > 0
 
 
 class _Full(dict):
@@ -120,15 +127,72 @@ class _Full(dict):
 
 
 def test_where_memory_runs_out_nothing_is_noted() -> None:
-    session = Session(2, 1)
-    session.unanswered = _Full()
     for counts in (True, False):
-        try:
-            session.add("one", counts)
-        except MemoryError:
-            pass
-        else:
-            raise AssertionError("it was noted")
-    session.unanswered = {}
-    assert session.room() == 2
-    assert session.unacknowledged() == []
+        session = Session(2, 1)
+        first = session.add("first")
+        noted = session.unanswered
+        session.unanswered = _Full()
+        raised("MemoryError", session.add, "one", counts)
+        session.unanswered = noted
+        assert session.room() == 1
+        assert session.unacknowledged() == [first]
+
+
+def _of_qos_2(packet_id: int) -> Message:
+    return Message("t", b"", 2, packet_id=packet_id)
+
+
+def test_a_message_of_ours_is_complete_once_and_only_after_pubrec() -> None:
+    session = ExactlyOnce()
+    assert not session.completed(7)
+    session.recorded(7)
+    session.recorded(7)  # as after a PUBREC that came twice
+    session.recorded(8)
+    assert session.released == {7, 8}
+    assert session.completed(7)
+    assert not session.completed(7)
+    assert session.released == {8}
+
+
+def test_a_message_that_comes_is_new_until_it_is_taken_and_again_once_it_is_released() -> None:
+    session = ExactlyOnce()
+    message = _of_qos_2(7)
+    assert session.is_new(7) and not session.is_handled(7)
+    session.taken(message)
+    assert not session.is_new(7) and not session.is_handled(7)
+    assert session.handled(message)
+    assert not session.is_new(7) and session.is_handled(7)
+    assert not session.handled(message)
+    session.forget(7)
+    assert session.is_new(7) and not session.is_handled(7)
+    session.forget(7)  # as after a PUBREL that came twice
+
+
+def test_a_handler_that_returns_late_answers_no_other_message_of_its_id() -> None:
+    session = ExactlyOnce()
+    early, late = _of_qos_2(7), _of_qos_2(7)
+    session.taken(early)
+    session.forget(7)
+    session.taken(late)
+    assert not session.handled(early)
+    assert not session.is_handled(7)
+    assert session.handled(late)
+
+
+def test_with_the_brokers_session_all_is_forgotten() -> None:
+    session = ExactlyOnce()
+    message = _of_qos_2(7)
+    session.recorded(7)
+    session.taken(message)
+    session.forget_all()
+    assert session.is_new(7) and not session.handled(message)
+    assert not session.completed(7)
+
+
+def test_a_broker_that_releases_nothing_is_in_error_after_1000_messages() -> None:
+    session = ExactlyOnce()
+    for packet_id in range(1, 1001):
+        session.taken(_of_qos_2(packet_id))
+    assert raised("MalformedPacket", session.taken, _of_qos_2(1001)).code == 1001
+    session.forget(1)
+    session.taken(_of_qos_2(1001))

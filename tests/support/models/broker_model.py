@@ -2,6 +2,7 @@
 model behind support/models/history.py.
 """
 
+from support.models.packet_streams import packet
 from support.models.wire import Wire
 
 WINDOW = 4
@@ -255,7 +256,7 @@ class Broker:
 
     def _publish(self, packet_id: int, payload: bytes, qos: int, dup: int) -> None:
         body = b"\0\3c/x" + (bytes((packet_id >> 8, packet_id & 255)) if qos else b"") + payload
-        self._send(bytes((0x30 | qos << 1 | dup << 3, len(body))) + body, -1)
+        self._send(packet(0x30 | qos << 1 | dup << 3, body), -1)
 
     def _accept(self) -> None:
         present = self.session

@@ -22,6 +22,7 @@ KEEP_ALIVE_MS = 20000
 CONNECT_TIMEOUT_MS = 30000
 MAX_MESSAGES = 12
 MAX_BYTES = 2000
+MAX_PACKET_BYTES = 4096
 OVERHEAD_BYTES = 64
 BACKOFF_CAP_MS = 120000
 STABLE_MS = 30000
@@ -97,6 +98,7 @@ class History:
             window=WINDOW,
             keep_alive_s=KEEP_ALIVE_MS // 1000,
             connect_timeout_s=CONNECT_TIMEOUT_MS // 1000,
+            max_packet_bytes=MAX_PACKET_BYTES,
             outbox="durable" if self._journal else "ram",
             outbox_dir=self._journal,
             outbox_fsync=self.durable or "each",

@@ -46,6 +46,10 @@ class _Device:
         """Do nothing."""
 
 
+# Made here, while a small heap is in one piece still.
+TOO_LONG = "s3cret" * 11000
+
+
 def _load(**options: object) -> "object":
     return load(None, dict(_GOOD, **options))
 
@@ -186,9 +190,9 @@ def test_a_password_without_a_username_is_refused() -> None:
 
 def test_no_secret_is_in_an_error() -> None:
     for options in (
+        {"password": TOO_LONG},
         {"password": "s3cret\0"},
         {"password": ["s3cret"]},
-        {"password": "s3cret" * 11000},
         {"password": b"s3cret"},
         {"key_password": ["s3cret"]},
         {"password": "s3cret"},
@@ -199,7 +203,7 @@ def test_no_secret_is_in_an_error() -> None:
 
 def test_what_was_given_is_shown_short_and_escaped() -> None:
     assert quoted("a\x1b[2J\n") == "'a\\x1b[2J\\n'"
-    assert quoted("x" * 100000) == "'" + "x" * 60 + "'… (100000 in all)"
+    assert quoted("x" * 10000) == "'" + "x" * 60 + "'… (10000 in all)"
     assert quoted(10**9999) == quoted(-(10**9999)) == "an int beyond 64 bits"
     assert (quoted(None), quoted(True), quoted(1 << 63)) == ("None", "True", "9223372036854775808")
 
@@ -209,7 +213,7 @@ def test_what_was_given_is_shown_short_and_escaped() -> None:
 
     assert quoted(Liar()) == "a Liar"
     assert _what(port=Liar()).endswith(", not a Liar")
-    assert len(_what(host="h" * 100000)) < 200
+    assert len(_what(host="h" * 10000)) < 200
 
 
 def test_a_will_is_checked_whole() -> None:

@@ -16,8 +16,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support.speed import seconds
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [
     path
@@ -29,6 +27,7 @@ from faults.repertoire import FAULTS, SLOW_CONNECT_S  # noqa: E402
 from faults.rig import INTERPRETERS, Ground, Scene, Tally  # noqa: E402
 from securemqtt_tools.pki import Authority  # noqa: E402
 from support.requirements import find_program  # noqa: E402
+from support.speed import seconds  # noqa: E402
 
 # A fault lasts for so long after it has bitten, at most; then the device has so long in peace, at
 # most.

@@ -75,9 +75,10 @@ def test_a_traceback_on_a_board_has_true_names_and_lines(tmp_path: Path) -> None
     )
     traceback = Traceback(done.stdout + done.stderr, program.read_text())
     traceback.check()
-    assert traceback.functions[:3] == [
+    assert traceback.functions[:4] == [
         "main.py:<module>",
         "securemqtt.client:__init__",
+        "securemqtt.client:_make_connection",
         "securemqtt.config:load",
     ]
     traceback.check_explained("UsageError", "")

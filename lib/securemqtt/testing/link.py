@@ -113,8 +113,9 @@ class FakeLink:
         self._unanswered.clear()
 
     def busy(self) -> bool:
-        """Return True if there is something for the client to take."""
-        return bool(self.up and (self._for_program or self._requests))
+        """Return True if there is something for the client to take, acknowledgements included."""
+        unanswered = self._in_flight and (self.released or not self.withheld)
+        return bool(self.up and (self._for_program or self._requests or unanswered))
 
     # In the loop
 

@@ -37,7 +37,7 @@ package(
         "protocol/__init__.py",
         "protocol/backoff.py",
         "protocol/incoming.py",
-        "protocol/qos2.py",
+        "protocol/received.py",
         "protocol/session.py",
         "protocol/topics.py",
         "schema.py",

@@ -11,6 +11,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
+    from typing import Literal
 
     from typing_extensions import Unpack  # the type checker's own: 3.10 has none in typing
 
@@ -149,14 +150,17 @@ class Client:
     def stats(self) -> "dict[str, int]":
         """What was counted since this client was made.
 
-        sent, acknowledged, received, connects, reconnects, failures, dropped, oversized; with the
-        durable outbox also journal_bytes, journal_damaged, journal_failures, unstored.
+        sent, acknowledged, received, connects, reconnects, failures, dropped; of what came in:
+        oversized, dropped_in (no room), unhandled (no handler), not_run_again (acknowledged without
+        a run, since it had been handled), and catch_ups, how often the client reconnected for what
+        it had left to the broker; with the durable outbox also journal_bytes, journal_damaged,
+        journal_failures, unstored.
         """
         outbox = self._connection.outbox
         stats = outbox.counters()
         stats.update(self._connection.counters)
         stats["reconnects"] = max(0, stats["connects"] - 1)
-        stats["dropped"] = outbox.dropped + outbox.expired + stats.pop("refused")
+        stats["dropped"] = outbox.dropped + outbox.expired
         return stats
 
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
@@ -218,14 +222,25 @@ class Client:
         return accepted
 
     def subscribe(
-        self, topic_filter: str, handler: "Callable[[Message], None]", qos: int = 1
+        self,
+        topic_filter: str,
+        handler: "Callable[[Message], None]",
+        qos: int = 1,
+        acknowledge: "Literal['handled', 'later']" = "handled",
     ) -> None:
         """Have `handler(message)` called in `wait` or `poll` for what comes under `topic_filter`.
 
-        Made again after a reconnect if need be. A QoS 1 message is acknowledged when its handler
-        has returned. A second handler for the same filter replaces the first. Raise InvalidTopic,
-        UsageError.
+        Made again after a reconnect if need be. A QoS 1 or 2 message is acknowledged when its
+        handler has returned; with acknowledge="later", when the program calls its `acknowledge()`,
+        after a commit say. Until then it counts in the inbox's bound, and the broker sends no more
+        than its in-flight window (20 or so) of others. A second handler for the same filter
+        replaces the first. Raise InvalidTopic, UsageError.
         """
+        if acknowledge not in ("handled", "later"):
+            from .errors import UsageError
+
+            what = 'acknowledge is "handled" or "later", not {!r}'
+            raise UsageError(what.format(acknowledge))
         topic_filter = _checked(self._connection, topic_filter, qos, True)
         _check_function("the handler of a subscription", handler, False)
         # What will be needed for what comes: loaded now, it lies with what else stays.
@@ -233,7 +248,8 @@ class Client:
         with temporary():
             from . import lifecycle
 
-            lifecycle.subscribe(self._connection, topic_filter, handler, qos)
+            later = acknowledge == "later"
+            lifecycle.subscribe(self._connection, topic_filter, handler, qos, later)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker. Raise InvalidTopic."""

@@ -29,6 +29,8 @@ _TURN_MS = const(1000)
 _EXHAUSTED_MS = const(10_000)
 # Nobody waits for 31 years; and any clock here can count so far.
 _LONGEST_S = const(1_000_000_000)
+# How long a reconnection on purpose waits for what is in flight.
+_CATCH_UP_MS = const(2_000)
 
 
 class Connection:
@@ -54,9 +56,17 @@ class Connection:
             "received": 0,
             "connects": 0,
             "failures": 0,
-            "refused": 0,  # messages that came in, and for which the inbox had no room
             "oversized": 0,
+            # Of what came in: no room for it, no handler for it, handled before, and how often the
+            # client reconnected for what it had left to the broker.
+            "dropped_in": 0,
+            "unhandled": 0,
+            "not_run_again": 0,
+            "catch_ups": 0,
         }
+        self.session_present = False
+        self.unasked_told = False
+        self._catch_up_ms = 0  # until when a reconnection on purpose waits for our own window
         # What is there for handlers, once there is something: who only sends does without.
         self.inbox: "Inbox | None" = None
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
@@ -199,7 +209,10 @@ class Connection:
                 self.readying = None
                 link.open()
             if link.up:
-                self._feed(link)
+                if self.inbox is not None and self.inbox.wants_catch_up():
+                    self._catch_up(link, now_ms())
+                else:
+                    self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
             more = link.up and self.outbox.head is not None and link.room() > 0
             link.serve(0 if more else min(wait_ms, _TURN_MS))
@@ -236,6 +249,23 @@ class Connection:
                 raise
             self.counters["sent"] += 1
             room -= 1
+
+    def _catch_up(self, link: "Link", now: int) -> None:
+        """Connect anew, for what the inbox left to the broker: no more comes before that.
+
+        In order, so that no will is sent: what was handled is acknowledged, and what is in flight
+        has 2 s for that.
+        """
+        if self.inbox is not None:
+            self.inbox.answer(link)
+        if not self._catch_up_ms:
+            self._catch_up_ms = now + _CATCH_UP_MS
+        if link.session.room() == self.settings.window or now >= self._catch_up_ms:
+            self._catch_up_ms = 0
+            link.close(True)
+            self.counters["catch_ups"] += 1
+            self.set_state("connecting")
+            link.open()
 
     def _lost(self, error: Exception) -> None:
         """An attempt failed, or the connection is gone: note why, and when to try again."""
@@ -278,11 +308,10 @@ class Connection:
     # What the link tells, from inside its `serve`: see transport/base.py. The inbox has the rest.
 
     def connected(self, session_present: bool) -> None:
+        self.session_present = session_present
         with temporary():
             from . import lifecycle
 
-            if self.inbox is not None:
-                lifecycle.made_again(self.inbox, session_present)
             lifecycle.connected(self, session_present)
 
     def acknowledged(self, delivery: Delivery) -> None:

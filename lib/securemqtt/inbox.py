@@ -5,7 +5,8 @@ or incoming message, and then kept.
 """
 
 from .log import log, log_exception, printable
-from .platform import INBOX_BYTES, const, now_ms
+from .platform import EARLY_BYTES, HAND_OUT_MS, INBOX_BYTES, INBOX_QOS0_BYTES, const, now_ms
+from .protocol.received import Received
 
 TYPE_CHECKING = const(False)
 
@@ -15,31 +16,59 @@ if TYPE_CHECKING:
 
     from .messages import Message
     from .platform import Lock
+    from .settings import Settings
     from .transport.base import Link
 
     class Owner(Protocol):
         """Whose inbox it is: the connection."""
 
+        settings: Settings
         lock: Lock
         counters: dict[str, int]
         last_error: Exception | None
+        session_present: bool
+        """Whether the broker has kept the session of the connection that stands."""
+        moment_ms: int
+        """Since when it stands."""
 
         def wake(self) -> None:
             """Have the loop look at once at what there is to do."""
 
+        def wait_until(self, condition: Callable[[], Any], timeout_ms: int) -> bool:
+            """Serve the network until `condition` holds."""
 
-# Messages that wait for `wait` or `poll`: above so many, QoS 0 is dropped and QoS 1 left to be
-# redelivered; both are counted. Above INBOX_BYTES, each with so much for itself, QoS 0 is dropped;
-# how many of QoS 1 and 2 there may be is bounded by the broker's own window.
-_INBOX_MESSAGES = const(1000)
+
+# What a message costs beside topic and payload, for the bounds in bytes.
 _MESSAGE_BYTES = const(128)
+# So many may wait for their subscription: brokers have 20 or so on their way.
+_EARLY_MESSAGES = const(20)
+
+_DROPPING = (
+    "messages with QoS 0 come faster than their handlers take them: the newest are dropped and "
+    "counted (stats, dropped_in). What to do: call wait or poll more often, make handlers quicker, "
+    "or ask for less"
+)
+_UNHANDLED = (
+    "a message on {} has no handler: acknowledged and dropped, others like it counted only (stats, "
+    "unhandled). What to do: subscribe before connecting, or within early_s of it; a subscription "
+    "that an earlier program has left at the broker ends with unsubscribe"
+)
+
+
+def size_of(message: "Message") -> int:
+    """Return what a message counts against the bounds in bytes."""
+    return len(message.payload) + len(message.topic) + _MESSAGE_BYTES
 
 
 def matches(topic_filter: str, topic: str) -> bool:
     """Return True if `topic` falls under `topic_filter`.
 
-    Wildcards at the start do not match `$…` ([MQTT-4.7.2-1]).
+    Wildcards at the start do not match `$…` ([MQTT-4.7.2-1]). Of a shared subscription,
+    `$share/group/filter` (MQTT 5.0, section 4.8.2, as brokers have it for 3.1.1, too), the filter
+    alone counts.
     """
+    if topic_filter[:7] == "$share/":
+        topic_filter = topic_filter.split("/", 2)[-1]
     if topic_filter == topic:
         return True
     if topic[:1] == "$" and topic_filter[:1] in "+#":
@@ -57,10 +86,11 @@ def matches(topic_filter: str, topic: str) -> bool:
 class Subscription:
     """One topic filter: who handles it, and what the broker knows of it."""
 
-    __slots__ = ("granted", "handler", "qos", "unanswered")
+    __slots__ = ("granted", "handler", "later", "qos", "unanswered")
 
     def __init__(self) -> None:
         self.handler: "Callable[[Message], None] | None" = None
+        self.later = False  # whether the program itself acknowledges what comes
         self.qos = 0  # -1: unsubscribed, and kept until the broker has confirmed that
         self.granted = False
         self.unanswered = 0  # requests for it that the broker has not answered yet
@@ -70,7 +100,9 @@ class Inbox:
     """What there is for a client's handlers: subscriptions, messages, changes of state.
 
     The connection's lock guards what both sides touch: the link puts messages in, `wait` and `poll`
-    hand them out in the program's thread.
+    hand them out in the program's thread. Reading never stops because too much waits: what is too
+    much of QoS 0 is dropped, of QoS 1 and 2 left to the broker, which sends it again on the next
+    connection. That one is made as soon as there is room: see `wants_catch_up`.
     """
 
     def __init__(self, owner: "Owner") -> None:
@@ -79,37 +111,89 @@ class Inbox:
         self.subscriptions: "dict[str, Subscription]" = {}
         self.requests: "list[tuple[str, int]]" = []  # to be sent; QoS -1: unsubscribe
         self.messages: "list[Message]" = []
-        self._bytes = 0
-        self._handled: "list[Message]" = []  # to be acknowledged
+        self._received = Received(not owner.settings.skip_redelivered)
+        self._bytes = 0  # of QoS 1 and 2, until they are handled
+        self._bytes_qos0 = 0  # of QoS 0, until they are handed out
+        self._dropping = False  # QoS 0, since so much of it waits
+        self._left = 0  # messages of this connection that are left to the next one
+        # What came before its subscription was made, in a session that the broker has kept.
+        self._early: "list[Message]" = []
+        self._early_bytes = 0
+        self._early_until_ms = 0
+        self._unhandled_told = False
+        self._confirmed = 0  # so many of our acknowledgements have arrived for certain
         self._states: "list[str]" = []
         self.on_state: "Callable[[str], None] | None" = None
         self.on_error: "Callable[[Exception], None] | None" = None
         self._busy = False
+        self.begin(owner.session_present)
 
     def add(self, topic_filter: str) -> Subscription:
         """Add a subscription; with the lock held."""
         subscription = self.subscriptions[topic_filter] = Subscription()
         return subscription
 
-    def received(self, message: "Message") -> bool:
-        """Take a message in; return False if too many wait: it is refused, and counted."""
-        with self.lock:
-            size = self._bytes + len(message.payload) + _MESSAGE_BYTES
-            full = size > INBOX_BYTES and self.messages and not message.qos
-            if full or len(self.messages) >= _INBOX_MESSAGES:
-                self._owner.counters["refused"] += 1
-                return False
-            self._bytes = size
-            self._owner.counters["received"] += 1
-            self.messages.append(message)
-            self.lock.notify_all()
-        return True
+    # What the link tells
 
-    def oversized(self, topic: str, size_bytes: int) -> None:
-        """Count a message that came in and was thrown away, and say so."""
-        self._owner.counters["oversized"] += 1
-        what = "a message of {} bytes on {} is larger than max_packet_bytes: thrown away"
-        log("warning", what.format(size_bytes, printable(topic)))
+    def begin(self, session_present: bool) -> None:
+        """Note that a connection stands, and whether the broker has kept the session."""
+        owner = self._owner
+        with self.lock:
+            lost = 0 if session_present else self._left
+            owner.counters["dropped_in"] += lost
+            self._left = 0
+            self._received.begin(session_present)
+            self._early_until_ms = 0
+            if session_present:
+                self._early_until_ms = owner.moment_ms + int(owner.settings.early_s * 1000)
+        if lost:
+            what = "{} messages came faster than handlers took them, and the broker has no kept "
+            log("warning", (what + "session from which to send them again: lost").format(lost))
+
+    def received(self, message: "Message", oversized_bytes: int = 0) -> None:
+        """Take a message in that has come; one of `oversized_bytes` has no payload."""
+        with self.lock:
+            what = self._take(message, oversized_bytes)
+        if what:
+            log("warning", what)
+
+    def _take(self, message: "Message", oversized_bytes: int) -> str:
+        """Take a message in; return what is to be said of it, "" for nothing."""
+        counters = self._owner.counters
+        size = size_of(message)
+        if message.qos:
+            if not self._received.is_new(message):
+                if message.done:
+                    counters["not_run_again"] += 1
+                return ""
+            if not oversized_bytes:
+                if self._left or (self._bytes and self._bytes + size > INBOX_BYTES):
+                    self._left += 1
+                    return ""
+                self._bytes += size
+            self._received.keep(message)
+        if oversized_bytes:
+            counters["oversized"] += 1
+            if message.qos:
+                self._received.done(message, False)
+            what = "a message of {} bytes on {} is larger than max_packet_bytes: thrown away"
+            return what.format(oversized_bytes, printable(message.topic))
+        if not message.qos:
+            if self._bytes_qos0 and self._bytes_qos0 + size > INBOX_QOS0_BYTES:
+                counters["dropped_in"] += 1
+                told, self._dropping = self._dropping, True
+                return "" if told else _DROPPING
+            self._bytes_qos0 += size
+        counters["received"] += 1
+        message.receiver = self
+        self.messages.append(message)
+        self.lock.notify_all()
+        return ""
+
+    def released(self, packet_id: int) -> None:
+        """Note PUBREL for a QoS 2 message."""
+        with self.lock:
+            self._received.released(packet_id)
 
     def subscribed(self, topic_filter: str, granted: bool) -> None:
         """Note SUBACK."""
@@ -144,6 +228,8 @@ class Inbox:
         if self.on_state:
             self._states.append(state)
 
+    # Handing out
+
     def has_news(self) -> bool:
         """Return True if there is something to hand out, and nobody does."""
         return bool(self.messages or self._states) and not self._busy
@@ -151,7 +237,8 @@ class Inbox:
     def hand_out(self, deadline_ms: "int | None") -> None:
         """Call the handlers for what is there, until `deadline_ms`, but for one message at least.
 
-        None: for all that is there now.
+        None: for all that is there now. On a board the network has its turn in between: what is
+        not read, the broker drops.
         """
         # A handler that calls wait(): the network is served, the next message waits its turn.
         with self.lock:
@@ -159,34 +246,66 @@ class Inbox:
                 return
             self._busy = True
         left = len(self.messages)
+        served_ms = now_ms()
         try:
             while self._states:
                 self._call(self.on_state, self._states.pop(0))
             while self.messages:
                 self._hand_out_one()
                 left -= 1
-                if (left <= 0) if deadline_ms is None else now_ms() >= deadline_ms:
+                now = now_ms()
+                if (left <= 0) if deadline_ms is None else now >= deadline_ms:
                     break
+                if HAND_OUT_MS and now - served_ms >= HAND_OUT_MS:
+                    self._owner.wait_until(self.has_news, 0)
+                    served_ms = now_ms()
         finally:
             self._busy = False
 
     def _hand_out_one(self) -> None:
         with self.lock:
             message = self.messages.pop(0)
-            self._bytes -= len(message.payload) + _MESSAGE_BYTES
+            size = size_of(message)
+            if not message.qos:
+                self._bytes_qos0 -= size
+                self._dropping = self._dropping and bool(self._bytes_qos0)
+            to_be_called = [
+                subscription
+                for topic_filter, subscription in self.subscriptions.items()
+                if subscription.handler is not None and matches(topic_filter, message.topic)
+            ]
+            early = not to_be_called and message.qos and self._is_early(size)
+            if early:
+                self._bytes -= size
+                self._early_bytes += size
+                self._early.append(message)
+        if early:
+            return
+        if not to_be_called:
+            self._unhandled(message)
+            return
         try:
-            for topic_filter, subscription in list(self.subscriptions.items()):
-                if matches(topic_filter, message.topic):
-                    self._call(subscription.handler, message)
+            for subscription in to_be_called:
+                self._call(subscription.handler, message)
         except BaseException:  # interrupted, by Ctrl-C say: it was not handled, and waits again
             with self.lock:
                 self.messages.insert(0, message)
-                self._bytes += len(message.payload) + _MESSAGE_BYTES
+                if not message.qos:
+                    self._bytes_qos0 += size
             raise
-        if message.qos:
-            with self.lock:
-                self._handled.append(message)
-            self._owner.wake()
+        if message.qos and not any(subscription.later for subscription in to_be_called):
+            self.acknowledge(message)
+
+    def acknowledge(self, message: "Message") -> None:
+        """Have a message acknowledged, once those that came before it are; any thread may call."""
+        self._done(message, True)
+        self._owner.wake()
+
+    def _done(self, message: "Message", handled: bool) -> None:
+        with self.lock:
+            if message.qos and not message.done:
+                self._bytes -= size_of(message)
+                self._received.done(message, handled)
 
     def _call(self, handler: "Callable[[Any], None] | None", what: object) -> None:
         try:
@@ -200,16 +319,66 @@ class Inbox:
             except Exception as again:  # noqa: BLE001  (so may this one)
                 log_exception(again)
 
+    # What no subscription of the program's is for
+
+    def _is_early(self, size: int) -> bool:
+        return (
+            now_ms() < self._early_until_ms
+            and len(self._early) < _EARLY_MESSAGES
+            and self._early_bytes + size <= EARLY_BYTES
+        )
+
+    def hand_over_early(self, topic_filter: str) -> None:
+        """Have what came before this subscription was made be handed out first; lock held."""
+        found = [message for message in self._early if matches(topic_filter, message.topic)]
+        for message in found:
+            self._early.remove(message)
+            self._early_bytes -= size_of(message)
+            self._bytes += size_of(message)
+        self.messages[:0] = found
+
+    def _end_early(self) -> None:
+        """Give up what nobody has subscribed to in time."""
+        while self._early and now_ms() >= self._early_until_ms:
+            with self.lock:
+                message = self._early.pop(0)
+                self._early_bytes -= size_of(message)
+                self._bytes += size_of(message)
+            self._unhandled(message)
+
+    def _unhandled(self, message: "Message") -> None:
+        """Acknowledge, or drop, what there is no handler for; say so for the first one."""
+        self._done(message, False)
+        self._owner.counters["unhandled"] += 1
+        if not self._unhandled_told:
+            self._unhandled_told = True
+            log("warning", _UNHANDLED.format(printable(message.topic)))
+
     # The loop
 
     def answer(self, link: "Link") -> None:
         """Acknowledge what was handled, and send what was asked for."""
+        if self._early:
+            self._end_early()
+        session = link.session
         # One at a time: where a board's memory runs out, the rest is still to be done.
-        while self._handled:
-            link.acknowledge(self._handled[0])
+        while True:
             with self.lock:
-                self._handled.pop(0)
+                message = self._received.next()
+            if message is None:
+                break
+            link.acknowledge(message)
+            with self.lock:
+                self._received.acknowledged(session.answered())
+        if session.confirmed != self._confirmed:
+            self._confirmed = session.confirmed
+            with self.lock:
+                self._received.confirmed(session.confirmed)
         while self.requests:
             link.request(*self.requests[0])
             with self.lock:
                 self.requests.pop(0)
+
+    def wants_catch_up(self) -> bool:
+        """Return True if messages were left to the next connection, and there is room for them."""
+        return self._left > 0 and self._bytes * 2 <= INBOX_BYTES

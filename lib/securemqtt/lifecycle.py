@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         reason: Exception | None
         moment_ms: int
         failures_in_a_row: int
+        unasked_told: bool
 
         def set_state(self, state: State) -> None:
             """Change the state, and tell who waits for that."""
@@ -54,9 +55,22 @@ if TYPE_CHECKING:
             """Have the loop look at once at what there is to do."""
 
 
+_UNASKED = (
+    "the broker says that it has kept a session, though a clean one was asked for: it is taken for "
+    "none, and subscriptions are made again. What to do: nothing here; the broker breaks "
+    "MQTT-3.2.2-1, so tell those who run it"
+)
+
+
 def connected(connection: "Owner", session_present: bool) -> None:
-    """The broker has accepted us: say so."""
+    """The broker has accepted us: say so, and ask for what it does not know any more."""
     connection.moment_ms = now_ms()
+    if connection.inbox is not None:
+        connection.inbox.begin(session_present)
+        _made_again(connection.inbox, session_present)
+    if connection.link.session.unasked and not connection.unasked_told:
+        connection.unasked_told = True
+        log("warning", _UNASKED)
     connection.counters["connects"] += 1
     connection.reason = None
     if connection.settings.status:
@@ -153,7 +167,11 @@ def _status(connection: "Owner", payload: bytes) -> Delivery:
 
 
 def subscribe(
-    connection: "Owner", topic_filter: str, handler: "Callable[[Message], None]", qos: int
+    connection: "Owner",
+    topic_filter: str,
+    handler: "Callable[[Message], None]",
+    qos: int,
+    later: bool,
 ) -> None:
     """Make a subscription, or change one: a handler takes the place of the one before."""
     inbox = connection.make_inbox()
@@ -162,6 +180,8 @@ def subscribe(
         if subscription is None:
             subscription = inbox.add(topic_filter)
         subscription.handler = handler
+        subscription.later = later
+        inbox.hand_over_early(topic_filter)
         _ask(inbox, topic_filter, subscription, qos, connection.link.up)
     connection.wake()
 
@@ -177,7 +197,7 @@ def unsubscribe(connection: "Owner", topic_filter: str) -> None:
     connection.wake()
 
 
-def made_again(inbox: "Inbox", session_present: bool) -> None:
+def _made_again(inbox: "Inbox", session_present: bool) -> None:
     """Ask a new connection for what the broker does not know any more."""
     with inbox.lock:
         inbox.requests = []
@@ -192,6 +212,6 @@ def _ask(
 ) -> None:
     subscription.qos = qos
     subscription.granted = False
-    if up:  # else `made_again` does it
+    if up:  # else `_made_again` does it
         subscription.unanswered += 1
         inbox.requests.append((topic_filter, qos))

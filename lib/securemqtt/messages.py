@@ -17,6 +17,12 @@ if TYPE_CHECKING:
             Return True if it is acknowledged.
             """
 
+    class Receiver(Protocol):
+        """Where a message has come in: the inbox."""
+
+        def acknowledge(self, message: "Message") -> None:
+            """Have a message acknowledged, once those that came before it are."""
+
 
 class Message:
     """What a handler gets: topic and payload, and how it was sent.
@@ -25,7 +31,17 @@ class Message:
     kept it, `dup` if it may have come before. `text()` and `json()` read the payload.
     """
 
-    __slots__ = ("connection_number", "dup", "packet_id", "payload", "qos", "retain", "topic")
+    __slots__ = (
+        "connection_number",
+        "done",
+        "dup",
+        "packet_id",
+        "payload",
+        "qos",
+        "receiver",
+        "retain",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -44,6 +60,18 @@ class Message:
         self.dup = dup
         self.packet_id = packet_id
         self.connection_number = connection_number  # an acknowledgement is for its own only
+        self.done = False  # whether it can be acknowledged
+        self.receiver: "Receiver | None" = None  # None for one that did not come in
+
+    def acknowledge(self) -> None:
+        """Tell the broker that this message is dealt with, and need not be sent again.
+
+        For subscriptions with acknowledge="later"; others do it when their handler returns. Any
+        thread may call it, once or more often. Returns at once; acknowledgements go out in the
+        order in which the messages came ([MQTT-4.6.0-2]).
+        """
+        if self.receiver is not None:
+            self.receiver.acknowledge(self)
 
     def __repr__(self) -> str:
         more = (", retained" if self.retain else "") + (", dup" if self.dup else "")

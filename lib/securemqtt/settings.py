@@ -48,6 +48,8 @@ class Settings:
     outbox_fsync: str  # "each" or "interval"
     outbox_interval_s: float
     outbox_journal_bytes: "int | None"
+    early_s: float
+    skip_redelivered: bool
     watchdog: "Any"  # an object with feed()
 
     def __init__(self, values: "dict[str, Any]") -> None:

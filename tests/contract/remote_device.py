@@ -11,11 +11,13 @@ import select
 import sys
 import time
 
-from securemqtt import Client
+from securemqtt import Client, log_to
 
 client = None
 messages = []
 patience_s = None
+kept = []
+log_text = []
 
 
 def make(bundle, options, patience):
@@ -33,6 +35,16 @@ def subscribe(topic_filter, qos):
         ),
         qos,
     )
+
+
+def keep_later(topic_filter):
+    """Subscribe, and keep what comes until the test acknowledges it."""
+    client.subscribe(topic_filter, kept.append, acknowledge="later")
+
+
+def log_lines():
+    """Collect what the log says from now on."""
+    log_to(lambda level, text: log_text.append(text))
 
 
 def waiting():

@@ -20,6 +20,7 @@ from support.brokers.scripted import (
     PUBLISH,
     PUBREC,
     PUBREL,
+    SUBACK,
     SUBSCRIBE,
     Connection,
     Packet,
@@ -251,6 +252,17 @@ def test_a_refused_connect_is_told(
         packet(0x36, b"\0\1a\0\1"),  # QoS 3
         packet(0x32, b"\0\7a\0\1x"),  # a topic longer than the packet
         packet(0x30, b"\0\2\xc3\x28"),  # a topic that is not UTF-8
+        packet(0x30, b"\0\2\xc0\xaf"),  # one not in its shortest form
+        packet(0x30, b"\0\3\xe0\x80\xaf"),
+        packet(0x30, b"\0\3\xed\xa0\x80"),  # half a surrogate pair
+        packet(0x30, b"\0\4\xf4\x90\x80\x80"),  # beyond Unicode
+        packet(0x30, b"\0\2a\0"),  # NUL
+        packet(0x30, b"\0\3a/+"),  # a wildcard
+        packet(0x30, b"\0\1#"),
+        packet(0x30, b"\0\0x"),  # no topic
+        packet(0x32, b"\0\1a\0\0"),  # a packet id of 0
+        answer(PUBACK, 0),
+        answer(PUBREL, 0),
         b"\x30\xff\xff\xff\xff\x01",  # a length of five bytes
     ],
 )
@@ -272,7 +284,7 @@ def test_what_was_never_sent_may_be_acknowledged(start: Start, scripted: Scripte
         delivery = "globals().update(d=client.publish('~/a', b''))"
         remote.ask(delivery)
         sent = read_publishes(connection, 1)[0]
-        others = [number for number in (1, 2, 65535, 0) if number != sent.packet_id]
+        others = [number for number in (1, 2, 65535) if number != sent.packet_id]
         for number in others:
             for kind in (PUBACK, PUBREC, PUBCOMP, 0xB0):
                 connection.send(answer(kind, number))
@@ -314,24 +326,168 @@ def test_a_message_is_acknowledged_once_its_handler_has_returned(
         ]
 
 
-def test_an_acknowledgement_for_a_lost_connection_is_not_sent(
+def test_a_message_that_comes_again_is_not_run_again(
     start: Start, scripted: ScriptedBroker
 ) -> None:
+    """Neither one that waited for its handler meanwhile, nor one that was handled too late for its
+    connection.
+    """
     remote = start()
     remote.ask("subscribe('#', 1)")
     connection = connect(remote, scripted)
-    remote.tell("link_until(lambda: waiting())")
-    connection.expect(SUBSCRIBE)
+    remote.tell("link_until(lambda: len(waiting()) == 2)")
+    asked = connection.expect(SUBSCRIBE)
+    connection.send(answer(SUBACK, asked.packet_id, b"\1"))
+    connection.send(publish("a", b"1", 1, 7) + publish("a", b"2", 1, 8))
+    remote.answer()
+    again = reconnect(remote, scripted, connection, session_present=True)
+    with pytest.raises(TimeoutError):
+        again.read(0.2)
+    remote.tell("link_until(lambda: len(waiting()) == 3)")
+    again.send(publish("a", b"1", 1, 7, dup=True) + publish("a", b"2", 1, 8, dup=True))
+    again.send(publish("a", b"3", 1, 9))
+    remote.answer()
+    assert remote.ask("until(lambda: len(messages) == 3)") is True
+    assert [again.read() for _ in range(3)] == [
+        Packet(PUBACK, bytes([0, number])) for number in (7, 8, 9)
+    ]
+    # PUBACK was written, and nothing says that it arrived.
+    remote.ask("failures_from_now()")
+    with reconnect(remote, scripted, again, session_present=True) as third:
+        third.send(publish("a", b"2", 1, 8, dup=True))
+        third.send(publish("a", b"3", 1, 9, dup=True) + publish("a", b"1", 1, 7))
+        assert remote.ask("until(lambda: len(messages) == 4)") is True
+        assert [third.read() for _ in range(3)] == [
+            Packet(PUBACK, bytes([0, number])) for number in (8, 9, 7)
+        ]
+        assert remote.ask("[text for _, text, _, _ in messages]") == ["1", "2", "3", "1"]
+        assert remote.ask("client.stats['not_run_again']") == 2
+
+
+def test_what_a_new_session_sends_is_run(start: Start, scripted: ScriptedBroker) -> None:
+    remote = start()
+    remote.ask("subscribe('#', 1)")
+    connection = connect(remote, scripted)
+    remote.tell("until(lambda: messages)")
     connection.send(publish("a", b"1", 1, 7))
     remote.answer()
-    with reconnect(remote, scripted, connection, session_present=True) as again:
-        assert remote.ask("until(lambda: messages)") is True
-        again.expect(SUBSCRIBE)
-        with pytest.raises(TimeoutError):
-            again.read(0.2)
+    with reconnect(remote, scripted, connection, session_present=False) as again:
         again.send(publish("a", b"1", 1, 7, dup=True))
         assert remote.ask("until(lambda: len(messages) == 2)") is True
-        assert again.read() == Packet(PUBACK, b"\0\x07")
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_comes_before_its_subscription_waits_for_it(
+    start: Start, scripted: ScriptedBroker, qos: int
+) -> None:
+    """And what comes behind it is handled meanwhile, but not acknowledged before it."""
+    remote = start(early_s=60)
+    remote.ask("subscribe('other', 1)")
+    with connect(remote, scripted, session_present=True) as connection:
+        asked = connection.expect(SUBSCRIBE)
+        connection.send(answer(SUBACK, asked.packet_id, b"\1"))
+        connection.send(publish("early", b"1", qos, 7) + publish("other", b"2", qos, 8))
+        connection.send(publish("early", b"3", qos, 9))
+        assert remote.ask("until(lambda: len(messages) == 1)") is True
+        with pytest.raises(TimeoutError):
+            connection.read(0.3)
+        remote.ask("subscribe('early', 1)")
+        assert remote.ask("until(lambda: len(messages) == 3)") is True
+        kind = PUBACK if qos == 1 else PUBREC
+        seen = [connection.read() for _ in range(4)]
+        assert [packet for packet in seen if packet.kind != SUBSCRIBE] == [
+            Packet(kind, bytes([0, number])) for number in (7, 8, 9)
+        ]
+        assert remote.ask("[text for _, text, _, _ in messages]") == ["2", "1", "3"]
+        assert remote.ask("client.stats['unhandled']") == 0
+
+
+def test_what_nobody_subscribes_to_is_acknowledged_counted_and_told_once(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    remote = start(early_s=0.2)
+    remote.ask("log_lines()")
+    with connect(remote, scripted, session_present=True) as connection:
+        connection.send(publish("early", b"1", 1, 7) + publish("early", b"0"))
+        remote.tell("until(lambda: client.stats['unhandled'] == 2)")
+        assert connection.read() == Packet(PUBACK, b"\0\7")
+        assert remote.answer() is True
+        connection.send(publish("late", b"2", 1, 8))
+        remote.tell("until(lambda: client.stats['unhandled'] == 3)")
+        assert connection.read() == Packet(PUBACK, b"\0\10")
+        assert remote.answer() is True
+    assert remote.ask("len([line for line in log_text if 'has no handler' in line])") == 1
+
+
+def test_a_message_of_a_shared_subscription_is_handled(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    remote = start()
+    remote.ask("subscribe('$share/group/a/+', 1)")
+    with connect(remote, scripted) as connection:
+        connection.expect(SUBSCRIBE)
+        connection.send(publish("a/b", b"1", 1, 7))
+        assert remote.ask("until(lambda: messages)") is True
+        assert connection.read() == Packet(PUBACK, b"\0\7")
+
+
+def test_a_program_may_acknowledge_later_and_in_any_order(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    remote = start()
+    remote.ask("keep_later('a')")
+    with connect(remote, scripted) as connection:
+        connection.expect(SUBSCRIBE)
+        for number in (7, 8, 9):
+            connection.send(publish("a", b"%d" % number, 1, number))
+        assert remote.ask("until(lambda: len(kept) == 3)") is True
+        remote.ask("[kept[number].acknowledge() for number in (2, 1)] and client.poll()")
+        with pytest.raises(TimeoutError):
+            connection.read(0.3)
+        remote.ask("[kept[0].acknowledge(), kept[0].acknowledge(), client.poll()] and 0")
+        assert [connection.read() for _ in range(3)] == [
+            Packet(PUBACK, bytes([0, number])) for number in (7, 8, 9)
+        ]
+
+
+def test_a_puback_for_qos_2_is_final(start: Start, scripted: ScriptedBroker) -> None:
+    """RabbitMQ answers so."""
+    remote = start(window=2)
+    with connect(remote, scripted) as connection:
+        remote.ask("[client.publish('~/a', str(n), qos=2) for n in range(4)] and 0")
+        for number in range(4):
+            sent = connection.expect(PUBLISH)
+            assert sent.payload == b"%d" % number
+            remote.tell(f"link_until(lambda: client.stats['acknowledged'] == {number + 1})")
+            connection.send(answer(PUBACK, sent.packet_id))
+            assert remote.answer() is True
+        assert remote.ask("client.flush(0)") is True
+
+
+def test_an_unknown_pubrec_is_answered(start: Start, scripted: ScriptedBroker) -> None:
+    remote = start()
+    with connect(remote, scripted) as connection:
+        remote.tell("link_until(lambda: False, 0.5)")
+        connection.send(answer(PUBREC, 77) + answer(PUBREL, 78) + answer(PUBCOMP, 79))
+        assert connection.read().body == b"\0\x4d"
+        assert connection.read() == Packet(PUBCOMP, b"\0\x4e")
+        assert remote.answer() is False
+        assert remote.ask("client.connected") is True
+
+
+def test_a_session_that_was_not_to_be_kept_is_taken_for_none(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    remote = start(clean_session=True)
+    remote.ask("log_lines()")
+    remote.ask("subscribe('~/a', 1)")
+    connection = connect(remote, scripted, session_present=True)
+    asked = connection.expect(SUBSCRIBE)
+    connection.send(answer(SUBACK, asked.packet_id, b"\1"))
+    assert remote.ask("link_until(granted)") is True
+    with reconnect(remote, scripted, connection, session_present=True) as again:
+        assert again.expect(SUBSCRIBE).body[2:] == asked.body[2:]
+    assert remote.ask("len([line for line in log_text if 'MQTT-3.2.2-1' in line])") == 1
 
 
 def test_a_message_above_the_bound_is_left_out(start: Start, scripted: ScriptedBroker) -> None:

@@ -3,7 +3,7 @@ connection in memory, see support/models/history.py.
 """
 
 from securemqtt import log_to
-from securemqtt.platform import INBOX_BYTES
+from securemqtt.platform import INBOX_BYTES, INBOX_QOS0_BYTES
 from support.interpreters.either import raised
 from support.models.history import MAX_PACKET_BYTES, History
 
@@ -18,13 +18,13 @@ def _connected() -> History:
     return history
 
 
-def _flood(history: History, count: int, qos: int = 0) -> int:
+def _flood(history: History, count: int, qos: int = 0, size: int = 0) -> int:
     """Send the device messages while its program does not run its handlers; return how many its
     handlers got when they ran.
     """
     before = len(history.handled)
     for _ in range(count):
-        history.send_down(qos)
+        history.send_down(qos, size)
         history.carry(_ALL, _ALL)
         history.client.flush(0)
     assert len(history.handled) == before
@@ -77,21 +77,52 @@ def test_poll_runs_the_handlers_for_all_that_is_there() -> None:
         history.close()
 
 
-def test_what_waits_for_its_handlers_is_bounded_and_what_is_dropped_is_counted() -> None:
+def test_what_waits_of_qos_0_is_bounded_and_the_newest_is_dropped_counted_and_told_once() -> None:
+    history = _connected()
+    told = []
+    log_to(lambda level, text: told.append(text) if "are dropped" in text else None)
+    try:
+        size = INBOX_QOS0_BYTES // 40
+        first = len(history.handled)
+        handled = _flood(history, 100, size=size)
+        assert 20 < handled <= 40
+        numbers = [int(payload.rstrip(b".")) for payload in history.handled[first:]]
+        assert numbers == list(range(numbers[0], numbers[0] + handled))
+        stats = history.client.stats
+        assert stats["dropped_in"] == 100 - handled and stats["dropped"] == 0
+        assert len(told) == 1
+        assert _flood(history, 100, size=size) == handled
+        assert len(told) == 2
+    finally:
+        log_to(None)
+        history.close()
+
+
+def test_what_is_too_much_of_qos_1_is_left_to_the_broker_and_comes_on_the_next_connection() -> None:
     history = _connected()
     try:
-        dropped = history.client.stats["dropped"]
-        handled = _flood(history, 1100)
-        assert handled <= min(1000, INBOX_BYTES // 128)
-        assert handled >= 100
-        assert history.client.stats["dropped"] - dropped == 1100 - handled
-        for _ in range(3):  # what was handled leaves its room to others
-            assert _flood(history, 1100) >= 100
+        size = INBOX_BYTES // 4
+        received, acknowledged = history.client.stats["received"], history.broker.acknowledged
+        for _ in range(9):
+            history.send_down(1, size)
+        for _ in range(100):
+            history.carry(_ALL, _ALL)
+            history.client.flush(0)
+        stats = history.client.stats
+        assert stats["received"] - received == 3 and stats["catch_ups"] == 0
+        assert history.broker.acknowledged == acknowledged
+        assert _flood(history, 5) == 3 + 5  # QoS 0 has room of its own
+        history.come_to_rest()
+        stats = history.client.stats
+        assert stats["catch_ups"] >= 1 and stats["failures"] == 0
+        assert stats["dropped_in"] == stats["not_run_again"] == 0
+        ones = [int(text.rstrip(b".")) for text in history.handled if text.endswith(b".")]
+        assert ones == sorted(ones) and len(ones) == 9, "each once, and in order"
     finally:
         history.close()
 
 
-def test_messages_of_qos_1_are_not_dropped_for_their_bytes() -> None:
+def test_messages_of_qos_1_are_not_dropped_for_those_of_qos_0() -> None:
     history = _connected()
     try:
         acknowledged = history.broker.acknowledged

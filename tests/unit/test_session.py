@@ -107,10 +107,76 @@ def test_an_answer_within_the_same_millisecond_is_an_answer() -> None:
 
 def test_a_silent_peer_counts_as_gone_after_one_and_a_half_keep_alives() -> None:
     session = Session(1, keep_alive_ms=5001)
-    session.received_ms = 1000
+    session.begin(1000)
     session.sent_ms = 2000
+    for now in range(1000, 1000 + 7500, 500):
+        assert session.due(now) >= 0
     assert session.due(1000 + 7500) >= 0
     assert session.due(1000 + 7502) < 0
+
+
+def test_a_loop_that_was_away_asks_before_it_judges_once_in_a_silence() -> None:
+    session = Session(1, keep_alive_ms=10000)
+    session.begin(0)
+    assert session.due(60000) == 0  # a ping
+    assert session.due(60001) == 4999
+    assert session.due(64999) == 1
+    assert session.due(65000) < 0
+    session.received_ms = 64000  # an answer, within its time
+    assert session.due(65001) > 0
+    assert session.due(90000) == 0  # away again, after something was heard
+    assert session.due(94000) == 1000
+    assert session.due(120000) < 0  # away once more, and nothing was heard in between
+
+
+def test_a_loop_that_was_away_and_has_heard_something_since_judges_as_ever() -> None:
+    session = Session(1, keep_alive_ms=10000)
+    session.begin(0)
+    session.received_ms = 29000
+    assert session.due(30000) == 0  # since we have said nothing ourselves
+    assert [session.due(now) > 0 for now in (36000, 43999)] == [True, True]
+    assert session.due(44000) < 0
+
+
+def test_an_answer_confirms_the_acknowledgements_that_went_before_its_question() -> None:
+    session = Session(5, 1, keep_alive_ms=10000)
+    session.begin(0)
+    early = session.add("before any")
+    assert [session.answered(), session.answered()] == [1, 2]
+    first = session.add("after two")
+    session.answered()
+    second = session.add("after three")
+    session.remove(early)
+    session.remove(second)
+    assert session.confirmed == 0  # one question at a time is followed
+    session.remove(first)
+    assert session.confirmed == 2
+    assert session.due(10000) == 0
+    session.pong()
+    assert session.confirmed == 3
+    session.answered()
+    session.add("on a connection that is lost")
+    session.begin(20000)
+    session.pong()
+    assert session.confirmed == 3
+
+
+def test_a_session_counts_as_kept_only_where_it_can_be_ours() -> None:
+    session = Session(1)
+    assert session.accepted(1, False) and not session.unasked
+    assert not session.accepted(0, False)
+    assert not session.accepted(1, True) and session.unasked
+    session.doubtful = True
+    assert not session.accepted(1, False)
+    assert session.accepted(1, False)
+    raised("MalformedPacket", session.accepted, 2, False)
+
+
+def test_a_packet_id_of_0_is_the_peers_mistake() -> None:
+    session = Session(1, 7)
+    session.add("one")
+    assert session.find(7) == "one" and session.find(8) is None
+    raised("MalformedPacket", session.find, 0)
 
 
 def test_no_keep_alive_means_no_ping_and_no_end() -> None:

@@ -18,7 +18,14 @@ BACKEND = "paho"
 BOARD = False
 OUTBOX_MESSAGES = 10_000
 OUTBOX_BYTES = 16 << 20
+# What may wait for its handlers, of QoS 1 and 2 and of QoS 0; and for its subscription.
 INBOX_BYTES = 16 << 20
+INBOX_QOS0_BYTES = 16 << 20
+EARLY_BYTES = 16 << 20
+# How long handlers run until the network has its turn; 0: it has a thread of its own.
+HAND_OUT_MS = 0
+# How many of the messages that were handled are remembered.
+REMEMBERED = 1024
 MAX_PACKET_BYTES = 1 << 20
 # A certificate or key is PEM here, DER on a board.
 TAKES_DER = False

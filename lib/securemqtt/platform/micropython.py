@@ -19,7 +19,14 @@ BACKEND = "umqtt"
 BOARD = True
 OUTBOX_MESSAGES = 100
 OUTBOX_BYTES = 16384
+# What may wait for its handlers, of QoS 1 and 2 and of QoS 0; and for its subscription.
 INBOX_BYTES = 16384
+INBOX_QOS0_BYTES = 8192
+EARLY_BYTES = 4096
+# How long handlers run until the network has its turn.
+HAND_OUT_MS = 20
+# How many of the messages that were handled are remembered.
+REMEMBERED = 64
 MAX_PACKET_BYTES = 16384
 # A certificate or key is DER here, PEM on a computer.
 TAKES_DER = True
@@ -81,6 +88,9 @@ def random_between(low: int, high: int) -> int:
     return random.randint(low, high)  # noqa: S311
 
 
+_READ_ON_MS = const(250)
+
+
 class Loop:
     """Turns a connection's loop where there is one thread: whoever waits turns it."""
 
@@ -112,7 +122,17 @@ class Loop:
                 time.sleep_ms(idle_ms)
             done = condition()
             if done or not left:
+                self._read_on()
                 return bool(done)
+
+    def _read_on(self) -> None:
+        """Read until a read finds nothing, for 250 ms at most: a broker drops what does not fit
+        into its queue for this device, our own acknowledgements, too.
+        """
+        connection = self._connection
+        deadline = now_ms() + _READ_ON_MS
+        while connection.link.heard and now_ms() < deadline and connection.state == "connected":
+            connection.turn(0)
 
 
 def emit(level: str, text: str, told: bool) -> None:
@@ -133,7 +153,7 @@ _KEPT = (
     "securemqtt.errors",
     "securemqtt.inbox",
     "securemqtt.protocol.incoming",
-    "securemqtt.protocol.qos2",
+    "securemqtt.protocol.received",
     "securemqtt.transport.umqtt_receiving",
 )
 

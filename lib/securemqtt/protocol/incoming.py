@@ -4,7 +4,7 @@ Larger ones need a larger buffer, PUBLISH is taken apart.
 """
 
 from ..messages import Message
-from ..platform import const
+from ..platform import const, is_plain
 
 TYPE_CHECKING = const(False)
 
@@ -105,15 +105,41 @@ def message_of(reader: "Reader", kind: int, connection_number: int) -> "Message"
     body = topic_end + 2 if qos else topic_end
     if body > end:
         raise _malformed("a PUBLISH is shorter than its topic", kind)
+    name = bytes(data[at + 2 : topic_end])
     try:
-        topic = str(data[at + 2 : topic_end], "utf-8")
+        topic = str(name, "utf-8")
     except ValueError:
         raise _malformed("a topic is not UTF-8", kind)
+    if not name or b"+" in name or b"#" in name or not (is_plain(topic) or _may_be(name)):
+        raise _malformed("a topic that MQTT does not allow", kind)
     packet_id = data[topic_end] << 8 | data[topic_end + 1] if qos else 0
+    if qos and not packet_id:
+        raise _malformed("a packet id of 0", kind)
     payload = b"" if reader.oversized else bytes(data[body:end])
     return Message(
         topic, payload, qos, bool(kind & 1), bool(kind & 8), packet_id, connection_number
     )
+
+
+def _may_be(name: bytes) -> bool:
+    """Return True if a topic holds no NUL, and is UTF-8 in its shortest form, without halves of
+    surrogate pairs ([MQTT-1.5.3-1], [-2]): MicroPython takes those.
+    """
+    for at, code in enumerate(name):
+        if code < 0x80:
+            wrong = not code
+        elif code < 0xC0:
+            wrong = False
+        elif code in (0xE0, 0xED, 0xF0, 0xF4):
+            second = name[at + 1]
+            least = {0xE0: 0xA0, 0xF0: 0x90}.get(code, 0x80)
+            most = {0xED: 0x9F, 0xF4: 0x8F}.get(code, 0xBF)
+            wrong = not least <= second <= most
+        else:
+            wrong = code < 0xC2 or code > 0xF4
+        if wrong:
+            return False
+    return True
 
 
 def _malformed(what: str, code: object) -> "MalformedPacket":

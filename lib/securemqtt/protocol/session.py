@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..errors import MalformedPacket
 
 _LAST_ID = const(65535)
+_PING = const(-1)
 # The answers to a window of 20 are 80 bytes. A device that receives more has a larger buffer from
 # the first such packet on: see incoming.py.
 _BUFFER_BYTES = const(128)
@@ -141,8 +142,11 @@ class Session:
     `size` bounds how many messages may be unacknowledged at a time. Ids of subscriptions come from
     here too, since they share one space ([MQTT-2.3.1-2]); `unanswered` has both, by packet id.
 
-    Whoever drives it sets `sent_ms` when a packet went out and `received_ms` when bytes came in,
-    both when a connection begins. With a `keep_alive_ms` of 0 nothing is ever due.
+    Whoever drives it calls `begin` with each connection, sets `sent_ms` when a packet went out and
+    `received_ms` when bytes came in. With a `keep_alive_ms` of 0 nothing is ever due.
+
+    `answers` counts the acknowledgements that we wrote for what came in. So many as `confirmed`
+    says the broker has read for certain: it has answered what was sent after them.
     """
 
     def __init__(self, size: int, first_id: int = 1, keep_alive_ms: int = 0) -> None:
@@ -154,6 +158,35 @@ class Session:
         self.sent_ms = 0
         self.received_ms = 0
         self._pinged_ms = 0
+        self._looked_ms = 0  # when `due` was asked last
+        self._grace_ms = 0  # until when the peer has time after the loop was away; 0: no such time
+        self.doubtful = False  # an attempt wrote CONNECT and saw no CONNACK
+        self.unasked = False  # the broker has kept a session that was to be a clean one
+        self.answers = 0
+        self.confirmed = 0
+        # What is on its way, sent after so many acknowledgements; 0 if nothing is.
+        self._witness = 0
+        self._witnessed = 0
+
+    def begin(self, now_ms: int) -> None:
+        """Note that a connection begins."""
+        self.sent_ms = self.received_ms = self._looked_ms = now_ms
+        self._grace_ms = self._witness = 0
+
+    def accepted(self, flags: int, clean_session: bool) -> bool:
+        """Note CONNACK; return True if the broker has kept our session. Raise MalformedPacket.
+
+        A broker that had lost it may have made one for an attempt whose CONNACK we never saw: then
+        it is present, and empty. Where a clean one was asked for, there is none, whatever the
+        broker says ([MQTT-3.2.2-1]).
+        """
+        if flags > 1:
+            raise _malformed("reserved flags in CONNACK", flags)
+        if flags and clean_session:
+            self.unasked = True
+        kept = bool(flags) and not (self.doubtful or clean_session)
+        self.doubtful = False
+        return kept
 
     def room(self) -> int:
         """Return how many messages may be sent now."""
@@ -178,13 +211,43 @@ class Session:
             if counts:
                 self._order.pop()
             raise
+        self._send_witness(packet_id)
         return packet_id
+
+    def find(self, packet_id: int) -> "Any":
+        """Return what was sent with an id and is not answered; None if nothing is, which is the
+        broker's mistake, and does no harm. Raise MalformedPacket for 0, which is no id.
+        """
+        if not packet_id:
+            raise _malformed("a packet id of 0", packet_id)
+        return self.unanswered.get(packet_id)
 
     def remove(self, packet_id: int) -> None:
         """Free an id: what was sent with it is acknowledged."""
         del self.unanswered[packet_id]
         if packet_id in self._order:
             self._order.remove(packet_id)
+        if packet_id == self._witness:
+            self._witness_answered()
+
+    def answered(self) -> int:
+        """Note that an acknowledgement was written; return which one of ours it is."""
+        self.answers += 1
+        return self.answers
+
+    def pong(self) -> None:
+        """Note PINGRESP."""
+        if self._witness == _PING:
+            self._witness_answered()
+
+    def _send_witness(self, packet_id: int) -> None:
+        if not self._witness and self.answers > self.confirmed:
+            self._witness = packet_id
+            self._witnessed = self.answers
+
+    def _witness_answered(self) -> None:
+        self.confirmed = self._witnessed
+        self._witness = 0
 
     def unacknowledged(self) -> "list[int]":
         """Return the ids of the messages in flight, oldest first: what goes out again after a
@@ -203,13 +266,22 @@ class Session:
 
         MQTT 3.1.1, section 3.1.2.10: a ping is due one keep-alive after either side's last packet,
         so that an answer must come in any case; the peer counts as gone 1.5 × the keep-alive after
-        the last byte from it.
+        the last byte from it. It is judged only by a loop that was there to hear it: one that was
+        away for longer than the keep-alive pings, and gives it half a keep-alive from then, once
+        in a silence. So ask this when what was to be sent is written and a read has found nothing.
         """
         interval = self._interval_ms
         if not interval:
             return 1 << 29
         received = self.received_ms
-        dead_ms = received + interval * 3 // 2 - now_ms
+        grace = interval // 2
+        # Once in a silence: not if nothing was heard since the last one was given.
+        away = now_ms - self._looked_ms > interval and self._grace_ms - grace <= received
+        self._looked_ms = now_ms
+        if away and now_ms - received > interval:
+            self._grace_ms = now_ms + grace
+            return self._ping(now_ms)
+        dead_ms = max(received + interval * 3 // 2, self._grace_ms) - now_ms
         if dead_ms <= 0:
             return -1
         # Not >=: an answer may come within the millisecond of its ping.
@@ -218,5 +290,9 @@ class Session:
         ping_ms = min(self.sent_ms, received) + interval - now_ms
         if ping_ms > 0:
             return min(ping_ms, dead_ms)
+        return self._ping(now_ms)
+
+    def _ping(self, now_ms: int) -> int:
         self._pinged_ms = self.sent_ms = now_ms
+        self._send_witness(_PING)
         return 0

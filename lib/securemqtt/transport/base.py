@@ -16,7 +16,6 @@ from ..settings import Settings
 
 if TYPE_CHECKING:
     from ..diagnosis.finding import Stage
-    from ..protocol.qos2 import ExactlyOnce
     from ..protocol.session import Reader, Session
 
 
@@ -40,14 +39,14 @@ class Owner(Protocol):
 class Receiver(Protocol):
     """What a link calls for what a device does beside sending: the inbox."""
 
-    def received(self, message: Message) -> bool:
+    def received(self, message: Message, oversized_bytes: int) -> None:
         """PUBLISH came. For QoS 1 and 2 the link acknowledges it when `acknowledge` is called.
 
-        Return False if too many wait, so that it was not taken.
+        `oversized_bytes` is 0, or its size above max_packet_bytes: then it has no payload.
         """
 
-    def oversized(self, topic: str, size_bytes: int) -> None:
-        """PUBLISH came above max_packet_bytes: it was acknowledged and thrown away unread."""
+    def released(self, packet_id: int) -> None:
+        """PUBREL came for a QoS 2 message; PUBCOMP is sent."""
 
     def subscribed(self, topic_filter: str, granted: bool) -> None:
         """SUBACK came for one filter."""
@@ -64,6 +63,10 @@ class Link(Protocol):
 
     up: bool
     """CONNACK has come, and the connection has not been lost or closed since."""
+    session: Session
+    """Ids, window and keep-alive; `session.answers` counts what `acknowledge` wrote."""
+    heard: bool
+    """The last `serve` has read something: on a board there may be more."""
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
         """Read the bundle's files. Raise BundleError for what is wrong with them."""
@@ -98,10 +101,7 @@ class Link(Protocol):
         """Send SUBSCRIBE, or UNSUBSCRIBE where `qos` is -1."""
 
     def acknowledge(self, message: Message) -> None:
-        """Acknowledge an incoming QoS 1 or 2 message: its handler has returned.
-
-        Ignored if its connection is gone.
-        """
+        """Write PUBACK or PUBREC for a message that has come on this connection, which is up."""
 
     def close(self, orderly: bool) -> None:
         """Drop the connection. Never raises.
@@ -120,14 +120,13 @@ class BoardLink(Protocol):
     """umqtt's name for what it writes to."""
     session: Session
     reader: Reader
-    exactly_once: ExactlyOnce | None
+    released: set[int]
+    """Ids of QoS 2 messages that the broker has: PUBREL is sent again for them."""
     deadline_ms: int
     """For the attempt, then for a packet that has begun; 0 if there is none."""
     connection_number: int
     connect_packet: bytes
     """What is written first, while an attempt is under way."""
-    doubtful: bool
-    """An attempt wrote CONNECT and saw no CONNACK."""
 
     def send(self, delivery: Delivery, packet_id: int = 0, dup: int = 0) -> None:
         """Send a message, anew or again."""

@@ -35,10 +35,10 @@ def attempt(link: "BoardLink") -> "Iterator[None]":
     settings, stream, session = link.settings, link.sock, link.session
     now = now_ms()
     link.deadline_ms = now + int(settings.connect_timeout_s * 1000)
-    session.sent_ms = session.received_ms = now
+    session.begin(now)
     link.connection_number += 1
     if stream.stage == "connack":
-        link.doubtful = True
+        session.doubtful = True
     stream.stage = "resolve"
     link.connect_packet = _connect_packet(settings)
     return _connecting_in_time(link)
@@ -132,28 +132,24 @@ def take_connack(link: "BoardLink", kind: int) -> bool:
         from ..errors import MalformedPacket
 
         raise MalformedPacket("the broker sent something before CONNACK", kind)
-    session_present = reader.data[reader.at] & 1
+    flags = reader.data[reader.at]
     return_code = reader.data[reader.at + 1]
     link.sock.stage = "session"  # CONNACK was seen, whatever it says
     if return_code:
         from ..diagnosis.translate import refused
 
         raise refused(return_code, link.settings)
+    session = link.session
+    session_present = session.accepted(flags, link.settings.clean_session)
     link.up = True
-    # A broker that had lost our session may have made one for an attempt whose CONNACK we never
-    # saw: then it is present, and empty.
-    if link.doubtful:
-        link.doubtful = False
-        session_present = 0
-    exactly_once = link.exactly_once
-    if exactly_once is not None and not session_present:
-        exactly_once.forget_all()
+    released = link.released
+    if not session_present:
+        released.clear()
     # Only within a kept session is it a second delivery [MQTT-3.3.1-1]; order first in any case
     # [MQTT-4.6.0-1].
-    for packet_id in link.session.unacknowledged():
-        if exactly_once is not None and packet_id in exactly_once.released:
+    for packet_id in session.unacknowledged():
+        if packet_id in released:
             link.sock.write(with_id(_PUBREL, packet_id))
         else:
-            delivery = link.session.unanswered[packet_id]
-            link.send(delivery, packet_id, 8 if session_present else 0)
-    return bool(session_present)
+            link.send(session.unanswered[packet_id], packet_id, 8 if session_present else 0)
+    return session_present

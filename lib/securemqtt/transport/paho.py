@@ -19,7 +19,6 @@ from ..errors import MalformedPacket
 from ..messages import Delivery, Message
 from ..platform import now_ms, random_between
 from ..protocol.incoming import message_of
-from ..protocol.qos2 import ExactlyOnce
 from ..protocol.session import Reader, Session, with_id
 from ..settings import Settings
 from ..tls.openssl import make_context
@@ -75,11 +74,9 @@ class PahoLink:
         # still know.
         first_id = random_between(1, 65535)
         self.session = Session(settings.window, first_id, settings.keep_alive_s * 1000)
-        # Of QoS 2 messages that come in; those that go out are paho's.
-        self._exactly_once = ExactlyOnce()
+        self.heard = False
         self._opening: Iterator[int] | None = None
         self._connection_number = 0
-        self._doubtful = False
 
     def __del__(self) -> None:
         self._wake_out.close()
@@ -101,12 +98,12 @@ class PahoLink:
         self._drop()
         now = now_ms()
         self._deadline_ms = now + int(self._settings.connect_timeout_s * 1000)
-        self.session.sent_ms = self.session.received_ms = now
+        self.session.begin(now)
         self._packet_ms = 0
         self._unsent_ms = 0
         self._connection_number += 1
         if self._stream.stage == "connack":
-            self._doubtful = True
+            self.session.doubtful = True
         self._opening = self._stream.opening()
 
     def serve(self, wait_ms: int) -> None:
@@ -139,11 +136,7 @@ class PahoLink:
             self._engine.subscribe(topic_filter, qos)
 
     def acknowledge(self, message: Message) -> None:
-        if message.qos == 2:
-            if self._exactly_once.handled(message) and self.up:
-                self._write(_PUBREC, message.packet_id)
-        elif self.up and message.connection_number == self._connection_number:
-            self._write(_PUBACK, message.packet_id)
+        self._write(_PUBREC if message.qos == 2 else _PUBACK, message.packet_id)
 
     def close(self, orderly: bool) -> None:
         if orderly and self.up:
@@ -209,13 +202,15 @@ class PahoLink:
     def _serve(self, wait_ms: int) -> None:
         stream = self._stream
         now = now_ms()
-        wait_ms = min(wait_ms, self._left_ms(now))
+        left_ms = self._left_ms(now)
         if self._engine.want_write():
             self._engine.loop_write()
         if stream.unsent():
             self._flush(now)
-        if self._wait(stream.events(), wait_ms):
-            self._read()
+        self.heard = self._wait(stream.events(), min(wait_ms, left_ms)) and self._read()
+        # Judged only now, since what the peer has said may have waited for us.
+        if left_ms <= 0 and (not self.heard or self._left_ms(now) <= 0):
+            raise OSError(errno.ETIMEDOUT, "silence")
 
     def _flush(self, now: int) -> None:
         stream = self._stream
@@ -226,13 +221,16 @@ class PahoLink:
         elif stream.sent_bytes > sent_bytes or not self._unsent_ms:
             self._unsent_ms = now
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Handle what is there; return True if there was anything."""
         stream, reader = self._stream, self._reader
+        heard = False
         while True:
             space = reader.space()
             count = stream.readinto(space)
             if not count:
-                return
+                return heard
+            heard = True
             reader.fed(count)
             self.session.received_ms = now = now_ms()
             handled = self._handle(reader)
@@ -241,12 +239,10 @@ class PahoLink:
             elif handled or not self._packet_ms:
                 self._packet_ms = now
             if count < len(space) and not stream.ended():
-                return
+                return True
 
     def _left_ms(self, now: int) -> int:
-        """Return how long nothing needs to be done, at least 0; OSError(ETIMEDOUT) when a deadline
-        has passed.
-        """
+        """Return how long nothing needs to be done; 0 or less when a deadline has passed."""
         if not self.up:
             left_ms = self._deadline_ms - now
         elif (self._packet_ms and now - self._packet_ms > self._packet_ms_limit) or (
@@ -258,8 +254,6 @@ class PahoLink:
             if left_ms == 0:
                 self._stream.write(_PINGREQ)
                 left_ms = 1
-        if left_ms <= 0:
-            raise OSError(errno.ETIMEDOUT, "silence")
         return left_ms
 
     def _handle(self, reader: Reader) -> bool:
@@ -280,34 +274,27 @@ class PahoLink:
                 self._connected(data[at] & 1, data[at + 1])
             elif kind & 0xF0 == 0x30:
                 self._received(reader, kind)
-            elif kind == _PUBREL:
-                packet_id = data[at] << 8 | data[at + 1]
-                self._exactly_once.forget(packet_id)
-                self._write(_PUBCOMP, packet_id)
+            elif kind == _PINGRESP:
+                self.session.pong()
             elif kind == _CONNACK:
                 raise MalformedPacket("the broker sent a second CONNACK", kind)
-            elif kind != _PINGRESP:
+            else:
                 self._answered(reader, kind, answers)
         if answers:
             self._feed(bytes(answers))
         return handled
 
-    def _connected(self, session_present: int, return_code: int) -> None:
+    def _connected(self, flags: int, return_code: int) -> None:
         self._stream.stage = "session"  # CONNACK was seen, whatever it says
         if return_code:
             raise refused(return_code, self._settings)
+        session_present = self.session.accepted(flags, self._settings.clean_session)
         self.up = True
-        # A broker that had lost our session may have made one for an attempt whose CONNACK we never
-        # saw: then it is present, and empty.
-        if self._doubtful:
-            self._doubtful = False
-            session_present = 0
         in_flight = self.session.unacknowledged()
         if not session_present:
             # To this broker all of it is new, what an earlier session had half-way through QoS 2
             # included.
             self._engine.forget()
-            self._exactly_once.forget_all()
         self._feed(bytes((_CONNACK, 2, session_present, 0)))
         if not session_present:
             for packet_id in in_flight:
@@ -316,7 +303,7 @@ class PahoLink:
                 self._engine.publish(
                     delivery.topic, delivery.payload, delivery.qos, delivery.retain
                 )
-        self._owner.connected(bool(session_present))
+        self._owner.connected(session_present)
 
     def _answered(self, reader: Reader, kind: int, answers: bytearray) -> None:
         """Note an acknowledgement; what was never sent, or not in this way, is acknowledged in
@@ -324,14 +311,22 @@ class PahoLink:
         """
         data, at = reader.data, reader.at
         packet_id = data[at] << 8 | data[at + 1]
-        what = self.session.unanswered.get(packet_id)
-        if isinstance(what, Delivery):
-            if kind == (_PUBACK if what.qos == 1 else _PUBCOMP):
+        what = self.session.find(packet_id)
+        if kind == _PUBREL:
+            self._owner.make_inbox().released(packet_id)
+            self._write(_PUBCOMP, packet_id)
+        elif isinstance(what, Delivery):
+            # A PUBACK for QoS 2, too: RabbitMQ answers so, and it is final.
+            if kind == _PUBACK or (kind == _PUBCOMP and what.qos == 2):
                 self.session.remove(packet_id)
                 self._owner.acknowledged(what)
             elif kind != _PUBREC or what.qos != 2:
+                if kind == _PUBREC:
+                    self._write(_PUBREL, packet_id)
                 return
             answers += bytes((kind, 2, packet_id >> 8, packet_id & 255))
+        elif kind == _PUBREC:  # for one that is not ours any more: the broker waits for it
+            self._write(_PUBREL, packet_id)
         elif what is not None and kind >= _SUBACK:
             self.session.remove(packet_id)
             if kind == _SUBACK:
@@ -341,19 +336,7 @@ class PahoLink:
 
     def _received(self, reader: Reader, kind: int) -> None:
         message = message_of(reader, kind, self._connection_number)
-        packet_id = message.packet_id
-        if message.qos == 2 and not self._exactly_once.is_new(packet_id):
-            if self._exactly_once.is_handled(packet_id):
-                self._write(_PUBREC, packet_id)
-            return
-        if reader.oversized:
-            self._owner.make_inbox().oversized(message.topic, reader.oversized)
-        elif not self._owner.make_inbox().received(message):
-            return
-        if message.qos == 2:
-            self._exactly_once.taken(message)
-        if reader.oversized and message.qos:
-            self.acknowledge(message)
+        self._owner.make_inbox().received(message, reader.oversized)
 
     def _feed(self, packets: bytes) -> None:
         """Have paho read packets."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..diagnosis.finding import Finding, Stage
     from ..errors import SecureMQTTError
     from ..messages import Delivery, Message
-    from ..protocol.qos2 import ExactlyOnce
     from ..settings import Settings
     from .base import Owner
 
@@ -205,8 +204,9 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             0  # for the attempt, then for a packet that has begun; 0 if there is none
         )
         self.connection_number = 0
-        self.doubtful = False  # an attempt wrote CONNECT and saw no CONNACK
-        self.exactly_once: "ExactlyOnce | None" = None
+        # Ids of QoS 2 messages that the broker has (PUBREC): PUBREL is what is sent again for them.
+        self.released: "set[int]" = set()
+        self.heard = False
 
     def wake(self) -> None:
         """Do nothing: there is one thread."""
@@ -246,18 +246,8 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
 
     def _serve(self, wait_ms: int) -> None:
         stream = self.sock
-        now = now_ms()
-        # How long nothing needs to be done.
-        left_ms = self.deadline_ms - now if self.deadline_ms else 1
-        if self.up and left_ms > 0:
-            left_ms = self.session.due(now)
-            if not left_ms:
-                self.ping()
-                left_ms = 1
-        if left_ms <= 0:
-            raise OSError(errno.ETIMEDOUT)
         if stream.end:
-            self.session.sent_ms = now
+            self.session.sent_ms = now_ms()
         flushed = stream.flush()
         if stream.stage == "handshake":
             # What fits into a record at a time: the first one that goes through ends the handshake,
@@ -269,9 +259,25 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             if flushed:
                 stream.stage = "connack"
         # Reading comes before waiting: what mbedTLS has buffered already does not show in the
-        # socket.
-        if not self._read() and stream.wait(min(wait_ms, left_ms), not flushed):
-            self._read()
+        # socket. It comes before the peer is judged, too: what it has said may have waited for us.
+        self.heard = self._read() > 0
+        left_ms = self._left_ms(now_ms())
+        if not self.heard and stream.wait(min(wait_ms, left_ms), not flushed):
+            self.heard = self._read() > 0
+
+    def _left_ms(self, now: int) -> int:
+        """Return how long nothing needs to be done; OSError(ETIMEDOUT) if a deadline has passed."""
+        left_ms = self.deadline_ms - now if self.deadline_ms else 1 << 29
+        if self.up and left_ms > 0:
+            due_ms = self.session.due(now)
+            if not due_ms:
+                self.ping()
+                self.sock.flush()
+                due_ms = 1
+            left_ms = min(left_ms, due_ms)
+        if left_ms <= 0:
+            raise OSError(errno.ETIMEDOUT)
+        return left_ms
 
     def _translated(self, error: BaseException, stage: "Stage") -> "SecureMQTTError | None":
         try:
@@ -334,7 +340,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 self.sock.drain(_CLOSE_MS)
             except (OSError, MemoryError):
                 self.up = False  # it is gone already: the broker sends the will then
-        self.up = False
+        self.up = self.heard = False
         self._attempt = None
         self.connect_packet = b""
         self.sock.close()
@@ -376,13 +382,15 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             self.owner.connected(session_present)
         elif kind == _PUBACK:
             packet_id = reader.data[reader.at] << 8 | reader.data[reader.at + 1]
-            delivery = self.session.unanswered.get(packet_id)
-            # What was never sent, or not as a message, is acknowledged by a broker in error only:
-            # no harm in leaving it.
+            delivery = self.session.find(packet_id)
+            # Of QoS 2, too: RabbitMQ answers so, and it is final.
             if delivery is not None and not isinstance(delivery, str):
                 self.session.remove(packet_id)
+                self.released.discard(packet_id)
                 self.owner.acknowledged(delivery)
-        elif kind != _PINGRESP:
+        elif kind == _PINGRESP:
+            self.session.pong()
+        else:
             from . import umqtt_receiving  # a device that only sends does without
 
             umqtt_receiving.take(self, kind)

@@ -1,5 +1,5 @@
 """What the MicroPython backend does for a device that not only sends: subscriptions, messages that
-come in, and QoS 2 both ways.
+come in, and QoS 2 both ways (MQTT 3.1.1, section 4.3.3).
 
 Loaded with the first of that, and then kept: a board that only sends does without.
 """
@@ -11,8 +11,9 @@ from ..protocol.session import head, with_id
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..messages import Message
-    from ..protocol.qos2 import ExactlyOnce
     from .base import BoardLink
 
 _CONNACK = const(0x20)
@@ -38,28 +39,25 @@ def request(link: "BoardLink", topic_filter: str, qos: int) -> None:
 
 def acknowledge(link: "BoardLink", message: "Message") -> None:
     """Acknowledge an incoming message: see base.py."""
-    if message.qos == 2:
-        if _exactly_once(link).handled(message) and link.up:
-            _answer(link, _PUBREC, message.packet_id)
-    elif link.up and message.connection_number == link.connection_number:
-        _answer(link, _PUBACK, message.packet_id)
+    link.sock.write(with_id(_PUBREC if message.qos == 2 else _PUBACK, message.packet_id))
 
 
 def take(link: "BoardLink", kind: int) -> None:
     """Take the packet that `link.reader` has found; `kind` is its first byte."""
     reader = link.reader
     if kind & 0xF0 == 0x30:
-        _take_publish(link, kind)
+        message = message_of(reader, kind, link.connection_number)
+        link.owner.make_inbox().received(message, reader.oversized)
         return
     if kind == _CONNACK:
         from ..errors import MalformedPacket
 
         raise MalformedPacket("the broker sent a second CONNACK", kind)
     packet_id = reader.data[reader.at] << 8 | reader.data[reader.at + 1]
-    what = link.session.unanswered.get(packet_id)
+    what = link.session.find(packet_id)
     if kind < _SUBACK:
-        _take_qos2(link, kind, packet_id)
-    elif isinstance(what, str):  # else the broker is in error: no harm in leaving it
+        _take_qos2(link, kind, packet_id, what)
+    elif isinstance(what, str):
         link.session.remove(packet_id)
         if kind == _SUBACK:
             link.owner.make_inbox().subscribed(what, reader.data[reader.at + 2] < 3)
@@ -67,45 +65,17 @@ def take(link: "BoardLink", kind: int) -> None:
             link.owner.make_inbox().unsubscribed(what)
 
 
-def _take_publish(link: "BoardLink", kind: int) -> None:
-    reader = link.reader
-    message = message_of(reader, kind, link.connection_number)
-    if message.qos == 2 and not _exactly_once(link).is_new(message.packet_id):
-        if _exactly_once(link).is_handled(message.packet_id):
-            _answer(link, _PUBREC, message.packet_id)
-        return
-    if reader.oversized:
-        link.owner.make_inbox().oversized(message.topic, reader.oversized)
-    elif not link.owner.make_inbox().received(message):
-        return
-    if message.qos == 2:
-        _exactly_once(link).taken(message)
-    if reader.oversized and message.qos:
-        acknowledge(link, message)
-
-
-def _take_qos2(link: "BoardLink", kind: int, packet_id: int) -> None:
-    what = link.session.unanswered.get(packet_id)
-    ours = what if what is not None and not isinstance(what, str) and what.qos == 2 else None
+def _take_qos2(link: "BoardLink", kind: int, packet_id: int, what: "Any") -> None:
+    ours = what is not None and not isinstance(what, str) and what.qos == 2
     if kind == _PUBREC:
-        if ours is not None:
-            _exactly_once(link).recorded(packet_id)
-        _answer(link, _PUBREL, packet_id)
+        if ours:
+            link.released.add(packet_id)
+        # For one that is not ours any more, too: the broker waits for it.
+        link.sock.write(with_id(_PUBREL, packet_id))
     elif kind == _PUBREL:
-        _exactly_once(link).forget(packet_id)
-        _answer(link, _PUBCOMP, packet_id)
-    elif ours is not None and _exactly_once(link).completed(packet_id):
+        link.owner.make_inbox().released(packet_id)
+        link.sock.write(with_id(_PUBCOMP, packet_id))
+    elif ours and packet_id in link.released:
+        link.released.discard(packet_id)
         link.session.remove(packet_id)
-        link.owner.acknowledged(ours)
-
-
-def _answer(link: "BoardLink", kind: int, packet_id: int) -> None:
-    link.sock.write(with_id(kind, packet_id))
-
-
-def _exactly_once(link: "BoardLink") -> "ExactlyOnce":
-    if link.exactly_once is None:
-        from ..protocol.qos2 import ExactlyOnce
-
-        link.exactly_once = ExactlyOnce()
-    return link.exactly_once
+        link.owner.acknowledged(what)

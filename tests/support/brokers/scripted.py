@@ -16,7 +16,7 @@ from support.identities.credentials import issued_credentials
 from support.speed import seconds
 
 CONNECT, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x10, 0x30, 0x40, 0x50, 0x62, 0x70
-SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 0x82, 0xA2, 0xC0, 0xE0
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, PINGREQ, DISCONNECT = 0x82, 0x90, 0xA2, 0xC0, 0xE0
 WAIT_S = seconds(20)
 
 

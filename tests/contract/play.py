@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from securemqtt import Client
 from securemqtt_tools.broker import BrokerProcess
 from support.interpreters.micropython import (
     board_environment,
@@ -111,12 +112,16 @@ def play(
 
 class Environment:
     """A broker and a proxy before it, and the wishes that they know: `broker restart`, `proxy
-    reset`, `down hold 3`, …
+    reset`, `down hold 3`, `flood TOPIC COUNT QOS BYTES` (in the background, one after the other),
+    `retain TOPIC/ COUNT` …
     """
 
-    def __init__(self, broker: BrokerProcess, proxy: Proxy) -> None:
+    def __init__(self, broker: BrokerProcess, proxy: Proxy, other_device: Path) -> None:
+        """`other_device` is the bundle of an operator, who publishes what is wished for."""
         self.broker = broker
         self.proxy = proxy
+        self._other_device = other_device
+        self._floods: list[threading.Thread] = []
 
     def act(self, wish: str) -> None:
         """Do what a scenario wants."""
@@ -127,6 +132,19 @@ class Environment:
             self.broker.start()
             return
         name, verb, *numbers = wish.split()
+        if name == "flood":
+            count, qos, size = map(int, numbers)
+            texts = [f"{number:05}".ljust(size, ".") for number in range(count)]
+            before = self._floods[-1:]
+            flood = threading.Thread(target=self._publish, args=([verb], texts, qos, False, before))
+            self._floods.append(flood)
+            flood.start()
+            return
+        if name == "retain":
+            count = int(numbers[0])
+            topics = [f"{verb}{number}" for number in range(count)]
+            self._publish(topics, [str(number) for number in range(count)], 1, True, [])
+            return
         targets = {
             "broker": self.broker,
             "proxy": self.proxy,
@@ -134,3 +152,24 @@ class Environment:
             "down": self.proxy.down,
         }
         getattr(targets[name], verb)(*map(int, numbers))
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        for flood in self._floods:
+            flood.join()
+
+    def _publish(
+        self,
+        topics: list[str],
+        texts: list[str],
+        qos: int,
+        retain: bool,
+        before: list[threading.Thread],
+    ) -> None:
+        for flood in before:
+            flood.join()
+        options = {"outbox_messages": 20_000, "outbox_bytes": 64 << 20, "status": False}
+        with Client(str(self._other_device), clean_session=True, **options) as client:
+            for number, text in enumerate(texts):
+                client.publish(topics[number % len(topics)], text, qos, retain)
+            client.flush(_LIMIT_S)

@@ -1,9 +1,11 @@
 """One contract for both backends: the same programs under CPython and under MicroPython, against
-the real Mosquitto.
+the real Mosquitto, with the limits of our own configuration or with its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from contract.play import CPYTHON, FORMS, INTERPRETERS, SCENARIOS, Environment, play
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker.config import Limits
 from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
 from support.network.net import free_port
@@ -20,6 +23,8 @@ from support.requirements import require_program
 
 _numbers = itertools.count()
 _NOT_EVERYWHERE = {"threads": (CPYTHON,), "exhausted": FORMS}
+# What they are about is a broker with the limits that Mosquitto has by itself.
+_ITS_OWN_LIMITS = ("busy",)
 _NAMES = sorted(path.stem for path in SCENARIOS.glob("*.py") if path.stem != "common")
 CASES = [
     pytest.param(name, interpreter, id=f"{name}-{interpreter}")
@@ -28,23 +33,52 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def environment(
-    authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Environment]:
-    """Run a Mosquitto of this module's own, since it is restarted, behind a proxy."""
+@contextlib.contextmanager
+def _running(directory: Path, authority: Authority, limits: Limits) -> Iterator[Environment]:
     require_program("mosquitto")
-    directory = tmp_path_factory.mktemp("contract")
-    BrokerConfig.create(
-        directory,
+    config = BrokerConfig.create(
+        directory / "broker",
         authority,
         names=["localhost", "127.0.0.1"],
         port=0,
-        roles={"operator": "operator"},
+        roles={"operator": "operator", "other": "operator"},
         save_each_change=True,
     )
-    with BrokerProcess(directory, engine="mosquitto") as broker, Proxy(broker.port) as proxy:
-        yield Environment(broker, proxy)
+    dataclasses.replace(config, limits=limits).save()
+    with (
+        BrokerProcess(directory / "broker", engine="mosquitto") as broker,
+        Proxy(broker.port) as proxy,
+    ):
+        other = write_bundle(directory / "other", authority, "other", port=broker.port, board=False)
+        environment = Environment(broker, proxy, other)
+        try:
+            yield environment
+        finally:
+            environment.close()
+
+
+@pytest.fixture(scope="module")
+def ours(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """Run a Mosquitto of this module's own, since it is restarted, behind a proxy."""
+    with _running(tmp_path_factory.mktemp("contract"), authority, Limits()) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def by_itself(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
+    """Run one with the limits for a client's queue that Mosquitto has by itself."""
+    limits = Limits(in_flight=20, queued_messages=1000, queued_bytes=0)
+    with _running(tmp_path_factory.mktemp("by-itself"), authority, limits) as environment:
+        yield environment
+
+
+@pytest.fixture
+def environment(scenario: str, request: pytest.FixtureRequest) -> Environment:
+    name = "by_itself" if scenario in _ITS_OWN_LIMITS else "ours"
+    environment: Environment = request.getfixturevalue(name)
+    return environment
 
 
 @pytest.fixture

@@ -1,0 +1,41 @@
+"""A device that finds much waiting for it: 10,000 retained messages, and a program that does not
+call `wait` for long.
+"""
+
+import sys
+import time
+
+from common import device, granted, ok, topic, until, want
+
+client = device(keep_alive_s=5)
+client.connect()
+# Retained ones are there before anybody asks.
+want("retain " + topic("command/kept/") + " 10000")
+seen = {}
+
+
+def note(message):
+    number = int(message.payload)
+    seen[number] = seen.get(number, 0) + 1
+
+
+client.subscribe("~/command/kept/+", note)
+ok(until(lambda: len(seen) == 10000, client), "10,000 retained messages are handled")
+ok(max(seen.values()) == 1, "each once")
+ok(client.stats["dropped_in"] == client.stats["unhandled"] == 0, "none is dropped")
+client.unsubscribe("~/command/kept/+")
+
+# A program that is busy with something else.
+later = []
+client.subscribe("~/command/later", lambda message: later.append(int(message.payload[:5])))
+ok(granted(client), "another subscription")
+want("flood " + topic("command/later") + " 300 1 500")
+connects = client.stats["connects"]
+time.sleep(9)
+ok(
+    until(lambda: len(later) >= 300, client) and later == list(range(300)),
+    "a program that did not wait for 9 s: all are handled then, once, in order",
+)
+if sys.implementation.name == "cpython":
+    ok(client.stats["failures"] == 0, "on CPython without losing the connection")
+client.disconnect()

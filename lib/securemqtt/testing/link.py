@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..messages import Delivery, Message
+from ..protocol.session import Session
 
 if TYPE_CHECKING:
     from ..connection import Connection
@@ -24,8 +25,9 @@ class FakeLink:
     """
 
     def __init__(self, settings: Settings, owner: Connection) -> None:
-        self.up = False
+        self.up = self.heard = False
         self.settings = settings
+        self.session = Session(settings.window)
         self.lock = owner.lock
         self._owner = owner
         self._opening = False
@@ -82,13 +84,13 @@ class FakeLink:
         self._requests.append((topic_filter, qos))
 
     def acknowledge(self, message: Message) -> None:
-        # By QoS 1 it is this connection's or none; by QoS 2 the answer may come on a later one.
-        if message.qos == 1 and message.connection_number != self._connection_number:
-            return
+        number = message.packet_id
         with self.lock:
-            if self.up or message.qos == 2:
-                self._unanswered = [one for one in self._unanswered if one is not message]
-                self.handled.append(message)
+            # By its id: one that came again may have joined its first copy.
+            self._unanswered = [one for one in self._unanswered if one.packet_id != number]
+            self.handled.append(message)
+        if message.qos == 2:
+            self._owner.make_inbox().released(number)
 
     def close(self, orderly: bool) -> None:
         with self.lock:
@@ -143,10 +145,9 @@ class FakeLink:
             self._opening = False
             self.up = True
             self._connection_number += 1
-            again = [message for message in self._unanswered if message.qos == 1]
-            for message in reversed(again):
-                self._unanswered.remove(message)
+            for message in reversed(self._unanswered):
                 self._for_program.appendleft(_second(message))
+            self._unanswered.clear()
         for delivery in self._in_flight:
             if delivery.qos == 1 or not present:
                 self._arrive(delivery, present)
@@ -193,8 +194,8 @@ class FakeLink:
                 message.connection_number = self._connection_number
                 if message.qos:
                     self._unanswered.append(message)
-            # If there is no room for it, it comes again with the next connection, as it would.
-            self._owner.make_inbox().received(message)
+            # If there is no room for it, the client connects again for it, as it would.
+            self._owner.make_inbox().received(message, 0)
         return moved
 
 

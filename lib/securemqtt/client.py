@@ -31,7 +31,7 @@ class Client:
         key_password, username, password, password_file, keep_alive_s, clean_session, will,
         status, clock_floor, ntp_host, window, max_packet_bytes, connect_timeout_s, outbox,
         outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync,
-        outbox_interval_s, outbox_journal_bytes, watchdog
+        outbox_interval_s, outbox_journal_bytes, early_s, skip_redelivered, watchdog
 
     Durations are in seconds; one below 0 has passed already, and counts as 0.
     `client_id`, `state`, `connected`, `last_error`, `pending` and `stats` can be read only.
@@ -239,8 +239,8 @@ class Client:
         if acknowledge not in ("handled", "later"):
             from .errors import UsageError
 
-            what = 'acknowledge is "handled" or "later", not {!r}'
-            raise UsageError(what.format(acknowledge))
+            what = "acknowledge must be handled or later, not {}"
+            raise UsageError(what.format(quoted(acknowledge)))
         topic_filter = _checked(self._connection, topic_filter, qos, True)
         _check_function("the handler of a subscription", handler, False)
         # What will be needed for what comes: loaded now, it lies with what else stays.

@@ -71,6 +71,10 @@ class ClientOptions(TypedDict, total=False):
     outbox_interval_s: the interval of outbox_fsync (a number from 0.01 to 3600 s; default 1)
     outbox_journal_bytes: how large the journal may be; without it, after outbox_bytes:
         docs/outbox.md (a whole number from 32768 to 1099511627776 bytes; default none)
+    early_s: how long what a kept session brings may wait for its subscription (a number from 0 to
+        600 s; default 5)
+    skip_redelivered: do not run a message again whose acknowledgement may have been lost (True or
+        False; default True)
     watchdog: such as machine.WDT; fed only while the board gets on (an object with a method feed();
         default none)
     """
@@ -106,4 +110,6 @@ class ClientOptions(TypedDict, total=False):
     outbox_fsync: Literal["each", "interval"]
     outbox_interval_s: float
     outbox_journal_bytes: int | None
+    early_s: float
+    skip_redelivered: bool
     watchdog: Feeder | None

@@ -119,6 +119,22 @@ OPTIONS: "tuple[Option, ...]" = (
         "bytes",
         "how large the journal may be; without it, after outbox_bytes: docs/outbox.md",
     ),
+    (
+        "early_s",
+        "seconds",
+        5,
+        (0, 600),
+        "s",
+        "how long what a kept session brings may wait for its subscription",
+    ),
+    (
+        "skip_redelivered",
+        "flag",
+        True,
+        None,
+        "",
+        "do not run a message again whose acknowledgement may have been lost",
+    ),
     ("watchdog", "feeder", None, None, "", "such as machine.WDT; fed only while the board gets on"),
 )
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..client import Client
 from ..errors import UsageError
@@ -43,10 +43,14 @@ class SubscribedClient(Client):
         self._wait_for_answers()
 
     def subscribe(
-        self, topic_filter: str, handler: Callable[[Message], None], qos: int = 1
+        self,
+        topic_filter: str,
+        handler: Callable[[Message], None],
+        qos: int = 1,
+        acknowledge: Literal["handled", "later"] = "handled",
     ) -> None:
         """As `Client.subscribe`. Raise TimeoutError if it is not answered."""
-        super().subscribe(topic_filter, handler, qos)
+        super().subscribe(topic_filter, handler, qos, acknowledge)
         if self.connected:
             self._wait_for_answers()
 

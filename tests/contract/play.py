@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -106,7 +107,8 @@ def play(
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
-            pipe.close()
+            with contextlib.suppress(BrokenPipeError):  # an answer that nobody reads any more
+                pipe.close()
     return Outcome(process.returncode, lines, "".join(errors))
 
 

@@ -115,5 +115,5 @@ def test_contract(
     board_directory: Path,
 ) -> None:
     outcome = play(interpreter, scenario, setting(interpreter), board_directory, environment.act)
-    assert outcome.status == 0, "\n".join([*outcome.lines[-8:], outcome.errors[-3000:]])
+    assert outcome.status == 0, "\n".join([*outcome.lines[-60:], outcome.errors[-3000:]])
     assert len(outcome.checks) >= 4

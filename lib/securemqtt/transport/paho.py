@@ -143,7 +143,9 @@ class PahoLink:
             try:
                 self._engine.disconnect()
                 self._engine.loop_write()
-                self._drain(now_ms() + _CLOSE_MS)
+                deadline_ms = now_ms() + _CLOSE_MS
+                self._drain(deadline_ms)
+                self._hear_out(deadline_ms)
             except OSError:
                 self.up = False  # it is gone already: the broker sends the will then
         self._drop()
@@ -151,6 +153,20 @@ class PahoLink:
     def _drain(self, deadline_ms: int) -> None:
         while not self._stream.flush() and now_ms() < deadline_ms:
             self._wait(select.POLLOUT, deadline_ms - now_ms())
+
+    def _hear_out(self, deadline_ms: int) -> None:
+        """Throw away what comes until the peer closes, or the deadline is over.
+
+        A socket that is closed with something unread is reset, and with that the peer may lose what
+        was written last: acknowledgements, and DISCONNECT (RFC 1122, section 4.2.2.13).
+        """
+        scratch = memoryview(bytearray(_BUFFER_BYTES))
+        try:
+            while now_ms() < deadline_ms:
+                if not self._stream.readinto(scratch):
+                    self._wait(select.POLLIN, deadline_ms - now_ms())
+        except OSError:
+            return
 
     def _drop(self) -> None:
         good = self.up

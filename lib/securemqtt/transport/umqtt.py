@@ -133,6 +133,19 @@ class Stream:
                 raise OSError(errno.ETIMEDOUT)
             self.wait(100, True)
 
+    def hear_out(self, deadline: int) -> None:
+        """Throw away what comes until the peer closes, or `deadline` is over.
+
+        A socket that is closed with something unread is reset, and with that the peer may lose what
+        was written last: acknowledgements, and DISCONNECT (RFC 1122, section 4.2.2.13).
+        """
+        try:
+            while now_ms() < deadline:
+                if not self.readinto(self._view):
+                    self.wait(100, False)
+        except OSError:
+            return
+
     def readinto(self, buffer: memoryview) -> int:
         """Read what is there; 0 if nothing is. OSError(ECONNRESET) when the peer has closed."""
         count: "int | None" = self._tls.readinto(buffer)
@@ -337,7 +350,9 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         if orderly and self.up:
             try:
                 self.sock.write(b"\xe0\0")
+                deadline = now_ms() + _CLOSE_MS
                 self.sock.drain(_CLOSE_MS)
+                self.sock.hear_out(deadline)
             except (OSError, MemoryError):
                 self.up = False  # it is gone already: the broker sends the will then
         self.up = self.heard = False

@@ -11,9 +11,9 @@ _ALL = 1 << 30
 _SUBACK, _UNSUBACK = 0x90, 0xB0
 
 
-def _connected() -> History:
+def _connected(max_packet_bytes: int = MAX_PACKET_BYTES) -> History:
     """Return a device at rest, connected."""
-    history = History(1)
+    history = History(1, max_packet_bytes=max_packet_bytes)
     history.come_to_rest()
     return history
 
@@ -78,7 +78,7 @@ def test_poll_runs_the_handlers_for_all_that_is_there() -> None:
 
 
 def test_what_waits_of_qos_0_is_bounded_and_the_newest_is_dropped_counted_and_told_once() -> None:
-    history = _connected()
+    history = _connected(INBOX_BYTES)
     told = []
     log_to(lambda level, text: told.append(text) if "are dropped" in text else None)
     try:
@@ -99,7 +99,7 @@ def test_what_waits_of_qos_0_is_bounded_and_the_newest_is_dropped_counted_and_to
 
 
 def test_what_is_too_much_of_qos_1_is_left_to_the_broker_and_comes_on_the_next_connection() -> None:
-    history = _connected()
+    history = _connected(INBOX_BYTES)
     try:
         size = INBOX_BYTES // 4
         received, acknowledged = history.client.stats["received"], history.broker.acknowledged

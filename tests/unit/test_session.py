@@ -1,7 +1,5 @@
 """Packet ids, the session, QoS 2 in it, and the keep-alive."""
 
-from securemqtt.messages import Message
-from securemqtt.protocol.qos2 import ExactlyOnce
 from securemqtt.protocol.session import Session
 from support.interpreters.either import raised
 
@@ -202,63 +200,3 @@ def test_where_memory_runs_out_nothing_is_noted() -> None:
         session.unanswered = noted
         assert session.room() == 1
         assert session.unacknowledged() == [first]
-
-
-def _of_qos_2(packet_id: int) -> Message:
-    return Message("t", b"", 2, packet_id=packet_id)
-
-
-def test_a_message_of_ours_is_complete_once_and_only_after_pubrec() -> None:
-    session = ExactlyOnce()
-    assert not session.completed(7)
-    session.recorded(7)
-    session.recorded(7)  # as after a PUBREC that came twice
-    session.recorded(8)
-    assert session.released == {7, 8}
-    assert session.completed(7)
-    assert not session.completed(7)
-    assert session.released == {8}
-
-
-def test_a_message_that_comes_is_new_until_it_is_taken_and_again_once_it_is_released() -> None:
-    session = ExactlyOnce()
-    message = _of_qos_2(7)
-    assert session.is_new(7) and not session.is_handled(7)
-    session.taken(message)
-    assert not session.is_new(7) and not session.is_handled(7)
-    assert session.handled(message)
-    assert not session.is_new(7) and session.is_handled(7)
-    assert not session.handled(message)
-    session.forget(7)
-    assert session.is_new(7) and not session.is_handled(7)
-    session.forget(7)  # as after a PUBREL that came twice
-
-
-def test_a_handler_that_returns_late_answers_no_other_message_of_its_id() -> None:
-    session = ExactlyOnce()
-    early, late = _of_qos_2(7), _of_qos_2(7)
-    session.taken(early)
-    session.forget(7)
-    session.taken(late)
-    assert not session.handled(early)
-    assert not session.is_handled(7)
-    assert session.handled(late)
-
-
-def test_with_the_brokers_session_all_is_forgotten() -> None:
-    session = ExactlyOnce()
-    message = _of_qos_2(7)
-    session.recorded(7)
-    session.taken(message)
-    session.forget_all()
-    assert session.is_new(7) and not session.handled(message)
-    assert not session.completed(7)
-
-
-def test_a_broker_that_releases_nothing_is_in_error_after_1000_messages() -> None:
-    session = ExactlyOnce()
-    for packet_id in range(1, 1001):
-        session.taken(_of_qos_2(packet_id))
-    assert raised("MalformedPacket", session.taken, _of_qos_2(1001)).code == 1001
-    session.forget(1)
-    session.taken(_of_qos_2(1001))

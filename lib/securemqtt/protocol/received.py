@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 # So many QoS 2 messages may wait for the broker's PUBREL; brokers have 20 or so on their way.
 _UNRELEASED = const(1000)
+# Of a handled message's PUBACK: not written; or written on a connection that was lost, so that no
+# answer on a later one says that it arrived.
 _NEVER = const(-1)
+_LOST = const(-2)
 
 
 class _Handled:
@@ -49,6 +52,9 @@ class Received:
     def begin(self, session_present: bool) -> None:
         """Note that a connection begins: what is not acknowledged comes again, or is forgotten."""
         self._arrived = []
+        for entry in self._handled:
+            if entry.mark != _NEVER:
+                entry.mark = _LOST
         if not session_present:
             self._open = {}
             self._handled = []

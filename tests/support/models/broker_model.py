@@ -128,6 +128,7 @@ class Tap:
                 )
             else:
                 assert first in (PUBACK, PUBREC, PUBCOMP, 0xE0), hex(first)
+                self._wire.leaving = first == 0xE0
 
     def _published(self, message: Publish) -> None:
         if message.topic not in (TOPIC, STATE_TOPIC):  # its own status

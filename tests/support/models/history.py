@@ -14,7 +14,6 @@ import random
 from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull
 from securemqtt.messages import Delivery
-from securemqtt.platform import INBOX_BYTES, MAX_PACKET_BYTES
 from support.interpreters.either import copy_files, directory, scratch, write
 from support.models.broker_model import STATE_TOPIC, TOPIC, WINDOW, Broker, Device, Tap, answer
 from support.models.wire import World
@@ -51,6 +50,7 @@ class History:
         durable: str = "",
         watchdog: object = None,
         client: type = Client,
+        max_packet_bytes: int = MAX_PACKET_BYTES,
     ) -> None:
         """`durable`: the policy of a journal, each or interval; without one, the outbox is in
         memory. `watchdog`: see the client's option.
@@ -64,6 +64,7 @@ class History:
         self.device = Device()
         self.when_full = when_full
         self.watchdog = watchdog
+        self.max_packet_bytes = max_packet_bytes
         self._client_class = client
         self.deliveries = []
         self.expiries_ms = {}  # by number
@@ -102,7 +103,7 @@ class History:
             window=WINDOW,
             keep_alive_s=KEEP_ALIVE_MS // 1000,
             connect_timeout_s=CONNECT_TIMEOUT_MS // 1000,
-            max_packet_bytes=MAX_PACKET_BYTES,
+            max_packet_bytes=self.max_packet_bytes,
             outbox="durable" if self._journal else "ram",
             outbox_dir=self._journal,
             outbox_fsync=self.durable or "each",
@@ -112,7 +113,6 @@ class History:
             outbox_bytes=MAX_BYTES,
             outbox_full=self.when_full,
             watchdog=self.watchdog,
-            max_packet_bytes=max(MAX_PACKET_BYTES, INBOX_BYTES // 2),
         )
         for topic_filter in self.filters:
             handler = self._handle if topic_filter == "c/x" else _ignore

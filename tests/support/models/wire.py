@@ -30,6 +30,7 @@ class Wire:
         self.lost = False
         self.stuck = False  # the network takes nothing from the device
         self.was_stuck = False
+        self.leaving = False  # the device has written DISCONNECT: the broker closes
         self.ended_ms = None  # when the device closed it
         self.allowed = 0  # how many bytes may still come down
 
@@ -96,7 +97,7 @@ class World:
         """
         count = min(limit, wire.readable())
         if not count:
-            if wire.lost and not wire.down:
+            if wire.leaving or (wire.lost and not wire.down):
                 raise OSError(errno.ECONNRESET, "reset")
             return b""
         data = bytes(wire.down[:count])

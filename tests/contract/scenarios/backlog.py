@@ -1,5 +1,5 @@
-"""A device that finds much waiting for it: 10,000 retained messages, and a program that does not
-call `wait` for long.
+"""A device that finds much waiting for it: 10,000 retained messages, fewer for a board's inbox, and
+a program that does not call `wait` for long.
 """
 
 import sys
@@ -7,10 +7,13 @@ import time
 
 from common import device, granted, ok, topic, until, want
 
+# Mosquitto 2.0.11 has more and more of a retained backlog on its way at once, and sends all of that
+# again to who reconnects: a board would be at it for many minutes.
+KEPT = 10000 if sys.implementation.name == "cpython" else 500
 client = device(keep_alive_s=5)
 client.connect()
 # Retained ones are there before anybody asks.
-want("retain " + topic("command/kept/") + " 10000")
+want("retain " + topic("command/kept/") + " {}".format(KEPT))
 seen = {}
 
 
@@ -20,7 +23,8 @@ def note(message):
 
 
 client.subscribe("~/command/kept/+", note)
-ok(until(lambda: len(seen) == 10000, client), "10,000 retained messages are handled")
+ok(until(lambda: len(seen) == KEPT, client), "all retained messages are handled")
+print(client.stats)
 ok(max(seen.values()) == 1, "each once")
 ok(client.stats["dropped_in"] == client.stats["unhandled"] == 0, "none is dropped")
 client.unsubscribe("~/command/kept/+")

@@ -5,7 +5,7 @@ Loaded for the occasion, and forgotten again on a board. What runs for each mess
 connection.py.
 """
 
-from .log import log
+from .log import log, printable
 from .messages import Delivery
 from .platform import const, now_ms, random_between
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Literal, Protocol
+    from typing import Literal, NoReturn, Protocol
 
     from .board.watchdog import Watchdog
     from .errors import SecureMQTTError
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         reason: Exception | None
         moment_ms: int
         failures_in_a_row: int
+        told: int
 
         def set_state(self, state: State) -> None:
             """Change the state, and tell who waits for that."""
@@ -90,8 +91,9 @@ def lost(connection: "Owner", error: Exception) -> None:
 
 def finish(connection: "Owner") -> None:
     """Leave: the last turn of the loop."""
-    if connection.outbox.count:
-        log("warning", "leaving with {} messages undelivered".format(connection.outbox.count))
+    connection.told = connection.outbox.count
+    if connection.told:
+        log("warning", "leaving with {} messages undelivered".format(connection.told))
     from .protocol.backoff import lasting
 
     link = connection.link
@@ -127,7 +129,6 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
     from .errors import MessageTooLarge, OutboxFull
 
     outbox = connection.outbox
-    outbox.dropped += 1
     size = outbox.size(delivery)
     if size > outbox.max_bytes:
         what = "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes)
@@ -137,6 +138,33 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
         # A new one each time: MicroPython adds to the traceback of one that is raised again.
         return type(failure)(failure.what, failure.code, cause=failure.cause, remedy=failure.remedy)
     return OutboxFull("{} messages wait for the broker".format(outbox.count))
+
+
+def refused_late(connection: "Owner", delivery: Delivery, error: "Exception | None") -> None:
+    """Tell that the outbox did not take a message when `publish` had returned already."""
+    error = connection.last_error = error or refusal(connection, delivery)
+    what = "a message on {}, published while the client was interrupted, was dropped. {}"
+    log("error", what.format(printable(delivery.topic), error))
+
+
+def refuse_in_child() -> "NoReturn":
+    """Raise UsageError."""
+    from .errors import UsageError
+
+    raise UsageError(
+        "this client belongs to the process that this one was forked from",
+        cause="Two processes cannot share a connection and an outbox.",
+        remedy="Make a Client in the process that uses it, after the fork.",
+    )
+
+
+def warn_of_undelivered(connection: "Owner", count: int) -> None:
+    """Say that the program ends while so many messages are not acknowledged."""
+    lost = "they are lost"
+    if connection.settings.outbox == "durable":
+        lost = "they are in the outbox, for the next start"
+    what = "the program ends, and {} messages are not acknowledged: {}. flush() waits for them."
+    log("warning", what.format(count, lost))
 
 
 def _lived_ms(connection: "Owner") -> int:

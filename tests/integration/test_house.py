@@ -22,6 +22,7 @@ ANNEXE = LIBRARY / "testing"
 PARTS = (
     "client",
     "connection",
+    "admission",
     "lifecycle",
     "inbox",
     "outbox",

@@ -5,6 +5,7 @@ import os
 import random
 import sys
 import time
+from collections import deque
 
 from micropython import const  # every module takes it from here
 
@@ -41,17 +42,76 @@ def is_plain(text: str) -> bool:
     return min(content) >= 32 and max(content) < 127
 
 
-class Lock:
-    """Stands in for a lock and a condition where there is one thread."""
+# How many messages callbacks may publish while they interrupt the client itself.
+_DEFERRED = const(32)
 
-    def __enter__(self) -> "Lock":
-        return self
+
+class Lock:
+    """What it guards has one owner at a time; here the others are callbacks: of a timer, a pin or
+    `micropython.schedule`. They run between any two jumps of the program's bytecode.
+
+    One that interrupts the owner finds that `depth` is above 1, so it leaves alone what is guarded,
+    which may be half changed, and calls `defer`; as soon as the lock is free, what was deferred is
+    admitted.
+    """
+
+    def __init__(self) -> None:
+        self._admission: "Any" = None
+        self.depth = 0
+        self.deferred: "Any" = ()
+
+    def tell(self, admission: "Any") -> None:
+        """Have `admission` told when something was deferred."""
+        self._admission = admission
+        # As MicroPython has it: it never grows, and says so when it is full.
+        self.deferred = deque((), _DEFERRED, 1)  # type: ignore[call-overload]
+
+    def __enter__(self) -> bool:
+        self.depth += 1
+        return True
 
     def __exit__(self, *exc: object) -> None:
-        return None
+        self.depth -= 1
+        if self.deferred and not self.depth:
+            self._settle()
+
+    def take(self, timeout_s: int) -> bool:
+        """Take hold of the lock; return True. Then `give` is due."""
+        self.depth += 1
+        return True
+
+    give = __exit__
+
+    def defer(self, entry: object) -> bool:
+        """Note what is to be admitted by whom this call interrupts; return False if too many wait.
+
+        Allocates nothing.
+        """
+        try:
+            self.deferred.append(entry)
+        except IndexError:
+            return False
+        return True
+
+    def _settle(self) -> None:
+        while self.deferred and not self.depth:
+            self.depth = 1
+            try:
+                self._admission.admit()
+            finally:
+                self.depth = 0
+        self._admission.admitted()
 
     def notify_all(self) -> None:
         """Do nothing: no other thread waits."""
+
+
+def disown_in_children(one: object) -> None:
+    """Do nothing: a board has one process."""
+
+
+def ended_at_exit(one: object) -> None:
+    """Do nothing: a board's program is not meant to end."""
 
 
 _last = time.ticks_ms()

@@ -52,13 +52,13 @@ class Admission:
         """
         outbox = self._outbox
         lock = self._lock
+        if lock.interrupts():
+            return self._defer(delivery, newest_only, now)
         if not lock.take(_PATIENCE_S):
             from .errors import TimedOut
 
             raise TimedOut("the outbox was in use for {} s".format(_PATIENCE_S))
         try:
-            if lock.depth > 1:
-                return self._defer(delivery, newest_only, now)
             if lock.deferred:
                 self.admit()
             idle = outbox.head is None
@@ -79,6 +79,7 @@ class Admission:
     def _defer(self, delivery: "Delivery", newest_only: bool, now: int) -> "Delivery | None":
         deferred = self._outbox.deferred(delivery)
         if self._lock.defer((delivery, newest_only, now, deferred)):
+            self._owner.wake()  # whom this interrupts may be about to wait with the lock
             return deferred
         self.overflowed += 1
         return None

@@ -204,6 +204,8 @@ class Connection:
         try:
             if self.watchdog is not None:
                 self.watchdog.feed(link.up, now_ms())
+            if self.lock.deferred:
+                self.lock.settle()
             self.outbox.tick()
             if self.state in ("waiting", "starting"):
                 left_ms = self.moment_ms - now_ms()

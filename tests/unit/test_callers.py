@@ -227,7 +227,7 @@ if MICROPYTHON:
             finally:
                 micropython.heap_unlock()
             assert error is not None
-            assert client._connection.lock.depth == 0
+            assert not client._connection.lock.interrupts()
             trial.publish()
             trial.deliver()
             trial.check()

@@ -48,71 +48,72 @@ class Admitting(Protocol):
 class Lock(threading.Condition):
     """What it guards has one owner at a time: a thread, and within it one piece of work.
 
-    A signal handler gets the lock, too, where it interrupts the very thread that holds it, in the
-    middle of a change. `depth` is above 1 for it then, so it leaves alone what is guarded, and
-    calls `defer`; as soon as the lock is free, what was deferred is admitted.
+    A signal handler cannot wait for the very thread that it interrupts, and must leave alone what
+    that one may have half changed. Where `interrupts` is true for it, it calls `defer`; as soon as
+    the lock is free, what was deferred is admitted.
     """
 
     def __init__(self) -> None:
-        self._mutex: Mutex = threading.RLock()
-        super().__init__(self._mutex)
+        mutex = threading.RLock()
+        super().__init__(mutex)
+        self._mutex: Mutex = mutex
+        # No count of ours could say so: a signal may come between acquiring and counting.
+        self._is_ours: Callable[[], bool] = mutex._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         self._admission: Admitting | None = None
-        self.depth = 0
+        self._beside: Lock | None = None
         self.deferred: deque[Any] = deque()
 
     def tell(self, admission: Admitting) -> None:
         """Have `admission` told when something was deferred."""
         self._admission = admission
 
+    def go_with(self, other: Lock) -> None:
+        """Treat who has the `other` lock as one who has this.
+
+        It is one that is held for longer, to wait for the storage. Who gives it back calls
+        `settle`.
+        """
+        self._beside = other
+
+    def interrupts(self) -> bool:
+        """Return True if this thread has the lock already: this call comes amid its work."""
+        return self._is_ours() or (self._beside is not None and self._beside.interrupts())
+
     def __enter__(self) -> bool:
-        self._mutex.acquire()
-        self.depth += 1
-        return True
+        return self._mutex.acquire()
 
     def __exit__(self, *exc: object) -> None:
         self.give()
 
     def take(self, timeout_s: int) -> bool:
         """Take hold of the lock; return True if that succeeds in time. Then `give` is due."""
-        if self._mutex.acquire(True, timeout_s):
-            self.depth += 1
-            return True
-        return False
+        return self._mutex.acquire(True, timeout_s)
 
     def give(self) -> None:
         """Let go of the lock."""
-        self.depth -= 1
         self._mutex.release()
-        # If another thread has it by now, that one comes to this line, too.
-        if self.deferred and not self.depth:
-            self._settle()
+        if self.deferred:
+            self.settle()
 
     def defer(self, entry: object) -> bool:
-        """Note what is to be admitted by whom this call interrupts; return False if too many wait.
-
-        Called with the lock held.
-        """
+        """Note what whom this call interrupts is to admit; return False if too many wait."""
         if len(self.deferred) >= _DEFERRED:
             return False
         self.deferred.append(entry)
         return True
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Have admitted what was deferred, unless somebody has the lock, who does it afterwards."""
         admission = self._admission
         if admission is None:
             return
-        while self.deferred and self._mutex.acquire(False):
+        while self.deferred and not self.interrupts() and self._mutex.acquire(False):
             try:
-                if self.depth:
-                    return
-                self.depth = 1
-                try:
-                    admission.admit()
-                finally:
-                    self.depth = 0
+                admission.admit()
             finally:
                 self._mutex.release()
-        admission.admitted()
+        if not self.interrupts():
+            admission.admitted()
 
     def wait_until(self, condition: Callable[[], Any], timeout_s: float) -> bool:
         """Block until `condition` holds, which is looked at with the lock held.
@@ -127,13 +128,8 @@ class Lock(threading.Condition):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                depth, self.depth = self.depth, 0
-                # From here on a signal handler admits what it has by itself; one before has not.
-                try:
-                    if not self.deferred:
-                        self.wait(left)
-                finally:
-                    self.depth = depth
+                if not self.deferred:  # else it is admitted first
+                    self.wait(left)
 
     def disown(self, refuse: Callable[[], NoReturn]) -> None:
         """Have `refuse` called for whoever takes hold of the lock from now on, in a forked child.
@@ -141,6 +137,8 @@ class Lock(threading.Condition):
         The thread that held it may be gone.
         """
         self._mutex = _Refusing(refuse)
+        self._is_ours = bool  # False, whatever the parent's thread had
+        self._beside = None
 
 
 class Mutex(Protocol):

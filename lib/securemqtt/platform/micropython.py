@@ -50,14 +50,15 @@ class Lock:
     """What it guards has one owner at a time; here the others are callbacks: of a timer, a pin or
     `micropython.schedule`. They run between any two jumps of the program's bytecode.
 
-    One that interrupts the owner finds that `depth` is above 1, so it leaves alone what is guarded,
-    which may be half changed, and calls `defer`; as soon as the lock is free, what was deferred is
+    One that interrupts the owner must leave alone what that one may have half changed. Where
+    `interrupts` is true for it, it calls `defer`; as soon as the lock is free, what was deferred is
     admitted.
     """
 
     def __init__(self) -> None:
         self._admission: "Any" = None
-        self.depth = 0
+        self._beside: "Lock | None" = None
+        self._depth = 0
         self.deferred: "Any" = ()
 
     def tell(self, admission: "Any") -> None:
@@ -66,18 +67,29 @@ class Lock:
         # As MicroPython has it: it never grows, and says so when it is full.
         self.deferred = deque((), _DEFERRED, 1)  # type: ignore[call-overload]
 
+    def go_with(self, other: "Lock") -> None:
+        """Treat who has the `other` lock as one who has this.
+
+        Who gives it back calls `settle`.
+        """
+        self._beside = other
+
+    def interrupts(self) -> bool:
+        """Return True if somebody has the lock, so that this call comes amid that one's work."""
+        return self._depth > 0 or (self._beside is not None and self._beside.interrupts())
+
     def __enter__(self) -> bool:
-        self.depth += 1
+        self._depth += 1
         return True
 
     def __exit__(self, *exc: object) -> None:
-        self.depth -= 1
-        if self.deferred and not self.depth:
-            self._settle()
+        self._depth -= 1
+        if self.deferred:
+            self.settle()
 
     def take(self, timeout_s: int) -> bool:
         """Take hold of the lock; return True. Then `give` is due."""
-        self.depth += 1
+        self._depth += 1
         return True
 
     give = __exit__
@@ -93,14 +105,16 @@ class Lock:
             return False
         return True
 
-    def _settle(self) -> None:
-        while self.deferred and not self.depth:
-            self.depth = 1
+    def settle(self) -> None:
+        """Have admitted what was deferred, unless somebody has the lock, who does it afterwards."""
+        while self.deferred and not self.interrupts():
+            self._depth = 1
             try:
                 self._admission.admit()
             finally:
-                self.depth = 0
-        self._admission.admitted()
+                self._depth = 0
+        if not self.interrupts():
+            self._admission.admitted()
 
     def notify_all(self) -> None:
         """Do nothing: no other thread waits."""

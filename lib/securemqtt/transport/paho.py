@@ -84,7 +84,7 @@ class PahoLink:
 
     def disown(self) -> None:
         """Close the parent's sockets in a forked child, else the parent's end would not show."""
-        self._stream.close(False)
+        self._stream.disown()
         self._wake_out.close()
         self._wake_in.close()
 

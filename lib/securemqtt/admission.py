@@ -39,6 +39,7 @@ class Admission:
         # Messages for which there was no room among those deferred. Counted by who defers; the
         # outbox's own counters belong to who has the lock.
         self.overflowed = 0
+        self._telling = False
         self._unfinished = False  # whether `admitted` has something to do
         # The last of those deferred that the outbox did not take, and what was wrong with it if
         # that was not its room.
@@ -48,7 +49,8 @@ class Admission:
         """Put a message into the outbox; return what to tell its sender by, None if refused.
 
         Where this call interrupts who is at work there, that is done later: if the message is
-        refused then, it is `dropped`. Raise TimedOut if another thread holds the outbox too long.
+        refused then, or too many are deferred already, it is `dropped`.
+        Raise TimedOut if another thread holds the outbox too long.
         """
         outbox = self._outbox
         lock = self._lock
@@ -76,13 +78,15 @@ class Admission:
                 outbox.sync()
         return accepted
 
-    def _defer(self, delivery: "Delivery", newest_only: bool, now: int) -> "Delivery | None":
+    def _defer(self, delivery: "Delivery", newest_only: bool, now: int) -> "Delivery":
         deferred = self._outbox.deferred(delivery)
-        if self._lock.defer((delivery, newest_only, now, deferred)):
-            self._owner.wake()  # whom this interrupts may be about to wait with the lock
-            return deferred
-        self.overflowed += 1
-        return None
+        if not self._lock.defer((delivery, newest_only, now, deferred)):
+            self.overflowed += 1
+            delivery.dropped = True
+            self._refused = delivery, None
+            self._unfinished = True
+        self._owner.wake()  # whom this interrupts may be about to wait with the lock
+        return deferred
 
     # What the lock calls
 
@@ -115,10 +119,14 @@ class Admission:
             self._owner.wake()
             if self._outbox.sync_on_put:
                 self._outbox.sync()
-            if refused is not None:
+            # What a log function publishes of it meanwhile, and is refused, is counted only.
+            if refused is not None and not self._telling:
+                self._telling = True
                 with temporary():
                     from . import lifecycle
 
                     lifecycle.refused_late(self._owner, *refused)
+                self._telling = False
         except MemoryError as error:
+            self._telling = False
             self._owner.last_error = error

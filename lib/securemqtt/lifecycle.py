@@ -137,6 +137,10 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
     if failure is not None:
         # A new one each time: MicroPython adds to the traceback of one that is raised again.
         return type(failure)(failure.what, failure.code, cause=failure.cause, remedy=failure.remedy)
+    if outbox.fits(size):
+        return OutboxFull(
+            "more came from callbacks at once than can wait for the client's own work"
+        )
     return OutboxFull("{} messages wait for the broker".format(outbox.count))
 
 

@@ -42,6 +42,18 @@ def is_plain(text: str) -> bool:
     return min(content) >= 32 and max(content) < 127
 
 
+# How many blocks below `temporary` the program is in, and the locks that wait for the end of that.
+_loading = 0
+_unsettled: "list[Lock]" = []
+
+
+def _loaded() -> None:
+    global _loading
+    _loading -= 1
+    while _unsettled and not _loading:
+        _unsettled.pop().settle()
+
+
 # How many messages callbacks may publish while they interrupt the client itself.
 _DEFERRED = const(32)
 
@@ -75,8 +87,13 @@ class Lock:
         self._beside = other
 
     def interrupts(self) -> bool:
-        """Return True if somebody has the lock, so that this call comes amid that one's work."""
-        return self._depth > 0 or (self._beside is not None and self._beside.interrupts())
+        """Return True if somebody has the lock, so that this call comes amid that one's work.
+
+        Or if modules are being loaded: what this call needs of them may be half there.
+        """
+        if self._depth or _loading:
+            return True
+        return self._beside is not None and self._beside.interrupts()
 
     def __enter__(self) -> bool:
         self._depth += 1
@@ -95,10 +112,9 @@ class Lock:
     give = __exit__
 
     def defer(self, entry: object) -> bool:
-        """Note what is to be admitted by whom this call interrupts; return False if too many wait.
-
-        Allocates nothing.
-        """
+        """Note what whom this call interrupts is to admit; return False if too many wait."""
+        if _loading and self not in _unsettled:
+            _unsettled.append(self)
         try:
             self.deferred.append(entry)
         except IndexError:
@@ -230,19 +246,28 @@ class temporary:
     """
 
     def __enter__(self) -> None:
+        global _loading
+        _loading += 1
         # Else what the program keeps would come to lie between what is forgotten later, and leave
         # no room for TLS in one piece.
         gc.collect()
-        self._before = list(sys.modules)
+        try:
+            self._before = list(sys.modules)
+        except MemoryError:
+            _loaded()
+            raise
 
     def __exit__(self, kind: "type | None", *exc: object) -> None:
-        if kind is MemoryError:
-            _drop_half_loaded()
-        # Without a list of them, for memory may have run out within the block.
-        name = self._next()
-        while name:
-            _forget(name)
+        try:
+            if kind is MemoryError:
+                _drop_half_loaded()
+            # Without a list of them, for memory may have run out within the block.
             name = self._next()
+            while name:
+                _forget(name)
+                name = self._next()
+        finally:
+            _loaded()
 
     def _next(self) -> str:
         """Return the name of a module that is to be forgotten, "" if there is none left."""

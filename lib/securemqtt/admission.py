@@ -11,17 +11,9 @@ from .platform import const, temporary
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
-    from . import lifecycle
+    from .lifecycle import Owner
     from .messages import Delivery
     from .outbox.memory import Outbox
-    from .platform import Lock
-
-    class Owner(lifecycle.Owner, Protocol):
-        """Whose outbox it is: the connection."""
-
-        lock: Lock
 
 
 # How long `publish` waits for another thread to be done with the outbox.

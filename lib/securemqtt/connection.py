@@ -10,16 +10,7 @@ from .admission import Admission
 from .log import log, quoted
 from .messages import Delivery
 from .outbox.memory import Outbox
-from .platform import (
-    BOARD,
-    Lock,
-    Loop,
-    const,
-    disown_in_children,
-    ended_at_exit,
-    now_ms,
-    temporary,
-)
+from .platform import BOARD, Lock, Loop, const, now_ms, temporary
 
 if not BOARD:
     # A signal handler must find loaded what it needs: it may have interrupted an import of that.
@@ -89,8 +80,8 @@ class Connection:
 
             self.watchdog = Watchdog(settings.watchdog, now_ms())
         self.loop = Loop(self)
-        disown_in_children(self)
-        ended_at_exit(self)
+        if not BOARD:
+            self.process = lifecycle.Process(self)
 
     def _make_outbox(self) -> Outbox:
         settings = self.settings
@@ -161,20 +152,6 @@ class Connection:
             delivery.awaited = True
             self.wait_until(lambda: delivery.acknowledged or delivery.dropped, timeout_ms)
         return delivery.acknowledged
-
-    # Where other processes are: forked ones, and this one's end
-
-    def disown(self) -> None:
-        """Leave all to the parent: this process was forked from the client's, and is the child."""
-        self.inherited = True
-        self.state = "closed"
-        self.lock.disown(lifecycle.refuse_in_child)
-
-    def ended(self) -> None:
-        """Say what is not acknowledged now that the program ends, unless `stop` has."""
-        count = self.outbox.count
-        if count and (self.state != "closed" or count != self.told):
-            lifecycle.warn_of_undelivered(self, count)
 
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""

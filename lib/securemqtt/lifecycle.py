@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .inbox import Inbox, Subscription
     from .messages import Message
     from .outbox.memory import Outbox
+    from .platform import Lock
     from .settings import Settings
     from .transport.base import Link
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         moment_ms: int
         failures_in_a_row: int
         told: int
+        inherited: bool
+        lock: Lock
 
         def set_state(self, state: State) -> None:
             """Change the state, and tell who waits for that."""
@@ -151,26 +154,6 @@ def refused_late(connection: "Owner", delivery: Delivery, error: "Exception | No
     log("error", what.format(printable(delivery.topic), error))
 
 
-def refuse_in_child() -> "NoReturn":
-    """Raise UsageError."""
-    from .errors import UsageError
-
-    raise UsageError(
-        "this client belongs to the process that this one was forked from",
-        cause="Two processes cannot share a connection and an outbox.",
-        remedy="Make a Client in the process that uses it, after the fork.",
-    )
-
-
-def warn_of_undelivered(connection: "Owner", count: int) -> None:
-    """Say that the program ends while so many messages are not acknowledged."""
-    lost = "they are lost"
-    if connection.settings.outbox == "durable":
-        lost = "they are in the outbox, for the next start"
-    what = "the program ends, and {} messages are not acknowledged: {}. flush() waits for them."
-    log("warning", what.format(count, lost))
-
-
 def _lived_ms(connection: "Owner") -> int:
     """Return how long the connection has stood, 0 if there is none."""
     return now_ms() - connection.moment_ms if connection.state == "connected" else 0
@@ -227,3 +210,47 @@ def _ask(
     if up:  # else `made_again` does it
         subscription.unanswered += 1
         inbox.requests.append((topic_filter, qos))
+
+
+# Where there are other processes, and a program that ends: on a computer
+
+
+class Process:
+    """What becomes of a client when its process is forked, or ends."""
+
+    def __init__(self, connection: "Owner") -> None:
+        # A board has neither.
+        from .platform import disown_in_children, ended_at_exit
+
+        self._connection = connection
+        disown_in_children(self)
+        ended_at_exit(self)
+
+    def disown(self) -> None:
+        """Leave all to the parent: this process was forked from the client's, and is the child."""
+        connection = self._connection
+        connection.inherited = True
+        connection.state = "closed"
+        connection.lock.disown(refuse_in_child)
+
+    def ended(self) -> None:
+        """Say how much is not acknowledged as the program ends, unless `finish` has."""
+        connection = self._connection
+        count = connection.outbox.count
+        if count and (connection.state != "closed" or count != connection.told):
+            lost = "they are lost"
+            if connection.settings.outbox == "durable":
+                lost = "they are in the outbox, for the next start"
+            what = "the program ends, and {} messages are not acknowledged: {}. flush() waits."
+            log("warning", what.format(count, lost))
+
+
+def refuse_in_child() -> "NoReturn":
+    """Raise UsageError."""
+    from .errors import UsageError
+
+    raise UsageError(
+        "this client belongs to the process that this one was forked from",
+        cause="Two processes cannot share a connection and an outbox.",
+        remedy="Make a Client in the process that uses it, after the fork.",
+    )

@@ -136,14 +136,6 @@ class Lock:
         """Do nothing: no other thread waits."""
 
 
-def disown_in_children(one: object) -> None:
-    """Do nothing: a board has one process."""
-
-
-def ended_at_exit(one: object) -> None:
-    """Do nothing: a board's program is not meant to end."""
-
-
 _last = time.ticks_ms()
 _total = 0
 

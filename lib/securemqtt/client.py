@@ -2,8 +2,7 @@
 
 from .connection import Connection, milliseconds
 from .log import quoted
-from .messages import Delivery
-from .payload import encode
+from .messages import Delivery, encode
 from .platform import const, is_plain, now_ms, temporary
 from .transport import make_link
 

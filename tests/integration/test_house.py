@@ -37,7 +37,6 @@ PARTS = (
     "settings",
     "protocol",
     "messages",
-    "payload",
     "log",
     "errors",
     "platform",

@@ -8,6 +8,7 @@ package(
     "securemqtt",
     files=(
         "__init__.py",
+        "admission.py",
         "board/__init__.py",
         "board/readiness.py",
         "board/watchdog.py",
@@ -31,7 +32,6 @@ package(
         "outbox/memory.py",
         "outbox/reading.py",
         "outbox/upkeep.py",
-        "payload.py",
         "platform/__init__.py",
         "platform/micropython.py",
         "protocol/__init__.py",
@@ -47,6 +47,7 @@ package(
         "transport/__init__.py",
         "transport/opening.py",
         "transport/probe_mbedtls.py",
+        "transport/stream_mbedtls.py",
         "transport/umqtt.py",
         "transport/umqtt_receiving.py",
     ),

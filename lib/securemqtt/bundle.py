@@ -62,7 +62,7 @@ def read(directory: str, name: object) -> bytes:
 
 def read_json(directory: str, name: str) -> "dict[str, Any]":
     """Read one file of the bundle that holds a JSON object. Raise FileMissing, FileTruncated."""
-    from .payload import decode
+    from .messages import decode
 
     try:
         content = decode(read(directory, name))

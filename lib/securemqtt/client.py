@@ -2,7 +2,7 @@
 
 from .connection import Connection, milliseconds
 from .log import quoted
-from .messages import Delivery
+from .messages import Delivery, encode
 from .platform import const, is_plain, now_ms, temporary
 from .transport import make_link
 
@@ -96,6 +96,11 @@ class Client:
         """
         connection = self._connection
         milliseconds(timeout_s, "timeout_s")  # also where it is not needed
+        if connection.inherited:
+            with temporary():
+                from . import lifecycle
+
+                lifecycle.refuse_in_child()
         if connection.state != "closed":
             try:
                 if connection.state == "connected":
@@ -108,7 +113,8 @@ class Client:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.disconnect()
+        if not self._connection.inherited:  # else it is for the parent to leave
+            self.disconnect()
 
     def __repr__(self) -> str:
         connection = self._connection
@@ -160,7 +166,8 @@ class Client:
         stats = outbox.counters()
         stats.update(self._connection.counters)
         stats["reconnects"] = max(0, stats["connects"] - 1)
-        stats["dropped"] = outbox.dropped + outbox.expired
+        overflowed = self._connection.admission.overflowed
+        stats["dropped"] = outbox.dropped + outbox.expired + overflowed
         return stats
 
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
@@ -187,8 +194,12 @@ class Client:
         expires_s: "float | None" = None,
         newest_only: bool = False,
     ) -> Delivery:
-        """Queue a message and return at once; any thread may call this on CPython.
+        """Queue a message and return at once.
 
+        Any thread and signal handler may call this on CPython, on a board a timer's, a pin's or
+        `micropython.schedule`'s soft callback; one that interrupts the client itself gets a
+        Delivery that may be `dropped` later, where the outbox turns out to have no room. A hard
+        interrupt cannot: MicroPython has no memory to give there, and raises MemoryError.
         `payload` is bytes, str, or what JSON can say. With QoS 1 it arrives at least once as long
         as this process lives, with outbox="durable" whatever becomes of process and power:
         docs/outbox.md has how long that takes, and OutboxInUse. `expires_s`: drop it if it could
@@ -205,15 +216,13 @@ class Client:
             _check_flag("newest_only", newest_only)
             self._known_topic = known
         if type(payload) is not bytes:
-            from .payload import encode
-
             payload = encode(payload)
         now = now_ms()
         expires_ms: "int | None" = None
         if expires_s is not None:
             expires_ms = now + milliseconds(expires_s, "expires_s")
         delivery = Delivery(known[1], payload, qos, retain, expires_ms, connection)
-        accepted = connection.enqueue(delivery, newest_only, now)
+        accepted = connection.admission.enqueue(delivery, newest_only, now)
         if accepted is None:
             with temporary():
                 from . import lifecycle

@@ -167,7 +167,7 @@ def _prepare_will(values: "dict[str, Any]") -> None:
         raise _usage_error("the will's qos must be 0, 1 or 2, not " + quoted(qos))
     if not _is_right("flag", None, retain):
         raise _usage_error("the will's retain must be True or False, not " + quoted(retain))
-    from .payload import encode
+    from .messages import encode
 
     content = encode(payload)
     if len(content) > 65535:

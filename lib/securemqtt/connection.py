@@ -1,15 +1,20 @@
 """`Connection`: one client's way to its broker, kept up. Here is the only loop.
 
-A message's way out: `enqueue` puts it into the outbox, `turn` moves it to the link as the window
+A message's way out: `admission` puts it into the outbox, `turn` moves it to the link as the window
 has room, the link (transport/) writes it. On CPython a thread of its own turns the loop, and
 whoever waits is woken; on a board whoever waits turns it. The lock guards what both sides touch:
 outbox, inbox, state. The link belongs to whoever turns.
 """
 
+from .admission import Admission
 from .log import log, quoted
 from .messages import Delivery
 from .outbox.memory import Outbox
-from .platform import Lock, Loop, const, now_ms, temporary
+from .platform import BOARD, Lock, Loop, const, now_ms, temporary
+
+if not BOARD:
+    # A signal handler must find loaded what it needs: it may have interrupted an import of that.
+    from . import lifecycle
 
 TYPE_CHECKING = const(False)
 
@@ -67,6 +72,9 @@ class Connection:
         self.session_present = False
         self.unasked_told = False
         self._catch_up_ms = 0  # until when a reconnection on purpose waits for our own window
+        self.inherited = False  # whether this is a forked child, and the client its parent's
+        # How many messages were undelivered when the client left in order, and said so.
+        self.told = 0
         # What is there for handlers, once there is something: who only sends does without.
         self.inbox: "Inbox | None" = None
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
@@ -75,12 +83,15 @@ class Connection:
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
         self.outbox = self._make_outbox()
+        self.admission = Admission(self, self.outbox)
         self.watchdog = None
         if settings.watchdog is not None:
             from .board.watchdog import Watchdog
 
             self.watchdog = Watchdog(settings.watchdog, now_ms())
         self.loop = Loop(self)
+        if not BOARD:
+            self.process = lifecycle.Process(self)
 
     def _make_outbox(self) -> Outbox:
         settings = self.settings
@@ -152,19 +163,6 @@ class Connection:
             self.wait_until(lambda: delivery.acknowledged or delivery.dropped, timeout_ms)
         return delivery.acknowledged
 
-    def enqueue(self, delivery: Delivery, newest_only: bool, now: int) -> "Delivery | None":
-        """Put a message into the outbox; return what to tell its sender by, None if refused."""
-        outbox = self.outbox
-        with self.lock:
-            idle = outbox.head is None
-            accepted = outbox.put(delivery, newest_only, now)
-        if accepted is not None:
-            if idle:
-                self.loop.wake()
-            if outbox.sync_on_put:
-                outbox.sync()
-        return accepted
-
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""
         from .inbox import Inbox
@@ -193,6 +191,8 @@ class Connection:
         try:
             if self.watchdog is not None:
                 self.watchdog.feed(link.up, now_ms())
+            if self.lock.deferred:
+                self.lock.settle()
             self.outbox.tick()
             if self.state in ("waiting", "starting"):
                 left_ms = self.moment_ms - now_ms()

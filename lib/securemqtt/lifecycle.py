@@ -5,7 +5,7 @@ Loaded for the occasion, and forgotten again on a board. What runs for each mess
 connection.py.
 """
 
-from .log import log
+from .log import log, printable
 from .messages import Delivery
 from .platform import const, now_ms, random_between
 
@@ -13,13 +13,14 @@ TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Literal, Protocol
+    from typing import Literal, NoReturn, Protocol
 
     from .board.watchdog import Watchdog
     from .errors import SecureMQTTError
     from .inbox import Inbox, Subscription
     from .messages import Message
     from .outbox.memory import Outbox
+    from .platform import Lock
     from .settings import Settings
     from .transport.base import Link
 
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
         moment_ms: int
         failures_in_a_row: int
         unasked_told: bool
+        told: int
+        inherited: bool
+        lock: Lock
 
         def set_state(self, state: State) -> None:
             """Change the state, and tell who waits for that."""
@@ -104,8 +108,9 @@ def lost(connection: "Owner", error: Exception) -> None:
 
 def finish(connection: "Owner") -> None:
     """Leave: the last turn of the loop."""
-    if connection.outbox.count:
-        log("warning", "leaving with {} messages undelivered".format(connection.outbox.count))
+    connection.told = connection.outbox.count
+    if connection.told:
+        log("warning", "leaving with {} messages undelivered".format(connection.told))
     from .protocol.backoff import lasting
 
     link = connection.link
@@ -141,7 +146,6 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
     from .errors import MessageTooLarge, OutboxFull
 
     outbox = connection.outbox
-    outbox.dropped += 1
     size = outbox.size(delivery)
     if size > outbox.max_bytes:
         what = "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes)
@@ -150,7 +154,18 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
     if failure is not None:
         # A new one each time: MicroPython adds to the traceback of one that is raised again.
         return type(failure)(failure.what, failure.code, cause=failure.cause, remedy=failure.remedy)
+    if outbox.fits(size):
+        return OutboxFull(
+            "more came from callbacks at once than can wait for the client's own work"
+        )
     return OutboxFull("{} messages wait for the broker".format(outbox.count))
+
+
+def refused_late(connection: "Owner", delivery: Delivery, error: "Exception | None") -> None:
+    """Tell that the outbox did not take a message when `publish` had returned already."""
+    error = connection.last_error = error or refusal(connection, delivery)
+    what = "a message on {}, published while the client was interrupted, was dropped. {}"
+    log("error", what.format(printable(delivery.topic), error))
 
 
 def _lived_ms(connection: "Owner") -> int:
@@ -215,3 +230,47 @@ def _ask(
     if up:  # else `_made_again` does it
         subscription.unanswered += 1
         inbox.requests.append((topic_filter, qos))
+
+
+# Where there are other processes, and a program that ends: on a computer
+
+
+class Process:
+    """What becomes of a client when its process is forked, or ends."""
+
+    def __init__(self, connection: "Owner") -> None:
+        # A board has neither.
+        from .platform import disown_in_children, ended_at_exit
+
+        self._connection = connection
+        disown_in_children(self)
+        ended_at_exit(self)
+
+    def disown(self) -> None:
+        """Leave all to the parent: this process was forked from the client's, and is the child."""
+        connection = self._connection
+        connection.inherited = True
+        connection.state = "closed"
+        connection.lock.disown(refuse_in_child)
+
+    def ended(self) -> None:
+        """Say how much is not acknowledged as the program ends, unless `finish` has."""
+        connection = self._connection
+        count = connection.outbox.count
+        if count and (connection.state != "closed" or count != connection.told):
+            lost = "they are lost"
+            if connection.settings.outbox == "durable":
+                lost = "they are in the outbox, for the next start"
+            what = "the program ends, and {} messages are not acknowledged: {}. flush() waits."
+            log("warning", what.format(count, lost))
+
+
+def refuse_in_child() -> "NoReturn":
+    """Raise UsageError."""
+    from .errors import UsageError
+
+    raise UsageError(
+        "this client belongs to the process that this one was forked from",
+        cause="Two processes cannot share a connection and an outbox.",
+        remedy="Make a Client in the process that uses it, after the fork.",
+    )

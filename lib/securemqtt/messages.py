@@ -1,4 +1,6 @@
-"""A message on its way out, and one that has come in."""
+"""A message on its way out, one that has come in, and the bytes of a payload."""
+
+import json
 
 from .log import quoted
 from .platform import const
@@ -85,8 +87,6 @@ class Message:
 
     def json(self) -> "Any":
         """Return what the payload says in JSON. Raise ValueError if it is none, or cut off."""
-        from .payload import decode
-
         return decode(self.payload)
 
 
@@ -148,3 +148,64 @@ class Delivery:
         if self.waiter is None:
             return self.acknowledged
         return self.waiter.wait_for(self, timeout_s)
+
+
+# Payloads
+
+
+def encode(payload: object) -> bytes:
+    """Return the bytes of a payload: bytes as they are, str as UTF-8, anything else as JSON.
+
+    Raise InvalidPayload if JSON cannot say it.
+    """
+    if isinstance(payload, bytes):
+        return payload
+    try:
+        if isinstance(payload, str):
+            return payload.encode()
+        if isinstance(payload, (bytearray, memoryview)):
+            return bytes(payload)
+        _check_json(payload)
+        return json.dumps(payload).encode()
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: nested too deep
+        from .errors import InvalidPayload
+
+        raise InvalidPayload("the payload is neither bytes nor str nor JSON", str(error))
+
+
+def decode(payload: bytes) -> "Any":
+    """Return what bytes say in JSON. Raise ValueError if that is none, or cut off."""
+    value = json.loads(payload)
+    # Before a second element: what is cut off takes that into itself, and the list has but one.
+    if _cut_off_passes() and len(json.loads(b"[" + payload + b",0]")) != 2:
+        raise ValueError("JSON that is cut off")
+    return value
+
+
+def _cut_off_passes() -> bool:
+    """Return True if json takes `{"a": 1` for whole, as MicroPython 1.25's does."""
+    try:
+        json.loads("{")
+    except ValueError:
+        return False
+    return True
+
+
+def _check_json(value: "Any") -> None:
+    """Raise TypeError or ValueError for what JSON cannot say.
+
+    CPython's encoder lets NaN pass, MicroPython's anything at all.
+    """
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _check_json(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, (str, int, bool)):
+                raise TypeError("a key that is no str: {!r}".format(key))
+            _check_json(item)
+    elif isinstance(value, float):
+        if value - value != 0:  # so it is NaN or infinite
+            raise ValueError("{} is not in JSON".format(value))
+    elif value is not None and not isinstance(value, (str, int, bool)):
+        raise TypeError("{} is not in JSON".format(type(value)))

@@ -319,8 +319,8 @@ def test_what_was_not_handled_comes_again(client: FakeClient) -> None:
     client.fake.fail()
     client.fake.recover()
     client.poll()
-    assert [message.dup for message in got] == [False, True]
-    assert client.fake.handled == [got[1]]
+    assert len(got) == 1, "its second copy joined the first, which still waited"
+    assert client.fake.handled == got
 
 
 def test_a_clean_session_is_not_kept() -> None:

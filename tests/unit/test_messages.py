@@ -1,8 +1,7 @@
 """What filters match, what payloads become, what a message that came in gives."""
 
 from securemqtt.inbox import matches
-from securemqtt.messages import Message
-from securemqtt.payload import encode
+from securemqtt.messages import Message, encode
 from support.interpreters.either import raised
 
 # Filter, topics that fall under it, topics that do not (MQTT 3.1.1, section 4.7).

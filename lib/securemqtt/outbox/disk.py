@@ -5,12 +5,19 @@ Not copied to a board.
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import io
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
+from ..platform import disown_in_children
+
+# Not used here: a signal handler that publishes must find them loaded, since it may have
+# interrupted an import.
+from . import compaction, reading, upkeep  # noqa: F401
 from .journal import Storage
 
 
@@ -27,6 +34,8 @@ class Disk(Storage):
         self.sharing = self
         self.claimed = False
         self._claim: io.FileIO | None = None
+        self._files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
+        disown_in_children(self)
 
     def make_directory(self) -> None:
         os.mkdir(self.directory, 0o700)
@@ -53,7 +62,18 @@ class Disk(Storage):
             file.close()
 
     def open(self, path: str) -> JournalFile:
-        return JournalFile(path)
+        file = JournalFile(path)
+        self._files.add(file)
+        return file
+
+    def disown(self) -> None:
+        """Let go of the parent's files in a forked child.
+
+        The directory stays the parent's, and is free when the parent has ended.
+        """
+        for file in list(self._files):
+            file.let_go()
+        self.release()
 
     def sync_names(self) -> None:
         _sync_directory(self.directory)
@@ -73,7 +93,8 @@ class JournalFile:
         self._directory = None if os.path.exists(path) else os.path.dirname(path)
         self._descriptor = -1
         # For the descriptor, which must not be another file's by the time of the system call.
-        self._guard = threading.Lock()
+        # A signal handler may come here once more, in the same thread.
+        self._guard = threading.RLock()
         self._descriptor = _open_owner_only(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def write(self, data: bytes) -> int:
@@ -100,42 +121,53 @@ class JournalFile:
     def close(self) -> None:
         """Let go of the file, without a wait for the disk."""
         with self._guard:
-            descriptor, self._descriptor = self._descriptor, -1
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file where no other thread has to do with it, and none may hold the guard."""
+        descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
-    __del__ = close
+    __del__ = let_go
 
 
 class Alarm:
     """Calls a function some time after it was set, in a thread of its own.
 
-    There is one thread at a time: while the alarm is set, it keeps its time.
+    There is one thread at a time: while the alarm is set, it keeps its time. It is not one of
+    `threading`, which a signal handler must not start: the module has locks, and the thread that
+    the handler interrupts may hold them.
     """
 
     def __init__(self, function: Callable[[], None]) -> None:
         self._function = function
-        self._guard = threading.Lock()
-        self._timer: threading.Timer | None = None
+        self._guard = threading.RLock()
+        # Held as long as the alarm is to ring.
+        self._set: _thread.LockType | None = None
 
     def set(self, delay_ms: int) -> None:
         """Have the function called in at most `delay_ms`."""
         with self._guard:
-            if self._timer is None:
-                self._timer = threading.Timer(delay_ms / 1000, self._ring)
-                self._timer.daemon = True
-                self._timer.start()
+            if self._set is None:
+                self._set = set_ = _thread.allocate_lock()
+                set_.acquire()
+                _thread.start_new_thread(self._keep_time, (delay_ms / 1000, set_))
 
     def cancel(self) -> None:
         """Have it not called any more."""
         with self._guard:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            set_, self._set = self._set, None
+            if set_ is not None:
+                set_.release()
 
-    def _ring(self) -> None:
+    def _keep_time(self, delay_s: float, set_: _thread.LockType) -> None:
+        if set_.acquire(timeout=delay_s):
+            return
         with self._guard:
-            self._timer = None
+            if self._set is not set_:
+                return
+            self._set = None
         self._function()
 
 

@@ -5,6 +5,7 @@ the journal alone, and read back later. On flash with an interval, what is ackno
 never written. docs/outbox.md says what all this promises and what it costs.
 """
 
+from ..messages import Delivery
 from ..platform import FLASH, const, now_ms, temporary, unix_time
 from .journal import NEWEST_ONLY, RECORD_BYTES, RETAIN, Journal, Storage, blocks
 from .memory import Outbox
@@ -14,7 +15,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ..messages import Delivery, Waiter
+    from ..messages import Waiter
     from ..platform import Lock
     from ..settings import Settings
     from .reading import Backlog
@@ -36,6 +37,31 @@ _EARLIEST_S = const(1735689600)
 _PAUSE_MS = const(60000)
 # How long a sync for which there was no memory is put off.
 _SOON_MS = const(1000)
+
+
+class Deferred(Delivery):
+    """What `publish` returns where it interrupts the client itself: `accepted` is put in later."""
+
+    __slots__ = ("accepted",)
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.topic = delivery.topic
+        self.payload = delivery.payload
+        self.qos = delivery.qos
+        self.retain = delivery.retain
+        self.waiter = delivery.waiter
+        self.accepted = delivery
+        delivery.awaited = True  # perhaps
+
+    @property
+    def acknowledged(self) -> bool:  # type: ignore[override]
+        """Whether the broker has taken it over."""
+        return self.accepted.acknowledged
+
+    @property
+    def dropped(self) -> bool:  # type: ignore[override]
+        """Whether it was given up."""
+        return self.accepted.dropped
 
 
 class DurableOutbox(Outbox):
@@ -152,6 +178,13 @@ class DurableOutbox(Outbox):
                 return None
             self.unstored += 1
         return super().put(delivery, False, now_ms)
+
+    def deferred(self, delivery: "Delivery") -> "Delivery":
+        return Deferred(delivery)
+
+    def decided(self, deferred: "Delivery", accepted: "Delivery") -> None:
+        if isinstance(deferred, Deferred):
+            deferred.accepted = accepted
 
     def take(self, now_ms: int) -> "Delivery | None":
         """Return the next message to send; None if there is none."""
@@ -270,7 +303,8 @@ class DurableOutbox(Outbox):
         journal = self.journal
         if journal.alarm is None:
             try:
-                self._go_on()
+                with journal.lock:
+                    self._go_on()
                 if journal.due_ms is not None and now_ms() >= journal.due_ms:
                     self.sync()
             except MemoryError:  # there may be some later

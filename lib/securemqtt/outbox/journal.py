@@ -173,6 +173,7 @@ class Journal:
         self._bound = bound
         self._failed = failed
         self._syncing = Lock()
+        lock.go_with(self._syncing)
         self.file: "File | None" = None  # the last segment's
         self.closing: "list[File]" = []  # earlier ones', to be brought to the storage
         self._unsynced = False  # whether `_file` has something that is not on the storage yet
@@ -278,6 +279,8 @@ class Journal:
                         file.close()
             except OSError as error:
                 self.fail(error, files)
+        if self.lock.deferred:
+            self.lock.settle()
 
     def fail(self, error: OSError, files: "list[File] | None" = None) -> None:
         """Note that the storage has failed, and close what is open, `files` too."""

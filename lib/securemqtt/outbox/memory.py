@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..errors import SecureMQTTError
     from ..messages import Delivery
 
+
 # What the topic, the header and the object itself cost beside the payload, for the bound in bytes.
 _OVERHEAD_BYTES = const(64)
 
@@ -80,6 +81,16 @@ class Outbox:
                 return delivery
         self.append(delivery, size)
         return delivery
+
+    def deferred(self, delivery: "Delivery") -> "Delivery":
+        """Return what to tell the sender of a message by for which `put` can be called later only.
+
+        Allocates little, and touches nothing of the outbox.
+        """
+        return delivery
+
+    def decided(self, deferred: "Delivery", accepted: "Delivery") -> None:
+        """Have the sender told by `accepted`, which `put` has returned at last."""
 
     def append(self, delivery: "Delivery", size: int) -> None:
         """Put a message of this `size` behind all others, whatever the bounds say."""

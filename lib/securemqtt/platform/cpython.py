@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import logging
 import os
 import random
 import threading
 import time
 import traceback
+import weakref
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -34,7 +38,182 @@ FLASH = False
 # Whether there is the module `typing`, and with it `ClientOptions`.
 HAS_TYPING = True
 
-Lock = threading.Condition
+# How many messages signal handlers may publish while they interrupt the client itself.
+_DEFERRED = 1000
+
+
+class Admitting(Protocol):
+    """Who does what signal handlers want of what a lock guards."""
+
+    def admit(self) -> None:
+        """Take in what waits; called with the lock held."""
+
+    def admitted(self) -> None:
+        """Tell of what was taken in; called without it."""
+
+
+class Lock(threading.Condition):
+    """What it guards has one owner at a time: a thread, and within it one piece of work.
+
+    A signal handler cannot wait for the very thread that it interrupts, and must leave alone what
+    that one may have half changed. Where `interrupts` is true for it, it calls `defer`; as soon as
+    the lock is free, what was deferred is admitted.
+    """
+
+    def __init__(self) -> None:
+        mutex = threading.RLock()
+        super().__init__(mutex)
+        self._mutex: Mutex = mutex
+        # No count of ours could say so: a signal may come between acquiring and counting.
+        self._is_ours: Callable[[], bool] = mutex._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+        self._admission: Admitting | None = None
+        self._beside: Lock | None = None
+        self.deferred: deque[Any] = deque()
+
+    def tell(self, admission: Admitting) -> None:
+        """Have `admission` told when something was deferred."""
+        self._admission = admission
+
+    def go_with(self, other: Lock) -> None:
+        """Treat who has the `other` lock as one who has this.
+
+        It is one that is held for longer, to wait for the storage. Who gives it back calls
+        `settle`.
+        """
+        self._beside = other
+
+    def interrupts(self) -> bool:
+        """Return True if this thread has the lock already: this call comes amid its work."""
+        return self._is_ours() or (self._beside is not None and self._beside.interrupts())
+
+    def __enter__(self) -> bool:
+        return self._mutex.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.give()
+
+    def take(self, timeout_s: int) -> bool:
+        """Take hold of the lock; return True if that succeeds in time. Then `give` is due."""
+        return self._mutex.acquire(True, timeout_s)
+
+    def give(self) -> None:
+        """Let go of the lock."""
+        self._mutex.release()
+        if self.deferred:
+            self.settle()
+
+    def defer(self, entry: object) -> bool:
+        """Note what whom this call interrupts is to admit; return False if too many wait."""
+        if len(self.deferred) >= _DEFERRED:
+            return False
+        self.deferred.append(entry)
+        return True
+
+    def settle(self) -> None:
+        """Have admitted what was deferred, unless somebody has the lock, who does it afterwards."""
+        admission = self._admission
+        if admission is None:
+            return
+        while self.deferred and not self.interrupts() and self._mutex.acquire(False):
+            try:
+                admission.admit()
+            finally:
+                self._mutex.release()
+        if not self.interrupts():
+            admission.admitted()
+
+    def wait_until(self, condition: Callable[[], Any], timeout_s: float) -> bool:
+        """Block until `condition` holds, which is looked at with the lock held.
+
+        Return True if it does in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self:
+                if condition():
+                    return True
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if not self.deferred:  # else it is admitted first
+                    self.wait(left)
+
+    def disown(self, refuse: Callable[[], NoReturn]) -> None:
+        """Have `refuse` called for whoever takes hold of the lock from now on, in a forked child.
+
+        The thread that held it may be gone.
+        """
+        self._mutex = _Refusing(refuse)
+        self._is_ours = bool  # False, whatever the parent's thread had
+        self._beside = None
+
+
+class Mutex(Protocol):
+    """What a thread holds."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Wait for it; return True if it came in time."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+class _Refusing:
+    """What there is in the place of a lock that is another process's."""
+
+    def __init__(self, refuse: Callable[[], NoReturn]) -> None:
+        self._refuse = refuse
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self._refuse()
+
+    def release(self) -> None:
+        """Do nothing: it was taken before this process was forked."""
+
+
+class Mortal(Protocol):
+    """What belongs to its process."""
+
+    def disown(self) -> None:
+        """Let go of all that is the parent's: this process was forked, and is the child."""
+
+
+class Leaving(Protocol):
+    """What has a last word when its process ends."""
+
+    def ended(self) -> None:
+        """Say it."""
+
+
+_mortal: weakref.WeakSet[Mortal] = weakref.WeakSet()
+_leaving: weakref.WeakSet[Leaving] = weakref.WeakSet()
+
+
+def disown_in_children(one: Mortal) -> None:
+    """Have `disown` called in each process that is forked from this one."""
+    _mortal.add(one)
+
+
+def ended_at_exit(one: Leaving) -> None:
+    """Have `ended` called when the program ends, unless in a forked child."""
+    _leaving.add(one)
+
+
+def _forked() -> None:
+    _leaving.clear()
+    for one in list(_mortal):
+        one.disown()
+    _mortal.clear()
+
+
+def _ending() -> None:
+    for one in list(_leaving):
+        one.ended()
+
+
+# Now: what the program itself has done at its end comes first then, a `flush` for one.
+atexit.register(_ending)
+os.register_at_fork(after_in_child=_forked)
 
 
 def is_plain(text: str) -> bool:
@@ -80,7 +259,7 @@ class Wakeable(Protocol):
 class Turning(Protocol):
     """What a `Loop` turns: a connection."""
 
-    lock: threading.Condition
+    lock: Lock
 
     def turn(self, wait_ms: int) -> int:
         """Do what is due; return for how many ms there is nothing to do."""
@@ -96,7 +275,9 @@ class Loop:
     def __init__(self, connection: Turning) -> None:
         self._connection = connection
         self._changed = connection.lock
-        self._woken = threading.Event()
+        # Held until somebody wakes the loop. No Event: a signal handler that interrupts its own
+        # thread within `Event.set` would wait for ever there.
+        self._asleep = _thread.allocate_lock()
         self._finish: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
         self._broken: BaseException | None = None
@@ -119,7 +300,10 @@ class Loop:
 
     def wake(self) -> None:
         """End a pause, or a wait for the network, at once."""
-        self._woken.set()
+        try:
+            self._asleep.release()
+        except RuntimeError:  # it is awake
+            pass
         self._connection.link.wake()
 
     def wait_for(self, condition: Callable[[], Any], timeout_ms: int) -> bool:
@@ -127,10 +311,7 @@ class Loop:
 
         Return True if it does within `timeout_ms`. Raise what the thread has ended with, if it has.
         """
-        with self._changed:
-            held = bool(
-                self._changed.wait_for(lambda: self._broken or condition(), timeout_ms / 1000)
-            )
+        held = self._changed.wait_until(lambda: self._broken or condition(), timeout_ms / 1000)
         if self._broken is not None:
             raise self._broken
         return held
@@ -140,8 +321,7 @@ class Loop:
             while self._finish is None:
                 pause_ms = self._connection.turn(60_000)
                 if pause_ms:
-                    self._woken.wait(pause_ms / 1000)
-                    self._woken.clear()
+                    self._asleep.acquire(timeout=pause_ms / 1000)
             self._finish()
         except BaseException as error:
             # A mistake in the program, as `turn` deals with all else: it is raised where the

@@ -5,6 +5,7 @@ import os
 import random
 import sys
 import time
+from collections import deque
 
 from micropython import const  # every module takes it from here
 
@@ -48,14 +49,95 @@ def is_plain(text: str) -> bool:
     return min(content) >= 32 and max(content) < 127
 
 
-class Lock:
-    """Stands in for a lock and a condition where there is one thread."""
+# How many blocks below `temporary` the program is in, and the locks that wait for the end of that.
+_loading = 0
+_unsettled: "list[Lock]" = []
 
-    def __enter__(self) -> "Lock":
-        return self
+
+def _loaded() -> None:
+    global _loading
+    _loading -= 1
+    while _unsettled and not _loading:
+        _unsettled.pop().settle()
+
+
+# How many messages callbacks may publish while they interrupt the client itself.
+_DEFERRED = const(32)
+
+
+class Lock:
+    """What it guards has one owner at a time; here the others are callbacks: of a timer, a pin or
+    `micropython.schedule`. They run between any two jumps of the program's bytecode.
+
+    One that interrupts the owner must leave alone what that one may have half changed. Where
+    `interrupts` is true for it, it calls `defer`; as soon as the lock is free, what was deferred is
+    admitted.
+    """
+
+    def __init__(self) -> None:
+        self._admission: "Any" = None
+        self._beside: "Lock | None" = None
+        self._depth = 0
+        self.deferred: "Any" = ()
+
+    def tell(self, admission: "Any") -> None:
+        """Have `admission` told when something was deferred."""
+        self._admission = admission
+        # As MicroPython has it: it never grows, and says so when it is full.
+        self.deferred = deque((), _DEFERRED, 1)  # type: ignore[call-overload]
+
+    def go_with(self, other: "Lock") -> None:
+        """Treat who has the `other` lock as one who has this.
+
+        Who gives it back calls `settle`.
+        """
+        self._beside = other
+
+    def interrupts(self) -> bool:
+        """Return True if somebody has the lock, so that this call comes amid that one's work.
+
+        Or if modules are being loaded: what this call needs of them may be half there.
+        """
+        if self._depth or _loading:
+            return True
+        return self._beside is not None and self._beside.interrupts()
+
+    def __enter__(self) -> bool:
+        self._depth += 1
+        return True
 
     def __exit__(self, *exc: object) -> None:
-        return None
+        self._depth -= 1
+        if self.deferred:
+            self.settle()
+
+    def take(self, timeout_s: int) -> bool:
+        """Take hold of the lock; return True. Then `give` is due."""
+        self._depth += 1
+        return True
+
+    give = __exit__
+
+    def defer(self, entry: object) -> bool:
+        """Note what whom this call interrupts is to admit; return False if too many wait."""
+        if _loading and self not in _unsettled:
+            _unsettled.append(self)
+        try:
+            self.deferred.append(entry)
+        except IndexError:
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Have admitted what was deferred, unless somebody has the lock, who does it afterwards."""
+        while self.deferred and not self.interrupts():
+            self._depth = 1
+            try:
+                self._admission.admit()
+            finally:
+                self._depth = 0
+        if not self.interrupts():
+            self._admission.admitted()
 
     def notify_all(self) -> None:
         """Do nothing: no other thread waits."""
@@ -176,19 +258,28 @@ class temporary:
     """
 
     def __enter__(self) -> None:
+        global _loading
+        _loading += 1
         # Else what the program keeps would come to lie between what is forgotten later, and leave
         # no room for TLS in one piece.
         gc.collect()
-        self._before = list(sys.modules)
+        try:
+            self._before = list(sys.modules)
+        except MemoryError:
+            _loaded()
+            raise
 
     def __exit__(self, kind: "type | None", *exc: object) -> None:
-        if kind is MemoryError:
-            _drop_half_loaded()
-        # Without a list of them, for memory may have run out within the block.
-        name = self._next()
-        while name:
-            _forget(name)
+        try:
+            if kind is MemoryError:
+                _drop_half_loaded()
+            # Without a list of them, for memory may have run out within the block.
             name = self._next()
+            while name:
+                _forget(name)
+                name = self._next()
+        finally:
+            _loaded()
 
     def _next(self) -> str:
         """Return the name of a module that is to be forgotten, "" if there is none left."""

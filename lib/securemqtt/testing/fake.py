@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConnectionLost, SecureMQTTError, UsageError
 from ..inbox import matches
-from ..payload import encode
+from ..messages import encode
 from ..protocol.topics import checked
 from .link import FakeLink
 

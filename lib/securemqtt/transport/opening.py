@@ -1,6 +1,6 @@
 """A board's way to a session: the broker's name, the socket, CONNECT, and CONNACK.
 
-Loaded for an attempt to connect, and forgotten again; umqtt.Stream puts TLS on the socket.
+Loaded for an attempt to connect, and forgotten again; stream_mbedtls.Stream puts TLS on the socket.
 """
 
 import errno

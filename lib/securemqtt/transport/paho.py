@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from ..diagnosis.translate import refused, translate
 from ..errors import MalformedPacket
 from ..messages import Delivery, Message
-from ..platform import now_ms, random_between
+from ..platform import disown_in_children, now_ms, random_between
 from ..protocol.incoming import message_of
 from ..protocol.session import Reader, Session, with_id
 from ..settings import Settings
@@ -77,6 +77,13 @@ class PahoLink:
         self.heard = False
         self._opening: Iterator[int] | None = None
         self._connection_number = 0
+        disown_in_children(self)
+
+    def disown(self) -> None:
+        """Close the parent's sockets in a forked child, else the parent's end would not show."""
+        self._stream.disown()
+        self._wake_out.close()
+        self._wake_in.close()
 
     def __del__(self) -> None:
         self._wake_out.close()

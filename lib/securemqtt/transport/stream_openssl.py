@@ -247,6 +247,13 @@ class Stream:
         self._clear.clear()
         self._unsent = memoryview(b"")
 
+    def disown(self) -> None:
+        """Close the parent's socket in a forked child, and touch nothing else: the parent's thread
+        may have been in the middle of anything.
+        """
+        if self._socket is not None:
+            self._socket.close()
+
     def _encrypt(self, data: bytes | bytearray) -> None:
         tls = self._tls
         if tls is None:

@@ -13,7 +13,7 @@ KEPT = 10000 if sys.implementation.name == "cpython" else 500
 client = device(keep_alive_s=5)
 client.connect()
 # Retained ones are there before anybody asks.
-want("retain " + topic("command/kept/") + " {}".format(KEPT))
+want("retain " + topic("command/kept/") + f" {KEPT}")
 seen = {}
 
 

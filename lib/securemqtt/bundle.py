@@ -1,14 +1,13 @@
 """The device bundle on disk: where it is, its files, and what is wrong with one.
 
 Its format is in docs/ARCHITECTURE.md. A board takes DER, a computer PEM; certificates and keys in
-DER are a SEQUENCE each. What is looked for in one has a form of its own, so no parser is needed.
+DER are a SEQUENCE each.
 """
 
 import binascii
 import os
-import time
 
-from .platform import TAKES_DER, bundle_places, const
+from .platform import TAKES_DER, bundle_places, const, unix_time
 
 TYPE_CHECKING = const(False)
 
@@ -27,6 +26,11 @@ _POINTS = ((32, b"\x03\x42\0\x04"), (48, b"\x03\x62\0\x04"))
 # In an RSA key (RFC 8017, appendix A.1.2) the modulus follows the version; its first 64 bytes say
 # enough.
 _RSA_VERSION = b"\x02\x01\0\x02\x82"
+# Tags in DER: [0] and UTCTime.
+_VERSION = const(0xA0)
+_UTC_TIME = const(0x17)
+# To the first day of 1970 from the last one of February in the year 0.
+_DAYS_TO_1970 = const(719469)
 
 
 def find(path: "str | None") -> str:
@@ -145,13 +149,35 @@ def own_certificate(settings: "Settings") -> bytes:
 def not_after(certificate: bytes) -> str:
     """Return when a certificate in DER ends: YYYYMMDDhhmmss in UTC, nothing if it is not found.
 
-    It follows the Z of notBefore, as UTCTime or GeneralizedTime (RFC 5280, section 4.1.2.5).
+    In the certificate is what was signed, and in that come a version (which the first one lacks),
+    serial number, algorithm, issuer, and the two times (RFC 5280, section 4.1).
     """
-    at = certificate.find(b"Z\x17\x0d")
-    if at >= 0:
-        return "20" + certificate[at + 3 : at + 15].decode()
-    at = certificate.find(b"Z\x18\x0f")
-    return certificate[at + 3 : at + 17].decode() if at >= 0 else ""
+    try:
+        at = _element(certificate, _element(certificate, 0)[0])[0]
+        for _ in range(4 if certificate[at] == _VERSION else 3):
+            at = _element(certificate, at)[1]
+        at = _element(certificate, _element(certificate, at)[0])[1]
+        begin, end = _element(certificate, at)
+        text = certificate[begin:end].decode()
+        if certificate[at] == _UTC_TIME:  # without the century: 1950 to 2049
+            text = ("19" if text[:2] >= "50" else "20") + text
+        int(text[:14])
+        return text[:14] if text[14:] == "Z" else ""
+    except (IndexError, ValueError):
+        return ""
+
+
+def _element(content: bytes, at: int) -> "tuple[int, int]":
+    """Return where the content of the element at `at` in DER begins and ends. Raise IndexError."""
+    size = content[at + 1]
+    at += 2
+    if size > 128:
+        count = size - 128
+        size = int.from_bytes(content[at : at + count], "big")
+        at += count
+    if at + size > len(content):
+        raise IndexError
+    return at, at + size
 
 
 def ended_on(certificate: bytes) -> str:
@@ -160,8 +186,22 @@ def ended_on(certificate: bytes) -> str:
     Judged by this device's clock, which may be wrong.
     """
     end = not_after(certificate)
-    now = "{}{:02d}{:02d}{:02d}{:02d}{:02d}".format(*time.gmtime()[:6])
-    return "-".join((end[:4], end[4:6], end[6:8])) if "" < end < now else ""
+    return day_of(end) if end and seconds_left(end) < 0 else ""
+
+
+def day_of(end: str) -> str:
+    """Return what `not_after` gave as YYYY-MM-DD."""
+    return "-".join((end[:4], end[4:6], end[6:8]))
+
+
+def seconds_left(end: str) -> int:
+    """Return in how many seconds it will be what `not_after` gave, by this device's clock."""
+    year, month, day = int(end[:4]), int(end[4:6]), int(end[6:8])
+    # Years that begin in March, so that the leap day is the last one.
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day
+    seconds = int(end[8:10]) * 3600 + int(end[10:12]) * 60 + int(end[12:14])
+    return (days - _DAYS_TO_1970) * 86400 + seconds - unix_time()
 
 
 def key_fits(key: bytes, certificate: bytes) -> bool:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .messages import Message
     from .options import ClientOptions
 
+# How long leaving after Ctrl-C may take to deliver what is queued.
+_INTERRUPTED_S = const(2)
+
 
 class Client:
     """One device's connection to its broker: secured, kept up, and with a memory for what is not
@@ -28,9 +31,9 @@ class Client:
 
         host, port, client_id, transport, ws_path, alpn, system_trust, ca, certificate, key,
         key_password, username, password, password_file, keep_alive_s, clean_session, will,
-        status, clock_floor, ntp_host, window, max_packet_bytes, connect_timeout_s, outbox,
-        outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync,
-        outbox_interval_s, outbox_journal_bytes, watchdog
+        status, clock_floor, ntp_host, certificate_warning_days, window, max_packet_bytes,
+        connect_timeout_s, outbox, outbox_messages, outbox_bytes, outbox_full, outbox_dir,
+        outbox_fsync, outbox_interval_s, outbox_journal_bytes, watchdog
 
     Durations are in seconds; one below 0 has passed already, and counts as 0.
     `client_id`, `state`, `connected`, `last_error`, `pending` and `stats` can be read only.
@@ -103,11 +106,36 @@ class Client:
                 connection.stop()
 
     def __enter__(self) -> "Client":
-        self.connect(self._connection.settings.connect_timeout_s)
+        """Keep the connection up within the block: for programs that run unattended.
+
+        Wait for the first connection, for `connect_timeout_s` at most, and enter without one: it is
+        tried again for ever, and `last_error` and `on_error` tell why there is none. Raise only
+        what this device finds without the network: UsageError, BundleError, OutboxInUse, and
+        ClientCertificateExpired by a clock that can be trusted.
+        """
+        connection = self._connection
+        try:
+            _check_certificate(connection)
+            connection.start_now()
+            timeout_ms = milliseconds(connection.settings.connect_timeout_s, "connect_timeout_s")
+            if not connection.wait_until(connection.is_entered, timeout_ms):
+                _check_certificate(connection)  # a board's clock may be right only now
+            connection.raise_own()
+        except MemoryError:
+            connection.abandon()
+            from .errors import OutOfMemory
+
+            raise OutOfMemory()
+        except BaseException:
+            if connection.state != "closed":
+                connection.stop()
+            raise
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.disconnect()
+    def __exit__(self, kind: "type | None", *exc: object) -> None:
+        # Who presses Ctrl-C, or mpremote, will not wait for long.
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.disconnect(_INTERRUPTED_S if interrupted else 10)
 
     def __repr__(self) -> str:
         connection = self._connection
@@ -150,7 +178,9 @@ class Client:
         """What was counted since this client was made.
 
         sent, acknowledged, received, connects, reconnects, failures, dropped, oversized; with the
-        durable outbox also journal_bytes, journal_damaged, journal_failures, unstored.
+        durable outbox also journal_bytes, journal_damaged, journal_failures, unstored. From the
+        first connection on also certificate_days: how long this device's certificate is valid, less
+        than 0 once it has ended; not without one, or where the clock is plainly wrong.
         """
         outbox = self._connection.outbox
         stats = outbox.counters()
@@ -165,9 +195,12 @@ class Client:
         self._connection.make_inbox().on_state = handler
 
     def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
-        """Have `handler(exception)` called for each exception that leaves a handler.
+        """Have `handler(exception)` called for each exception that leaves a handler, and for what
+        went wrong with the connection.
 
-        It is logged in any case.
+        Of the latter each kind once, until there is a connection again: why there is none, what
+        ended it, a subscription that was refused; and ClientCertificateExpiring, once a day. It is
+        called in `wait` or `poll`, and all of it is logged in any case.
         """
         _check_function("on_error", handler, True)
         self._connection.make_inbox().on_error = handler
@@ -258,7 +291,7 @@ class Client:
             connection.wait_until(connection.has_news, max(deadline_ms - now_ms(), 0))
             if connection.inbox is not None:
                 connection.inbox.hand_out(deadline_ms)
-            if now_ms() >= deadline_ms:
+            if now_ms() >= deadline_ms or (connection.serves_forever and connection.has_left()):
                 break
 
     def poll(self) -> None:
@@ -269,9 +302,23 @@ class Client:
             connection.inbox.hand_out(None)
 
     def run_forever(self) -> None:
-        """Serve the network until an exception ends it, KeyboardInterrupt for one."""
-        while True:
-            self.wait(3600)
+        """Serve the network until `disconnect()` is called, in a handler or another thread.
+
+        An exception such as KeyboardInterrupt ends it, too. Raise UsageError if the client was not
+        started.
+        """
+        connection = self._connection
+        if connection.state == "closed" and not connection.left:
+            self.wait(0)  # raises what has ended the client, if anything has
+            from .errors import UsageError
+
+            raise UsageError("run_forever serves a client that was started: with client:")
+        connection.serves_forever = True
+        try:
+            while not connection.has_left():
+                self.wait(3600)
+        finally:
+            connection.serves_forever = False
 
     def flush(self, timeout_s: float = 30) -> bool:
         """Serve the network until everything is acknowledged: then it is safe to sleep deeply.
@@ -302,6 +349,14 @@ def _checked(connection: Connection, topic: str, qos: int, is_filter: bool) -> s
         from .protocol.topics import checked
 
         return checked(topic, qos, connection.settings.client_id, is_filter)
+
+
+def _check_certificate(connection: Connection) -> None:
+    """Raise ClientCertificateExpired."""
+    with temporary():
+        from . import lifecycle
+
+        lifecycle.check_certificate(connection)
 
 
 def _check_function(name: str, value: object, optional: bool) -> None:

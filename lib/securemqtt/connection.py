@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _TURN_MS = const(1000)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
+# How often this device's certificate is looked at.
+_DAY_MS = const(86_400_000)
 # Nobody waits for 31 years; and any clock here can count so far.
 _LONGEST_S = const(1_000_000_000)
 
@@ -48,6 +50,10 @@ class Connection:
         self.last_error: "Exception | None" = None
         # Why the last attempt or connection failed; `last_error` tells of all else, too.
         self.reason: "Exception | None" = None
+        # The kinds of reasons that `on_error` was told of since the last connection.
+        self.reasons_told: "list[type]" = []
+        self.left = False  # `stop` was called after `start`
+        self.serves_forever = False  # whether a `wait` ends once it was
         self.counters = {
             "sent": 0,
             "acknowledged": 0,
@@ -62,6 +68,7 @@ class Connection:
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
         # Since when the connection stands; without one, when to try next.
         self.moment_ms = 0
+        self.certificate_ms = 0  # when this device's certificate is to be looked at again
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
         self.outbox = self._make_outbox()
@@ -90,9 +97,33 @@ class Connection:
         """
         return self.state == "connected" or self.reason is not None
 
+    def is_entered(self) -> bool:
+        """Return True if a `with` block may begin, or must not: see `raise_own`."""
+        return self.state == "connected" or self.has_left() or self._own_fault() is not None
+
+    def raise_own(self) -> None:
+        """Raise what an attempt found wrong with this device itself, if anything."""
+        fault = self._own_fault()
+        if fault is not None:
+            raise fault
+
+    def _own_fault(self) -> "Exception | None":
+        reason = self.reason
+        if reason is None:
+            return None
+        from .errors import BundleError, UsageError
+
+        return reason if isinstance(reason, (BundleError, UsageError)) else None
+
+    def has_left(self) -> bool:
+        """Return True if `stop` was called, and has done its work."""
+        return self.left and self.state == "closed"
+
     def start(self) -> None:
         """Keep the connection up from now on. Raise OutboxInUse."""
         if self.state == "closed":
+            self.left = False
+            self.reasons_told = []
             self.outbox.resume()
             self.last_error = self.reason = None
             self.moment_ms = now_ms()
@@ -115,6 +146,7 @@ class Connection:
         Blocks for 5 s where the peer does not read, longer only where the storage of a durable
         outbox does. Raise OutOfMemory: then it was left without a word.
         """
+        self.left = True
         try:
             self.loop.stop(self._finish)
         except MemoryError as error:
@@ -165,7 +197,9 @@ class Connection:
             return self.inbox
 
     def has_news(self) -> bool:
-        """Return True if there is something for the handlers."""
+        """Return True if there is something for the handlers, or no reason to wait for it."""
+        if self.serves_forever and self.has_left():
+            return True
         return self.inbox is not None and self.inbox.has_news()
 
     def wake(self) -> None:
@@ -182,7 +216,9 @@ class Connection:
         link = self.link
         try:
             if self.watchdog is not None:
-                self.watchdog.feed(link.up, now_ms())
+                failure = self.watchdog.feed(link.up, now_ms())
+                if failure is not None and self.inbox is not None:
+                    self.inbox.new_error(failure)
             self.outbox.tick()
             if self.state in ("waiting", "starting"):
                 left_ms = self.moment_ms - now_ms()
@@ -199,6 +235,8 @@ class Connection:
                 self.readying = None
                 link.open()
             if link.up:
+                if now_ms() >= self.certificate_ms:
+                    self._look_at_certificate()
                 self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
             more = link.up and self.outbox.head is not None and link.room() > 0
@@ -212,6 +250,16 @@ class Connection:
                 raise
             self._lost(error)
         return 0
+
+    def _look_at_certificate(self) -> None:
+        self.certificate_ms = now_ms() + _DAY_MS
+        try:
+            with temporary():
+                from . import lifecycle
+
+                lifecycle.look_at_certificate(self)
+        except MemoryError:  # nothing else should end for that
+            log("warning", "no memory to look at this device's certificate: tried again in a day")
 
     def _feed(self, link: "Link") -> None:
         """Hand the link what waits, as far as its window has room."""

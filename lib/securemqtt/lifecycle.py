@@ -7,7 +7,7 @@ connection.py.
 
 from .log import log
 from .messages import Delivery
-from .platform import const, now_ms, random_between
+from .platform import const, now_ms, random_between, unix_time
 
 TYPE_CHECKING = const(False)
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         counters: dict[str, int]
         last_error: Exception | None
         reason: Exception | None
+        reasons_told: list[type]
         moment_ms: int
         failures_in_a_row: int
 
@@ -54,16 +55,81 @@ if TYPE_CHECKING:
             """Have the loop look at once at what there is to do."""
 
 
+# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
+# clock_floor.
+_EARLIEST_S = const(1735689600)
+
+
 def connected(connection: "Owner", session_present: bool) -> None:
     """The broker has accepted us: say so."""
     connection.moment_ms = now_ms()
     connection.counters["connects"] += 1
     connection.reason = None
+    connection.reasons_told = []
     if connection.settings.status:
         connection.link.send(_status(connection, b"online"))
     resumed = ", session resumed" if session_present else ""
     connection.set_state("connected")
     log("info", "connected to " + connection.settings.address + resumed)
+
+
+def check_certificate(connection: "Owner") -> None:
+    """Raise ClientCertificateExpired if this device's certificate has ended, by a clock that can be
+    trusted; BundleError if it cannot be read.
+    """
+    from . import bundle
+
+    end = _certificate_end(connection.settings)
+    if end and bundle.seconds_left(end) < 0:
+        from .errors import ClientCertificateExpired
+
+        what = "the certificate of {} ended on {}"
+        raise ClientCertificateExpired(
+            what.format(connection.settings.client_id, bundle.day_of(end))
+        )
+
+
+def look_at_certificate(connection: "Owner") -> None:
+    """Note how long this device's certificate is valid, and say so if not for long."""
+    from . import bundle
+    from .errors import BundleError, ClientCertificateExpiring
+
+    settings = connection.settings
+    try:
+        end = _certificate_end(settings)
+    except BundleError as error:  # it is loaded already, but the next start will not find it
+        log("warning", str(error))
+        _tell(connection, error)
+        return
+    if not end:
+        return
+    left_s = bundle.seconds_left(end)
+    connection.counters["certificate_days"] = left_s // 86400
+    if left_s <= settings.certificate_warning_days * 86400:
+        what = "the certificate of {} {} on {}, {} days from now"
+        if left_s < 0:
+            what = "the certificate of {} {} on {}"
+        verb = "ended" if left_s < 0 else "ends"
+        warning = ClientCertificateExpiring(
+            what.format(settings.client_id, verb, bundle.day_of(end), left_s // 86400),
+            about=settings.client_id,
+        )
+        log("warning", str(warning))
+        _tell(connection, warning)
+
+
+def _certificate_end(settings: "Settings") -> str:
+    """Return when this device's certificate ends, as bundle.not_after does; nothing without one, or
+    where the clock is plainly wrong.
+    """
+    from . import bundle
+
+    if unix_time() < max(settings.clock_floor, _EARLIEST_S):
+        return ""
+    try:
+        return bundle.not_after(bundle.own_certificate(settings))
+    except ValueError:  # no Base64: TLS does without what stands before it
+        return ""
 
 
 def lost(connection: "Owner", error: Exception) -> None:
@@ -86,6 +152,14 @@ def lost(connection: "Owner", error: Exception) -> None:
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
+    if type(error) not in connection.reasons_told:
+        connection.reasons_told.append(type(error))
+        _tell(connection, error)
+
+
+def _tell(connection: "Owner", error: Exception) -> None:
+    if connection.inbox is not None:
+        connection.inbox.new_error(error)
 
 
 def finish(connection: "Owner") -> None:

@@ -43,9 +43,7 @@ PARTS = (
 )
 MODULES = 45
 LINES = range(40, 401)
-OTHER_LENGTHS = {
-    "board/watchdog.py": "a rule of its own, and loaded only where there is a watchdog",
-}
+OTHER_LENGTHS: dict[str, str] = {}
 MODULES_IN_STRINGS = {
     "platform/micropython.py": "what is not to be forgotten with the other modules",
 }

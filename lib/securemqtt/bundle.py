@@ -7,7 +7,7 @@ DER are a SEQUENCE each.
 import binascii
 import os
 
-from .platform import TAKES_DER, bundle_places, const, unix_time
+from .platform import TAKES_DER, bundle_places, const, is_credential, unix_time
 
 TYPE_CHECKING = const(False)
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BEGIN = b"-----BEGIN"
 _END = b"-----END"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 # The public half at the end of an EC key (RFC 5915): a BIT STRING with an uncompressed point. By
 # the size of a coordinate in bytes: P-256 and P-384.
@@ -69,7 +70,7 @@ def read_json(directory: str, name: str) -> "dict[str, Any]":
     from .payload import decode
 
     try:
-        content = decode(read(directory, name))
+        content = decode(_without_mark(read(directory, name)))
     except ValueError:
         content = None
     if not isinstance(content, dict):
@@ -85,11 +86,16 @@ def read_password(directory: str, name: str) -> str:
     path = path_of(directory, name)
     check_private(path)
     try:
-        return read(directory, name).decode().rstrip("\r\n")
+        return _without_mark(read(directory, name)).decode().rstrip("\r\n")
     except ValueError:
         from .errors import FileTruncated
 
         raise FileTruncated(path + " is not UTF-8", about=path)
+
+
+def _without_mark(content: bytes) -> bytes:
+    """Return text in UTF-8 without the byte order mark that some editors put before it."""
+    return content[len(BYTE_ORDER_MARK) :] if content.startswith(BYTE_ORDER_MARK) else content
 
 
 def check_private(path: str) -> None:
@@ -97,17 +103,36 @@ def check_private(path: str) -> None:
 
     A board's files have no owner.
     """
-    try:
-        mode = os.stat(path)[0] & 0o777
-    except OSError as error:
-        from .errors import FileMissing
-
-        raise FileMissing(path + " cannot be read", error.errno, about=path)
-    if mode & 0o077:
+    mode = _mode(path)
+    # The group of a credential of systemd's stands for its one reader, who has an entry of his own
+    # in its access control list.
+    if mode & (0o037 if is_credential(path) else 0o077):
         from .errors import FileNotPrivate
 
         what = path + " is open to others than its owner"
         raise FileNotPrivate(what, "{:04o}".format(mode), about=path)
+
+
+def check_protected(path: str) -> None:
+    """Raise FileNotPrivate if others than its owner may change a file, or what is in a directory.
+
+    They could put a CA of their own there. A board's files have no owner.
+    """
+    mode = 0 if TAKES_DER else _mode(path)
+    if mode & 0o022:
+        from .errors import FileNotPrivate
+
+        what = path + " can be changed by others than its owner"
+        raise FileNotPrivate(what, "{:04o}".format(mode), "writable", path)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path)[0] & 0o777
+    except OSError as error:
+        from .errors import FileMissing
+
+        raise FileMissing(path + " cannot be read", error.errno, about=path)
 
 
 def path_of(directory: str, name: object) -> str:

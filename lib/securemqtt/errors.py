@@ -43,8 +43,8 @@ if _TYPE_CHECKING:
 
     _Variant = _Literal[
         "", "absent", "alert", "certificate", "connack", "der", "der_key", "encrypted", "full",
-        "handshake", "other", "password", "pem", "pem_key", "read_only", "session", "unasked",
-        "40", "42", "43", "45", "48",
+        "handshake", "mark", "other", "password", "pem", "pem_key", "read_only", "session",
+        "unasked", "writable", "40", "42", "43", "45", "48",
     ]  # fmt: skip
 
 

@@ -49,6 +49,14 @@ def bundle_places() -> list[str]:
     return ["/etc/securemqtt", os.path.expanduser("~/.config/securemqtt")]
 
 
+def is_credential(path: str) -> bool:
+    """Return True for a file that systemd put there for this service alone (LoadCredential=)."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and os.path.dirname(os.path.realpath(path)) == os.path.realpath(
+        str(directory)
+    )
+
+
 def now_ms() -> int:
     """Return monotonic milliseconds."""
     return time.monotonic_ns() // 1_000_000

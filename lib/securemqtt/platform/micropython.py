@@ -35,6 +35,11 @@ def bundle_places() -> "list[str]":
     return [named] if named else ["/secure"]
 
 
+def is_credential(path: str) -> bool:
+    """Return False: there is no systemd."""
+    return False
+
+
 def is_plain(text: str) -> bool:
     """Return True if a topic needs no closer look for what MQTT does not allow in it."""
     content = text.encode()

@@ -71,6 +71,7 @@ class Client:
         connection = self._connection
         timeout_ms = milliseconds(timeout_s, "timeout_s")
         try:
+            connection.decide_by_ms = now_ms() + timeout_ms
             connection.start_now()
             connection.wait_until(connection.is_decided, timeout_ms)
             if connection.state != "connected":
@@ -83,6 +84,8 @@ class Client:
             from .errors import OutOfMemory
 
             raise OutOfMemory()
+        finally:
+            connection.decide_by_ms = 0
 
     def start(self) -> None:
         """Keep the connection up from now on, trying again for ever.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _TURN_MS = const(1000)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
+# How long a probing connection may take.
+_PROBE_MS = const(5_000)
 # How often this device's certificate is looked at.
 _DAY_MS = const(86_400_000)
 # Nobody waits for 31 years; and any clock here can count so far.
@@ -68,6 +70,12 @@ class Connection:
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
         # Since when the connection stands; without one, when to try next.
         self.moment_ms = 0
+        # For what is said of a connection that is lost: what was handed to it last, "" for nothing,
+        # and how many in a row the other end closed before they had lasted.
+        self.sent_topic = ""
+        self.sent_bytes = 0
+        self.hung_up_in_a_row = 0
+        self.decide_by_ms = 0  # when `connect` gives up, while it runs
         self.certificate_ms = 0  # when this device's certificate is to be looked at again
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
@@ -187,6 +195,14 @@ class Connection:
                 outbox.sync()
         return accepted
 
+    def patience_ms(self) -> int:
+        """Return how long a probing connection may take: `connect` must not wait for it longer than
+        it was told to.
+        """
+        if not self.decide_by_ms:
+            return _PROBE_MS
+        return min(_PROBE_MS, max(0, self.decide_by_ms - now_ms()))
+
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""
         from .inbox import Inbox
@@ -283,6 +299,7 @@ class Connection:
                     outbox.put_back(delivery)
                 raise
             self.counters["sent"] += 1
+            self.sent_topic, self.sent_bytes = delivery.topic, len(delivery.payload)
             room -= 1
 
     def _lost(self, error: Exception) -> None:

@@ -42,8 +42,8 @@ if _TYPE_CHECKING:
     from typing import Literal as _Literal
 
     _Variant = _Literal[
-        "", "absent", "alert", "certificate", "connack", "der", "der_key", "encrypted", "full",
-        "handshake", "mark", "other", "password", "pem", "pem_key", "read_only", "session",
+        "", "absent", "again", "alert", "certificate", "connack", "der", "der_key", "encrypted",
+        "full", "handshake", "mark", "other", "password", "pem", "pem_key", "read_only", "session",
         "unasked", "writable", "40", "42", "43", "45", "48",
     ]  # fmt: skip
 

@@ -5,7 +5,9 @@ Loaded for the occasion, and forgotten again on a board. What runs for each mess
 connection.py.
 """
 
-from .log import log
+import errno
+
+from .log import log, printable
 from .messages import Delivery
 from .platform import const, now_ms, random_between, unix_time
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .settings import Settings
     from .transport.base import Link
 
+    Variant = Literal["session", "again"]
     State = Literal["closed", "starting", "connecting", "connected", "waiting"]
 
     class Owner(Protocol):
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
         reason: Exception | None
         reasons_told: list[type]
         moment_ms: int
+        sent_topic: str
+        sent_bytes: int
+        hung_up_in_a_row: int
         failures_in_a_row: int
 
         def set_state(self, state: State) -> None:
@@ -60,6 +66,12 @@ if TYPE_CHECKING:
 _EARLIEST_S = const(1735689600)
 
 
+# So many connections in a row that the other end closed soon are no accident.
+_AGAIN = const(3)
+# The end of the stream (as a board's and our own streams have it), and a write after it.
+_BY_PEER = (errno.ECONNRESET, 32)
+
+
 def connected(connection: "Owner", session_present: bool) -> None:
     """The broker has accepted us: say so."""
     connection.moment_ms = now_ms()
@@ -68,7 +80,11 @@ def connected(connection: "Owner", session_present: bool) -> None:
     connection.reasons_told = []
     if connection.settings.status:
         connection.link.send(_status(connection, b"online"))
+    connection.sent_topic = ""
     resumed = ", session resumed" if session_present else ""
+    again = connection.counters["connects"] > 1 and not connection.settings.clean_session
+    if again and not session_present:
+        resumed = "; it has no session of ours any more: restarted, or too long ago"
     connection.set_state("connected")
     log("info", "connected to " + connection.settings.address + resumed)
 
@@ -142,6 +158,7 @@ def lost(connection: "Owner", error: Exception) -> None:
     if trying and connection.watchdog is not None:
         connection.watchdog.alive(now)  # it was no fault of the board that the attempt failed
     connection.readying = None
+    error = _hung_up(connection, error)
     connection.last_error = connection.reason = error
     connection.counters["failures"] += 1
     # It may be MemoryError, where there was no memory even for an error of ours.
@@ -155,6 +172,47 @@ def lost(connection: "Owner", error: Exception) -> None:
     if type(error) not in connection.reasons_told:
         connection.reasons_told.append(type(error))
         _tell(connection, error)
+
+
+def _hung_up(connection: "Owner", error: Exception) -> Exception:
+    """Return an error that says what is known of why the other end closed a connection.
+
+    That is not much: MQTT 3.1.1 knows no reason (section 4.8). So: how long it stood, what was sent
+    last, what the broker has not acknowledged, and whether it happens again and again.
+    """
+    from .errors import ConnectionLost
+    from .protocol.backoff import lasting
+
+    # One without a code has words of its own.
+    code = error.code if isinstance(error, ConnectionLost) else None
+    if connection.state != "connected" or code is None:
+        connection.hung_up_in_a_row = 0
+        return error
+    lived_ms = _lived_ms(connection)
+    connection.hung_up_in_a_row = lasting(connection.hung_up_in_a_row, lived_ms) + 1
+    what = "{} hung up after {} s"
+    if isinstance(code, int) and code not in _BY_PEER:
+        what = "the connection to {} was lost after {} s"
+    what = what.format(connection.settings.address, lived_ms // 1000)
+    if not connection.sent_topic:
+        what += "; nothing new was published on it"
+    else:
+        what += "; the last thing sent was a message of {} bytes on {}".format(
+            connection.sent_bytes, printable(connection.sent_topic)
+        )
+    session = connection.link.session
+    for one in session.unanswered.values():
+        if isinstance(one, str):
+            what += "; no answer to the subscription to " + printable(one)
+            break
+    in_flight = session.unacknowledged()
+    if in_flight:
+        oldest = session.unanswered[in_flight[0]]
+        what += "; {} in flight, the first of {} bytes on {}".format(
+            len(in_flight), len(oldest.payload), printable(oldest.topic)
+        )
+    variant: "Variant" = "again" if connection.hung_up_in_a_row >= _AGAIN else "session"
+    return ConnectionLost(what, code, variant, connection.settings.host)
 
 
 def _tell(connection: "Owner", error: Exception) -> None:

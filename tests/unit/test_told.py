@@ -235,3 +235,68 @@ def test_a_certificate_that_ends_soon_is_told_of_once_a_day() -> None:
     finally:
         log_to(_quiet)
         history.close()
+
+
+def test_what_is_known_of_the_end_of_a_connection_is_said() -> None:
+    history = History(1)
+    errors = []
+    try:
+        client = history.client
+        client.on_error(errors.append)
+        _serve(history)
+        assert client.connected
+        client.publish("c/1", b"x" * 700, 0)
+        client.publish("c/1", b"y" * 500)
+        client.publish("c/2", b"z" * 300)
+        client.poll()
+        history.lose(0)
+        client.poll()
+        what = errors[-1].what
+        assert what.startswith("broker.example:8883 hung up after 0 s"), what
+        assert "; the last thing sent was a message of 300 bytes on c/2" in what, what
+        assert "; 2 in flight, the first of 500 bytes on c/1" in what, what
+        assert "gives no reason" in errors[-1].cause
+        assert client.last_error is errors[-1]
+        # Again and again, soon after the broker has accepted us: a cause of its own.
+        for _ in range(4):
+            history.pass_time(130000)
+            for _ in range(20):
+                history.carry(_ALL, _ALL)
+                client.poll()
+                if client.connected:
+                    break
+            assert client.connected
+            history.lose(0)
+            client.poll()
+        assert "each puts the other out" in client.last_error.cause
+        # One that has lasted begins anew.
+        _serve(history)
+        history.pass_time(10000)
+        client.poll()
+        history.carry(_ALL, _ALL)
+        for _ in range(4):
+            history.pass_time(10000)
+            _serve(history)
+        assert client.connected
+        history.lose(0)
+        client.poll()
+        assert "gives no reason" in client.last_error.cause
+    finally:
+        history.close()
+
+
+def test_a_session_that_the_broker_has_lost_is_said() -> None:
+    history = History(1)
+    said = []
+    try:
+        _serve(history)
+        log_to(lambda level, text: said.append(text) if text[:9] == "connected" else None)
+        history.lose(0)
+        _serve(history)
+        history.forget_session()
+        _serve(history)
+        assert ["session" in text for text in said] == [True, True], said
+        assert "no session of ours any more" in said[1]
+    finally:
+        log_to(_quiet)
+        history.close()

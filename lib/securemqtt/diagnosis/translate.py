@@ -95,13 +95,13 @@ def translate(
     error: BaseException,
     stage: "Stage",
     settings: "Settings",
-    probe: "Callable[[Settings], Finding]",
+    probe: "Callable[[Settings], Finding | None]",
 ) -> "SecureMQTTError | None":
     """Return our error for a foreign one that came up in `stage`, to be raised by the caller.
 
     None: it is one of ours already, or none of the network's, the TLS library's or the heap's, so a
     mistake in a program. Where the broker may have had a reason that does not show, `probe` asks
-    it once more, which takes 5 s at most, name resolution aside.
+    it once more; it gives None where there is no time for that.
     """
     if isinstance(error, SecureMQTTError) or not isinstance(
         error, (OSError, ValueError, MemoryError)
@@ -126,17 +126,20 @@ def _translated(
     error: BaseException,
     stage: "Stage",
     settings: "Settings",
-    probe: "Callable[[Settings], Finding]",
+    probe: "Callable[[Settings], Finding | None]",
 ) -> "SecureMQTTError | None":
     finding = _classified(error, stage)
     variant: "Variant" = "" if stage == "resolve" or stage == "connect" else stage
     if finding.unsaid:
         try:
             answer = probe(settings)
+        except MemoryError:
+            answer = None
+        if answer is None:  # too little is left for a second handshake: go by what is here
+            variant = "unasked"
+        else:
             answer.code = finding.code
             finding = answer
-        except MemoryError:  # too little is left for a second handshake: go by what is here
-            variant = "unasked"
     if finding.refused:
         return _of_alert(finding.alert, finding.code, settings)
     if finding.error is None:

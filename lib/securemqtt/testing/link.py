@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..messages import Delivery, Message
+from ..protocol.session import Session
 
 if TYPE_CHECKING:
     from ..connection import Connection
@@ -26,6 +27,7 @@ class FakeLink:
     def __init__(self, settings: Settings, owner: Connection) -> None:
         self.up = False
         self.settings = settings
+        self.session = Session(settings.window)
         self.lock = owner.lock
         self._owner = owner
         self._opening = False

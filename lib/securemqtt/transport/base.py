@@ -33,6 +33,9 @@ class Owner(Protocol):
     def acknowledged(self, delivery: Delivery) -> None:
         """PUBACK or PUBCOMP came for it, or, for QoS 0, it was handed to the socket."""
 
+    def patience_ms(self) -> int:
+        """Return how long a probing connection may take, at most 5 s."""
+
     def make_inbox(self) -> Receiver:
         """Return who takes what comes in; made with the first use."""
 
@@ -64,6 +67,8 @@ class Link(Protocol):
 
     up: bool
     """CONNACK has come, and the connection has not been lost or closed since."""
+    session: Session
+    """Ids, window and keep-alive."""
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
         """Read the bundle's files. Raise BundleError for what is wrong with them."""

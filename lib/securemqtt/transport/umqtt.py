@@ -278,11 +278,18 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             with temporary():
                 from ..diagnosis.translate import translate
 
-                return translate(error, stage, self.settings, _probe)
+                return translate(error, stage, self.settings, self._probe)
         except MemoryError:
             from ..errors import OutOfMemory
 
             return OutOfMemory()
+
+    def _probe(self, settings: "Settings") -> "Finding | None":
+        """Ask the broker once more what it has against this device."""
+        with temporary():
+            from .probe_mbedtls import probe
+
+            return probe(settings, self.owner.patience_ms())
 
     # Sending
 
@@ -387,11 +394,3 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
 
             umqtt_receiving.take(self, kind)
         return True
-
-
-def _probe(settings: "Settings") -> "Finding":
-    """Ask the broker once more what it has against this device; blocks for 5 s at most."""
-    with temporary():
-        from .probe_mbedtls import probe
-
-        return probe(settings)

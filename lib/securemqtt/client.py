@@ -182,7 +182,7 @@ class Client:
 
         sent, acknowledged, received, connects, reconnects, failures, dropped, oversized; with the
         durable outbox also journal_bytes, journal_damaged, journal_failures, unstored. From the
-        first connection on also certificate_days: how long this device's certificate is valid, less
+        first attempt on also certificate_days: how long this device's certificate is valid, less
         than 0 once it has ended; not without one, or where the clock is plainly wrong.
         """
         outbox = self._connection.outbox

@@ -249,10 +249,11 @@ class Connection:
                 for pause_ms in self.readying:
                     return min(pause_ms, wait_ms)
                 self.readying = None
+                # Once the clock is set, and before TLS takes its part of a board's heap.
+                self._look_at_certificate()
                 link.open()
             if link.up:
-                if now_ms() >= self.certificate_ms:
-                    self._look_at_certificate()
+                self._look_at_certificate()
                 self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
             more = link.up and self.outbox.head is not None and link.room() > 0
@@ -268,6 +269,8 @@ class Connection:
         return 0
 
     def _look_at_certificate(self) -> None:
+        if now_ms() < self.certificate_ms:
+            return
         self.certificate_ms = now_ms() + _DAY_MS
         try:
             with temporary():

@@ -108,12 +108,15 @@ def check_certificate(connection: "Owner") -> None:
 def look_at_certificate(connection: "Owner") -> None:
     """Note how long this device's certificate is valid, and say so if not for long."""
     from . import bundle
-    from .errors import BundleError, ClientCertificateExpiring
 
     settings = connection.settings
     try:
         end = _certificate_end(settings)
-    except BundleError as error:  # it is loaded already, but the next start will not find it
+    except Exception as error:  # it is loaded already, but the next start will not find it
+        from .errors import BundleError  # only now: it stays in a board's memory
+
+        if not isinstance(error, BundleError):
+            raise
         log("warning", str(error))
         _tell(connection, error)
         return
@@ -122,6 +125,8 @@ def look_at_certificate(connection: "Owner") -> None:
     left_s = bundle.seconds_left(end)
     connection.counters["certificate_days"] = left_s // 86400
     if left_s <= settings.certificate_warning_days * 86400:
+        from .errors import ClientCertificateExpiring
+
         what = "the certificate of {} {} on {}, {} days from now"
         if left_s < 0:
             what = "the certificate of {} {} on {}"

@@ -14,7 +14,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
-    from .errors import BundleError
+    from .errors import BundleError, SecureMQTTError
     from .settings import Settings
 
 _BEGIN = b"-----BEGIN"
@@ -30,6 +30,9 @@ _RSA_VERSION = b"\x02\x01\0\x02\x82"
 # Tags in DER: [0] and UTCTime.
 _VERSION = const(0xA0)
 _UTC_TIME = const(0x17)
+# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
+# clock_floor.
+_EARLIEST_S = const(1735689600)
 # To the first day of 1970 from the last one of February in the year 0.
 _DAYS_TO_1970 = const(719469)
 
@@ -227,6 +230,56 @@ def seconds_left(end: str) -> int:
     days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day
     seconds = int(end[8:10]) * 3600 + int(end[10:12]) * 60 + int(end[12:14])
     return (days - _DAYS_TO_1970) * 86400 + seconds - unix_time()
+
+
+def days_left(settings: "Settings") -> "tuple[int | None, SecureMQTTError | None]":
+    """Return for how many days this device's certificate is valid, and a warning if that is less
+    than certificate_warning_days; None where there is none, or the clock is plainly wrong.
+
+    A certificate that cannot be read any more is a warning, too.
+    """
+    try:
+        end = _own_end(settings)
+    except Exception as error:  # it is loaded already, but the next start will not find it
+        from .errors import BundleError  # only now: it stays in a board's memory
+
+        if isinstance(error, BundleError):
+            return None, error
+        raise
+    if not end:
+        return None, None
+    left_s = seconds_left(end)
+    days = left_s // 86400
+    if left_s > settings.certificate_warning_days * 86400:
+        return days, None
+    from .errors import ClientCertificateExpiring
+
+    name = settings.client_id
+    what = "the certificate of {} ends on {}, {} days from now".format(name, day_of(end), days)
+    if left_s < 0:
+        what = "the certificate of {} ended on {}".format(name, day_of(end))
+    return days, ClientCertificateExpiring(what, about=name)
+
+
+def check_not_ended(settings: "Settings") -> None:
+    """Raise ClientCertificateExpired if this device's certificate has ended, by a clock that is not
+    plainly wrong; BundleError if it cannot be read.
+    """
+    end = _own_end(settings)
+    if end and seconds_left(end) < 0:
+        from .errors import ClientCertificateExpired
+
+        what = "the certificate of {} ended on {}".format(settings.client_id, day_of(end))
+        raise ClientCertificateExpired(what)
+
+
+def _own_end(settings: "Settings") -> str:
+    if unix_time() < max(settings.clock_floor, _EARLIEST_S):
+        return ""
+    try:
+        return not_after(own_certificate(settings))
+    except ValueError:  # no Base64: TLS does without what stands before it
+        return ""
 
 
 def key_fits(key: bytes, certificate: bytes) -> bool:

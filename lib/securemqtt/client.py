@@ -357,9 +357,9 @@ def _checked(connection: Connection, topic: str, qos: int, is_filter: bool) -> s
 def _check_certificate(connection: Connection) -> None:
     """Raise ClientCertificateExpired."""
     with temporary():
-        from . import lifecycle
+        from . import bundle
 
-        lifecycle.check_certificate(connection)
+        bundle.check_not_ended(connection.settings)
 
 
 def _check_function(name: str, value: object, optional: bool) -> None:

@@ -70,8 +70,7 @@ class Connection:
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
         # Since when the connection stands; without one, when to try next.
         self.moment_ms = 0
-        # For what is said of a connection that is lost: what was handed to it last, "" for nothing,
-        # and how many in a row the other end closed before they had lasted.
+        # What a connection was given last, and how many in a row were closed soon.
         self.sent_topic = ""
         self.sent_bytes = 0
         self.hung_up_in_a_row = 0
@@ -107,21 +106,18 @@ class Connection:
 
     def is_entered(self) -> bool:
         """Return True if a `with` block may begin, or must not: see `raise_own`."""
-        return self.state == "connected" or self.has_left() or self._own_fault() is not None
+        own = self.reason is not None and self._is_own(self.reason)
+        return own or self.state == "connected" or self.has_left()
 
     def raise_own(self) -> None:
         """Raise what an attempt found wrong with this device itself, if anything."""
-        fault = self._own_fault()
-        if fault is not None:
-            raise fault
+        if self.reason is not None and self._is_own(self.reason):
+            raise self.reason
 
-    def _own_fault(self) -> "Exception | None":
-        reason = self.reason
-        if reason is None:
-            return None
+    def _is_own(self, reason: Exception) -> bool:
         from .errors import BundleError, UsageError
 
-        return reason if isinstance(reason, (BundleError, UsageError)) else None
+        return isinstance(reason, (BundleError, UsageError))
 
     def has_left(self) -> bool:
         """Return True if `stop` was called, and has done its work."""
@@ -196,12 +192,9 @@ class Connection:
         return accepted
 
     def patience_ms(self) -> int:
-        """Return how long a probing connection may take: `connect` must not wait for it longer than
-        it was told to.
-        """
-        if not self.decide_by_ms:
-            return _PROBE_MS
-        return min(_PROBE_MS, max(0, self.decide_by_ms - now_ms()))
+        """Return how long a probing connection may take, within the time that `connect` has."""
+        left_ms = self.decide_by_ms - now_ms() if self.decide_by_ms else _PROBE_MS
+        return min(_PROBE_MS, max(0, left_ms))
 
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""
@@ -274,11 +267,18 @@ class Connection:
         self.certificate_ms = now_ms() + _DAY_MS
         try:
             with temporary():
-                from . import lifecycle
+                from . import bundle
 
-                lifecycle.look_at_certificate(self)
+                days, warning = bundle.days_left(self.settings)
         except MemoryError:  # nothing else should end for that
             log("warning", "no memory to look at this device's certificate: tried again in a day")
+            return
+        if days is not None:
+            self.counters["certificate_days"] = days
+        if warning is not None:
+            log("warning", str(warning))
+            if self.inbox is not None:
+                self.inbox.new_error(warning)
 
     def _feed(self, link: "Link") -> None:
         """Hand the link what waits, as far as its window has room."""

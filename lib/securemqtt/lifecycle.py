@@ -5,11 +5,9 @@ Loaded for the occasion, and forgotten again on a board. What runs for each mess
 connection.py.
 """
 
-import errno
-
-from .log import log, printable
+from .log import log
 from .messages import Delivery
-from .platform import const, now_ms, random_between, unix_time
+from .platform import const, now_ms, random_between
 
 TYPE_CHECKING = const(False)
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from .settings import Settings
     from .transport.base import Link
 
-    Variant = Literal["session", "again"]
     State = Literal["closed", "starting", "connecting", "connected", "waiting"]
 
     class Owner(Protocol):
@@ -61,17 +58,6 @@ if TYPE_CHECKING:
             """Have the loop look at once at what there is to do."""
 
 
-# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
-# clock_floor.
-_EARLIEST_S = const(1735689600)
-
-
-# So many connections in a row that the other end closed soon are no accident.
-_AGAIN = const(3)
-# The end of the stream (as a board's and our own streams have it), and a write after it.
-_BY_PEER = (errno.ECONNRESET, 32)
-
-
 def connected(connection: "Owner", session_present: bool) -> None:
     """The broker has accepted us: say so."""
     connection.moment_ms = now_ms()
@@ -89,70 +75,6 @@ def connected(connection: "Owner", session_present: bool) -> None:
     log("info", "connected to " + connection.settings.address + resumed)
 
 
-def check_certificate(connection: "Owner") -> None:
-    """Raise ClientCertificateExpired if this device's certificate has ended, by a clock that can be
-    trusted; BundleError if it cannot be read.
-    """
-    from . import bundle
-
-    end = _certificate_end(connection.settings)
-    if end and bundle.seconds_left(end) < 0:
-        from .errors import ClientCertificateExpired
-
-        what = "the certificate of {} ended on {}"
-        raise ClientCertificateExpired(
-            what.format(connection.settings.client_id, bundle.day_of(end))
-        )
-
-
-def look_at_certificate(connection: "Owner") -> None:
-    """Note how long this device's certificate is valid, and say so if not for long."""
-    from . import bundle
-
-    settings = connection.settings
-    try:
-        end = _certificate_end(settings)
-    except Exception as error:  # it is loaded already, but the next start will not find it
-        from .errors import BundleError  # only now: it stays in a board's memory
-
-        if not isinstance(error, BundleError):
-            raise
-        log("warning", str(error))
-        _tell(connection, error)
-        return
-    if not end:
-        return
-    left_s = bundle.seconds_left(end)
-    connection.counters["certificate_days"] = left_s // 86400
-    if left_s <= settings.certificate_warning_days * 86400:
-        from .errors import ClientCertificateExpiring
-
-        what = "the certificate of {} {} on {}, {} days from now"
-        if left_s < 0:
-            what = "the certificate of {} {} on {}"
-        verb = "ended" if left_s < 0 else "ends"
-        warning = ClientCertificateExpiring(
-            what.format(settings.client_id, verb, bundle.day_of(end), left_s // 86400),
-            about=settings.client_id,
-        )
-        log("warning", str(warning))
-        _tell(connection, warning)
-
-
-def _certificate_end(settings: "Settings") -> str:
-    """Return when this device's certificate ends, as bundle.not_after does; nothing without one, or
-    where the clock is plainly wrong.
-    """
-    from . import bundle
-
-    if unix_time() < max(settings.clock_floor, _EARLIEST_S):
-        return ""
-    try:
-        return bundle.not_after(bundle.own_certificate(settings))
-    except ValueError:  # no Base64: TLS does without what stands before it
-        return ""
-
-
 def lost(connection: "Owner", error: Exception) -> None:
     """An attempt failed, or the connection is gone: note why, and when to try again."""
     from .errors import SecureMQTTError
@@ -163,7 +85,12 @@ def lost(connection: "Owner", error: Exception) -> None:
     if trying and connection.watchdog is not None:
         connection.watchdog.alive(now)  # it was no fault of the board that the attempt failed
     connection.readying = None
-    error = _hung_up(connection, error)
+    if connection.state == "connected":
+        from .diagnosis.translate import hung_up  # which has translated it, just before
+
+        error, connection.hung_up_in_a_row = hung_up(error, _lived_ms(connection), connection)
+    else:
+        connection.hung_up_in_a_row = 0
     connection.last_error = connection.reason = error
     connection.counters["failures"] += 1
     # It may be MemoryError, where there was no memory even for an error of ours.
@@ -177,47 +104,6 @@ def lost(connection: "Owner", error: Exception) -> None:
     if type(error) not in connection.reasons_told:
         connection.reasons_told.append(type(error))
         _tell(connection, error)
-
-
-def _hung_up(connection: "Owner", error: Exception) -> Exception:
-    """Return an error that says what is known of why the other end closed a connection.
-
-    That is not much: MQTT 3.1.1 knows no reason (section 4.8). So: how long it stood, what was sent
-    last, what the broker has not acknowledged, and whether it happens again and again.
-    """
-    from .errors import ConnectionLost
-    from .protocol.backoff import lasting
-
-    # One without a code has words of its own.
-    code = error.code if isinstance(error, ConnectionLost) else None
-    if connection.state != "connected" or code is None:
-        connection.hung_up_in_a_row = 0
-        return error
-    lived_ms = _lived_ms(connection)
-    connection.hung_up_in_a_row = lasting(connection.hung_up_in_a_row, lived_ms) + 1
-    what = "{} hung up after {} s"
-    if isinstance(code, int) and code not in _BY_PEER:
-        what = "the connection to {} was lost after {} s"
-    what = what.format(connection.settings.address, lived_ms // 1000)
-    if not connection.sent_topic:
-        what += "; nothing new was published on it"
-    else:
-        what += "; the last thing sent was a message of {} bytes on {}".format(
-            connection.sent_bytes, printable(connection.sent_topic)
-        )
-    session = connection.link.session
-    for one in session.unanswered.values():
-        if isinstance(one, str):
-            what += "; no answer to the subscription to " + printable(one)
-            break
-    in_flight = session.unacknowledged()
-    if in_flight:
-        oldest = session.unanswered[in_flight[0]]
-        what += "; {} in flight, the first of {} bytes on {}".format(
-            len(in_flight), len(oldest.payload), printable(oldest.topic)
-        )
-    variant: "Variant" = "again" if connection.hung_up_in_a_row >= _AGAIN else "session"
-    return ConnectionLost(what, code, variant, connection.settings.host)
 
 
 def _tell(connection: "Owner", error: Exception) -> None:

@@ -9,6 +9,7 @@ package(
     files=(
         "__init__.py",
         "admission.py",
+        "arguments.py",
         "board/__init__.py",
         "board/readiness.py",
         "board/watchdog.py",

@@ -43,16 +43,16 @@ def on_command(message):
 # and also 8 s after a Ctrl-C.
 client = Client(outbox_full="drop_oldest", watchdog=None)
 client.subscribe("~/command/+", on_command)
-client.start()  # from here on the connection is kept up, whatever the network does
 number = 0
 try:
-    while True:
-        number += 1
-        client.publish("~/reading", {"number": number, "celsius": temperature()})
-        waited_s = 0
-        while waited_s < settings["interval_s"]:  # which a command may change meanwhile
-            step_s = min(settings["interval_s"] - waited_s, 1)
-            client.wait(step_s)
-            waited_s += step_s
+    with client:  # from here on the connection is kept up, whatever the network does
+        while True:
+            number += 1
+            client.publish("~/reading", {"number": number, "celsius": temperature()})
+            waited_s = 0
+            while waited_s < settings["interval_s"]:  # which a command may change meanwhile
+                step_s = min(settings["interval_s"] - waited_s, 1)
+                client.wait(step_s)
+                waited_s += step_s
 except KeyboardInterrupt:
-    client.disconnect(2)
+    pass  # by Ctrl-C: it has left in order

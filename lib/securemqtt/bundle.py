@@ -1,25 +1,25 @@
 """The device bundle on disk: where it is, its files, and what is wrong with one.
 
 Its format is in docs/ARCHITECTURE.md. A board takes DER, a computer PEM; certificates and keys in
-DER are a SEQUENCE each. What is looked for in one has a form of its own, so no parser is needed.
+DER are a SEQUENCE each.
 """
 
 import binascii
 import os
-import time
 
-from .platform import TAKES_DER, bundle_places, const
+from .platform import TAKES_DER, bundle_places, const, is_credential, unix_time
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from .errors import BundleError
+    from .errors import BundleError, SecureMQTTError
     from .settings import Settings
 
 _BEGIN = b"-----BEGIN"
 _END = b"-----END"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 # The public half at the end of an EC key (RFC 5915): a BIT STRING with an uncompressed point. By
 # the size of a coordinate in bytes: P-256 and P-384.
@@ -27,6 +27,14 @@ _POINTS = ((32, b"\x03\x42\0\x04"), (48, b"\x03\x62\0\x04"))
 # In an RSA key (RFC 8017, appendix A.1.2) the modulus follows the version; its first 64 bytes say
 # enough.
 _RSA_VERSION = b"\x02\x01\0\x02\x82"
+# Tags in DER: [0] and UTCTime.
+_VERSION = const(0xA0)
+_UTC_TIME = const(0x17)
+# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
+# clock_floor.
+_EARLIEST_S = const(1735689600)
+# To the first day of 1970 from the last one of February in the year 0.
+_DAYS_TO_1970 = const(719469)
 
 
 def find(path: "str | None") -> str:
@@ -65,7 +73,7 @@ def read_json(directory: str, name: str) -> "dict[str, Any]":
     from .messages import decode
 
     try:
-        content = decode(read(directory, name))
+        content = decode(_without_mark(read(directory, name)))
     except ValueError:
         content = None
     if not isinstance(content, dict):
@@ -81,11 +89,16 @@ def read_password(directory: str, name: str) -> str:
     path = path_of(directory, name)
     check_private(path)
     try:
-        return read(directory, name).decode().rstrip("\r\n")
+        return _without_mark(read(directory, name)).decode().rstrip("\r\n")
     except ValueError:
         from .errors import FileTruncated
 
         raise FileTruncated(path + " is not UTF-8", about=path)
+
+
+def _without_mark(content: bytes) -> bytes:
+    """Return text in UTF-8 without the byte order mark that some editors put before it."""
+    return content[len(BYTE_ORDER_MARK) :] if content.startswith(BYTE_ORDER_MARK) else content
 
 
 def check_private(path: str) -> None:
@@ -93,17 +106,36 @@ def check_private(path: str) -> None:
 
     A board's files have no owner.
     """
-    try:
-        mode = os.stat(path)[0] & 0o777
-    except OSError as error:
-        from .errors import FileMissing
-
-        raise FileMissing(path + " cannot be read", error.errno, about=path)
-    if mode & 0o077:
+    mode = _mode(path)
+    # The group of a credential of systemd's stands for its one reader, who has an entry of his own
+    # in its access control list.
+    if mode & (0o037 if is_credential(path) else 0o077):
         from .errors import FileNotPrivate
 
         what = path + " is open to others than its owner"
         raise FileNotPrivate(what, "{:04o}".format(mode), about=path)
+
+
+def check_protected(path: str) -> None:
+    """Raise FileNotPrivate if others than its owner may change a file, or what is in a directory.
+
+    They could put a CA of their own there. A board's files have no owner.
+    """
+    mode = 0 if TAKES_DER else _mode(path)
+    if mode & 0o022:
+        from .errors import FileNotPrivate
+
+        what = path + " can be changed by others than its owner"
+        raise FileNotPrivate(what, "{:04o}".format(mode), "writable", path)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path)[0] & 0o777
+    except OSError as error:
+        from .errors import FileMissing
+
+        raise FileMissing(path + " cannot be read", error.errno, about=path)
 
 
 def path_of(directory: str, name: object) -> str:
@@ -145,13 +177,35 @@ def own_certificate(settings: "Settings") -> bytes:
 def not_after(certificate: bytes) -> str:
     """Return when a certificate in DER ends: YYYYMMDDhhmmss in UTC, nothing if it is not found.
 
-    It follows the Z of notBefore, as UTCTime or GeneralizedTime (RFC 5280, section 4.1.2.5).
+    In the certificate is what was signed, and in that come a version (which the first one lacks),
+    serial number, algorithm, issuer, and the two times (RFC 5280, section 4.1).
     """
-    at = certificate.find(b"Z\x17\x0d")
-    if at >= 0:
-        return "20" + certificate[at + 3 : at + 15].decode()
-    at = certificate.find(b"Z\x18\x0f")
-    return certificate[at + 3 : at + 17].decode() if at >= 0 else ""
+    try:
+        at = _element(certificate, _element(certificate, 0)[0])[0]
+        for _ in range(4 if certificate[at] == _VERSION else 3):
+            at = _element(certificate, at)[1]
+        at = _element(certificate, _element(certificate, at)[0])[1]
+        begin, end = _element(certificate, at)
+        text = certificate[begin:end].decode()
+        if certificate[at] == _UTC_TIME:  # without the century: 1950 to 2049
+            text = ("19" if text[:2] >= "50" else "20") + text
+        int(text[:14])
+        return text[:14] if text[14:] == "Z" else ""
+    except (IndexError, ValueError):
+        return ""
+
+
+def _element(content: bytes, at: int) -> "tuple[int, int]":
+    """Return where the content of the element at `at` in DER begins and ends. Raise IndexError."""
+    size = content[at + 1]
+    at += 2
+    if size > 128:
+        count = size - 128
+        size = int.from_bytes(content[at : at + count], "big")
+        at += count
+    if at + size > len(content):
+        raise IndexError
+    return at, at + size
 
 
 def ended_on(certificate: bytes) -> str:
@@ -160,8 +214,72 @@ def ended_on(certificate: bytes) -> str:
     Judged by this device's clock, which may be wrong.
     """
     end = not_after(certificate)
-    now = "{}{:02d}{:02d}{:02d}{:02d}{:02d}".format(*time.gmtime()[:6])
-    return "-".join((end[:4], end[4:6], end[6:8])) if "" < end < now else ""
+    return day_of(end) if end and seconds_left(end) < 0 else ""
+
+
+def day_of(end: str) -> str:
+    """Return what `not_after` gave as YYYY-MM-DD."""
+    return "-".join((end[:4], end[4:6], end[6:8]))
+
+
+def seconds_left(end: str) -> int:
+    """Return in how many seconds it will be what `not_after` gave, by this device's clock."""
+    year, month, day = int(end[:4]), int(end[4:6]), int(end[6:8])
+    # Years that begin in March, so that the leap day is the last one.
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day
+    seconds = int(end[8:10]) * 3600 + int(end[10:12]) * 60 + int(end[12:14])
+    return (days - _DAYS_TO_1970) * 86400 + seconds - unix_time()
+
+
+def days_left(settings: "Settings") -> "tuple[int | None, SecureMQTTError | None]":
+    """Return for how many days this device's certificate is valid, and a warning if that is less
+    than certificate_warning_days; None where there is none, or the clock is plainly wrong.
+
+    A certificate that cannot be read any more is a warning, too.
+    """
+    try:
+        end = _own_end(settings)
+    except Exception as error:  # it is loaded already, but the next start will not find it
+        from .errors import BundleError  # only now: it stays in a board's memory
+
+        if isinstance(error, BundleError):
+            return None, error
+        raise
+    if not end:
+        return None, None
+    left_s = seconds_left(end)
+    days = left_s // 86400
+    if left_s > settings.certificate_warning_days * 86400:
+        return days, None
+    from .errors import ClientCertificateExpiring
+
+    name = settings.client_id
+    what = "the certificate of {} ends on {}, {} days from now".format(name, day_of(end), days)
+    if left_s < 0:
+        what = "the certificate of {} ended on {}".format(name, day_of(end))
+    return days, ClientCertificateExpiring(what, about=name)
+
+
+def check_not_ended(settings: "Settings") -> None:
+    """Raise ClientCertificateExpired if this device's certificate has ended, by a clock that is not
+    plainly wrong; BundleError if it cannot be read.
+    """
+    end = _own_end(settings)
+    if end and seconds_left(end) < 0:
+        from .errors import ClientCertificateExpired
+
+        what = "the certificate of {} ended on {}".format(settings.client_id, day_of(end))
+        raise ClientCertificateExpired(what)
+
+
+def _own_end(settings: "Settings") -> str:
+    if unix_time() < max(settings.clock_floor, _EARLIEST_S):
+        return ""
+    try:
+        return not_after(own_certificate(settings))
+    except ValueError:  # no Base64: TLS does without what stands before it
+        return ""
 
 
 def key_fits(key: bytes, certificate: bytes) -> bool:

@@ -1,9 +1,10 @@
 """`Client`: the thin API. What it does is done by its `Connection`."""
 
-from .connection import Connection, milliseconds
+from .arguments import check_flag, check_function, checked_topic, full_topic, milliseconds
+from .connection import Connection
 from .log import quoted
 from .messages import Delivery, encode
-from .platform import const, is_plain, now_ms, temporary
+from .platform import const, now_ms, temporary
 from .transport import make_link
 
 TYPE_CHECKING = const(False)
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from .messages import Message
     from .options import ClientOptions
 
+# How long leaving after Ctrl-C may take to deliver what is queued.
+_INTERRUPTED_S = const(2)
+
 
 class Client:
     """One device's connection to its broker: secured, kept up, and with a memory for what is not
@@ -29,9 +33,10 @@ class Client:
 
         host, port, client_id, transport, ws_path, alpn, system_trust, ca, certificate, key,
         key_password, username, password, password_file, keep_alive_s, clean_session, will,
-        status, clock_floor, ntp_host, window, max_packet_bytes, connect_timeout_s, outbox,
-        outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync,
-        outbox_interval_s, outbox_journal_bytes, early_s, skip_redelivered, watchdog
+        status, clock_floor, ntp_host, certificate_warning_days, window, max_packet_bytes,
+        connect_timeout_s, outbox, outbox_messages, outbox_bytes, outbox_full, outbox_dir,
+        outbox_fsync, outbox_interval_s, outbox_journal_bytes, early_s,
+        skip_redelivered, watchdog
 
     Durations are in seconds; one below 0 has passed already, and counts as 0.
     `client_id`, `state`, `connected`, `last_error`, `pending` and `stats` can be read only.
@@ -69,6 +74,7 @@ class Client:
         connection = self._connection
         timeout_ms = milliseconds(timeout_s, "timeout_s")
         try:
+            connection.decide_by_ms = now_ms() + timeout_ms
             connection.start_now()
             connection.wait_until(connection.is_decided, timeout_ms)
             if connection.state != "connected":
@@ -81,6 +87,8 @@ class Client:
             from .errors import OutOfMemory
 
             raise OutOfMemory()
+        finally:
+            connection.decide_by_ms = 0
 
     def start(self) -> None:
         """Keep the connection up from now on, trying again for ever.
@@ -109,12 +117,38 @@ class Client:
                 connection.stop()
 
     def __enter__(self) -> "Client":
-        self.connect(self._connection.settings.connect_timeout_s)
+        """Keep the connection up within the block: for programs that run unattended.
+
+        Wait for the first connection, for `connect_timeout_s` at most, and enter without one: it is
+        tried again for ever, and `last_error` and `on_error` tell why there is none. Raise only
+        what this device finds without the network: UsageError, BundleError, OutboxInUse, and
+        ClientCertificateExpired by a clock that can be trusted.
+        """
+        connection = self._connection
+        try:
+            _check_certificate(connection)
+            connection.start_now()
+            timeout_ms = milliseconds(connection.settings.connect_timeout_s, "connect_timeout_s")
+            if not connection.wait_until(connection.is_entered, timeout_ms):
+                _check_certificate(connection)  # a board's clock may be right only now
+            connection.raise_own()
+        except MemoryError:
+            connection.abandon()
+            from .errors import OutOfMemory
+
+            raise OutOfMemory()
+        except BaseException:
+            if connection.state != "closed":
+                connection.stop()
+            raise
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if not self._connection.inherited:  # else it is for the parent to leave
-            self.disconnect()
+    def __exit__(self, kind: "type | None", *exc: object) -> None:
+        if self._connection.inherited:  # it is for the parent to leave
+            return
+        # Who presses Ctrl-C, or mpremote, will not wait for long.
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.disconnect(_INTERRUPTED_S if interrupted else 10)
 
     def __repr__(self) -> str:
         connection = self._connection
@@ -160,7 +194,9 @@ class Client:
         oversized, dropped_in (no room), unhandled (no handler), not_run_again (acknowledged without
         a run, since it had been handled), and catch_ups, how often the client reconnected for what
         it had left to the broker; with the durable outbox also journal_bytes, journal_damaged,
-        journal_failures, unstored.
+        journal_failures, unstored. From the first attempt on also
+        certificate_days: how long this device's certificate is valid, less than 0 once it has
+        ended; not without one, or where the clock is plainly wrong.
         """
         outbox = self._connection.outbox
         stats = outbox.counters()
@@ -172,15 +208,18 @@ class Client:
 
     def on_state(self, handler: "Callable[[str], None] | None") -> None:
         """Have `handler(state)` called in `wait` or `poll` for each change of `state`."""
-        _check_function("on_state", handler, True)
+        check_function("on_state", handler, True)
         self._connection.make_inbox().on_state = handler
 
     def on_error(self, handler: "Callable[[Exception], None] | None") -> None:
-        """Have `handler(exception)` called for each exception that leaves a handler.
+        """Have `handler(exception)` called for each exception that leaves a handler, and for what
+        went wrong with the connection.
 
-        It is logged in any case.
+        Of the latter each kind once, until there is a connection again: why there is none, what
+        ended it, a subscription that was refused; and ClientCertificateExpiring, once a day. It is
+        called in `wait` or `poll`, and all of it is logged in any case.
         """
-        _check_function("on_error", handler, True)
+        check_function("on_error", handler, True)
         self._connection.make_inbox().on_error = handler
 
     # Messages
@@ -211,9 +250,9 @@ class Client:
         known = self._known_topic
         plain = type(qos) is int and 0 <= qos <= 2 and type(retain) is type(newest_only) is bool
         if known is None or topic != known[0] or not plain:
-            known = topic, _full_topic(connection, topic, qos)
-            _check_flag("retain", retain)
-            _check_flag("newest_only", newest_only)
+            known = topic, full_topic(connection.settings.client_id, topic, qos)
+            check_flag("retain", retain)
+            check_flag("newest_only", newest_only)
             self._known_topic = known
         if type(payload) is not bytes:
             payload = encode(payload)
@@ -250,8 +289,8 @@ class Client:
 
             what = "acknowledge must be handled or later, not {}"
             raise UsageError(what.format(quoted(acknowledge)))
-        topic_filter = _checked(self._connection, topic_filter, qos, True)
-        _check_function("the handler of a subscription", handler, False)
+        topic_filter = checked_topic(self._connection.settings.client_id, topic_filter, qos, True)
+        check_function("the handler of a subscription", handler, False)
         # What will be needed for what comes: loaded now, it lies with what else stays.
         self._connection.make_inbox()
         with temporary():
@@ -262,7 +301,7 @@ class Client:
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker. Raise InvalidTopic."""
-        topic_filter = _checked(self._connection, topic_filter, 0, True)
+        topic_filter = checked_topic(self._connection.settings.client_id, topic_filter, 0, True)
         if self._connection.inbox is not None:  # else there is no subscription
             with temporary():
                 from . import lifecycle
@@ -283,7 +322,7 @@ class Client:
             connection.wait_until(connection.has_news, max(deadline_ms - now_ms(), 0))
             if connection.inbox is not None:
                 connection.inbox.hand_out(deadline_ms)
-            if now_ms() >= deadline_ms:
+            if now_ms() >= deadline_ms or (connection.serves_forever and connection.has_left()):
                 break
 
     def poll(self) -> None:
@@ -294,9 +333,23 @@ class Client:
             connection.inbox.hand_out(None)
 
     def run_forever(self) -> None:
-        """Serve the network until an exception ends it, KeyboardInterrupt for one."""
-        while True:
-            self.wait(3600)
+        """Serve the network until `disconnect()` is called, in a handler or another thread.
+
+        An exception such as KeyboardInterrupt ends it, too. Raise UsageError if the client was not
+        started.
+        """
+        connection = self._connection
+        if connection.state == "closed" and not connection.left:
+            self.wait(0)  # raises what has ended the client, if anything has
+            from .errors import UsageError
+
+            raise UsageError("run_forever serves a client that was started: with client:")
+        connection.serves_forever = True
+        try:
+            while not connection.has_left():
+                self.wait(3600)
+        finally:
+            connection.serves_forever = False
 
     def flush(self, timeout_s: float = 30) -> bool:
         """Serve the network until everything is acknowledged: then it is safe to sleep deeply.
@@ -310,35 +363,9 @@ class Client:
         return delivered
 
 
-def _full_topic(connection: Connection, topic: str, qos: int) -> str:
-    """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
-    if isinstance(topic, str) and type(qos) is int and 0 <= qos <= 2:
-        full = topic
-        if topic == "~" or topic[:2] == "~/":
-            full = "devices/" + connection.settings.client_id + topic[1:]
-        if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
-            return full
-    return _checked(connection, topic, qos, False)
-
-
-def _checked(connection: Connection, topic: str, qos: int, is_filter: bool) -> str:
-    """Return a topic with `~` put into words. Raise InvalidTopic, UsageError."""
+def _check_certificate(connection: Connection) -> None:
+    """Raise ClientCertificateExpired."""
     with temporary():
-        from .protocol.topics import checked
+        from . import bundle
 
-        return checked(topic, qos, connection.settings.client_id, is_filter)
-
-
-def _check_function(name: str, value: object, optional: bool) -> None:
-    if not callable(value) and (value is not None or not optional):
-        from .errors import UsageError
-
-        allowed = "a function or None" if optional else "a function"
-        raise UsageError("{} must be {}, not {}".format(name, allowed, quoted(value)))
-
-
-def _check_flag(name: str, value: object) -> None:
-    if value is not True and value is not False:
-        from .errors import UsageError
-
-        raise UsageError("{} must be True or False, not {}".format(name, quoted(value)))
+        bundle.check_not_ended(connection.settings)

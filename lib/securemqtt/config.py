@@ -37,6 +37,8 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         directory = bundle.find(
             None if path is None else _checked("bundle", "path", "", None, path)
         )
+        bundle.check_protected(directory)
+        bundle.check_protected(bundle.path_of(directory, "config.json"))
         given = bundle.read_json(directory, "config.json")
     given.update(options)
     values: "dict[str, Any]" = {"path": directory}

@@ -7,7 +7,8 @@ outbox, inbox, state. The link belongs to whoever turns.
 """
 
 from .admission import Admission
-from .log import log, quoted
+from .arguments import milliseconds
+from .log import log
 from .messages import Delivery
 from .outbox.memory import Outbox
 from .platform import BOARD, Lock, Loop, const, now_ms, temporary
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 _TURN_MS = const(1000)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
-# Nobody waits for 31 years; and any clock here can count so far.
-_LONGEST_S = const(1_000_000_000)
-# How long a reconnection on purpose waits for what is in flight.
-_CATCH_UP_MS = const(2_000)
+# How long a probing connection may take.
+_PROBE_MS = const(5_000)
+# How often this device's certificate is looked at.
+_DAY_MS = const(86_400_000)
 
 
 class Connection:
@@ -55,6 +56,10 @@ class Connection:
         self.last_error: "Exception | None" = None
         # Why the last attempt or connection failed; `last_error` tells of all else, too.
         self.reason: "Exception | None" = None
+        # The kinds of reasons that `on_error` was told of since the last connection.
+        self.reasons_told: "list[type]" = []
+        self.left = False  # `stop` was called after `start`
+        self.serves_forever = False  # whether a `wait` ends once it was
         self.counters = {
             "sent": 0,
             "acknowledged": 0,
@@ -71,7 +76,7 @@ class Connection:
         }
         self.session_present = False
         self.unasked_told = False
-        self._catch_up_ms = 0  # until when a reconnection on purpose waits for our own window
+        self.catch_up_ms = 0  # until when a reconnection on purpose waits for our own window
         self.inherited = False  # whether this is a forked child, and the client its parent's
         # How many messages were undelivered when the client left in order, and said so.
         self.told = 0
@@ -80,6 +85,12 @@ class Connection:
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
         # Since when the connection stands; without one, when to try next.
         self.moment_ms = 0
+        # What a connection was given last, and how many in a row were closed soon.
+        self.sent_topic = ""
+        self.sent_bytes = 0
+        self.hung_up_in_a_row = 0
+        self.decide_by_ms = 0  # when `connect` gives up, while it runs
+        self.certificate_ms = 0  # when this device's certificate is to be looked at again
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
         self.outbox = self._make_outbox()
@@ -111,9 +122,30 @@ class Connection:
         """
         return self.state == "connected" or self.reason is not None
 
+    def is_entered(self) -> bool:
+        """Return True if a `with` block may begin, or must not: see `raise_own`."""
+        own = self.reason is not None and self._is_own(self.reason)
+        return own or self.state == "connected" or self.has_left()
+
+    def raise_own(self) -> None:
+        """Raise what an attempt found wrong with this device itself, if anything."""
+        if self.reason is not None and self._is_own(self.reason):
+            raise self.reason
+
+    def _is_own(self, reason: Exception) -> bool:
+        from .errors import BundleError, UsageError
+
+        return isinstance(reason, (BundleError, UsageError))
+
+    def has_left(self) -> bool:
+        """Return True if `stop` was called, and has done its work."""
+        return self.left and self.state == "closed"
+
     def start(self) -> None:
         """Keep the connection up from now on. Raise OutboxInUse."""
         if self.state == "closed":
+            self.left = False
+            self.reasons_told = []
             self.outbox.resume()
             self.last_error = self.reason = None
             self.moment_ms = now_ms()
@@ -136,6 +168,7 @@ class Connection:
         Blocks for 5 s where the peer does not read, longer only where the storage of a durable
         outbox does. Raise OutOfMemory: then it was left without a word.
         """
+        self.left = True
         try:
             self.loop.stop(self._finish)
         except MemoryError as error:
@@ -163,6 +196,11 @@ class Connection:
             self.wait_until(lambda: delivery.acknowledged or delivery.dropped, timeout_ms)
         return delivery.acknowledged
 
+    def patience_ms(self) -> int:
+        """Return how long a probing connection may take, within the time that `connect` has."""
+        left_ms = self.decide_by_ms - now_ms() if self.decide_by_ms else _PROBE_MS
+        return min(_PROBE_MS, max(0, left_ms))
+
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""
         from .inbox import Inbox
@@ -173,7 +211,9 @@ class Connection:
             return self.inbox
 
     def has_news(self) -> bool:
-        """Return True if there is something for the handlers."""
+        """Return True if there is something for the handlers, or no reason to wait for it."""
+        if self.serves_forever and self.has_left():
+            return True
         return self.inbox is not None and self.inbox.has_news()
 
     def wake(self) -> None:
@@ -190,7 +230,9 @@ class Connection:
         link = self.link
         try:
             if self.watchdog is not None:
-                self.watchdog.feed(link.up, now_ms())
+                failure = self.watchdog.feed(link.up, now_ms())
+                if failure is not None and self.inbox is not None:
+                    self.inbox.new_error(failure)
             if self.lock.deferred:
                 self.lock.settle()
             self.outbox.tick()
@@ -207,10 +249,16 @@ class Connection:
                 for pause_ms in self.readying:
                     return min(pause_ms, wait_ms)
                 self.readying = None
+                # Once the clock is set, and before TLS takes its part of a board's heap.
+                self._look_at_certificate()
                 link.open()
             if link.up:
+                self._look_at_certificate()
                 if self.inbox is not None and self.inbox.wants_catch_up():
-                    self._catch_up(link, now_ms())
+                    with temporary():
+                        from . import lifecycle
+
+                        lifecycle.catch_up(self)
                 else:
                     self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
@@ -225,6 +273,25 @@ class Connection:
                 raise
             self._lost(error)
         return 0
+
+    def _look_at_certificate(self) -> None:
+        if now_ms() < self.certificate_ms:
+            return
+        self.certificate_ms = now_ms() + _DAY_MS
+        try:
+            with temporary():
+                from . import bundle
+
+                days, warning = bundle.days_left(self.settings)
+        except MemoryError:  # nothing else should end for that
+            log("warning", "no memory to look at this device's certificate: tried again in a day")
+            return
+        if days is not None:
+            self.counters["certificate_days"] = days
+        if warning is not None:
+            log("warning", str(warning))
+            if self.inbox is not None:
+                self.inbox.new_error(warning)
 
     def _feed(self, link: "Link") -> None:
         """Hand the link what waits, as far as its window has room."""
@@ -248,24 +315,8 @@ class Connection:
                     outbox.put_back(delivery)
                 raise
             self.counters["sent"] += 1
+            self.sent_topic, self.sent_bytes = delivery.topic, len(delivery.payload)
             room -= 1
-
-    def _catch_up(self, link: "Link", now: int) -> None:
-        """Connect anew, for what the inbox left to the broker: no more comes before that.
-
-        In order, so that no will is sent: what was handled is acknowledged, and what is in flight
-        has 2 s for that.
-        """
-        if self.inbox is not None:
-            self.inbox.answer(link)
-        if not self._catch_up_ms:
-            self._catch_up_ms = now + _CATCH_UP_MS
-        if link.session.room() == self.settings.window or now >= self._catch_up_ms:
-            self._catch_up_ms = 0
-            link.close(True)
-            self.counters["catch_ups"] += 1
-            self.set_state("connecting")
-            link.open()
 
     def _lost(self, error: Exception) -> None:
         """An attempt failed, or the connection is gone: note why, and when to try again."""
@@ -324,20 +375,6 @@ class Connection:
             outbox.forget(delivery)
             if delivery.awaited or not outbox.held:
                 self.lock.notify_all()
-
-
-def milliseconds(seconds: float, name: str) -> int:
-    """Return a duration that a program gave, in ms; 0 for one below 0: it has passed already.
-
-    Raise UsageError for what is no number of seconds, NaN and infinity among them.
-    """
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not number or not -_LONGEST_S <= seconds <= _LONGEST_S:  # NaN is in no range
-        from .errors import UsageError
-
-        what = "{} must be a number of seconds up to {}, not {}"
-        raise UsageError(what.format(name, _LONGEST_S, quoted(seconds)))
-    return int(seconds * 1000) if seconds > 0 else 0
 
 
 def _exhausted(error: MemoryError) -> Exception:

@@ -14,8 +14,9 @@
     │   ├── NotTLS                 ├── TLSVersionTooOld      ├── HandshakeFailed
     │   ├── UnknownCA              ├── CertificateExpired    ├── CertificateNotYetValid
     │   ├── ClockWrong             ├── HostNameMismatch
-    │   ├── ClientCertificateMissing   ├── ClientCertificateExpired
-    │   └── ClientCertificateRefused   └── ClientCertificateRevoked
+    │   ├── ClientCertificateMissing   ├── ClientCertificateExpiring
+    │   ├── ClientCertificateExpired   ├── ClientCertificateRefused
+    │   └── ClientCertificateRevoked
     ├── BrokerError                the broker's answer
     │   ├── NotAuthorised          ├── ClientIdRefused       ├── BrokerFull
     │   ├── ProtocolRefused        └── SubscriptionRefused
@@ -30,7 +31,7 @@ Each error has `what` (what happened), `cause` (the likely one), `remedy` (what 
 is all of that in a few sentences. docs/errors.md has them all. Their words are in catalogue.txt.
 
 A module that a board keeps in memory imports this one in the function that raises, and so does
-without 45 classes as long as all goes well: see `temporary` in platform/micropython.py.
+without 46 classes as long as all goes well: see `temporary` in platform/micropython.py.
 """
 
 from .platform import TYPE_CHECKING as _TYPE_CHECKING
@@ -41,9 +42,9 @@ if _TYPE_CHECKING:
     from typing import Literal as _Literal
 
     _Variant = _Literal[
-        "", "absent", "alert", "certificate", "connack", "der", "der_key", "encrypted", "full",
-        "handshake", "other", "password", "pem", "pem_key", "read_only", "session", "unasked",
-        "40", "42", "43", "45", "48",
+        "", "absent", "again", "alert", "certificate", "connack", "der", "der_key", "encrypted",
+        "full", "handshake", "mark", "other", "password", "pem", "pem_key", "read_only", "session",
+        "unasked", "writable", "40", "42", "43", "45", "48",
     ]  # fmt: skip
 
 
@@ -297,6 +298,10 @@ class HostNameMismatch(SecurityError):
 
 class ClientCertificateMissing(SecurityError):
     """The broker demands a certificate, and this device has none."""
+
+
+class ClientCertificateExpiring(SecurityError):
+    """This device's certificate ends soon, or has ended; told, and never raised."""
 
 
 class ClientCertificateExpired(SecurityError):

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _MESSAGE_BYTES = const(128)
 # So many may wait for their subscription: brokers have 20 or so on their way.
 _EARLY_MESSAGES = const(20)
+# Errors that wait for `on_error`, in a program that does not call `wait`; the log has all.
+_ERRORS = const(20)
 
 _DROPPING = (
     "messages with QoS 0 come faster than their handlers take them: the newest are dropped and "
@@ -123,6 +125,7 @@ class Inbox:
         self._unhandled_told = False
         self._confirmed = 0  # so many of our acknowledgements have arrived for certain
         self._states: "list[str]" = []
+        self._errors: "list[Exception]" = []
         self.on_state: "Callable[[str], None] | None" = None
         self.on_error: "Callable[[Exception], None] | None" = None
         self._busy = False
@@ -205,8 +208,9 @@ class Inbox:
             from .errors import SubscriptionRefused
 
             what = "the broker refused the subscription to " + printable(topic_filter)
-            self._owner.last_error = SubscriptionRefused(what)
-            log("warning", str(self._owner.last_error))
+            self._owner.last_error = error = SubscriptionRefused(what)
+            log("warning", str(error))
+            self.new_error(error)
 
     def unsubscribed(self, topic_filter: str) -> None:
         """Note UNSUBACK."""
@@ -228,11 +232,18 @@ class Inbox:
         if self.on_state:
             self._states.append(state)
 
+    def new_error(self, error: Exception) -> None:
+        """Have an error told to the handler of errors in the next `wait` or `poll`."""
+        with self.lock:
+            if self.on_error and len(self._errors) < _ERRORS:
+                self._errors.append(error)
+            self.lock.notify_all()
+
     # Handing out
 
     def has_news(self) -> bool:
         """Return True if there is something to hand out, and nobody does."""
-        return bool(self.messages or self._states) and not self._busy
+        return bool(self.messages or self._states or self._errors) and not self._busy
 
     def hand_out(self, deadline_ms: "int | None") -> None:
         """Call the handlers for what is there, until `deadline_ms`, but for one message at least.
@@ -250,6 +261,8 @@ class Inbox:
         try:
             while self._states:
                 self._call(self.on_state, self._states.pop(0))
+            while self._errors:
+                self._call(self.on_error, self._errors.pop(0))
             while self.messages:
                 self._hand_out_one()
                 left -= 1

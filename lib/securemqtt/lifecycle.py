@@ -39,9 +39,14 @@ if TYPE_CHECKING:
         counters: dict[str, int]
         last_error: Exception | None
         reason: Exception | None
+        reasons_told: list[type]
         moment_ms: int
+        sent_topic: str
+        sent_bytes: int
+        hung_up_in_a_row: int
         failures_in_a_row: int
         unasked_told: bool
+        catch_up_ms: int
         told: int
         inherited: bool
         lock: Lock
@@ -59,6 +64,8 @@ if TYPE_CHECKING:
             """Have the loop look at once at what there is to do."""
 
 
+# How long a reconnection on purpose waits for what is in flight.
+_CATCH_UP_MS = const(2_000)
 _UNASKED = (
     "the broker says that it has kept a session, though a clean one was asked for: it is taken for "
     "none, and subscriptions are made again. What to do: nothing here; the broker breaks "
@@ -77,9 +84,14 @@ def connected(connection: "Owner", session_present: bool) -> None:
         log("warning", _UNASKED)
     connection.counters["connects"] += 1
     connection.reason = None
+    connection.reasons_told = []
     if connection.settings.status:
         connection.link.send(_status(connection, b"online"))
+    connection.sent_topic = ""
     resumed = ", session resumed" if session_present else ""
+    again = connection.counters["connects"] > 1 and not connection.settings.clean_session
+    if again and not session_present:
+        resumed = "; it has no session of ours any more: restarted, or too long ago"
     connection.set_state("connected")
     log("info", "connected to " + connection.settings.address + resumed)
 
@@ -94,6 +106,12 @@ def lost(connection: "Owner", error: Exception) -> None:
     if trying and connection.watchdog is not None:
         connection.watchdog.alive(now)  # it was no fault of the board that the attempt failed
     connection.readying = None
+    if connection.state == "connected":
+        from .diagnosis.translate import hung_up  # which has translated it, just before
+
+        error, connection.hung_up_in_a_row = hung_up(error, _lived_ms(connection), connection)
+    else:
+        connection.hung_up_in_a_row = 0
     connection.last_error = connection.reason = error
     connection.counters["failures"] += 1
     # It may be MemoryError, where there was no memory even for an error of ours.
@@ -104,6 +122,33 @@ def lost(connection: "Owner", error: Exception) -> None:
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
+    if type(error) not in connection.reasons_told:
+        connection.reasons_told.append(type(error))
+        _tell(connection, error)
+
+
+def _tell(connection: "Owner", error: Exception) -> None:
+    if connection.inbox is not None:
+        connection.inbox.new_error(error)
+
+
+def catch_up(connection: "Owner") -> None:
+    """Connect anew, for what the inbox left to the broker: no more comes before that.
+
+    In order, so that no will is sent: what was handled is acknowledged, and what is in flight has
+    2 s for that.
+    """
+    link = connection.link
+    if connection.inbox is not None:
+        connection.inbox.answer(link)
+    if not connection.catch_up_ms:
+        connection.catch_up_ms = now_ms() + _CATCH_UP_MS
+    if link.session.room() == connection.settings.window or now_ms() >= connection.catch_up_ms:
+        connection.catch_up_ms = 0
+        link.close(True)
+        connection.counters["catch_ups"] += 1
+        connection.set_state("connecting")
+        link.open()
 
 
 def finish(connection: "Owner") -> None:

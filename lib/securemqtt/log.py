@@ -3,7 +3,7 @@
 Beyond is the standard `logging` on CPython, always; on a board `print`, where no function is set.
 """
 
-from .platform import const, emit, report_exception
+from .platform import const, emit, report_exception, thread_id
 
 TYPE_CHECKING = const(False)
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _function: "Callable[[str, str], None] | None" = None
+_inside: "list[int]" = []  # the threads in which it runs
 
 
 def log_to(function: "Callable[[str, str], None] | None") -> None:
@@ -18,8 +19,9 @@ def log_to(function: "Callable[[str, str], None] | None") -> None:
 
     `level` is debug, info, warning or error. None: have none called any more. The function is
     called in the thread that has something to say, on CPython most often the client's own; so it
-    must be quick; what it raises is reported, and nothing else comes of it. On a board it takes the
-    place of `print`. Raise UsageError for what is no function.
+    must be quick; what it raises is reported, and nothing else comes of it. What is logged while it
+    runs, by what it calls, goes beyond only. On a board it takes the place of `print`. Raise
+    UsageError for what is no function.
     """
     global _function
     if function is not None and not callable(function):
@@ -31,23 +33,33 @@ def log_to(function: "Callable[[str, str], None] | None") -> None:
 
 def log(level: str, text: str) -> None:
     """Log a line; `level` is debug, info, warning or error."""
-    function = _function
+    function = None if thread_id() in _inside else _function
     emit(level, text, function is not None)
     if function is not None:
-        try:
-            function(level, text)
-        except Exception as error:  # noqa: BLE001  (a user's function may raise anything)
-            report_exception(error)
+        _call(function, level, text)
 
 
 def log_exception(error: Exception) -> None:
     """Log that a function of the user's has failed, with its traceback where that can be shown."""
     report_exception(error)
-    if _function is not None:
-        try:
-            _function("error", "a handler failed: " + printable(repr(error)))
-        except Exception as again:  # noqa: BLE001  (a user's function may raise anything)
-            report_exception(again)
+    if _function is not None and thread_id() not in _inside:
+        _call(_function, "error", "a handler failed: " + printable(repr(error)))
+
+
+def _call(function: "Callable[[str, str], None]", level: str, text: str) -> None:
+    """Have the user's function have a line; what it raises is reported.
+
+    It may publish the line, which may have something to be logged in turn: for that it is not
+    called again, or there would be no end to it.
+    """
+    thread = thread_id()
+    _inside.append(thread)
+    try:
+        function(level, text)
+    except Exception as error:  # noqa: BLE001  (a user's function may raise anything)
+        report_exception(error)
+    finally:
+        _inside.remove(thread)
 
 
 def printable(text: str) -> str:

@@ -52,6 +52,8 @@ class ClientOptions(TypedDict, total=False):
         since 1970; default 0)
     ntp_host: what a board whose clock is plainly wrong asks the time (a str of 1 to 253 bytes
         without blanks; default none)
+    certificate_warning_days: how long before this device's certificate ends the client begins to
+        say so (a whole number from 0 to 3650 days; default 30)
     window: how many of QoS 1 and 2 may be unacknowledged (a whole number from 1 to 1000 messages;
         default 20)
     max_packet_bytes: larger messages that come in are acknowledged, counted and thrown away (a
@@ -99,6 +101,7 @@ class ClientOptions(TypedDict, total=False):
     status: bool
     clock_floor: int
     ntp_host: str | None
+    certificate_warning_days: int
     window: int
     max_packet_bytes: int
     connect_timeout_s: float

@@ -73,6 +73,14 @@ OPTIONS: "tuple[Option, ...]" = (
         "",
         "what a board whose clock is plainly wrong asks the time",
     ),
+    (
+        "certificate_warning_days",
+        "whole",
+        30,
+        (0, 3650),
+        "days",
+        "how long before this device's certificate ends the client begins to say so",
+    ),
     ("window", "whole", 20, (1, 1000), "messages", "how many of QoS 1 and 2 may be unacknowledged"),
     (
         "max_packet_bytes",

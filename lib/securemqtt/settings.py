@@ -37,6 +37,7 @@ class Settings:
     status: bool
     clock_floor: int  # seconds since 1970
     ntp_host: "str | None"
+    certificate_warning_days: int
     window: int
     max_packet_bytes: int
     connect_timeout_s: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -104,3 +105,79 @@ def test_key_that_others_may_read(lab: Laboratory, mosquitto_port: int, mode: in
     assert remedy.startswith(f"chmod 600 {bundle / 'device.key'}")
     subprocess.run(remedy.partition(", as")[0].split(), check=True, timeout=RUN_S)
     assert pi.run(bundle) is None
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+def test_a_mark_and_comments_do_no_harm(
+    lab: Laboratory, device: Device, mosquitto_port: int
+) -> None:
+    bundle = lab.bundle(device, mosquitto_port)
+    comments = (MARK + "# für das Gewächshaus\r\n".encode(), "# f\xfcr alle\n".encode("latin-1"))
+    for comment in comments:
+        for name in ("config.json",) if device.is_board else ("ca0.crt", "device0.crt"):
+            path = bundle / name
+            content = path.read_bytes()
+            path.write_bytes((MARK if device.is_board else comment) + content.removeprefix(MARK))
+    config = json.loads((bundle / "config.json").read_text("utf-8-sig"))
+    password = bundle / "password"
+    password.touch(0o600)
+    password.write_bytes(MARK + b"secret\r\n")
+    config.update(username="somebody", password_file="password")
+    (bundle / "config.json").write_bytes(MARK + json.dumps(config).encode())
+    assert device.run(bundle) is None
+
+
+def test_a_ca_file_whose_second_certificate_is_cut_off(lab: Laboratory) -> None:
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, 8883)
+    path = bundle / "ca0.crt"
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:300])
+    report = pi.fails(bundle, "FileTruncated")
+    assert f"{path} is cut off" in report.what
+
+
+def test_a_mark_before_the_key_is_named_and_the_remedy_takes_it_off(
+    lab: Laboratory, mosquitto_port: int
+) -> None:
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, mosquitto_port)
+    key = bundle / "device.key"
+    key.write_bytes(MARK + key.read_bytes())
+    report = pi.fails(bundle, "WrongEncoding")
+    assert f"{key} begins with a byte order mark" in report.what
+    subprocess.run(shlex.split(report.remedy.partition(", or ")[0]), check=True, timeout=RUN_S)
+    assert pi.run(bundle) is None
+
+
+@pytest.mark.parametrize("name", ["", "config.json", "ca0.crt", "device0.crt"])
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+def test_what_others_may_change(lab: Laboratory, mosquitto_port: int, name: str, mode: int) -> None:
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, mosquitto_port)
+    path = bundle / name
+    path.chmod(path.stat().st_mode | mode)
+    report = pi.fails(bundle, "FileNotPrivate")
+    assert f"{str(path).rstrip('/')} can be changed by others" in report.what
+    command = report.remedy.partition(",")[0]
+    assert command == f"chmod go-w {path}"
+    subprocess.run(shlex.split(command), check=True, timeout=RUN_S)
+    assert pi.run(bundle) is None
+
+
+def test_a_credential_of_systemds_is_private(lab: Laboratory, mosquitto_port: int) -> None:
+    """Its group's bits are the mask of an access control list with one user in it."""
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, mosquitto_port)
+    credentials = bundle.with_name(bundle.name + "-credentials")
+    credentials.mkdir(mode=0o700)
+    key = (bundle / "device.key").rename(credentials / "device.key")
+    (bundle / "device.key").symlink_to(key)
+    key.chmod(0o440)
+    pi.fails(bundle, "FileNotPrivate")
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    assert pi.run(bundle, environment=environment) is None
+    for mode in (0o444, 0o460):
+        key.chmod(mode)
+        pi.fails(bundle, "FileNotPrivate", environment=environment)

@@ -96,6 +96,7 @@ def test_closed_within_the_session(lab: Laboratory, device: Device) -> None:
         report = device.fails(lab.bundle(device, port), "ConnectionLost", stay_s=10)
     assert report.transient
     assert "same client id" in report.cause
+    assert "hung up after" in report.what
 
 
 def _swallow(connection: socket.socket) -> None:

@@ -35,17 +35,18 @@ PARTS = (
     "options",
     "bundle",
     "settings",
+    "arguments",
     "protocol",
     "messages",
     "log",
     "errors",
     "platform",
 )
-MODULES = 46
+# Two more than the design's 45: what checks a program's arguments, and a board's TLS stream, are
+# ideas of their own, and would make their neighbours longer than one sitting.
+MODULES = 47
 LINES = range(40, 401)
-OTHER_LENGTHS = {
-    "board/watchdog.py": "a rule of its own, and loaded only where there is a watchdog",
-}
+OTHER_LENGTHS: dict[str, str] = {}
 MODULES_IN_STRINGS = {
     "platform/micropython.py": "what is not to be forgotten with the other modules",
 }

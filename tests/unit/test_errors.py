@@ -40,6 +40,7 @@ _TREE = {
         "ClockWrong",
         "HostNameMismatch",
         "ClientCertificateMissing",
+        "ClientCertificateExpiring",
         "ClientCertificateExpired",
         "ClientCertificateRefused",
         "ClientCertificateRevoked",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Stage = Literal["resolve", "connect", "handshake", "connack", "session"]
     Variant = Literal[
-        "", "alert", "certificate", "handshake", "connack", "session", "unasked",
+        "", "again", "alert", "certificate", "handshake", "connack", "session", "unasked",
         "40", "42", "43", "45", "48",
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ What is particular to a TLS library is in openssl.py and mbedtls.py. On a board 
 again before the broker is asked once more, so that there is room for that second handshake.
 """
 
+import errno
 import time
 
 from ..errors import (
@@ -33,15 +34,38 @@ from ..errors import (
     UnknownCA,
     WiFiNotConnected,
 )
+from ..log import printable
 from ..platform import TAKES_DER, const, temporary, unix_time
+from ..protocol.backoff import lasting
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Protocol
 
     from ..settings import Settings
     from .finding import Finding, Stage, Variant
+
+    class Link(Protocol):
+        """What carried the connection."""
+
+        @property
+        def session(self) -> Any:
+            """What was sent and is not answered: protocol/session.py."""
+
+    class Connection(Protocol):
+        """What is known of a connection that is over."""
+
+        settings: Settings
+        sent_topic: str
+        sent_bytes: int
+        hung_up_in_a_row: int
+
+        @property
+        def link(self) -> Link:
+            """What carried it."""
+
 
 # No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
 # clock_floor.
@@ -80,6 +104,11 @@ _CERTIFICATE_REQUIRED = const(116)
 _ABOUT_CERTIFICATE = (42, 43, _REVOKED, _EXPIRED, 46, 48, _ACCESS_DENIED, _CERTIFICATE_REQUIRED)
 _ALERT_VARIANTS: "dict[int | None, Variant]" = {42: "42", 43: "43", 45: "45", 48: "48"}
 
+# So many connections in a row that the other end closed soon are no accident.
+_AGAIN = const(3)
+# The end of the stream (as a board's and our own streams have it), and a write after it.
+_BY_PEER = (errno.ECONNRESET, 32)
+
 # By return code of CONNACK from 1 on (MQTT 3.1.1, table 3.1); what the table does not know, no MQTT
 # 3.1.1 broker says.
 _RETURN_CODES: "tuple[type[SecureMQTTError], ...]" = (
@@ -95,13 +124,13 @@ def translate(
     error: BaseException,
     stage: "Stage",
     settings: "Settings",
-    probe: "Callable[[Settings], Finding]",
+    probe: "Callable[[Settings], Finding | None]",
 ) -> "SecureMQTTError | None":
     """Return our error for a foreign one that came up in `stage`, to be raised by the caller.
 
     None: it is one of ours already, or none of the network's, the TLS library's or the heap's, so a
     mistake in a program. Where the broker may have had a reason that does not show, `probe` asks
-    it once more, which takes 5 s at most, name resolution aside.
+    it once more; it gives None where there is no time for that.
     """
     if isinstance(error, SecureMQTTError) or not isinstance(
         error, (OSError, ValueError, MemoryError)
@@ -122,21 +151,61 @@ def refused(return_code: int, settings: "Settings") -> SecureMQTTError:
     return kind(what, return_code, about=settings.host)
 
 
+def hung_up(error: Exception, lived_ms: int, connection: "Connection") -> "tuple[Exception, int]":
+    """Return an error that says what is known of why the other end closed a session that had lasted
+    for `lived_ms`, and how many in a row it closed soon.
+
+    That is not much: MQTT 3.1.1 knows no reason (section 4.8). So: how long it stood, what was sent
+    last, what the broker has not acknowledged, and whether it happens again and again.
+    """
+    # One without a code has words of its own.
+    code = error.code if isinstance(error, ConnectionLost) else None
+    if code is None:
+        return error, 0
+    in_a_row = lasting(connection.hung_up_in_a_row, lived_ms) + 1
+    what = "{} hung up after {} s"
+    if isinstance(code, int) and code not in _BY_PEER:
+        what = "the connection to {} was lost after {} s"
+    what = what.format(connection.settings.address, lived_ms // 1000)
+    if not connection.sent_topic:
+        what += "; nothing new was published on it"
+    else:
+        what += "; the last thing sent was a message of {} bytes on {}".format(
+            connection.sent_bytes, printable(connection.sent_topic)
+        )
+    session = connection.link.session
+    for one in session.unanswered.values():
+        if isinstance(one, str):
+            what += "; no answer to the subscription to " + printable(one)
+            break
+    in_flight = session.unacknowledged()
+    if in_flight:
+        oldest = session.unanswered[in_flight[0]]
+        what += "; {} in flight, the first of {} bytes on {}".format(
+            len(in_flight), len(oldest.payload), printable(oldest.topic)
+        )
+    variant: "Variant" = "again" if in_a_row >= _AGAIN else "session"
+    return ConnectionLost(what, code, variant, connection.settings.host), in_a_row
+
+
 def _translated(
     error: BaseException,
     stage: "Stage",
     settings: "Settings",
-    probe: "Callable[[Settings], Finding]",
+    probe: "Callable[[Settings], Finding | None]",
 ) -> "SecureMQTTError | None":
     finding = _classified(error, stage)
     variant: "Variant" = "" if stage == "resolve" or stage == "connect" else stage
     if finding.unsaid:
         try:
             answer = probe(settings)
+        except MemoryError:
+            answer = None
+        if answer is None:  # too little is left for a second handshake: go by what is here
+            variant = "unasked"
+        else:
             answer.code = finding.code
             finding = answer
-        except MemoryError:  # too little is left for a second handshake: go by what is here
-            variant = "unasked"
     if finding.refused:
         return _of_alert(finding.alert, finding.code, settings)
     if finding.error is None:

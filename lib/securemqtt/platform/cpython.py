@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import random
+import sys
 import threading
 import time
 import traceback
@@ -63,7 +64,7 @@ class Lock(threading.Condition):
     def __init__(self) -> None:
         mutex = threading.RLock()
         super().__init__(mutex)
-        self._mutex: Mutex = mutex
+        self._mutex: Any = mutex  # an RLock, or `_Refusing`
         # No count of ours could say so: a signal may come between acquiring and counting.
         self._is_ours: Callable[[], bool] = mutex._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         self._admission: Admitting | None = None
@@ -148,16 +149,6 @@ class Lock(threading.Condition):
         self._beside = None
 
 
-class Mutex(Protocol):
-    """What a thread holds."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Wait for it; return True if it came in time."""
-
-    def release(self) -> None:
-        """Let go of it."""
-
-
 class _Refusing:
     """What there is in the place of a lock that is another process's."""
 
@@ -232,6 +223,14 @@ def bundle_places() -> list[str]:
     if named:
         return [named]
     return ["/etc/securemqtt", os.path.expanduser("~/.config/securemqtt")]
+
+
+def is_credential(path: str) -> bool:
+    """Return True for a file that systemd put there for this service alone (LoadCredential=)."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and os.path.dirname(os.path.realpath(path)) == os.path.realpath(
+        str(directory)
+    )
 
 
 def now_ms() -> int:
@@ -341,20 +340,48 @@ _LEVELS = {
 }
 
 
+_logging: list[int] = []  # the threads in which a handler of the program's log may run
+
+
+def thread_id() -> int:
+    """Return a number of the thread that calls this."""
+    return threading.get_ident()
+
+
 def emit(level: str, text: str, told: bool) -> None:
     """Log a line under the name `securemqtt`, whether `log_to`'s function was `told` it or not."""
-    try:
-        _logger.log(_LEVELS[level], text)
-    except Exception:  # noqa: BLE001  (a handler of the program's may raise anything)
-        traceback.print_exc()
+    _log(_LEVELS[level], text, None)
 
 
 def report_exception(error: BaseException) -> None:
     """Log that a handler of the user's failed, with its traceback."""
+    _log(logging.ERROR, "a handler failed", error)
+
+
+def _log(level: int, text: str, error: BaseException | None) -> None:
+    thread = threading.get_ident()
+    if thread in _logging:
+        # A handler of the program's log has called us, to publish what it was given, say: to have
+        # it log once more would have no end.
+        _say(lambda: print("securemqtt:", text, file=sys.stderr))
+        return
+    _logging.append(thread)
     try:
-        _logger.error("a handler failed", exc_info=error)
-    except Exception:  # noqa: BLE001  (so may one of the log's)
-        traceback.print_exc()
+        _logger.log(level, text, exc_info=error)
+    except Exception:  # noqa: BLE001  (a handler of the program's may raise anything)
+        _say(traceback.print_exc)
+    finally:
+        _logging.remove(thread)
+
+
+def _say(write: Callable[[], None]) -> None:
+    """Write to standard error; where that fails, too, on a full disk say, there is no place left to
+    say so.
+    """
+    try:
+        write()
+    except (OSError, ValueError):
+        return
 
 
 class temporary:

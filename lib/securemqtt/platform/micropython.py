@@ -43,6 +43,11 @@ def bundle_places() -> "list[str]":
     return [named] if named else ["/secure"]
 
 
+def is_credential(path: str) -> bool:
+    """Return False: there is no systemd."""
+    return False
+
+
 def is_plain(text: str) -> bool:
     """Return True if a topic needs no closer look for what MQTT does not allow in it."""
     content = text.encode()
@@ -217,6 +222,11 @@ class Loop:
             connection.turn(0)
 
 
+def thread_id() -> int:
+    """Return the same number each time: there is one thread."""
+    return 0
+
+
 def emit(level: str, text: str, told: bool) -> None:
     """Print a line of the log, unless `log_to`'s function was `told` it or its level is debug."""
     if not told and level != "debug":
@@ -253,7 +263,7 @@ class temporary:
     and is out of memory again when the block is left, with whatever it imported from this package.
     Objects that it made stay, and so does the module of each object's class. Nothing that stays is
     loaded below it for the first time, and the network is not waited for; a user's function may
-    run there, the log's. `errors` is never forgotten; its 45 classes take 8 kB, so what runs on a
+    run there, the log's. `errors` is never forgotten; its 46 classes take 8 kB, so what runs on a
     board as long as all goes well imports it in the function that raises.
     """
 

@@ -33,6 +33,7 @@ class FakeClient(Client):
     ) -> Connection:
         # The host keeps `load` from looking for a bundle; what a password file is for is not here.
         stand_in = {"client_id": _CLIENT_ID, **options, "host": _HOST, "password_file": None}
+        stand_in["certificate"] = ()
         settings = config.load(None, stand_in)
         self.fake = FakeBroker()
         log("warning", f"{settings.client_id} is a stand-in for tests: nothing leaves this process")

@@ -19,7 +19,14 @@ import tempfile
 from typing import Any
 
 from .. import bundle
-from ..errors import BundleError, FileTruncated, KeyMismatch, UsageError, WrongKeyPassword
+from ..errors import (
+    BundleError,
+    FileTruncated,
+    KeyMismatch,
+    UsageError,
+    WrongEncoding,
+    WrongKeyPassword,
+)
 from ..settings import Settings
 
 # TLS 1.2 with forward secrecy and AEAD only (RFC 9325, section 4.2). Those of TLS 1.3 are all of
@@ -59,13 +66,16 @@ def _load_trust(context: ssl.SSLContext, settings: Settings) -> None:
             "the bundle names no CA, and system_trust is off: the broker could not be verified"
         )
     for name in anchors:
+        path = bundle.path_of(settings.path, name)
         content = bundle.read(settings.path, name)
+        bundle.check_protected(path)
+        if bundle.is_pem(content) and not bundle.is_whole_pem(content):
+            raise bundle.unreadable(path, content, "no whole CERTIFICATE")
         try:
             context.load_verify_locations(
-                cadata=content.decode("ascii") if bundle.is_pem(content) else content
+                cadata=_pem(content) if bundle.is_pem(content) else content
             )
         except (ssl.SSLError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-            path = bundle.path_of(settings.path, name)
             raise bundle.unreadable(path, content, str(error)) from error
 
 
@@ -79,11 +89,16 @@ def _load_identity(context: ssl.SSLContext, settings: Settings) -> None:
     key = bundle.read(settings.path, settings.key)
     bundle.check_private(key_path)
     _require_pem(key_path, key, "PRIVATE KEY")
+    if key.startswith(bundle.BYTE_ORDER_MARK):  # OpenSSL reads the file itself, and finds no key
+        what = f"{key_path} begins with a byte order mark, as some editors write it"
+        raise WrongEncoding(what, variant="mark", about=key_path)
     chain = b""
     for name in names:
+        path = bundle.path_of(settings.path, name)
         content = bundle.read(settings.path, name)
-        _require_pem(bundle.path_of(settings.path, name), content, "CERTIFICATE")
-        chain += b"".join(_CERTIFICATES.findall(content)) + b"\n"
+        bundle.check_protected(path)
+        _require_pem(path, content, "CERTIFICATE")
+        chain += _pem(content).encode()
     password = _Password(key_path, settings.key_password)
     # OpenSSL takes the chain from one file; a bundle may have several. Certificates are public, so
     # a copy may be made.
@@ -95,6 +110,13 @@ def _load_identity(context: ssl.SSLContext, settings: Settings) -> None:
         except ssl.SSLError as error:
             certificate_path = bundle.path_of(settings.path, names[0])
             raise _unusable(error, password.asked, certificate_path, key_path) from error
+
+
+def _pem(content: bytes) -> str:
+    """Return the certificates of a file in PEM, without the comments around them, which may be in
+    any encoding, and without a byte order mark. Raise UnicodeDecodeError.
+    """
+    return b"\n".join(_CERTIFICATES.findall(content)).decode("ascii") + "\n"
 
 
 class _Password:

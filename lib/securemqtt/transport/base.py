@@ -32,6 +32,9 @@ class Owner(Protocol):
     def acknowledged(self, delivery: Delivery) -> None:
         """PUBACK or PUBCOMP came for it, or, for QoS 0, it was handed to the socket."""
 
+    def patience_ms(self) -> int:
+        """Return how long a probing connection may take, at most 5 s."""
+
     def make_inbox(self) -> Receiver:
         """Return who takes what comes in; made with the first use."""
 

@@ -14,8 +14,9 @@ import select
 import socket
 from collections.abc import Iterator
 
+from ..diagnosis.finding import Finding
 from ..diagnosis.translate import refused, translate
-from ..errors import MalformedPacket
+from ..errors import ConnectionLost, MalformedPacket
 from ..messages import Delivery, Message
 from ..platform import disown_in_children, now_ms, random_between
 from ..protocol.incoming import message_of
@@ -122,10 +123,19 @@ class PahoLink:
         except Exception as error:
             stage = self._stream.stage
             self._drop()
-            ours = translate(error, stage, self._settings, probe)
+            ours = translate(error, stage, self._settings, self._probe)
             if ours is None:  # it is one of ours already, or a mistake in the program
                 raise
             raise ours from error
+
+    def _probe(self, settings: Settings) -> Finding | None:
+        """Ask the broker once more what it has against this device, unless it has shown already
+        that it is nothing.
+        """
+        stream = self._stream
+        if stream.accepted:
+            return Finding(ConnectionLost)
+        return probe(settings, stream.context, stream.peer, self._owner.patience_ms())
 
     def send(self, delivery: Delivery) -> None:
         engine = self._engine

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..diagnosis.finding import Stage
     from ..settings import Settings
 
-_PROBE_MS = const(5000)
+# Less than this is not worth beginning: a broker that is full alone may take 300 ms to show it.
+_LEAST_MS = const(500)
 # How long a broker that is full has to show it, by closing before we have said anything.
 _FULL_MS = const(300)
 _STEP_MS = const(20)
@@ -69,12 +70,15 @@ class _Attempt:
         self.raw: "Any" = None
 
 
-def probe(settings: "Settings") -> Finding:
-    """Return what a second handshake shows; ConnectionLost if the broker has nothing against us.
+def probe(settings: "Settings", patience_ms: int) -> "Finding | None":
+    """Return what a second handshake shows; ConnectionLost if the broker has nothing against us,
+    None if that cannot be seen within `patience_ms`.
 
-    Takes 5 s at most, name resolution aside. Raise MemoryError if there is too little for it.
+    Name resolution aside, it takes no longer. Raise MemoryError if there is too little for it.
     """
-    deadline_ms = now_ms() + _PROBE_MS
+    if patience_ms < _LEAST_MS:
+        return None
+    deadline_ms = now_ms() + patience_ms
     with temporary():
         from ..tls.mbedtls import make_context
 

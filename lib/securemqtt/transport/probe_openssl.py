@@ -16,33 +16,41 @@ from ..diagnosis.finding import Finding
 from ..diagnosis.openssl import classify
 from ..errors import BrokerFull, ConnectionLost, HandshakeFailed, NotTLS, TimedOut
 from ..settings import Settings
-from ..tls.openssl import make_context
 
-_PROBE_S = 5.0
+# Less than this is not worth beginning: a broker that is full alone may take 300 ms to show it.
+_LEAST_MS = 500
 # How long a broker that is full has to show it, by closing before we have said anything.
 _FULL_S = 0.3
 # How long after the handshake a broker may take to say that it does not like our certificate.
 _REFUSE_S = 1.5
 
 
-def probe(settings: Settings) -> Finding:
-    """Return what a second handshake shows; ConnectionLost if the broker has nothing against us.
+def probe(
+    settings: Settings, context: ssl.SSLContext, peer: tuple[str, int], patience_ms: int
+) -> Finding | None:
+    """Return what a second handshake shows; ConnectionLost if the broker has nothing against us,
+    None if that cannot be seen within `patience_ms`, which is all that it takes.
 
-    Takes 5 s at most, name resolution aside. Raise BundleError if a file is gone meanwhile.
+    `peer` is the address that the first connection was made with, and `context` its own: the files
+    are not read, and a `key_password` is not asked, a second time.
     """
-    deadline_s = time.monotonic() + _PROBE_S
+    if patience_ms < _LEAST_MS:
+        return None
+    deadline_s = time.monotonic() + patience_ms / 1000
     try:
-        with socket.create_connection((settings.host, settings.port), _PROBE_S) as raw:
+        with socket.create_connection(peer, patience_ms / 1000) as raw:
             if select.select([raw], [], [], _FULL_S)[0]:
                 return Finding(NotTLS if raw.recv(1, socket.MSG_PEEK) else BrokerFull)
-            return _shake_hands(raw, deadline_s, settings)
+            return _shake_hands(raw, deadline_s, context, settings.host)
     except OSError:
         return Finding(ConnectionLost)
 
 
-def _shake_hands(raw: socket.socket, deadline_s: float, settings: Settings) -> Finding:
+def _shake_hands(
+    raw: socket.socket, deadline_s: float, context: ssl.SSLContext, host: str
+) -> Finding:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = make_context(settings).wrap_bio(incoming, outgoing, server_hostname=settings.host)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=host)
     step: Callable[[], object] = tls.do_handshake
     done = False  # the handshake, by our side of it
     heard = False
@@ -52,7 +60,8 @@ def _shake_hands(raw: socket.socket, deadline_s: float, settings: Settings) -> F
             if done:
                 # data, before we have sent any: strange, but nothing against us
                 return Finding(ConnectionLost)
-            done, step, deadline_s = True, tls.read, time.monotonic() + _REFUSE_S
+            done, step = True, tls.read
+            deadline_s = min(deadline_s, time.monotonic() + _REFUSE_S)
         except ssl.SSLWantReadError:
             try:
                 data = _exchange(raw, outgoing.read(), deadline_s)

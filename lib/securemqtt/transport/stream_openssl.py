@@ -52,7 +52,7 @@ class Stream:
     ) -> None:
         self._host: str = settings.host
         self._port: int = settings.port
-        self._context = context
+        self.context = context
         self._wake = wake
         self._timeout_ms = int(settings.connect_timeout_s * 1000)
         self._websocket = WebSocket(settings) if settings.transport == "wss" else None
@@ -69,6 +69,9 @@ class Stream:
         self._session_ends_s = 0.0
         self.stage: Stage = "resolve"
         self.resumed = False
+        self.peer = (self._host, self._port)  # by its address, once there was a connection
+        # Whether the broker has shown, on the last connection, that it takes our certificate.
+        self.accepted = False
         self.sent_bytes = 0
 
     def fileno(self) -> int:
@@ -100,6 +103,7 @@ class Stream:
         ends the wait.
         """
         self.stage = "resolve"
+        self.accepted = False
         addresses = yield from self._resolve()
         self.stage = "connect"
         self._socket = yield from self._connect_any(addresses[:_ADDRESSES])
@@ -135,6 +139,7 @@ class Stream:
             self._socket = sock = socket.socket(family, kind, protocol)
             try:
                 yield from self._connect(sock, address, now_ms() + share_ms)
+                self.peer = address[:2]
                 return sock
             except OSError as error:
                 failed = error
@@ -167,7 +172,7 @@ class Stream:
         # one that it stands for.
         session = self._session if time.time() < self._session_ends_s else None
         self._session = None  # `close` takes the next one once this connection has proved good
-        self._tls = tls = self._context.wrap_bio(
+        self._tls = tls = self.context.wrap_bio(
             self._incoming, self._outgoing, server_hostname=self._host, session=session
         )
         while True:
@@ -241,6 +246,12 @@ class Stream:
             # It is for this host, trust and identity, and this object never has another (see
             # make_context).
             self._session = self._tls.session
+        if self._tls is not None and self.stage in ("connack", "session"):
+            # The handshake of TLS 1.2 ends with that; in 1.3 the broker goes on to send tickets
+            # once it has looked at our certificate (RFC 8446, section 4.6.1).
+            session = self._tls.session
+            old = self._tls.version() == "TLSv1.2"
+            self.accepted = old or bool(session and session.has_ticket)
         if self._socket is not None:
             self._socket.close()
         self._socket = self._tls = self._fault = None

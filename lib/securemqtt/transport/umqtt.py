@@ -2,9 +2,9 @@
 the answers.
 
 umqtt's class is right about the bytes of PUBLISH and PINGREQ, so it writes them, into a `Stream`
-(stream_mbedtls.py) that makes one TLS record of them. What it does around that is replaced: it blocks for the one
-answer, lets packet ids run over, hides PINGRESP, knows no deadline, no session and no subscription
-made again (docs/ARCHITECTURE.md, "The MicroPython backend").
+(stream_mbedtls.py) that makes one TLS record of them. What it does around that is replaced: it
+blocks for the one answer, lets packet ids run over, hides PINGRESP, knows no deadline, no session
+and no subscription made again (docs/ARCHITECTURE.md, "The MicroPython backend").
 """
 
 import errno
@@ -152,11 +152,18 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             with temporary():
                 from ..diagnosis.translate import translate
 
-                return translate(error, stage, self.settings, _probe)
+                return translate(error, stage, self.settings, self._probe)
         except MemoryError:
             from ..errors import OutOfMemory
 
             return OutOfMemory()
+
+    def _probe(self, settings: "Settings") -> "Finding | None":
+        """Ask the broker once more what it has against this device."""
+        with temporary():
+            from .probe_mbedtls import probe
+
+            return probe(settings, self.owner.patience_ms())
 
     # Sending
 
@@ -265,11 +272,3 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
 
             umqtt_receiving.take(self, kind)
         return True
-
-
-def _probe(settings: "Settings") -> "Finding":
-    """Ask the broker once more what it has against this device; blocks for 5 s at most."""
-    with temporary():
-        from .probe_mbedtls import probe
-
-        return probe(settings)

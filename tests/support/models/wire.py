@@ -112,7 +112,7 @@ class World:
 class _Probe:
     """Stands in for transport/probe_*.py: there is nobody to ask."""
 
-    def probe(self, settings: object) -> Finding:
+    def probe(self, *arguments: object) -> Finding:
         return Finding(ConnectionLost)
 
 
@@ -262,6 +262,7 @@ else:
             other.close()
             self.stage = "resolve"
             self.sent_bytes = 0
+            self.context, self.peer, self.accepted = context, ("", 0), False
 
         def fileno(self) -> int:
             return self._always.fileno() if self._wire else -1

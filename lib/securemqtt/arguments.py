@@ -1,0 +1,57 @@
+"""What a program gives to the client's methods: checked at once, by type and range."""
+
+from .log import quoted
+from .platform import const, is_plain, temporary
+
+# Nobody waits for 31 years; and any clock here can count so far.
+_LONGEST_S = const(1_000_000_000)
+
+
+def milliseconds(seconds: float, name: str) -> int:
+    """Return a duration that a program gave, in ms; 0 for one below 0: it has passed already.
+
+    Raise UsageError for what is no number of seconds, NaN and infinity among them.
+    """
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not -_LONGEST_S <= seconds <= _LONGEST_S:  # NaN is in no range
+        from .errors import UsageError
+
+        what = "{} must be a number of seconds up to {}, not {}"
+        raise UsageError(what.format(name, _LONGEST_S, quoted(seconds)))
+    return int(seconds * 1000) if seconds > 0 else 0
+
+
+def full_topic(client_id: str, topic: str, qos: int) -> str:
+    """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
+    if isinstance(topic, str) and type(qos) is int and 0 <= qos <= 2:
+        full = topic
+        if topic == "~" or topic[:2] == "~/":
+            full = "devices/" + client_id + topic[1:]
+        if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
+            return full
+    return checked_topic(client_id, topic, qos, False)
+
+
+def checked_topic(client_id: str, topic: str, qos: int, is_filter: bool) -> str:
+    """Return a topic with `~` put into words. Raise InvalidTopic, UsageError."""
+    with temporary():
+        from .protocol.topics import checked
+
+        return checked(topic, qos, client_id, is_filter)
+
+
+def check_function(name: str, value: object, optional: bool) -> None:
+    """Raise UsageError for what cannot be called; None may be where that is `optional`."""
+    if not callable(value) and (value is not None or not optional):
+        from .errors import UsageError
+
+        allowed = "a function or None" if optional else "a function"
+        raise UsageError("{} must be {}, not {}".format(name, allowed, quoted(value)))
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise UsageError for what is neither True nor False."""
+    if value is not True and value is not False:
+        from .errors import UsageError
+
+        raise UsageError("{} must be True or False, not {}".format(name, quoted(value)))

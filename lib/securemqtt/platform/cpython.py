@@ -64,7 +64,7 @@ class Lock(threading.Condition):
     def __init__(self) -> None:
         mutex = threading.RLock()
         super().__init__(mutex)
-        self._mutex: Any = mutex  # an RLock, or `_Refusing`
+        self._mutex: Any = mutex  # or `_Refusing`
         # No count of ours could say so: a signal may come between acquiring and counting.
         self._is_ours: Callable[[], bool] = mutex._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         self._admission: Admitting | None = None
@@ -88,14 +88,14 @@ class Lock(threading.Condition):
         return self._is_ours() or (self._beside is not None and self._beside.interrupts())
 
     def __enter__(self) -> bool:
-        return self._mutex.acquire()
+        return bool(self._mutex.acquire())
 
     def __exit__(self, *exc: object) -> None:
         self.give()
 
     def take(self, timeout_s: int) -> bool:
         """Take hold of the lock; return True if that succeeds in time. Then `give` is due."""
-        return self._mutex.acquire(True, timeout_s)
+        return bool(self._mutex.acquire(True, timeout_s))
 
     def give(self) -> None:
         """Let go of the lock."""

@@ -28,7 +28,8 @@ class Client:
 
         host, port, client_id, transport, ws_path, alpn, system_trust, ca, certificate, key,
         key_password, username, password, password_file, keep_alive_s, clean_session, will,
-        status, clock_floor, ntp_host, window, max_packet_bytes, connect_timeout_s, outbox,
+        status, clock_floor, ntp_host, window, max_packet_bytes, max_publish_bytes, may_publish,
+        may_subscribe, connect_timeout_s, outbox,
         outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync,
         outbox_interval_s, outbox_journal_bytes, watchdog
 
@@ -149,12 +150,15 @@ class Client:
     def stats(self) -> "dict[str, int]":
         """What was counted since this client was made.
 
-        sent, acknowledged, received, connects, reconnects, failures, dropped, oversized; with the
-        durable outbox also journal_bytes, journal_damaged, journal_failures, unstored.
+        sent, acknowledged, received, connects, reconnects, failures, dropped, oversized,
+        outside (not this device's to do, as far as the bundle knows), parked (how many are now);
+        with the durable outbox also journal_bytes, journal_damaged,
+        journal_failures, unstored.
         """
         outbox = self._connection.outbox
         stats = outbox.counters()
         stats.update(self._connection.counters)
+        stats["parked"] = self._connection.parked
         stats["reconnects"] = max(0, stats["connects"] - 1)
         stats["dropped"] = outbox.dropped + outbox.expired + stats.pop("refused")
         return stats
@@ -199,7 +203,8 @@ class Client:
             known = topic, _full_topic(connection, topic, qos)
             _check_flag("retain", retain)
             _check_flag("newest_only", newest_only)
-            self._known_topic = known
+            allowed = _is_allowed(connection, connection.settings.may_publish, known[1], False)
+            self._known_topic = known if allowed else None
         if type(payload) is not bytes:
             from .payload import encode
 
@@ -228,6 +233,8 @@ class Client:
         """
         topic_filter = _checked(self._connection, topic_filter, qos, True)
         _check_function("the handler of a subscription", handler, False)
+        connection = self._connection
+        _is_allowed(connection, connection.settings.may_subscribe, topic_filter, True)
         # What will be needed for what comes: loaded now, it lies with what else stays.
         self._connection.make_inbox()
         with temporary():
@@ -276,9 +283,9 @@ class Client:
     def flush(self, timeout_s: float = 30) -> bool:
         """Serve the network until everything is acknowledged: then it is safe to sleep deeply.
 
-        Return True if it is within `timeout_s` seconds. With outbox="durable" deep sleep is safe in
-        any case, for what is not acknowledged is in storage by then. Handlers do not run here: what
-        comes in waits for `wait` or `poll`.
+        Return True if it is within `timeout_s` seconds, False at once where only parked messages
+        are left. With outbox="durable" deep sleep is safe in any case, for what is not acknowledged
+        is in storage by then. Handlers do not run here: what comes in waits for `wait` or `poll`.
         """
         delivered = self._connection.wait_for(None, timeout_s)
         self._connection.outbox.sync()
@@ -294,6 +301,24 @@ def _full_topic(connection: Connection, topic: str, qos: int) -> str:
         if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
             return full
     return _checked(connection, topic, qos, False)
+
+
+def _is_allowed(
+    connection: Connection, filters: "list[str] | None", topic: str, is_filter: bool
+) -> bool:
+    """Return True if a topic is plainly one of those that this device may use; else have a closer
+    look, and warn. None: nothing is known of that.
+    """
+    if filters is None:
+        return True
+    for one in filters:
+        if one[-2:] == "/#" and topic[: len(one) - 1] == one[:-1]:
+            return True
+    with temporary():
+        from . import lifecycle
+
+        lifecycle.outside(connection, topic, is_filter)
+    return False
 
 
 def _checked(connection: Connection, topic: str, qos: int, is_filter: bool) -> str:

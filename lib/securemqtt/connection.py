@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Longest wait in one turn, so that a board's watchdog is fed and its Wi-Fi looked at often enough.
 _TURN_MS = const(1000)
+# What a PUBLISH has at most beside topic and payload: fixed header, length of the topic, packet id.
+_HEAD_BYTES = const(9)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
 # Nobody waits for 31 years; and any clock here can count so far.
@@ -56,6 +58,7 @@ class Connection:
             "failures": 0,
             "refused": 0,  # messages that came in, and for which the inbox had no room
             "oversized": 0,
+            "outside": 0,  # publishes and subscriptions that the broker will not carry out
         }
         # What is there for handlers, once there is something: who only sends does without.
         self.inbox: "Inbox | None" = None
@@ -64,6 +67,9 @@ class Connection:
         self.moment_ms = 0
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
+        self.max_publish_bytes = min(
+            self.link.max_publish_bytes, settings.max_publish_bytes or self.link.max_publish_bytes
+        )
         self.outbox = self._make_outbox()
         self.watchdog = None
         if settings.watchdog is not None:
@@ -130,21 +136,35 @@ class Connection:
         return self.loop.wait_for(condition, timeout_ms)
 
     def wait_for(self, delivery: "Delivery | None", timeout_s: float) -> bool:
-        """Serve the network until `delivery` is acknowledged or dropped; None: until all are.
+        """Serve the network until `delivery` is acknowledged, dropped or parked; None: until no
+        other is left.
 
         Return True if it is acknowledged.
         """
         timeout_ms = milliseconds(timeout_s, "timeout_s")
         if delivery is None:
-            return self.wait_until(lambda: not self.outbox.count, timeout_ms)
-        if not delivery.dropped:
+            self.wait_until(lambda: self.outbox.count <= self.parked, timeout_ms)
+            return not self.outbox.count
+        if not (delivery.dropped or delivery.parked):
             delivery.awaited = True
-            self.wait_until(lambda: delivery.acknowledged or delivery.dropped, timeout_ms)
+            self.wait_until(
+                lambda: delivery.acknowledged or delivery.dropped or delivery.parked, timeout_ms
+            )
         return delivery.acknowledged
+
+    @property
+    def parked(self) -> int:
+        """How many messages are parked."""
+        return 0 if self.outbox.parking is None else self.outbox.parking.count
 
     def enqueue(self, delivery: Delivery, newest_only: bool, now: int) -> "Delivery | None":
         """Put a message into the outbox; return what to tell its sender by, None if refused."""
         outbox = self.outbox
+        size = len(delivery.payload) + _HEAD_BYTES
+        # A character of the topic takes four bytes at most.
+        limit = self.max_publish_bytes
+        if size + len(delivery.topic) * 4 > limit and size + len(delivery.topic.encode()) > limit:
+            return None
         with self.lock:
             idle = outbox.head is None
             accepted = outbox.put(delivery, newest_only, now)
@@ -198,10 +218,8 @@ class Connection:
                     return min(pause_ms, wait_ms)
                 self.readying = None
                 link.open()
-            if link.up:
-                self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
-            more = link.up and self.outbox.head is not None and link.room() > 0
+            more = link.up and self._feed(link) and link.room() > 0
             link.serve(0 if more else min(wait_ms, _TURN_MS))
         except MemoryError as error:
             self.link.close(False)
@@ -213,14 +231,20 @@ class Connection:
             self._lost(error)
         return 0
 
-    def _feed(self, link: "Link") -> None:
-        """Hand the link what waits, as far as its window has room."""
+    def _feed(self, link: "Link") -> bool:
+        """Hand the link what waits, as far as its window has room; return True if more does."""
         outbox = self.outbox
         if self.inbox is not None:
             self.inbox.answer(link)
         # One at a time: what is taken is nowhere until the link has it, and there a board's memory
         # may run out.
         now = now_ms()
+        parking = outbox.parking
+        if parking is not None:
+            with self.lock:
+                as_usual = parking.feed(link, now)
+            if not as_usual:
+                return False
         room = link.room()
         while room > 0 and outbox.head is not None:
             with self.lock:
@@ -236,6 +260,7 @@ class Connection:
                 raise
             self.counters["sent"] += 1
             room -= 1
+        return outbox.head is not None
 
     def _lost(self, error: Exception) -> None:
         """An attempt failed, or the connection is gone: note why, and when to try again."""
@@ -261,6 +286,9 @@ class Connection:
     def _drop(self) -> None:
         self.link.close(False)
         self.readying = None
+        if self.outbox.parking is not None:
+            with self.lock:
+                self.outbox.parking.lost(self.link, False, now_ms())
         try:
             self.outbox.release()
         except MemoryError:  # it is released with the process
@@ -292,8 +320,10 @@ class Connection:
         self.counters["acknowledged"] += 1
         outbox = self.outbox
         with self.lock:
+            if outbox.parking is not None:
+                outbox.parking.acknowledged(delivery)
             outbox.forget(delivery)
-            if delivery.awaited or not outbox.held:
+            if delivery.awaited or outbox.held <= self.parked:
                 self.lock.notify_all()
 
 

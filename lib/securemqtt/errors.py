@@ -22,7 +22,7 @@
     ├── MalformedPacket            the peer broke MQTT's rules
     ├── OutboxError
     │   ├── OutboxFull             ├── MessageTooLarge       ├── OutboxInUse
-    │   └── OutboxNotDurable
+    │   ├── OutboxNotDurable       └── MessageRefused
     └── OutOfMemory
 
 Each error has `what` (what happened), `cause` (the likely one), `remedy` (what to do), `transient`
@@ -42,8 +42,8 @@ if _TYPE_CHECKING:
 
     _Variant = _Literal[
         "", "absent", "alert", "certificate", "connack", "der", "der_key", "encrypted", "full",
-        "handshake", "other", "password", "pem", "pem_key", "read_only", "session", "unasked",
-        "40", "42", "43", "45", "48",
+        "handshake", "limit", "other", "password", "pem", "pem_key", "read_only", "session",
+        "unasked", "40", "42", "43", "45", "48",
     ]  # fmt: skip
 
 
@@ -353,6 +353,10 @@ class OutboxFull(OutboxError):
 
 class MessageTooLarge(OutboxError):
     """One message is larger than the whole outbox may be."""
+
+
+class MessageRefused(OutboxError):
+    """The broker ends the connection at one message, so it is parked; tried again later."""
 
 
 class OutboxInUse(OutboxError):

@@ -82,6 +82,7 @@ class Inbox:
         self._bytes = 0
         self._handled: "list[Message]" = []  # to be acknowledged
         self._states: "list[str]" = []
+        self._errors: "list[Exception]" = []
         self.on_state: "Callable[[str], None] | None" = None
         self.on_error: "Callable[[Exception], None] | None" = None
         self._busy = False
@@ -144,9 +145,16 @@ class Inbox:
         if self.on_state:
             self._states.append(state)
 
+    def new_error(self, error: Exception) -> None:
+        """Have an error told to the handler of errors in the next `wait` or `poll`."""
+        with self.lock:
+            if self.on_error:
+                self._errors.append(error)
+            self.lock.notify_all()
+
     def has_news(self) -> bool:
         """Return True if there is something to hand out, and nobody does."""
-        return bool(self.messages or self._states) and not self._busy
+        return bool(self.messages or self._states or self._errors) and not self._busy
 
     def hand_out(self, deadline_ms: "int | None") -> None:
         """Call the handlers for what is there, until `deadline_ms`, but for one message at least.
@@ -162,6 +170,8 @@ class Inbox:
         try:
             while self._states:
                 self._call(self.on_state, self._states.pop(0))
+            while self._errors:
+                self._call(self.on_error, self._errors.pop(0))
             while self.messages:
                 self._hand_out_one()
                 left -= 1

@@ -5,11 +5,12 @@ Loaded for the occasion, and forgotten again on a board. What runs for each mess
 connection.py.
 """
 
-from .log import log
+from .log import log, printable
 from .messages import Delivery
 from .platform import const, now_ms, random_between
 
 TYPE_CHECKING = const(False)
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .inbox import Inbox, Subscription
     from .messages import Message
     from .outbox.memory import Outbox
+    from .outbox.parking import Entry
+    from .platform import Lock
     from .settings import Settings
     from .transport.base import Link
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         state: State
         link: Link
         outbox: Outbox
+        lock: Lock
         inbox: Inbox | None
         watchdog: Watchdog | None
         readying: Iterator[int] | None
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         last_error: Exception | None
         reason: Exception | None
         moment_ms: int
+        max_publish_bytes: int
         failures_in_a_row: int
 
         def set_state(self, state: State) -> None:
@@ -59,6 +64,8 @@ def connected(connection: "Owner", session_present: bool) -> None:
     connection.moment_ms = now_ms()
     connection.counters["connects"] += 1
     connection.reason = None
+    if connection.outbox.parking is not None:
+        connection.outbox.parking.connected(connection.link, session_present)
     if connection.settings.status:
         connection.link.send(_status(connection, b"online"))
     resumed = ", session resumed" if session_present else ""
@@ -83,9 +90,49 @@ def lost(connection: "Owner", error: Exception) -> None:
     delay_ms, connection.failures_in_a_row = next_delay(
         random_between, connection.failures_in_a_row, _lived_ms(connection), transient
     )
+    if connection.state == "connected":
+        bound_ms = _struck(connection, error, now)
+        if bound_ms:
+            delay_ms = min(delay_ms, random_between(0, bound_ms))
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
+
+
+def _struck(connection: "Owner", error: Exception, now: int) -> int:
+    """Note whether a message may be why a connection was lost; return within how many ms the next
+    attempt is to come then, 0 for the usual back-off.
+    """
+    from .errors import ConnectionLost
+
+    by_peer = isinstance(error, ConnectionLost)
+    outbox = connection.outbox
+    with connection.lock:
+        if outbox.parking is None:
+            if not by_peer or not outbox.count:
+                return 0
+            from .outbox.parking import Parking
+
+            outbox.parking = Parking(outbox)
+        parked, bound_ms = outbox.parking.lost(connection.link, by_peer, now)
+    if parked is not None:
+        _tell_parked(connection, parked)
+    return bound_ms
+
+
+def _tell_parked(connection: "Owner", entry: "Entry") -> None:
+    from .errors import MessageRefused
+
+    delivery = entry.delivery
+    what = "{} ends the connection at a message of {} bytes on {}, so it was put aside".format(
+        connection.settings.address, len(delivery.payload), printable(delivery.topic)
+    )
+    connection.last_error = error = MessageRefused(what)
+    delivery.error = error
+    log("error", str(error))
+    if connection.inbox is not None:
+        connection.inbox.new_error(error)
+    connection.wake()
 
 
 def finish(connection: "Owner") -> None:
@@ -101,6 +148,8 @@ def finish(connection: "Owner") -> None:
     if orderly and connection.settings.status:
         link.send(_status(connection, b"offline"))
     link.close(orderly)
+    if connection.outbox.parking is not None:
+        connection.outbox.parking.lost(link, False, now_ms())
     connection.failures_in_a_row = lasting(connection.failures_in_a_row, _lived_ms(connection))
     connection.outbox.release()
     connection.set_state("closed")
@@ -128,6 +177,12 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
 
     outbox = connection.outbox
     outbox.dropped += 1
+    size = len(delivery.payload) + len(delivery.topic.encode())
+    if size > connection.max_publish_bytes - 9:
+        what = "a message of {} bytes on {} does not fit into a packet of {}".format(
+            len(delivery.payload), printable(delivery.topic), connection.max_publish_bytes
+        )
+        return MessageTooLarge(what, variant="limit")
     size = outbox.size(delivery)
     if size > outbox.max_bytes:
         what = "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes)
@@ -137,6 +192,29 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
         # A new one each time: MicroPython adds to the traceback of one that is raised again.
         return type(failure)(failure.what, failure.code, cause=failure.cause, remedy=failure.remedy)
     return OutboxFull("{} messages wait for the broker".format(outbox.count))
+
+
+def outside(connection: "Owner", topic: str, is_filter: bool) -> None:
+    """Warn of a topic that the broker's rules, as the bundle has them, do not give to this device;
+    the first one in words, the others as a count.
+    """
+    from .protocol.topics import covers
+
+    settings = connection.settings
+    allowed = (settings.may_subscribe if is_filter else settings.may_publish) or ()
+    if any(covers(one, topic) for one in allowed):
+        return
+    connection.counters["outside"] += 1
+    if connection.counters["outside"] == 1:
+        what = (
+            "{} may not {} {}, and the broker will not say so: it may {} {}. What to do: use such"
+            " a topic (~ is devices/{}); or give it a role at the broker, and provision it again."
+            " More of this is only counted: stats['outside']."
+        )
+        verb = "subscribe to" if is_filter else "publish to"
+        here = " ".join(allowed) or "nothing"
+        device = settings.client_id
+        log("warning", what.format(device, verb, printable(topic), verb, here, device))
 
 
 def _lived_ms(connection: "Owner") -> int:

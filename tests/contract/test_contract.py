@@ -20,7 +20,9 @@ from support.requirements import require_program
 
 _numbers = itertools.count()
 _NOT_EVERYWHERE = {"threads": (CPYTHON,), "exhausted": FORMS}
-_NAMES = sorted(path.stem for path in SCENARIOS.glob("*.py") if path.stem != "common")
+_NAMES = sorted(
+    path.stem for path in SCENARIOS.glob("*.py") if path.stem not in ("common", "refusing")
+)
 CASES = [
     pytest.param(name, interpreter, id=f"{name}-{interpreter}")
     for name in _NAMES

@@ -63,8 +63,7 @@ class Stream:
         self.raw: "Any" = None  # the socket; who connects it puts it here
         self._tls: "Any" = None
         self._poll = select.poll()
-        # Where a failure happened, for the diagnosis: resolve, connect, handshake, connack,
-        # session.
+        # Where a failure happened, for the diagnosis.
         self.stage: "Stage" = "resolve"
 
     def attach(self, host: str) -> None:
@@ -97,21 +96,16 @@ class Stream:
                 return
             try:
                 self.drain(_WRITE_MS)
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # the latter: the broker's certificate is no good
+            # the latter: the broker's certificate is no good
+            except (OSError, ValueError) as error:
                 self.broken = error
 
     def flush(self) -> bool:
-        """Write out what was collected as far as the peer takes it; return True if all of it
-        went.
-        """
+        """Write out what was collected as far as the peer takes it; return True if all went."""
         if self.broken is not None:
             raise self.broken
         while self._start < self.end:
-            # A write that gave None has taken its record already: the same bytes must be offered
-            # again, not one more or less.
+            # A write that gave None has taken its record already: it wants the same bytes again.
             size = self._stuck or self.end - self._start
             written = self._tls.write(self._view[self._start : self._start + size])
             if written is None:
@@ -182,6 +176,8 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
     id before the next.
     """
 
+    max_publish_bytes = 2097155  # umqtt.publish writes three bytes of length at most
+
     def __init__(self, settings: "Settings", owner: "Owner") -> None:
         # umqtt's own __init__ is left out: what it notes is for its ways to connect and to receive,
         # which are replaced.
@@ -201,9 +197,8 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         )
         self._attempt: "Iterator[None] | None" = None
         self.connect_packet = b""  # what is written first, while an attempt is under way
-        self.deadline_ms = (
-            0  # for the attempt, then for a packet that has begun; 0 if there is none
-        )
+        # For the attempt, then for a packet that has begun; 0 if there is none.
+        self.deadline_ms = 0
         self.connection_number = 0
         self.doubtful = False  # an attempt wrote CONNECT and saw no CONNACK
         self.exactly_once: "ExactlyOnce | None" = None
@@ -252,7 +247,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         if self.up and left_ms > 0:
             left_ms = self.session.due(now)
             if not left_ms:
-                self.ping()
+                self.sock.write(b"\xc0\0")
                 left_ms = 1
         if left_ms <= 0:
             raise OSError(errno.ETIMEDOUT)
@@ -287,11 +282,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
     # Sending
 
     def send(self, delivery: "Delivery", packet_id: int = 0, dup: int = 0) -> None:
-        """See base.py.
-
-        One that goes out again has the packet id that it had, and `dup` is 8 within a session that
-        was kept.
-        """
+        """See base.py; also for what goes out again by itself, with the packet id that it had."""
         if delivery.qos and not packet_id:
             packet_id = self.session.add(delivery)
         self.pid = packet_id - 1  # umqtt takes the next one
@@ -303,13 +294,23 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 (1 if delivery.retain else 0) | dup,
                 delivery.qos,
             )
-        except (_Written, AssertionError):  # the latter is umqtt's way not to do QoS 2
+        except _Written:
             return
+        except AssertionError:
+            if delivery.qos != 2:  # else it is umqtt's way not to do QoS 2
+                raise
         except MemoryError as error:  # it is in the window, so the next connection sends it again
             self.sock.broken = error
         finally:
             if not delivery.qos:
                 self.owner.acknowledged(delivery)
+
+    def ping(self) -> None:
+        if self.session.ask(now_ms()):
+            self.sock.write(b"\xc0\0")
+
+    def is_released(self, packet_id: int) -> bool:
+        return self.exactly_once is not None and packet_id in self.exactly_once.released
 
     def wait_msg(self) -> None:
         """Leave umqtt's code where it has written a packet and would wait for the answer."""
@@ -382,7 +383,9 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             if delivery is not None and not isinstance(delivery, str):
                 self.session.remove(packet_id)
                 self.owner.acknowledged(delivery)
-        elif kind != _PINGRESP:
+        elif kind == _PINGRESP:
+            self.session.pongs += 1
+        else:
             from . import umqtt_receiving  # a device that only sends does without
 
             umqtt_receiving.take(self, kind)

@@ -31,6 +31,7 @@ package(
         "outbox/durable.py",
         "outbox/journal.py",
         "outbox/memory.py",
+        "outbox/parking.py",
         "outbox/reading.py",
         "outbox/upkeep.py",
         "platform/__init__.py",

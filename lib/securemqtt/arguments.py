@@ -3,6 +3,8 @@
 from .log import quoted
 from .platform import const, is_plain, temporary
 
+# What a PUBLISH has at most beside topic and payload: fixed header, length of the topic, packet id.
+_HEAD_BYTES = const(9)
 # Nobody waits for 31 years; and any clock here can count so far.
 _LONGEST_S = const(1_000_000_000)
 
@@ -55,3 +57,10 @@ def check_flag(name: str, value: object) -> None:
         from .errors import UsageError
 
         raise UsageError("{} must be True or False, not {}".format(name, quoted(value)))
+
+
+def fits(topic: str, payload: bytes, limit_bytes: int) -> bool:
+    """Return True if a message fits into a packet of so many bytes."""
+    size = len(payload) + _HEAD_BYTES
+    # A character of the topic takes four bytes at most.
+    return size + len(topic) * 4 <= limit_bytes or size + len(topic.encode()) <= limit_bytes

@@ -1,6 +1,6 @@
 """`Client`: the thin API. What it does is done by its `Connection`."""
 
-from .arguments import check_flag, check_function, checked_topic, full_topic, milliseconds
+from .arguments import check_flag, check_function, checked_topic, fits, full_topic, milliseconds
 from .connection import Connection
 from .log import quoted
 from .messages import Delivery, encode
@@ -34,9 +34,9 @@ class Client:
         host, port, client_id, transport, ws_path, alpn, system_trust, ca, certificate, key,
         key_password, username, password, password_file, keep_alive_s, clean_session, will,
         status, clock_floor, ntp_host, certificate_warning_days, window, max_packet_bytes,
-        connect_timeout_s, outbox, outbox_messages, outbox_bytes, outbox_full, outbox_dir,
-        outbox_fsync, outbox_interval_s, outbox_journal_bytes, early_s,
-        skip_redelivered, watchdog
+        max_publish_bytes, may_publish, may_subscribe, connect_timeout_s, outbox, outbox_messages,
+        outbox_bytes, outbox_full, outbox_dir, outbox_fsync, outbox_interval_s,
+        outbox_journal_bytes, early_s, skip_redelivered, watchdog
 
     Durations are in seconds; one below 0 has passed already, and counts as 0.
     `client_id`, `state`, `connected`, `last_error`, `pending` and `stats` can be read only.
@@ -105,10 +105,9 @@ class Client:
         connection = self._connection
         milliseconds(timeout_s, "timeout_s")  # also where it is not needed
         if connection.inherited:
-            with temporary():
-                from . import lifecycle
+            from .process import refuse_in_child
 
-                lifecycle.refuse_in_child()
+            refuse_in_child()
         if connection.state != "closed":
             try:
                 if connection.state == "connected":
@@ -190,17 +189,19 @@ class Client:
     def stats(self) -> "dict[str, int]":
         """What was counted since this client was made.
 
-        sent, acknowledged, received, connects, reconnects, failures, dropped; of what came in:
+        sent, acknowledged, received, connects, reconnects, failures, dropped, parked (how many are
+        now), outside (not this device's to do, as far as the bundle knows). Of what came in:
         oversized, dropped_in (no room), unhandled (no handler), not_run_again (acknowledged without
         a run, since it had been handled), and catch_ups, how often the client reconnected for what
-        it had left to the broker; with the durable outbox also journal_bytes, journal_damaged,
-        journal_failures, unstored. From the first attempt on also
-        certificate_days: how long this device's certificate is valid, less than 0 once it has
-        ended; not without one, or where the clock is plainly wrong.
+        it had left to the broker. With the durable outbox also journal_bytes, journal_damaged,
+        journal_failures, unstored. From the first attempt on also certificate_days: how long this
+        device's certificate is valid, less than 0 once it has ended; not without one, or where the
+        clock is plainly wrong.
         """
         outbox = self._connection.outbox
         stats = outbox.counters()
         stats.update(self._connection.counters)
+        stats["parked"] = self._connection.parked
         stats["reconnects"] = max(0, stats["connects"] - 1)
         overflowed = self._connection.admission.overflowed
         stats["dropped"] = outbox.dropped + outbox.expired + overflowed
@@ -253,7 +254,8 @@ class Client:
             known = topic, full_topic(connection.settings.client_id, topic, qos)
             check_flag("retain", retain)
             check_flag("newest_only", newest_only)
-            self._known_topic = known
+            allowed = _is_allowed(connection, connection.settings.may_publish, known[1], False)
+            self._known_topic = known if allowed else None
         if type(payload) is not bytes:
             payload = encode(payload)
         now = now_ms()
@@ -261,7 +263,9 @@ class Client:
         if expires_s is not None:
             expires_ms = now + milliseconds(expires_s, "expires_s")
         delivery = Delivery(known[1], payload, qos, retain, expires_ms, connection)
-        accepted = connection.admission.enqueue(delivery, newest_only, now)
+        accepted = None
+        if fits(delivery.topic, payload, connection.max_publish_bytes):
+            accepted = connection.admission.enqueue(delivery, newest_only, now)
         if accepted is None:
             with temporary():
                 from . import lifecycle
@@ -291,6 +295,8 @@ class Client:
             raise UsageError(what.format(quoted(acknowledge)))
         topic_filter = checked_topic(self._connection.settings.client_id, topic_filter, qos, True)
         check_function("the handler of a subscription", handler, False)
+        connection = self._connection
+        _is_allowed(connection, connection.settings.may_subscribe, topic_filter, True)
         # What will be needed for what comes: loaded now, it lies with what else stays.
         self._connection.make_inbox()
         with temporary():
@@ -354,13 +360,31 @@ class Client:
     def flush(self, timeout_s: float = 30) -> bool:
         """Serve the network until everything is acknowledged: then it is safe to sleep deeply.
 
-        Return True if it is within `timeout_s` seconds. With outbox="durable" deep sleep is safe in
-        any case, for what is not acknowledged is in storage by then. Handlers do not run here: what
-        comes in waits for `wait` or `poll`.
+        Return True if it is within `timeout_s` seconds, False at once where only parked messages
+        are left. With outbox="durable" deep sleep is safe in any case, for what is not acknowledged
+        is in storage by then. Handlers do not run here: what comes in waits for `wait` or `poll`.
         """
         delivered = self._connection.wait_for(None, timeout_s)
         self._connection.outbox.sync()
         return delivered
+
+
+def _is_allowed(
+    connection: Connection, filters: "list[str] | None", topic: str, is_filter: bool
+) -> bool:
+    """Return True if a topic is plainly one of those that this device may use; else have a closer
+    look, and warn. None: nothing is known of that.
+    """
+    if filters is None:
+        return True
+    for one in filters:
+        if one[-2:] == "/#" and topic[: len(one) - 1] == one[:-1]:
+            return True
+    with temporary():
+        from . import lifecycle
+
+        lifecycle.outside(connection, topic, is_filter)
+    return False
 
 
 def _check_certificate(connection: Connection) -> None:

@@ -97,6 +97,8 @@ def _is_right(kind: str, allowed: "Any", value: "Any") -> bool:
     if kind == "protocols":
         several = isinstance(value, (list, tuple))
         return all(_is_text(one, allowed, 1) for one in (value if several else (value,)))
+    if kind == "filters":
+        return isinstance(value, (list, tuple)) and all(_is_text(one, allowed, 1) for one in value)
     if kind == "opener":
         return isinstance(value, (str, bytes, bytearray)) or callable(value)
     if kind == "feeder":

@@ -15,7 +15,7 @@ from .platform import BOARD, Lock, Loop, const, now_ms, temporary
 
 if not BOARD:
     # A signal handler must find loaded what it needs: it may have interrupted an import of that.
-    from . import lifecycle
+    from .process import Process
 
 TYPE_CHECKING = const(False)
 
@@ -73,6 +73,7 @@ class Connection:
             "unhandled": 0,
             "not_run_again": 0,
             "catch_ups": 0,
+            "outside": 0,  # publishes and subscriptions that the broker will not carry out
         }
         self.session_present = False
         self.unasked_told = False
@@ -93,6 +94,9 @@ class Connection:
         self.certificate_ms = 0  # when this device's certificate is to be looked at again
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
+        self.max_publish_bytes = min(
+            self.link.max_publish_bytes, settings.max_publish_bytes or self.link.max_publish_bytes
+        )
         self.outbox = self._make_outbox()
         self.admission = Admission(self, self.outbox)
         self.watchdog = None
@@ -102,7 +106,7 @@ class Connection:
             self.watchdog = Watchdog(settings.watchdog, now_ms())
         self.loop = Loop(self)
         if not BOARD:
-            self.process = lifecycle.Process(self)
+            self.process = Process(self)
 
     def _make_outbox(self) -> Outbox:
         settings = self.settings
@@ -184,22 +188,31 @@ class Connection:
         return self.loop.wait_for(condition, timeout_ms)
 
     def wait_for(self, delivery: "Delivery | None", timeout_s: float) -> bool:
-        """Serve the network until `delivery` is acknowledged or dropped; None: until all are.
+        """Serve the network until `delivery` is acknowledged, dropped or parked; None: until no
+        other is left.
 
         Return True if it is acknowledged.
         """
         timeout_ms = milliseconds(timeout_s, "timeout_s")
         if delivery is None:
-            return self.wait_until(lambda: not self.outbox.count, timeout_ms)
-        if not delivery.dropped:
+            self.wait_until(lambda: self.outbox.count <= self.parked, timeout_ms)
+            return not self.outbox.count
+        if not (delivery.dropped or delivery.parked):
             delivery.awaited = True
-            self.wait_until(lambda: delivery.acknowledged or delivery.dropped, timeout_ms)
+            self.wait_until(
+                lambda: delivery.acknowledged or delivery.dropped or delivery.parked, timeout_ms
+            )
         return delivery.acknowledged
 
     def patience_ms(self) -> int:
         """Return how long a probing connection may take, within the time that `connect` has."""
         left_ms = self.decide_by_ms - now_ms() if self.decide_by_ms else _PROBE_MS
         return min(_PROBE_MS, max(0, left_ms))
+
+    @property
+    def parked(self) -> int:
+        """How many messages are parked."""
+        return 0 if self.outbox.parking is None else self.outbox.parking.count
 
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""
@@ -254,53 +267,52 @@ class Connection:
                 link.open()
             if link.up:
                 self._look_at_certificate()
-                if self.inbox is not None and self.inbox.wants_catch_up():
-                    with temporary():
-                        from . import lifecycle
-
-                        lifecycle.catch_up(self)
-                else:
-                    self._feed(link)
             # QoS 0 fills no window, so no answer comes that would end a wait.
-            more = link.up and self.outbox.head is not None and link.room() > 0
+            more = link.up and self._feed(link) and link.room() > 0
             link.serve(0 if more else min(wait_ms, _TURN_MS))
         except MemoryError as error:
             self.link.close(False)
             self._lost(_exhausted(error))
         except Exception as error:
-            if not _is_ours(error):  # a mistake in the program: it ends here, and is told
+            from .errors import SecureMQTTError
+
+            if not isinstance(error, SecureMQTTError):  # the program's mistake: it is told there
                 self._drop()
                 raise
             self._lost(error)
         return 0
 
     def _look_at_certificate(self) -> None:
-        if now_ms() < self.certificate_ms:
-            return
-        self.certificate_ms = now_ms() + _DAY_MS
-        try:
-            with temporary():
-                from . import bundle
+        if now_ms() >= self.certificate_ms:
+            self.certificate_ms = now_ms() + _DAY_MS
+            try:
+                with temporary():
+                    from . import lifecycle
 
-                days, warning = bundle.days_left(self.settings)
-        except MemoryError:  # nothing else should end for that
-            log("warning", "no memory to look at this device's certificate: tried again in a day")
-            return
-        if days is not None:
-            self.counters["certificate_days"] = days
-        if warning is not None:
-            log("warning", str(warning))
-            if self.inbox is not None:
-                self.inbox.new_error(warning)
+                    lifecycle.look_at_certificate(self)
+            except MemoryError:  # nothing else should end for that
+                log("warning", "no memory to look at this device's certificate: in a day, again")
 
-    def _feed(self, link: "Link") -> None:
-        """Hand the link what waits, as far as its window has room."""
+    def _feed(self, link: "Link") -> bool:
+        """Hand the link what waits, as far as its window has room; return True if more does."""
         outbox = self.outbox
         if self.inbox is not None:
+            if self.inbox.wants_catch_up():
+                with temporary():
+                    from . import lifecycle
+
+                    lifecycle.catch_up(self)
+                return False
             self.inbox.answer(link)
         # One at a time: what is taken is nowhere until the link has it, and there a board's memory
         # may run out.
         now = now_ms()
+        parking = outbox.parking
+        if parking is not None:
+            with self.lock:
+                as_usual = parking.feed(link, now)
+            if not as_usual:
+                return False
         room = link.room()
         while room > 0 and outbox.head is not None:
             with self.lock:
@@ -317,6 +329,7 @@ class Connection:
             self.counters["sent"] += 1
             self.sent_topic, self.sent_bytes = delivery.topic, len(delivery.payload)
             room -= 1
+        return outbox.head is not None
 
     def _lost(self, error: Exception) -> None:
         """An attempt failed, or the connection is gone: note why, and when to try again."""
@@ -342,6 +355,9 @@ class Connection:
     def _drop(self) -> None:
         self.link.close(False)
         self.readying = None
+        if self.outbox.parking is not None:
+            with self.lock:
+                self.outbox.parking.lost(self.link, False, now_ms())
         try:
             self.outbox.release()
         except MemoryError:  # it is released with the process
@@ -372,8 +388,10 @@ class Connection:
         self.counters["acknowledged"] += 1
         outbox = self.outbox
         with self.lock:
+            if outbox.parking is not None:
+                outbox.parking.acknowledged(delivery)
             outbox.forget(delivery)
-            if delivery.awaited or not outbox.held:
+            if delivery.awaited or outbox.held <= self.parked:
                 self.lock.notify_all()
 
 
@@ -385,10 +403,3 @@ def _exhausted(error: MemoryError) -> Exception:
         return OutOfMemory()
     except MemoryError:
         return error
-
-
-def _is_ours(error: Exception) -> bool:
-    """Return True for an error of this library's; else it is a mistake in a program."""
-    from .errors import SecureMQTTError
-
-    return isinstance(error, SecureMQTTError)

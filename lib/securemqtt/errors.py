@@ -23,7 +23,7 @@
     ├── MalformedPacket            the peer broke MQTT's rules
     ├── OutboxError
     │   ├── OutboxFull             ├── MessageTooLarge       ├── OutboxInUse
-    │   └── OutboxNotDurable
+    │   ├── OutboxNotDurable       └── MessageRefused
     └── OutOfMemory
 
 Each error has `what` (what happened), `cause` (the likely one), `remedy` (what to do), `transient`
@@ -43,8 +43,8 @@ if _TYPE_CHECKING:
 
     _Variant = _Literal[
         "", "absent", "again", "alert", "certificate", "connack", "der", "der_key", "encrypted",
-        "full", "handshake", "mark", "other", "password", "pem", "pem_key", "read_only", "session",
-        "unasked", "writable", "40", "42", "43", "45", "48",
+        "full", "handshake", "limit", "mark", "other", "password", "pem", "pem_key", "read_only",
+        "session", "unasked", "writable", "40", "42", "43", "45", "48",
     ]  # fmt: skip
 
 
@@ -358,6 +358,10 @@ class OutboxFull(OutboxError):
 
 class MessageTooLarge(OutboxError):
     """One message is larger than the whole outbox may be."""
+
+
+class MessageRefused(OutboxError):
+    """The broker ends the connection at one message, so it is parked; tried again later."""
 
 
 class OutboxInUse(OutboxError):

@@ -11,15 +11,17 @@ from .platform import const, now_ms, random_between
 
 TYPE_CHECKING = const(False)
 
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Literal, NoReturn, Protocol
+    from typing import Literal, Protocol
 
     from .board.watchdog import Watchdog
     from .errors import SecureMQTTError
     from .inbox import Inbox, Subscription
     from .messages import Message
     from .outbox.memory import Outbox
+    from .outbox.parking import Entry
     from .platform import Lock
     from .settings import Settings
     from .transport.base import Link
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         state: State
         link: Link
         outbox: Outbox
+        lock: Lock
         inbox: Inbox | None
         watchdog: Watchdog | None
         readying: Iterator[int] | None
@@ -44,12 +47,12 @@ if TYPE_CHECKING:
         sent_topic: str
         sent_bytes: int
         hung_up_in_a_row: int
+        max_publish_bytes: int
         failures_in_a_row: int
         unasked_told: bool
         catch_up_ms: int
         told: int
         inherited: bool
-        lock: Lock
 
         def set_state(self, state: State) -> None:
             """Change the state, and tell who waits for that."""
@@ -85,6 +88,8 @@ def connected(connection: "Owner", session_present: bool) -> None:
     connection.counters["connects"] += 1
     connection.reason = None
     connection.reasons_told = []
+    if connection.outbox.parking is not None:
+        connection.outbox.parking.connected(connection.link, session_present)
     if connection.settings.status:
         connection.link.send(_status(connection, b"online"))
     connection.sent_topic = ""
@@ -119,6 +124,10 @@ def lost(connection: "Owner", error: Exception) -> None:
     delay_ms, connection.failures_in_a_row = next_delay(
         random_between, connection.failures_in_a_row, _lived_ms(connection), transient
     )
+    if connection.state == "connected":
+        bound_ms = _struck(connection, error, now)
+        if bound_ms:
+            delay_ms = min(delay_ms, random_between(0, bound_ms))
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
@@ -151,6 +160,54 @@ def catch_up(connection: "Owner") -> None:
         link.open()
 
 
+def _struck(connection: "Owner", error: Exception, now: int) -> int:
+    """Note whether a message may be why a connection was lost; return within how many ms the next
+    attempt is to come then, 0 for the usual back-off.
+    """
+    from .errors import ConnectionLost
+
+    by_peer = isinstance(error, ConnectionLost)
+    outbox = connection.outbox
+    with connection.lock:
+        if outbox.parking is None:
+            if not by_peer or not outbox.count:
+                return 0
+            from .outbox.parking import Parking
+
+            outbox.parking = Parking(outbox)
+        parked, bound_ms = outbox.parking.lost(connection.link, by_peer, now)
+    if parked is not None:
+        _tell_parked(connection, parked)
+    return bound_ms
+
+
+def _tell_parked(connection: "Owner", entry: "Entry") -> None:
+    from .errors import MessageRefused
+
+    delivery = entry.delivery
+    what = "{} ends the connection at a message of {} bytes on {}, so it was put aside".format(
+        connection.settings.address, len(delivery.payload), printable(delivery.topic)
+    )
+    connection.last_error = error = MessageRefused(what)
+    delivery.error = error
+    log("error", str(error))
+    if connection.inbox is not None:
+        connection.inbox.new_error(error)
+    connection.wake()
+
+
+def look_at_certificate(connection: "Owner") -> None:
+    """Count the days that this device's certificate is still valid, and warn of its end."""
+    from . import bundle
+
+    days, warning = bundle.days_left(connection.settings)
+    if days is not None:
+        connection.counters["certificate_days"] = days
+    if warning is not None:
+        log("warning", str(warning))
+        _tell(connection, warning)
+
+
 def finish(connection: "Owner") -> None:
     """Leave: the last turn of the loop."""
     connection.told = connection.outbox.count
@@ -165,6 +222,8 @@ def finish(connection: "Owner") -> None:
     if orderly and connection.settings.status:
         link.send(_status(connection, b"offline"))
     link.close(orderly)
+    if connection.outbox.parking is not None:
+        connection.outbox.parking.lost(link, False, now_ms())
     connection.failures_in_a_row = lasting(connection.failures_in_a_row, _lived_ms(connection))
     connection.outbox.release()
     connection.set_state("closed")
@@ -191,6 +250,14 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
     from .errors import MessageTooLarge, OutboxFull
 
     outbox = connection.outbox
+    size = len(delivery.payload) + len(delivery.topic.encode())
+    if size > connection.max_publish_bytes - 9:
+        with connection.lock:
+            outbox.dropped += 1
+        what = "a message of {} bytes on {} does not fit into a packet of {}".format(
+            len(delivery.payload), printable(delivery.topic), connection.max_publish_bytes
+        )
+        return MessageTooLarge(what, variant="limit")
     size = outbox.size(delivery)
     if size > outbox.max_bytes:
         what = "{} bytes do not fit into an outbox of {}".format(size, outbox.max_bytes)
@@ -211,6 +278,29 @@ def refused_late(connection: "Owner", delivery: Delivery, error: "Exception | No
     error = connection.last_error = error or refusal(connection, delivery)
     what = "a message on {}, published while the client was interrupted, was dropped. {}"
     log("error", what.format(printable(delivery.topic), error))
+
+
+def outside(connection: "Owner", topic: str, is_filter: bool) -> None:
+    """Warn of a topic that the broker's rules, as the bundle has them, do not give to this device;
+    the first one in words, the others as a count.
+    """
+    from .protocol.topics import covers
+
+    settings = connection.settings
+    allowed = (settings.may_subscribe if is_filter else settings.may_publish) or ()
+    if any(covers(one, topic) for one in allowed):
+        return
+    connection.counters["outside"] += 1
+    if connection.counters["outside"] == 1:
+        what = (
+            "{} may not {} {}, and the broker will not say so: it may {} {}. What to do: use such"
+            " a topic (~ is devices/{}); or give it a role at the broker, and provision it again."
+            " More of this is only counted: stats['outside']."
+        )
+        verb = "subscribe to" if is_filter else "publish to"
+        here = " ".join(allowed) or "nothing"
+        device = settings.client_id
+        log("warning", what.format(device, verb, printable(topic), verb, here, device))
 
 
 def _lived_ms(connection: "Owner") -> int:
@@ -275,47 +365,3 @@ def _ask(
     if up:  # else `_made_again` does it
         subscription.unanswered += 1
         inbox.requests.append((topic_filter, qos))
-
-
-# Where there are other processes, and a program that ends: on a computer
-
-
-class Process:
-    """What becomes of a client when its process is forked, or ends."""
-
-    def __init__(self, connection: "Owner") -> None:
-        # A board has neither.
-        from .platform import disown_in_children, ended_at_exit
-
-        self._connection = connection
-        disown_in_children(self)
-        ended_at_exit(self)
-
-    def disown(self) -> None:
-        """Leave all to the parent: this process was forked from the client's, and is the child."""
-        connection = self._connection
-        connection.inherited = True
-        connection.state = "closed"
-        connection.lock.disown(refuse_in_child)
-
-    def ended(self) -> None:
-        """Say how much is not acknowledged as the program ends, unless `finish` has."""
-        connection = self._connection
-        count = connection.outbox.count
-        if count and (connection.state != "closed" or count != connection.told):
-            lost = "they are lost"
-            if connection.settings.outbox == "durable":
-                lost = "they are in the outbox, for the next start"
-            what = "the program ends, and {} messages are not acknowledged: {}. flush() waits."
-            log("warning", what.format(count, lost))
-
-
-def refuse_in_child() -> "NoReturn":
-    """Raise UsageError."""
-    from .errors import UsageError
-
-    raise UsageError(
-        "this client belongs to the process that this one was forked from",
-        cause="Two processes cannot share a connection and an outbox.",
-        remedy="Make a Client in the process that uses it, after the fork.",
-    )

@@ -95,13 +95,15 @@ class Delivery:
 
     `acknowledged` becomes True when the broker has taken it over (PUBACK for QoS 1, PUBCOMP for
     QoS 2, written to the network for QoS 0); `dropped` when it was given up: the outbox was full,
-    `expires_s` had passed, or a newer one took its place.
+    `expires_s` had passed, or a newer one took its place. `parked` is True while it was put aside
+    because the broker ends the connection at it; `error` then says so.
     """
 
     __slots__ = (
         "acknowledged",
         "awaited",
         "dropped",
+        "error",
         "expires_ms",
         "next",
         "payload",
@@ -131,19 +133,27 @@ class Delivery:
         self.awaited = False  # whether somebody waits for this one, and is to be woken
         self.stored = 0  # its number in the journal of a durable outbox; -1: sent, and not there
         self.next: "Delivery | None" = None  # behind it in the outbox
+        self.error: "Exception | None" = None  # why it is parked
         self.waiter = waiter  # None for a message of the library's own, which is in no outbox
 
     def __repr__(self) -> str:
         state = "acknowledged" if self.acknowledged else "dropped" if self.dropped else "pending"
+        if self.parked:
+            state = "parked"
         return "<{} {}: {} bytes, QoS {}, {}>".format(
             type(self).__name__, quoted(self.topic), len(self.payload), self.qos, state
         )
 
+    @property
+    def parked(self) -> bool:
+        """Whether it was put aside, since the broker ends the connection at it: see `error`."""
+        return self.error is not None and not (self.acknowledged or self.dropped)
+
     def wait(self, timeout_s: float = 30) -> bool:
         """Serve the network until the broker has acknowledged this message.
 
-        Return True if it has within `timeout_s` seconds, False at once if it was dropped. Raise
-        UsageError if that is no number of seconds.
+        Return True if it has within `timeout_s` seconds, False at once if it was dropped or
+        parked. Raise UsageError if that is no number of seconds.
         """
         if self.waiter is None:
             return self.acknowledged

@@ -58,6 +58,10 @@ class ClientOptions(TypedDict, total=False):
         default 20)
     max_packet_bytes: larger messages that come in are acknowledged, counted and thrown away (a
         whole number from 128 to 268435455 bytes; default 1048576; 16384 on a board)
+    max_publish_bytes: the largest PUBLISH that the broker takes; beyond it, MessageTooLarge at
+        publish (a whole number from 64 to 268435460 bytes; default none)
+    may_publish: where the broker lets this device publish (a list of topic filters; default none)
+    may_subscribe: to what it lets this device subscribe (a list of topic filters; default none)
     connect_timeout_s: the whole of an attempt: name, TCP, TLS, CONNACK (a number from 0.1 to 3600
         s; default 30)
     outbox: where messages wait: docs/outbox.md (ram or durable; default "ram")
@@ -104,6 +108,9 @@ class ClientOptions(TypedDict, total=False):
     certificate_warning_days: int
     window: int
     max_packet_bytes: int
+    max_publish_bytes: int | None
+    may_publish: Sequence[str] | None
+    may_subscribe: Sequence[str] | None
     connect_timeout_s: float
     outbox: Literal["ram", "durable"]
     outbox_messages: int

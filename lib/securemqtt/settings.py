@@ -40,6 +40,9 @@ class Settings:
     certificate_warning_days: int
     window: int
     max_packet_bytes: int
+    max_publish_bytes: "int | None"
+    may_publish: "list[str] | None"  # topic filters
+    may_subscribe: "list[str] | None"
     connect_timeout_s: float
     outbox: str  # "ram" or "durable"
     outbox_messages: int

@@ -25,7 +25,9 @@ _numbers = itertools.count()
 _NOT_EVERYWHERE = {"threads": (CPYTHON,), "exhausted": FORMS}
 # What they are about is a broker with the limits that Mosquitto has by itself.
 _ITS_OWN_LIMITS = ("busy",)
-_NAMES = sorted(path.stem for path in SCENARIOS.glob("*.py") if path.stem != "common")
+_NAMES = sorted(
+    path.stem for path in SCENARIOS.glob("*.py") if path.stem not in ("common", "refusing")
+)
 CASES = [
     pytest.param(name, interpreter, id=f"{name}-{interpreter}")
     for name in _NAMES

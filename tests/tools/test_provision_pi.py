@@ -13,8 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess, Limits
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.provision.bundle import RULE_KEYS
 from support.boards.provisioning import Outcome, Provisioner, files_holding
 from support.speed import seconds
 
@@ -159,3 +160,29 @@ def test_a_place_is_needed(provisioner: Provisioner, tmp_path: Path) -> None:
     )
     (tmp_path / "file").write_text("")
     assert provisioner.run("pi", "nowhere", "--out", str(tmp_path / "file" / "x")).status == 1
+
+
+def test_a_bundle_says_what_our_own_broker_lets_it_do(
+    provisioner: Provisioner, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    BrokerConfig.create(
+        provisioner.home / "broker",
+        provisioner.authority,
+        names=["mqtt.local"],
+        roles={"boss": "operator"},
+    )
+
+    def config(device_id: str, broker: str) -> dict[str, object]:
+        outcome = provisioner.run("pi", device_id, "--out", str(out), broker=broker)
+        assert (outcome.status, outcome.err) == (0, "")
+        return dict(json.loads((out / "config.json").read_bytes()))
+
+    held = config("boss", "mqtt.local")
+    assert held["may_publish"] == ["devices/boss/#", "devices/+/command/#"]
+    assert held["may_subscribe"] == ["devices/boss/#", "devices/#"]
+    assert held["max_publish_bytes"] == Limits().packet_bytes
+    # Another broker's rules are not known, and those of ours are not said of it.
+    for broker in ("other.local", "mqtt.local:8884"):
+        config("boss", "mqtt.local")
+        assert not set(config("boss", broker)) & set(RULE_KEYS)

@@ -53,7 +53,13 @@ _TREE = {
         "SubscriptionRefused",
     ),
     "MalformedPacket": (),
-    "OutboxError": ("OutboxFull", "MessageTooLarge", "OutboxInUse", "OutboxNotDurable"),
+    "OutboxError": (
+        "OutboxFull",
+        "MessageTooLarge",
+        "MessageRefused",
+        "OutboxInUse",
+        "OutboxNotDurable",
+    ),
     "OutOfMemory": (),
 }
 # Whatever is not here needs a person.

@@ -84,6 +84,7 @@ def test_no_option_takes_a_value_of_another_type() -> None:
         "path": (1, True, b"a", ["a"], "", "a\0b", object(), _Path(b"a"), _Path(7), _Path, Path),
         "paths": (1, True, b"a", "", "a\0b", ["a", 1], [None], {"a": 1}, _Path(b"a"), object()),
         "protocols": (5, True, b"mqtt", "", "x" * 256, ["mqtt", 5], [""], {"a": 1}, object()),
+        "filters": (5, True, "a/#", [5], [""], ["x" * 65536], {"a": 1}, object()),
         "opener": (5, True, [], {"a": 1}, object()),
         "will": (5, True, "ab", (), [], ("a",), {"topic": "a"}, object(), ("a", "b", 1, False, 1)),
         "feeder": (5, True, "feed", {"feed": 1}, object()),

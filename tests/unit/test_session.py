@@ -200,3 +200,30 @@ def test_where_memory_runs_out_nothing_is_noted() -> None:
         session.unanswered = noted
         assert session.room() == 1
         assert session.unacknowledged() == [first]
+
+
+def test_what_is_withheld_keeps_its_id_and_leaves_the_window() -> None:
+    session = Session(2)
+    first, second = session.add("a"), session.add("b")
+    assert session.room() == 0
+    session.withhold(first)
+    assert session.room() == 1 and session.withheld == [first]
+    assert session.unacknowledged() == [second] and first in session.unanswered
+    assert not session.idle()
+    session.remove(second)
+    assert session.idle() and session.add("c") not in (first,)
+    session.restore(first)
+    assert session.withheld == [] and session.room() == 0
+    session.withhold(first)
+    session.remove(first)
+    assert session.withheld == [] and first not in session.unanswered
+
+
+def test_a_ping_is_asked_for_once_until_something_is_heard() -> None:
+    session = Session(2, 1, 10000)
+    session.sent_ms = session.received_ms = 1000
+    assert session.ask(1001)
+    assert not session.ask(1002)
+    assert session.due(11000) > 0  # none is due beside the one that is on its way
+    session.received_ms = 1003
+    assert session.ask(1004)

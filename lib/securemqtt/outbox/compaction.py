@@ -6,7 +6,7 @@ A board loads this module for the occasion and forgets it again.
 import os
 
 from ..platform import const, now_ms
-from .journal import NO_SPACE, Segment, blocks, encode
+from .journal import NO_SPACE, NOTE, Segment, blocks, encode
 from .reading import flush, is_stale, is_unread, scan
 from .upkeep import close, unfinished
 
@@ -40,8 +40,13 @@ def make_room(
     while delivery is not None:
         in_memory.add(delivery.stored)
         delivery = delivery.next
+    if outbox.parking is not None:
+        in_memory.update(outbox.parking.numbers())
+    first = journal.segments[0].first if journal.segments else 0
 
     def needed(segment: "Segment", record: "Record") -> bool:
+        if record.flags & NOTE:  # the message that it is about may still be there
+            return record.number >= first
         return record.number in in_memory or (
             is_unread(journal, segment, record) and not is_stale(record, newest)
         )
@@ -171,6 +176,8 @@ def _evict_oldest(outbox: "Outbox", journal: "Journal", wanted: int) -> None:
             else:
                 before = delivery
             delivery = following
+        if outbox.parking is not None:
+            outbox.dropped += outbox.parking.evict_numbers(segment.first, end)
         outbox.dropped += segment.unread
         journal.unread -= segment.unread
         segment.live -= segment.unread

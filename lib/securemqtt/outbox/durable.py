@@ -336,6 +336,11 @@ class DurableOutbox(Outbox):
             if newest is not None:
                 self._backlog = None
                 self._newest = newest
+                if journal.notes:
+                    with temporary():
+                        from .upkeep import recall
+
+                        recall(self, journal, self._owner, newest, self._clock_floor_s)
                 self._go_on()
 
     def release(self) -> None:
@@ -359,3 +364,17 @@ class DurableOutbox(Outbox):
         """Read on where nothing in memory waits any more: nobody asks an empty queue."""
         if self.head is None and self.journal.unread:
             self._need_backlog().read_on()
+
+    def note(self, delivery: "Delivery", strikes: int, tries: int = 0, wait_ms: int = 0) -> None:
+        """Note in the journal how a message gets on that the broker may refuse."""
+        try:
+            self._save()  # it may be one that is to be written late
+        except OSError as error:
+            self.journal.fail(error)
+        if delivery.stored > 0:
+            clock = unix_time() > self._clock_floor_s
+            with temporary():
+                from .upkeep import note
+
+                due_s = unix_time() + wait_ms // 1000 if clock else 0
+                note(self.journal, delivery, strikes, tries, due_s, clock)

@@ -2,13 +2,19 @@
 
 It is a directory of segments, files that are only ever appended to, and removed once all in them is
 acknowledged or given up. They hold records: messages, and now and then a low-water mark, the number
-below which all messages are acknowledged or given up. Each record begins with a mark and ends with
-a checksum. Both depend on the journal's salt, a random number, so that nothing in a payload can
-pass for a record:
+below which all messages are acknowledged or given up, but for those that are parked; and, for what
+the broker may refuse (parking.py), a note on one message, by its number. Each record begins with a
+mark and ends with a checksum. Both depend on the journal's salt, a random number, so that nothing
+in a payload can pass for a record:
 
     mark (2)  flags (1)  topic's length (2)  payload's length (4)
     expiry in Unix time, or 0 (4)  number, its low 32 bits (4)
     topic, payload, CRC-32 of all the rest (4)
+
+The flags are QoS (1, 2), RETAIN, NEWEST_ONLY, LOW_WATER_MARK, NOTE and PARKED. A note's payload is
+the number of strikes (1; 0: the message is gone), how often a parked one was tried again (1), in
+how many starts it is to be next (2), and when, in Unix time, or 0 (4). A message that is parked is
+written anew, under a number of its own, so that the low-water mark can pass the old one.
 
 A segment's name is the number of its first message and the salt, in hexadecimal. What the journal
 knows of messages is their numbers: which were taken to be sent, which are acknowledged, and how
@@ -79,6 +85,9 @@ RECORD_BYTES = const(21)  # head and checksum: what a record takes beside topic 
 RETAIN = const(4)
 NEWEST_ONLY = const(8)
 LOW_WATER_MARK = const(16)
+NOTE = const(32)
+PARKED = const(64)
+NOTE_FORMAT = ">BBHI"
 # So many acknowledgements may go unrecorded: after a kill, as many messages may be sent twice.
 _MARK_EVERY = const(100)
 # After a failure, the storage is left alone for so long.
@@ -189,6 +198,10 @@ class Journal:
         self.taken = 0  # the number of the last message that was taken to be sent
         self.in_flight: "list[int]" = []  # the numbers of those that are not acknowledged yet
         self.unread = 0  # how many messages are on the storage alone
+        # The last note on each message, by its number, as the start has found them; and the numbers
+        # of those that are gone.
+        self.notes: "dict[int, bytes]" = {}
+        self.gone: "list[int]" = []
         # How many were acknowledged or given up since the last low-water mark.
         self.unmarked = 0
         # Whether messages could not be read, so that the next start must find them.
@@ -248,6 +261,18 @@ class Journal:
             raise OSError(NO_SPACE, "no space")
         self._unsynced = True
         self.written_bytes += size
+
+    def append(self, content: bytes) -> bool:
+        """Append records that are no messages to be sent, if there is room; return True if so."""
+        if not self.usable or now_ms() < self.retry_ms or not self.has_room(len(content)):
+            return False
+        try:
+            self._append(content)
+        except OSError as error:
+            self.fail(error)
+            return False
+        self.schedule()
+        return True
 
     def schedule(self) -> None:
         """Have a sync happen when the interval is over."""

@@ -10,6 +10,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from ..errors import SecureMQTTError
     from ..messages import Delivery
+    from .parking import Parking
 
 
 # What the topic, the header and the object itself cost beside the payload, for the bound in bytes.
@@ -26,6 +27,8 @@ class Outbox:
 
     sync_on_put = False  # whether `sync` is due after each `put`
     failure: "SecureMQTTError | None" = None  # why the storage takes nothing
+    # What deals with messages at which the broker hangs up: made with the first strike.
+    parking: "Parking | None" = None
 
     def __init__(self, max_messages: int, max_bytes: int, when_full: str = "refuse") -> None:
         self.max_messages = max_messages
@@ -68,11 +71,13 @@ class Outbox:
         if newest_only:
             self.sweep(delivery.topic, now_ms)
         if not self.fits(size):
-            if self._expiry_ms is not None and self._expiry_ms <= now_ms:
-                self.sweep(None, now_ms)
-            while self.when_full == "drop_oldest" and self.head and not self.fits(size):
+            self.expire(now_ms)
+            while self.when_full == "drop_oldest" and not self.fits(size):
+                if self.parking is None or not self.parking.evict_first():
+                    if self.head is None:
+                        break
+                    self.evict(None, self.head)
                 self.dropped += 1
-                self.evict(None, self.head)
             if not self.fits(size):
                 if self.when_full != "drop_newest":
                     return None
@@ -96,7 +101,7 @@ class Outbox:
         """Put a message of this `size` behind all others, whatever the bounds say."""
         self.held += 1
         self.bytes += size
-        self._note_expiry(delivery)
+        self.note_expiry(delivery)
         if self._tail is None:
             self.head = delivery
         else:
@@ -129,11 +134,18 @@ class Outbox:
         self.held -= 1
         self.bytes -= self.size(delivery)
 
+    def expire(self, now_ms: int) -> None:
+        """Evict what has expired, if anything has."""
+        if self._expiry_ms is not None and self._expiry_ms <= now_ms:
+            self.sweep(None, now_ms)
+
     def sweep(self, topic: "str | None", now_ms: int) -> None:
         """Evict, and count, what waits on `topic` and what has expired; what is in flight stays."""
         before = None
         delivery = self.head
         self._expiry_ms = None
+        if self.parking is not None:
+            self.parking.sweep(topic, now_ms)
         while delivery:
             after = delivery.next
             expires_ms = delivery.expires_ms
@@ -142,7 +154,7 @@ class Outbox:
                 self.evict(before, delivery)
             else:
                 before = delivery
-                self._note_expiry(delivery)
+                self.note_expiry(delivery)
             delivery = after
 
     def evict(self, before: "Delivery | None", delivery: "Delivery") -> None:
@@ -150,6 +162,12 @@ class Outbox:
         self._unlink(before, delivery)
         delivery.dropped = True
         self.forget(delivery)
+
+    def note(self, delivery: "Delivery", strikes: int, tries: int = 0, wait_ms: int = 0) -> None:
+        """Note how a message gets on that the broker may refuse: in a journal, if there is one.
+
+        `strikes`: see parking.py; 0: it is gone. `tries`, `wait_ms`: of one that is parked.
+        """
 
     def resume(self) -> None:
         """Make ready for a connection. A durable outbox may raise OutboxInUse."""
@@ -176,7 +194,8 @@ class Outbox:
             self._tail = before  # None where none waits, else the last message would stay in memory
         delivery.next = None
 
-    def _note_expiry(self, delivery: "Delivery") -> None:
+    def note_expiry(self, delivery: "Delivery") -> None:
+        """Have `expire` look at a message when its time has come."""
         expires_ms = delivery.expires_ms
         if expires_ms is not None and (self._expiry_ms is None or expires_ms < self._expiry_ms):
             self._expiry_ms = expires_ms

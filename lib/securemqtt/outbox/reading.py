@@ -9,7 +9,7 @@ from binascii import crc32
 from ..log import log
 from ..messages import Delivery
 from ..platform import FLASH, const, now_ms, unix_time
-from .journal import HEAD, HEAD_BYTES, LOW_WATER_MARK, RECORD_BYTES, RETAIN
+from .journal import HEAD, HEAD_BYTES, LOW_WATER_MARK, NOTE, PARKED, RECORD_BYTES, RETAIN
 
 TYPE_CHECKING = const(False)
 
@@ -96,12 +96,15 @@ def flush(journal: "Journal") -> None:
 
 
 def is_message(journal: "Journal", record: "Record") -> bool:
-    """Return True if a record is to be sent: no low-water mark, nor an earlier process's QoS 0.
+    """Return True if a record is to be sent: no low-water mark, note or parked message, nor an
+    earlier process's QoS 0.
 
     Messages of QoS 0 are here for the sake of their order only.
     """
-    return not record.flags & LOW_WATER_MARK and (
-        record.flags & 3 > 0 or record.number >= journal.first_number
+    return (
+        not record.flags & (LOW_WATER_MARK | NOTE | PARKED)
+        and (record.flags & 3 > 0 or record.number >= journal.first_number)
+        and record.number not in journal.gone
     )
 
 
@@ -118,6 +121,24 @@ def is_stale(record: "Record", newest: "dict[str, int]") -> bool:
     return 0 < record.expiry <= unix_time() or newest.get(record.topic, 0) > record.number
 
 
+def delivery_of(record: "Record", waiter: "Waiter") -> "Delivery":
+    """Return a message that was read."""
+    expires_ms = None
+    if record.expiry:
+        expires_ms = now_ms() + (record.expiry - unix_time()) * 1000
+    delivery = Delivery(
+        record.topic,
+        record.payload,
+        record.flags & 3,
+        record.flags & RETAIN > 0,
+        expires_ms,
+        waiter,
+    )
+    delivery.stored = record.number
+    delivery.awaited = True  # perhaps: whoever has published it has a `Left` of it
+    return delivery
+
+
 class Backlog:
     """Messages of an outbox that are in its journal alone, as memory had no room for them.
 
@@ -126,7 +147,11 @@ class Backlog:
     """
 
     def __init__(
-        self, outbox: "Outbox", journal: "Journal", waiter: "Waiter", newest: "dict[str, int]"
+        self,
+        outbox: "Outbox",
+        journal: "Journal",
+        waiter: "Waiter",
+        newest: "dict[str, int]",
     ) -> None:
         self._outbox = outbox
         self._journal = journal
@@ -174,7 +199,7 @@ class Backlog:
                         break
                     stale.append(record.number)
                 else:
-                    delivery = self._delivery(record)
+                    delivery = delivery_of(record, self._waiter)
                     size = outbox.size(delivery)
                     if outbox.head is not None and (read >= _BATCH or not outbox.fits(size)):
                         break
@@ -189,22 +214,6 @@ class Backlog:
             for number in stale:
                 outbox.expired += 1
                 journal.acknowledge(number)
-
-    def _delivery(self, record: "Record") -> "Delivery":
-        expires_ms = None
-        if record.expiry:
-            expires_ms = now_ms() + (record.expiry - unix_time()) * 1000
-        delivery = Delivery(
-            record.topic,
-            record.payload,
-            record.flags & 3,
-            record.flags & RETAIN > 0,
-            expires_ms,
-            self._waiter,
-        )
-        delivery.stored = record.number
-        delivery.awaited = True  # perhaps: whoever has published it has a `Left` of it
-        return delivery
 
     def _unread(self) -> "Generator[Record, None, None]":
         """Generate the messages that are in the journal alone.
@@ -263,9 +272,16 @@ class Backlog:
         """
         journal = self._journal
         with journal.lock:
+            if self.parked(number) is not None:
+                return 0
             if self._outbox.count and (number > journal.taken or number in journal.in_flight):
                 return 0
             return 1 if self.gone() == gone_before else -1
+
+    def parked(self, number: int) -> "Delivery | None":
+        """Return a message that was left to the journal, if it is parked now."""
+        parking = self._outbox.parking
+        return None if parking is None else parking.of_number(number)
 
     def gone(self) -> int:
         """Count the messages that waited and will not be sent, but for what was refused."""
@@ -299,6 +315,12 @@ class Left(Delivery):
     def dropped(self) -> bool:  # type: ignore[override]
         """Whether it was given up; see `Backlog.fate`."""
         return self._judged() < 0
+
+    @property
+    def error(self) -> "Exception | None":  # type: ignore[override]
+        """Why it is parked."""
+        delivery = self._backlog.parked(self.stored)
+        return None if delivery is None else delivery.error
 
     def _judged(self) -> int:
         if not self._verdict:

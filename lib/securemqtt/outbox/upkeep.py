@@ -4,19 +4,35 @@ A board loads this module for the occasion and forgets it again.
 """
 
 import os
+import struct
 
 from ..log import log
-from ..platform import const
-from .journal import LOW_WATER_MARK, NEWEST_ONLY, NO_SPACE, Segment, blocks
+from ..platform import const, now_ms, unix_time
+from .journal import (
+    LOW_WATER_MARK,
+    NEWEST_ONLY,
+    NO_SPACE,
+    NOTE,
+    NOTE_FORMAT,
+    PARKED,
+    RETAIN,
+    Segment,
+    blocks,
+    encode,
+)
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from ..errors import OutboxNotDurable
+    from ..messages import Delivery, Waiter
     from .journal import Journal, Storage
+    from .memory import Outbox
 
 _FULL = (NO_SPACE, 27, 122)  # ENOSPC, EFBIG, EDQUOT
 _READ_ONLY = (30, 13, 1)  # EROFS, EACCES, EPERM
+# The strikes of a parked message: see parking.py, which need not be loaded for that.
+_PARKED = const(7)
 
 
 # The start and the end
@@ -153,6 +169,7 @@ def _load(journal: "Journal") -> "dict[str, int]":
     journal.reset()
     unfinished(journal.storage)
     newest: "dict[str, int]" = {}
+    noted: "list[int]" = []
     last = mark = damaged = gaps = 0
     segments = journal.segments
     for path, size in _listing(journal.storage):
@@ -160,13 +177,15 @@ def _load(journal: "Journal") -> "dict[str, int]":
         segment.size = size
         journal.salt = int(path[-8:], 16)
         segments.append(segment)
-        last, noted, gaps = _survey(journal, segment, last, newest)
-        mark = max(mark, noted)
+        last, low, gaps = _survey(journal, segment, last, newest, [])
+        mark = max(mark, low)
         damaged += gaps
+    journal.gone = [number for number, note in journal.notes.items() if not note[0]]
     above = mark - 1
     for segment in segments:
-        if segment.first < mark:
-            above = _survey(journal, segment, above, newest)[0]
+        if segment.first < mark or journal.notes:
+            above = _survey(journal, segment, above, newest, noted)[0]
+    journal.notes = {number: journal.notes[number] for number in noted}
     if segments:
         journal.continuable = not gaps and segments[-1].live > 0
         journal.next_number = max(last + 1, segments[-1].first + 1, mark)
@@ -175,7 +194,7 @@ def _load(journal: "Journal") -> "dict[str, int]":
         journal.unmarked = 1
     for segment in list(segments):
         journal.free_blocks -= blocks(segment.size)
-        journal.unread += segment.live
+        journal.unread += segment.unread
         if not segment.live:
             journal.discard(segment)
     journal.damaged += damaged
@@ -190,28 +209,133 @@ def _load(journal: "Journal") -> "dict[str, int]":
 
 
 def _survey(
-    journal: "Journal", segment: "Segment", above: int, newest: "dict[str, int]"
+    journal: "Journal",
+    segment: "Segment",
+    above: int,
+    newest: "dict[str, int]",
+    noted: "list[int]",
 ) -> "tuple[int, int, int]":
-    """Count the messages in a segment with numbers above `above`.
+    """Count the messages in a segment with numbers above `above`, and those that are parked.
 
-    Return the last number, the highest low-water mark, and how many gaps there are.
+    Return the last number, the highest low-water mark, and how many gaps there are; `noted` gets
+    the numbers of those on which there are notes.
     """
     from .reading import scan  # a board that starts with an empty directory does without
 
     mark = gaps = end = 0
-    segment.live = 0
+    segment.live = segment.unread = 0
     for record in scan(journal, segment):
         gaps += record.start != end
         end = record.end
         if record.flags & LOW_WATER_MARK:
             mark = max(mark, record.number)
-        elif record.number > above:
-            above = record.number
-            if record.flags & 3:
-                if not segment.live:
-                    segment.offset = record.start
+        elif record.flags & NOTE:
+            journal.notes[record.number] = record.payload
+        elif record.number > above or record.flags & PARKED:
+            above = max(above, record.number)
+            if record.flags & 3 and record.number not in journal.gone:
                 segment.live += 1
+                if record.number in journal.notes:
+                    noted.append(record.number)
+                if not record.flags & PARKED:
+                    if not segment.unread:
+                        segment.offset = record.start
+                    segment.unread += 1
                 if record.flags & NEWEST_ONLY:
                     newest[record.topic] = above
-    segment.unread = segment.live
     return above, mark, gaps + (end != segment.size)
+
+
+# What the broker may refuse: see parking.py
+
+
+def note(
+    journal: "Journal", delivery: "Delivery", strikes: int, tries: int, due_s: int, clock: bool
+) -> None:
+    """Write how a message gets on; 0 strikes: it is gone. `due_s`: 0 without a clock.
+
+    One that is parked is written anew, where there is room. Else it stays where it is: the next
+    start does not know it as parked, and finds out again.
+    """
+    number = delivery.stored
+    if strikes != _PARKED:
+        journal.append(_note(journal, number, strikes))
+        return
+    expiry = 0
+    if clock and delivery.expires_ms is not None:
+        expiry = unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1
+        expiry = min(max(expiry, 1), 0xFFFFFFFF)
+    flags = PARKED | delivery.qos | (RETAIN if delivery.retain else 0)
+    anew = journal.next_number
+    content = _note(journal, number, 0)
+    content += _note(journal, anew, strikes, min(tries, 255), min(1 << tries, 65535), due_s)
+    content += encode(journal.salt, flags, delivery.topic.encode(), delivery.payload, expiry, anew)
+    if journal.append(content):
+        journal.next_number += 1
+        journal.segments[-1].live += 1
+        journal.acknowledge(number)
+        delivery.stored = anew
+
+
+def _note(
+    journal: "Journal", number: int, strikes: int, tries: int = 0, starts: int = 0, due_s: int = 0
+) -> bytes:
+    content = struct.pack(NOTE_FORMAT, strikes, tries, starts, due_s)
+    return encode(journal.salt, NOTE, b"", content, 0, number)
+
+
+def recall(
+    outbox: "Outbox",
+    journal: "Journal",
+    waiter: "Waiter",
+    newest: "dict[str, int]",
+    clock_floor_s: int,
+) -> None:
+    """Give the outbox its parking back, as an earlier process has left it.
+
+    What is parked comes into memory, as far as that has room: the rest stays until a later start.
+    Raise OSError.
+    """
+    from .parking import Parking
+    from .reading import delivery_of, is_stale, scan
+
+    notes = journal.notes
+    journal.notes = {}
+    parking = outbox.parking = Parking(outbox)
+    for segment in list(journal.segments):
+        for record in scan(journal, segment):
+            if not record.flags & PARKED or record.number in journal.gone:
+                continue
+            delivery = delivery_of(record, waiter)
+            size = outbox.size(delivery)
+            note = notes.pop(record.number, b"")
+            if is_stale(record, newest):
+                outbox.expired += 1
+                journal.acknowledge(record.number)
+            elif outbox.held and not outbox.fits(size):
+                parking.left.append(record.number)
+            else:
+                outbox.held += 1
+                outbox.bytes += size
+                tries, wait_ms = _due(journal, record.number, note, clock_floor_s)
+                parking.recall(delivery, tries, wait_ms, now_ms())
+    parking.begin({number: notes[number][0] for number in notes})
+    log("info", "{} messages are parked, {} suspected".format(parking.count, len(notes)))
+
+
+def _due(
+    journal: "Journal", number: int, note: bytes, clock_floor_s: int
+) -> "tuple[int, int | None]":
+    """Return how often a parked message was tried again, and in how many ms it is to be next.
+
+    None: it waits anew. Without a clock it is counted in starts.
+    """
+    if len(note) != struct.calcsize(NOTE_FORMAT):
+        return 0, None
+    strikes, tries, starts, due_s = struct.unpack(NOTE_FORMAT, note)
+    if due_s and unix_time() > clock_floor_s:
+        return tries, max(due_s - unix_time(), 0) * 1000
+    if starts <= 1:
+        return tries, 0
+    journal.append(_note(journal, number, strikes, tries, starts - 1, due_s))
+    return tries, None

@@ -141,6 +141,8 @@ class Session:
 
     `size` bounds how many messages may be unacknowledged at a time. Ids of subscriptions come from
     here too, since they share one space ([MQTT-2.3.1-2]); `unanswered` has both, by packet id.
+    `withheld` are the ids of messages that are not to go out again by themselves. `pongs` counts
+    PINGRESP.
 
     Whoever drives it calls `begin` with each connection, sets `sent_ms` when a packet went out and
     `received_ms` when bytes came in. With a `keep_alive_ms` of 0 nothing is ever due.
@@ -154,6 +156,8 @@ class Session:
         self._next_id = first_id
         self.unanswered: "dict[int, Any]" = {}
         self._order: "list[int]" = []
+        self.withheld: "list[int]" = []
+        self.pongs = 0
         self._interval_ms = keep_alive_ms
         self.sent_ms = 0
         self.received_ms = 0
@@ -225,8 +229,10 @@ class Session:
     def remove(self, packet_id: int) -> None:
         """Free an id: what was sent with it is acknowledged."""
         del self.unanswered[packet_id]
-        if packet_id in self._order:
-            self._order.remove(packet_id)
+        for ids in (self._order, self.withheld):
+            if packet_id in ids:
+                ids.remove(packet_id)
+
         if packet_id == self._witness:
             self._witness_answered()
 
@@ -237,6 +243,7 @@ class Session:
 
     def pong(self) -> None:
         """Note PINGRESP."""
+        self.pongs += 1
         if self._witness == _PING:
             self._witness_answered()
 
@@ -249,6 +256,20 @@ class Session:
         self.confirmed = self._witnessed
         self._witness = 0
 
+    def idle(self) -> bool:
+        """Return True if no message is in flight."""
+        return not self._order
+
+    def withhold(self, packet_id: int) -> None:
+        """Take a message out of the window; its id stays in use."""
+        self._order.remove(packet_id)
+        self.withheld.append(packet_id)
+
+    def restore(self, packet_id: int) -> None:
+        """Put a message that was withheld back into the window, as the last one."""
+        self.withheld.remove(packet_id)
+        self._order.append(packet_id)
+
     def unacknowledged(self) -> "list[int]":
         """Return the ids of the messages in flight, oldest first: what goes out again after a
         reconnect ([MQTT-4.4.0-1]).
@@ -256,9 +277,18 @@ class Session:
         Ids of subscriptions are given up: they are made again from the list of subscriptions.
         """
         for packet_id in list(self.unanswered):
-            if packet_id not in self._order:
+            if packet_id not in self._order and packet_id not in self.withheld:
                 del self.unanswered[packet_id]
         return self._order
+
+    def ask(self, now_ms: int) -> bool:
+        """Return True if a PINGREQ is to go out now, though none is due, and count it as sent;
+        False if one is on its way, whose answer is as good.
+        """
+        if self._pinged_ms > self.received_ms:
+            return False
+        self._ping(now_ms)
+        return True
 
     def due(self, now_ms: int) -> int:
         """Return in how many ms there is something to do: 0 means a PINGREQ now (and it counts as

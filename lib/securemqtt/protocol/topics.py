@@ -91,3 +91,22 @@ def checked(topic: str, qos: int, client_id: str, is_filter: bool) -> str:
 
         raise UsageError("qos must be 0, 1 or 2, not " + quoted(qos))
     return topic
+
+
+def covers(rule: str, asked: str) -> bool:
+    """Return True if a rule, a topic filter, allows all that a topic name or filter can match.
+
+    Of `$share/<group>/<filter>` the filter counts.
+    """
+    levels = asked.split("/")
+    if levels[0] == "$share":
+        levels = levels[2:]
+    allowed = rule.split("/")
+    if allowed[0] != levels[0] and levels[0][:1] == "$":  # [MQTT-4.7.2-1]
+        return False
+    for index, level in enumerate(allowed):
+        if level == "#":
+            return True
+        if index >= len(levels) or levels[index] == "#" or level not in ("+", levels[index]):
+            return False
+    return len(allowed) == len(levels)

@@ -24,9 +24,12 @@ class FakeLink:
     the connection's lock.
     """
 
+    max_publish_bytes = 268_435_460
+
     def __init__(self, settings: Settings, owner: Connection) -> None:
         self.up = self.heard = False
         self.settings = settings
+        # Nothing is ever in it: this broker hangs up at no message.
         self.session = Session(settings.window)
         self.lock = owner.lock
         self._owner = owner
@@ -73,12 +76,18 @@ class FakeLink:
     def room(self) -> int:
         return self.settings.window - len(self._in_flight) if self.up else 0
 
-    def send(self, delivery: Delivery) -> None:
+    def send(self, delivery: Delivery, packet_id: int = 0, dup: int = 0) -> None:
         self._arrive(delivery, False)
         if delivery.qos:
             self._in_flight.append(delivery)
         else:
             self._owner.acknowledged(delivery)
+
+    def ping(self) -> None:
+        """Do nothing: nothing is ever suspected."""
+
+    def is_released(self, packet_id: int) -> bool:
+        return False
 
     def request(self, topic_filter: str, qos: int) -> None:
         self._requests.append((topic_filter, qos))

@@ -70,6 +70,8 @@ class Link(Protocol):
     """Ids, window and keep-alive; `session.answers` counts what `acknowledge` wrote."""
     heard: bool
     """The last `serve` has read something: on a board there may be more."""
+    max_publish_bytes: int
+    """The largest PUBLISH that it can write, its fixed header included."""
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
         """Read the bundle's files. Raise BundleError for what is wrong with them."""
@@ -93,12 +95,23 @@ class Link(Protocol):
     def room(self) -> int:
         """Return how many QoS 1 and 2 messages the window can take now."""
 
-    def send(self, delivery: Delivery) -> None:
+    def send(self, delivery: Delivery, packet_id: int = 0, dup: int = 0) -> None:
         """Send a message; the caller asked `room` first.
+
+        One that was withheld has its packet id still, and `dup` is 8 within a session that was
+        kept.
 
         It stays in the window, over reconnects, until it is acknowledged. Raise MemoryError where
         not even the window could take it; the message is then the caller's again.
         """
+
+    # For a message at which the broker may hang up: see outbox/parking.py
+
+    def ping(self) -> None:
+        """Send PINGREQ, though none is due; `session.pongs` counts the answers."""
+
+    def is_released(self, packet_id: int) -> bool:
+        """Return True if PUBREC has come for a message in flight: PUBREL is what goes out again."""
 
     def request(self, topic_filter: str, qos: int) -> None:
         """Send SUBSCRIBE, or UNSUBSCRIBE where `qos` is -1."""

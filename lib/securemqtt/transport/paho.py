@@ -56,6 +56,8 @@ class PahoLink:
     QoS 0, 1 and 2 in both directions. Belongs to the thread that calls it, but for `wake`.
     """
 
+    max_publish_bytes = 268_435_460  # MQTT's own limit (section 2.2.3)
+
     def __init__(self, settings: Settings, owner: Owner) -> None:
         self._woken = False
         self._wake_out, self._wake_in = socket.socketpair()
@@ -137,13 +139,23 @@ class PahoLink:
             return Finding(ConnectionLost)
         return probe(settings, stream.context, stream.peer, self._owner.patience_ms())
 
-    def send(self, delivery: Delivery) -> None:
+    def send(self, delivery: Delivery, packet_id: int = 0, dup: int = 0) -> None:
         engine = self._engine
+        if packet_id:
+            engine.resend(packet_id, bool(dup))
+            return
         if delivery.qos:
             engine.next_id = self.session.add(delivery)
         engine.publish(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
         if not delivery.qos:
             self._owner.acknowledged(delivery)
+
+    def ping(self) -> None:
+        if self.session.ask(now_ms()):
+            self._stream.write(_PINGREQ)
+
+    def is_released(self, packet_id: int) -> bool:
+        return self._engine.released(packet_id)
 
     def request(self, topic_filter: str, qos: int) -> None:
         self._engine.next_id = self.session.add(topic_filter, False)
@@ -324,6 +336,7 @@ class PahoLink:
         session_present = self.session.accepted(flags, self._settings.clean_session)
         self.up = True
         in_flight = self.session.unacknowledged()
+        self._engine.withhold(self.session.withheld)
         if not session_present:
             # To this broker all of it is new, what an earlier session had half-way through QoS 2
             # included.

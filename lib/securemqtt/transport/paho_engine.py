@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MessageState, MQTTProtocolVersion
 
 from ..settings import Settings
 from .stream_openssl import Stream
@@ -15,8 +16,8 @@ class Engine(mqtt.Client):
     """paho's client with `pipe` in place of a socket, and packet ids from our own window, which
     skips those in use.
 
-    `_create_socket`, `_mid_generate` and `_out_messages` are no public names of paho's;
-    tests/contract runs on what setup.cfg allows of its versions.
+    `_create_socket`, `_mid_generate`, `_out_messages` and `_send_publish` are no public names of
+    paho's; tests/contract runs on what setup.cfg allows of its versions.
     """
 
     def __init__(self, settings: Settings, stream: Stream) -> None:
@@ -28,6 +29,7 @@ class Engine(mqtt.Client):
             reconnect_on_failure=False,
         )
         self.next_id = 0
+        self._withheld: dict[int, mqtt.MQTTMessage] = {}
         self.pipe = _Pipe(stream)
         self.max_inflight_messages_set(0)  # no bound here: the window has one
         self.on_socket_register_write = _ignore  # with it, paho writes in `loop_write` only
@@ -41,6 +43,40 @@ class Engine(mqtt.Client):
     def forget(self) -> None:
         """Forget what is in flight."""
         self._out_messages.clear()
+
+    def released(self, packet_id: int) -> bool:
+        """Return True if PUBREC has come for a message in flight."""
+        message = self._out_messages.get(packet_id)
+        return message is not None and message.state in (
+            MessageState.MQTT_MS_RESEND_PUBREL,
+            MessageState.MQTT_MS_WAIT_FOR_PUBCOMP,
+        )
+
+    def withhold(self, packet_ids: Iterable[int]) -> None:
+        """Keep messages in flight from going out again by themselves."""
+        known = {**self._withheld, **self._out_messages}
+        self._withheld = {packet_id: known[packet_id] for packet_id in packet_ids}
+        for packet_id in packet_ids:
+            self._out_messages.pop(packet_id, None)
+
+    def resend(self, packet_id: int, dup: bool) -> None:
+        """Send one of those again."""
+        message = self._withheld.pop(packet_id)
+        message.dup = dup
+        message.state = (
+            MessageState.MQTT_MS_WAIT_FOR_PUBACK
+            if message.qos == 1
+            else MessageState.MQTT_MS_WAIT_FOR_PUBREC
+        )
+        self._out_messages[packet_id] = message
+        self._send_publish(
+            packet_id,
+            message.topic.encode(),
+            message.payload,
+            message.qos,
+            message.retain,
+            message.dup,
+        )
 
     def _create_socket(self) -> Any:
         return self.pipe

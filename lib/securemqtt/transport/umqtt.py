@@ -49,6 +49,8 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
     id before the next.
     """
 
+    max_publish_bytes = 2097155  # umqtt.publish writes three bytes of length at most
+
     def __init__(self, settings: "Settings", owner: "Owner") -> None:
         # umqtt's own __init__ is left out: what it notes is for its ways to connect and to receive,
         # which are replaced.
@@ -68,9 +70,8 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         )
         self._attempt: "Iterator[None] | None" = None
         self.connect_packet = b""  # what is written first, while an attempt is under way
-        self.deadline_ms = (
-            0  # for the attempt, then for a packet that has begun; 0 if there is none
-        )
+        # For the attempt, then for a packet that has begun; 0 if there is none.
+        self.deadline_ms = 0
         self.connection_number = 0
         # Ids of QoS 2 messages that the broker has (PUBREC): PUBREL is what is sent again for them.
         self.released: "set[int]" = set()
@@ -168,11 +169,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
     # Sending
 
     def send(self, delivery: "Delivery", packet_id: int = 0, dup: int = 0) -> None:
-        """See base.py.
-
-        One that goes out again has the packet id that it had, and `dup` is 8 within a session that
-        was kept.
-        """
+        """See base.py; also for what goes out again by itself, with the packet id that it had."""
         if delivery.qos and not packet_id:
             packet_id = self.session.add(delivery)
         self.pid = packet_id - 1  # umqtt takes the next one
@@ -184,13 +181,23 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
                 (1 if delivery.retain else 0) | dup,
                 delivery.qos,
             )
-        except (_Written, AssertionError):  # the latter is umqtt's way not to do QoS 2
+        except _Written:
             return
+        except AssertionError:
+            if delivery.qos != 2:  # else it is umqtt's way not to do QoS 2
+                raise
         except MemoryError as error:  # it is in the window, so the next connection sends it again
             self.sock.broken = error
         finally:
             if not delivery.qos:
                 self.owner.acknowledged(delivery)
+
+    def ping(self) -> None:
+        if self.session.ask(now_ms()):
+            self.sock.write(b"\xc0\0")
+
+    def is_released(self, packet_id: int) -> bool:
+        return self.exactly_once is not None and packet_id in self.exactly_once.released
 
     def wait_msg(self) -> None:
         """Leave umqtt's code where it has written a packet and would wait for the answer."""

@@ -29,6 +29,7 @@ _ANNOTATIONS = {
     "path": "str | PathLike[str]",
     "paths": "str | PathLike[str] | Sequence[str | PathLike[str]]",
     "protocols": "str | Sequence[str]",
+    "filters": "Sequence[str]",
     "opener": "str | bytes | Callable[[], str | bytes]",
     "will": "tuple[str, object] | tuple[str, object, int] | tuple[str, object, int, bool]",
     "feeder": "Feeder",

@@ -51,9 +51,10 @@ class History:
         watchdog: object = None,
         client: type = Client,
         max_packet_bytes: int = MAX_PACKET_BYTES,
+        **options: object,
     ) -> None:
         """`durable`: the policy of a journal, each or interval; without one, the outbox is in
-        memory. `watchdog`: see the client's option.
+        memory. `watchdog`, `options`: see the client's.
         """
         random.seed(seed)
         log_to(lambda level, text: None)
@@ -66,6 +67,7 @@ class History:
         self.watchdog = watchdog
         self.max_packet_bytes = max_packet_bytes
         self._client_class = client
+        self._options = options
         self.deliveries = []
         self.expiries_ms = {}  # by number
         self.published_ms = []
@@ -113,6 +115,7 @@ class History:
             outbox_bytes=MAX_BYTES,
             outbox_full=self.when_full,
             watchdog=self.watchdog,
+            **self._options,
         )
         for topic_filter in self.filters:
             handler = self._handle if topic_filter == "c/x" else _ignore
@@ -135,6 +138,7 @@ class History:
         if self._tap is not None and self._tap.accepted_ms is None:
             self.device.doubtful = self.device.ever_doubtful = True
         self._tap = tap = Tap(self.device, self.world.wire, lambda: self.world.now_ms)
+        tap.ordered = not self._out_of_order()
         self.world.on_write = tap.written
         self.world.on_read = tap.read
 
@@ -145,6 +149,11 @@ class History:
             self.broker.take(bytes(wire.up))
         self.broker.cut()
 
+    def _out_of_order(self) -> bool:
+        """Return True if a message was passed over: one at which the broker seems to hang up."""
+        parking = self.client._connection.outbox.parking
+        return parking is not None and parking.passes_over
+
     def _send(self, data: bytes, mark: int) -> None:
         self.world.last.down += data
         self._tap.sent(data, mark)
@@ -154,7 +163,7 @@ class History:
     def publish(self, size: int, qos: int, expires_s: int, newest_only: bool = False) -> None:
         """Publish a message of about `size` bytes, at most 1,900; 0 s: it does not expire."""
         number = len(self.deliveries)
-        payload = f"{number} ".encode() + b"x" * size
+        payload = self.payload(number, size)
         full = self._full(len(payload), qos)
         if newest_only:
             self.newest = number
@@ -180,6 +189,10 @@ class History:
         self.deliveries.append(delivery)
         self.published_ms.append(self.world.now_ms)
         self._sizes.append(len(payload))
+
+    def payload(self, number: int, size: int) -> bytes:
+        """Return the payload of a message of about `size` bytes."""
+        return f"{number} ".encode() + b"x" * size
 
     def _full(self, payload_bytes: int, qos: int) -> bool:
         """Return True if the outbox may be, so that there is no room for a message."""
@@ -419,7 +432,9 @@ class History:
                     assert now >= self._grace_ms and (not away or given_ms > wire.heard_ms), (
                         "given up by a device that had not listened"
                     )
-        assert name in ("TimedOut", "ConnectionLost", "ConnectionRefused"), self.client.last_error
+        assert name in ("TimedOut", "ConnectionLost", "ConnectionRefused", "MessageRefused"), (
+            self.client.last_error
+        )
         self._failures = 1 if up_ms >= STABLE_MS else self._failures + 1
 
     def check(self) -> None:
@@ -442,7 +457,9 @@ class History:
                 assert left or self._may_go(number) or self.when_full != "refuse", (
                     f"{number} was dropped"
                 )
-                assert left or number not in received, f"{number} was dropped after it was sent"
+                assert left or number not in received or delivery.error is not None, (
+                    f"{number} was dropped after it was sent"
+                )
                 assert self.client.stats["dropped"], f"{number} was dropped, and none was counted"
             elif not _is_left(delivery):
                 live += 1
@@ -503,7 +520,12 @@ class History:
             self.check()
             if self.client.connected and not self.client.pending and self._quiet():
                 return
-            self.pass_time(5000 if self.client.state == "waiting" else 1)
+            if self.client.state == "waiting":
+                self.pass_time(5000)
+            elif self.client.stats["parked"]:
+                self.pass_time(11000)
+            else:
+                self.pass_time(500 if self._out_of_order() else 1)
 
     def _check_all(self) -> None:
         received = set(self.broker.received)

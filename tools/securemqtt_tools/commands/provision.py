@@ -20,13 +20,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
+from securemqtt_tools.broker.rules import READ, WRITE, permitted
 from securemqtt_tools.cli import FatalError, add_home_option
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.names import check_device_id, server_name
 from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
 from securemqtt_tools.profiles import load_all, load_profile
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
-from securemqtt_tools.provision.bundle import Settings
+from securemqtt_tools.provision.bundle import Rules, Settings
 from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
 from securemqtt_tools.provision.steps import Steps
@@ -136,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
         port=port,
         keep_alive_s=args.keep_alive,
         ntp_host=None if is_pi else args.ntp,
+        rules=_rules(args.home / "broker", host, port, args.id),
     )
     authority = Authority.open(args.home / "ca", passphrase=passphrase_source(args.passphrase_file))
     steps = Steps(Console(highlight=False))
@@ -152,6 +155,20 @@ def run(args: argparse.Namespace) -> int:
             f"{args.id} is {'ready' if changed else 'up to date: there was nothing to change'}."
         )
     return 0
+
+
+def _rules(directory: Path, host: str, port: int, device_id: str) -> Rules | None:
+    """Return what our own broker lets a device do; None if the device goes to another one."""
+    if not (directory / SETTINGS).exists():
+        return None
+    config = BrokerConfig.open(directory)
+    if host not in config.names or port not in (config.port, config.websockets_port):
+        return None
+    return Rules(
+        tuple(permitted(device_id, config.roles, WRITE)),
+        tuple(permitted(device_id, config.roles, READ)),
+        config.limits.packet_bytes,
+    )
 
 
 def parse_broker(text: str) -> tuple[str, int]:

@@ -22,8 +22,26 @@ from securemqtt_tools.pki.issued import certificate_der, certificate_pem
 
 CONFIG = "config.json"
 # Names that a bundle has unless they are in use by the identity that is being replaced.
+RULE_KEYS = ("may_publish", "may_subscribe", "max_publish_bytes")
 BOARD_NAMES = {"certificate": ["device.der"], "key": "device.key.der"}
 PI_NAMES = {"certificate": ["device.pem"], "key": "device.key"}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What our own broker lets a device do: topic filters, and the largest PUBLISH."""
+
+    may_publish: tuple[str, ...]
+    may_subscribe: tuple[str, ...]
+    max_publish_bytes: int
+
+    def entries(self) -> dict[str, Any]:
+        """Return the keys of config.json that say so."""
+        return {
+            "may_publish": list(self.may_publish),
+            "may_subscribe": list(self.may_subscribe),
+            "max_publish_bytes": self.max_publish_bytes,
+        }
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,7 @@ class Settings:
     port: int
     keep_alive_s: int | None = None
     ntp_host: str | None = None
+    rules: Rules | None = None
 
     def entries(self) -> dict[str, Any]:
         """Return the keys of config.json that these settings fix."""
@@ -51,6 +70,8 @@ class Settings:
             entries["ntp_host"] = self.ntp_host
         if self.keep_alive_s is not None:
             entries["keep_alive_s"] = self.keep_alive_s
+        if self.rules is not None:
+            entries.update(self.rules.entries())
         return entries
 
 
@@ -115,11 +136,15 @@ def config_text(
 ) -> bytes | None:
     """Return the new content of config.json, or None when `current` says the same already.
 
-    Keys of the user's own in `current` are kept, so `journal_bytes`, the size of the durable
+    Keys of the user's own in `current` are kept, but for the rules of a broker that is another one
+    now; so `journal_bytes`, the size of the durable
     outbox, is for a device that has none yet; `clock_floor` (seconds since 1970) alone is no reason
     for a change.
     """
     kept = current if current.get("client_id") == settings.device_id else {}
+    elsewhere = (kept.get("host"), kept.get("port")) != (settings.host, settings.port)
+    if settings.rules is None and elsewhere:
+        kept = {key: kept[key] for key in kept if key not in RULE_KEYS}
     sizes = {} if journal_bytes is None else {"outbox_journal_bytes": journal_bytes}
     wanted = {**sizes, **kept, **settings.entries(), **names}
     if wanted == current and isinstance(current.get("clock_floor"), int):

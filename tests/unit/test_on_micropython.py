@@ -35,7 +35,7 @@ CPYTHON_ONLY = {
 }
 # A heap as an ESP32 has it, twice as large since objects take twice the room on 64 bits, and room
 # for the tests themselves.
-HEAP = "heapsize=576k"
+HEAP = "heapsize=768k"
 RUN_S = seconds(200)
 
 

@@ -48,6 +48,8 @@ class _Device:
 
 # Made here, while a small heap is in one piece still.
 TOO_LONG = "s3cret" * 11000
+LONGEST = "u" * 65535
+TOO_LONG_IN_BYTES = "é" * 32768
 
 
 def _load(**options: object) -> "object":
@@ -114,10 +116,10 @@ def test_the_edges_of_each_range_are_taken_and_what_is_beyond_is_not() -> None:
 
 
 def test_user_and_password_may_be_as_long_as_mqtt_can_say() -> None:
-    assert len(_load(username="u" * 65535).username) == 65535
-    assert "username must be a str of at most 65535 bytes" in _what(username="u" * 65536)
-    assert "username" in _what(username="é" * 32768)
-    assert _what(username="", password="p" * 65536).endswith("not this str of 65536 characters")
+    assert len(_load(username=LONGEST).username) == 65535
+    assert "username must be a str of at most 65535 bytes" in _what(username=TOO_LONG)
+    assert "username" in _what(username=TOO_LONG_IN_BYTES)
+    assert _what(username="", password=TOO_LONG).endswith("not this str of 66000 characters")
 
 
 def test_none_is_taken_where_the_default_is_none() -> None:
@@ -324,7 +326,7 @@ def test_what_is_shown_of_a_message_is_short_and_escaped() -> None:
     assert repr(message).endswith(": 30000 bytes, QoS 1, retained, dup>")
     assert "s3cret" not in repr(message)
     assert repr(Message("a/b")) == "<Message 'a/b': 0 bytes, QoS 0>"
-    assert len(repr(Message("x" * 65535))) < 150
+    assert len(repr(Message(LONGEST))) < 150
 
 
 def test_what_is_shown_of_a_delivery_has_its_state() -> None:

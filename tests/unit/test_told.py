@@ -90,7 +90,8 @@ def test_a_log_that_publishes_meets_a_full_outbox_and_goes_on_afterwards() -> No
         for _ in range(3 * MAX_MESSAGES):
             history.pass_time(200000)
             history.client.poll()
-        assert refused
+        # On a board a log function interrupts the client itself: it is told later.
+        assert refused or history.client.stats["dropped"]
         # each line once: what is logged while the function runs is not given to it
         assert len(said) <= 3 * MAX_MESSAGES * 2
         log_to(_quiet)

@@ -197,7 +197,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             self.sock.write(b"\xc0\0")
 
     def is_released(self, packet_id: int) -> bool:
-        return self.exactly_once is not None and packet_id in self.exactly_once.released
+        return packet_id in self.released
 
     def wait_msg(self) -> None:
         """Leave umqtt's code where it has written a packet and would wait for the answer."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PUBACK = const(0x40)
 _PINGRESP = const(0xD0)
+_PINGREQ = b"\xc0\0"
 # How much is read in one turn: then the program has its turn, however much more there is.
 _TURN_BYTES = const(4096)
 # A packet that has begun must be whole within this time: a peer that trickles bytes is no better
@@ -140,7 +141,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         if self.up and left_ms > 0:
             due_ms = self.session.due(now)
             if not due_ms:
-                self.ping()
+                self.sock.write(_PINGREQ)
                 self.sock.flush()
                 due_ms = 1
             left_ms = min(left_ms, due_ms)
@@ -194,7 +195,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
 
     def ping(self) -> None:
         if self.session.ask(now_ms()):
-            self.sock.write(b"\xc0\0")
+            self.sock.write(_PINGREQ)
 
     def is_released(self, packet_id: int) -> bool:
         return packet_id in self.released

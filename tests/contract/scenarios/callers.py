@@ -69,7 +69,7 @@ with observer() as watching:
                 client.wait(0)
                 watching.poll()  # a board's inbox is small, and its session is a clean one
         ok(callback.count == total, "it struck each time, " + outbox)
-        ok(until(lambda: client.flush(0), watching), "all is acknowledged, " + outbox)
+        ok(until(lambda one=client: one.flush(0), watching), "all is acknowledged, " + outbox)
         stats = client.stats
         ok(stats["sent"] == stats["acknowledged"] == 2 * ROUNDS, "all is counted, " + outbox)
         client.disconnect()

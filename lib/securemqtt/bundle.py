@@ -7,6 +7,7 @@ DER are a SEQUENCE each.
 import binascii
 import os
 
+from .log import printable
 from .platform import TAKES_DER, bundle_places, const, is_credential, unix_time
 
 TYPE_CHECKING = const(False)
@@ -60,7 +61,8 @@ def read(directory: str, name: object) -> bytes:
     except OSError as error:
         from .errors import FileMissing
 
-        raise FileMissing(path + " cannot be read", error.errno, about=path)
+        shown = printable(path)
+        raise FileMissing(shown + " cannot be read", error.errno, about=shown)
     if not content:
         from .errors import FileTruncated
 
@@ -149,6 +151,14 @@ def names(value: "Any") -> "list[str]":
     if not value:
         return []
     return [value] if isinstance(value, str) else list(value)
+
+
+def is_directory(path: str) -> bool:
+    """Return True if there is a directory of this name."""
+    try:
+        return os.stat(path)[0] & 0xF000 == 0x4000
+    except OSError:
+        return False
 
 
 def _exists(path: str) -> bool:

@@ -6,7 +6,7 @@ again.
 """
 
 from . import bundle
-from .log import quoted
+from .log import log, quoted
 from .platform import const
 from .protocol.topics import expand, has_half_pair, problem, valid_id
 from .schema import OPTIONS, in_words
@@ -40,6 +40,13 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         bundle.check_protected(directory)
         bundle.check_protected(bundle.path_of(directory, "config.json"))
         given = bundle.read_json(directory, "config.json")
+    theirs = given.get("client_id")
+    if theirs and options.get("client_id", theirs) != theirs:
+        what = (
+            "this bundle is that of {}: what {} publishes under its own name, a broker that goes "
+        )
+        what += "by the certificate acknowledges and drops"
+        log("warning", what.format(quoted(theirs), quoted(options["client_id"])))
     given.update(options)
     values: "dict[str, Any]" = {"path": directory}
     for name, kind, default, allowed, unit, _ in OPTIONS:
@@ -73,7 +80,11 @@ def _checked(name: str, kind: str, unit: str, allowed: "Any", value: "Any") -> "
         return value
     if name == "host" and isinstance(value, str) and not value:
         raise _usage_error("the broker's host is not set")
+    if name == "client_id" and isinstance(value, str) and not value:
+        raise _usage_error("client_id, which names this device at the broker, is not set")
     shown = quoted(value)
+    if isinstance(value, (list, tuple)) and kind in ("will", "paths", "protocols"):
+        shown += " of {}".format(len(value))  # else it would read as what is allowed
     if kind == "secret" or kind == "opener":
         shown = "this {}".format(type(value).__name__)
         if isinstance(value, str):
@@ -143,6 +154,11 @@ def _check_together(values: "dict[str, Any]") -> None:
         raise _usage_error(
             "a durable outbox without a bundle needs outbox_dir, the directory to keep it in",
         )
+    if values["outbox"] == "durable" and values["outbox_dir"]:
+        parent = values["outbox_dir"].rstrip("/").rpartition("/")[0]
+        if parent and not bundle.is_directory(parent):
+            what = "outbox_dir must lie in a directory that is there, and {} is none"
+            raise _usage_error(what.format(quoted(parent)))
     if values["username"] is None:
         for name in ("password", "password_file"):
             if values[name] is not None:  # [MQTT-3.1.2-22]

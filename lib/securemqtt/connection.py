@@ -67,8 +67,7 @@ class Connection:
             "connects": 0,
             "failures": 0,
             "oversized": 0,
-            # Of what came in: no room for it, no handler for it, handled before, and how often the
-            # client reconnected for what it had left to the broker.
+            # Of what came in: no room, no handler, handled before; reconnections for the rest.
             "dropped_in": 0,
             "unhandled": 0,
             "not_run_again": 0,
@@ -79,13 +78,11 @@ class Connection:
         self.unasked_told = False
         self.catch_up_ms = 0  # until when a reconnection on purpose waits for our own window
         self.inherited = False  # whether this is a forked child, and the client its parent's
-        # How many messages were undelivered when the client left in order, and said so.
-        self.told = 0
+        self.told = 0  # how many were undelivered when the client left in order, and said so
         # What is there for handlers, once there is something: who only sends does without.
         self.inbox: "Inbox | None" = None
         self.failures_in_a_row = 0  # attempts that failed, and connections that did not last
-        # Since when the connection stands; without one, when to try next.
-        self.moment_ms = 0
+        self.moment_ms = 0  # since when the connection stands; without one, when to try next
         # What a connection was given last, and how many in a row were closed soon.
         self.sent_topic = ""
         self.sent_bytes = 0
@@ -304,8 +301,7 @@ class Connection:
                     lifecycle.catch_up(self)
                 return False
             self.inbox.answer(link)
-        # One at a time: what is taken is nowhere until the link has it, and there a board's memory
-        # may run out.
+        # One at a time: what is taken is nowhere until the link has it, if memory runs out there.
         now = now_ms()
         parking = outbox.parking
         if parking is not None:
@@ -339,8 +335,7 @@ class Connection:
 
                 lifecycle.lost(self, error)
         except MemoryError:
-            # Not even that fits in, on a board: what the program lets go of in the meantime may
-            # make room for the next attempt.
+            # Not even that fits in: what the program lets go of meanwhile may make room.
             self.readying = None
             self.last_error = self.reason = error
             self.moment_ms = now_ms() + _EXHAUSTED_MS

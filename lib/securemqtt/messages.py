@@ -185,7 +185,10 @@ def encode(payload: object) -> bytes:
 
 def decode(payload: bytes) -> "Any":
     """Return what bytes say in JSON. Raise ValueError if that is none, or cut off."""
-    value = json.loads(payload)
+    try:
+        value = json.loads(payload)
+    except RuntimeError:  # RecursionError is one: it is nested more deeply than this stack is
+        raise ValueError("JSON that is nested too deeply")
     # Before a second element: what is cut off takes that into itself, and the list has but one.
     if _cut_off_passes() and len(json.loads(b"[" + payload + b",0]")) != 2:
         raise ValueError("JSON that is cut off")

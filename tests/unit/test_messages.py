@@ -81,3 +81,13 @@ def test_a_payload_that_is_cut_off_is_no_json() -> None:
 
 def _received(payload: bytes) -> Message:
     return Message("a", payload, 0, False, False, 0, 0)
+
+
+def test_json_is_read_however_deeply_it_is_nested_or_is_none() -> None:
+    """MicroPython's reader needs no stack for that."""
+    try:
+        value = Message("t", b"[" * 5000 + b"]" * 5000).json()
+    except ValueError as error:
+        assert "nested too deeply" in str(error)
+    else:
+        assert isinstance(value, list)

@@ -346,3 +346,25 @@ def test_what_is_shown_of_a_client_has_its_state_and_no_secret() -> None:
         assert repr(history.client).endswith(", 1 pending>")
     finally:
         history.close()
+
+
+def test_a_durable_outbox_lies_in_a_directory_that_is_there() -> None:
+    for wrong in (scratch() + "/typo/outbox", scratch() + "/file/outbox"):
+        write(scratch() + "/file", b"no directory")
+        what = _what(outbox="durable", outbox_dir=wrong)
+        assert what.startswith("outbox_dir must lie in a directory that is there"), what
+    assert _load(outbox="durable", outbox_dir=scratch() + "/outbox").outbox_dir
+
+
+def test_another_id_than_the_bundles_is_warned_of() -> None:
+    path = directory("bundle")
+    config = {"host": "mqtt.local", "client_id": "theirs"}
+    write(path + "/config.json", json.dumps(config))
+    told = []
+    log_to(lambda level, text: told.append(text))
+    try:
+        assert load(path, {"client_id": "theirs"}).client_id == "theirs" and not told
+        assert load(path, {"client_id": "ours"}).client_id == "ours"
+    finally:
+        log_to(None)
+    assert len(told) == 1 and "'theirs'" in told[0] and "'ours'" in told[0]

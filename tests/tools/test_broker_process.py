@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,16 @@ def test_what_comes_while_a_device_is_away_waits_for_it(door: Door) -> None:
     with door.peer(credentials) as device:
         assert device.connect(device_id, clean=False) is True
         assert device.drain() == [(f"devices/{device_id}/command/n", b"%d" % n) for n in range(5)]
+
+
+def test_a_device_with_the_longest_keep_alive_stays_connected(door: Door) -> None:
+    """Mosquitto 2.0.21 drops it at the turn of a second where it asks for all that is allowed."""
+    device_id = door.new_id()
+    with door.peer(door.credentials(device_id)) as device:
+        device.connect(device_id, keep_alive_s=door.broker.config.limits.keep_alive_s)
+        until = time.monotonic() + 2.1
+        while time.monotonic() < until:
+            device.drain()
 
 
 def test_sessions_outlast_a_restart(door: Door) -> None:

@@ -127,7 +127,10 @@ def _limits(config: BrokerConfig) -> Iterator[str]:
     yield f"max_queued_messages {limits.queued_messages}"
     yield f"max_queued_bytes {limits.queued_bytes}"
     yield f"max_packet_size {limits.packet_bytes}"
-    yield f"max_keepalive {limits.keep_alive_s}"
+    # A minute more than the limit: Mosquitto 2.0.21, Debian 13's, drops whoever asks for just what
+    # is allowed (eclipse-mosquitto/mosquitto#3226, mended in 2.0.22). 0 is no limit.
+    most = limits.keep_alive_s
+    yield f"max_keepalive {min(most + 60, 65535) if most else 0}"
 
 
 def _authorisation(config: BrokerConfig, places: Places, version: Version) -> Iterator[str]:

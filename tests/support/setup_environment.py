@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
@@ -32,12 +33,14 @@ def main(directory: Path, lock: Path | None = None) -> int:
     except ImportError:
         return fail("python3 cannot make virtual environments here: apt-get install python3-venv")
     python = directory / "bin" / "python"
-    if not python.exists():
+    if not works(python):
+        # One that was cut off while it was made, or whose Python was upgraded, is made anew.
         step(f"making the virtual environment {directory}")
-        if subprocess.run([sys.executable, "-m", "venv", str(directory)], check=False).returncode:
+        command = [sys.executable, "-m", "venv", "--clear", str(directory)]
+        if subprocess.run(command, check=False).returncode:
             return fail(
-                "the virtual environment could not be made: apt-get install python3-venv, and "
-                "look at the disk's free space"
+                f"the virtual environment could not be made: apt-get install python3-venv, remove "
+                f"{directory}, and look at the disk's free space"
             )
     step("installing the locked packages (a minute or two the first time)")
     started = time.monotonic()
@@ -55,6 +58,17 @@ def main(directory: Path, lock: Path | None = None) -> int:
             (packages / "securemqtt-checkout.pth").write_text(f"{ROOT / 'lib'}\n{ROOT / 'tools'}\n")
     step(f"ready after {time.monotonic() - started:.0f} s")
     return 0
+
+
+def works(python: Path) -> bool:
+    """Return True if there is an interpreter, and pip with it."""
+    try:
+        done = subprocess.run(
+            [str(python), "-m", "pip", "--version"], check=False, capture_output=True
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 def locked(python: Path, lock: Path) -> list[str]:
@@ -82,7 +96,8 @@ def has_piwheels(python: Path) -> bool:
     """Return True if piwheels is among the indexes that pip looks at."""
     command = [str(python), "-m", "pip", "config", "list"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    return "piwheels" in done.stdout
+    hosts = [urlsplit(word.strip("'\"")).hostname or "" for word in re.split(r"[\s=]", done.stdout)]
+    return any(host == "piwheels.org" or host.endswith(".piwheels.org") for host in hosts)
 
 
 class PipError(Exception):

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from support.setup_environment import LOCK, ROOT, PipError, locked, pip, versions_only
+from support.setup_environment import LOCK, ROOT, PipError, locked, pip, versions_only, works
 
 PYTHON = Path(sys.executable)
 MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("linux", "armv7l"), ("darwin", "arm64"))
@@ -171,3 +171,17 @@ def test_nothing_but_what_was_locked_is_installed(tmp_path: Path) -> None:
     lock.write_text(f"gauge==1.0 --hash=sha256:{digest}\n")
     pip(PYTHON, *options)
     assert (tmp_path / "there" / "gauge.py").exists()
+
+
+def test_an_environment_whose_python_is_gone_or_has_no_pip_does_not_work(tmp_path: Path) -> None:
+    """It is made anew: as after an upgrade of Python, or a first run that was cut off."""
+    python = tmp_path / "python"
+    assert not works(python)
+    python.symlink_to("/nonexistent/python")
+    assert not works(python)
+    python.unlink()
+    python.write_text("#!/bin/sh\nexit 1\n")
+    assert not works(python)  # it is not executable
+    python.chmod(0o755)
+    assert not works(python)
+    assert works(Path(sys.executable))

@@ -68,11 +68,16 @@ def test_memory_does_not_grow() -> None:
         reader.reset()
 
     for_seeds(20, trial)
-    gc.collect()
-    before = gc.mem_alloc()
-    for_seeds(200, trial)
-    gc.collect()
-    assert gc.mem_alloc() - before < 512
+    grown = []
+    # In one round MicroPython may have to make more room for its table of strings; what leaks does
+    # so in each.
+    for _ in range(3):
+        gc.collect()
+        before = gc.mem_alloc()
+        for_seeds(100, trial)
+        gc.collect()
+        grown.append(gc.mem_alloc() - before)
+    assert min(grown) < 512, grown
 
 
 @micropython_only

@@ -36,7 +36,7 @@ CPYTHON_ONLY = {
 # Far more than a board has: a file's tests share one heap, which the earlier ones leave in pieces,
 # and the size of the pieces is chance. What fits a board is shown by tests/faults, tests/bench.
 HEAP = "heapsize=4m"
-RUN_S = seconds(100)
+RUN_S = seconds(200)
 
 
 def shared_tests() -> list[tuple[str, str]]:

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 _MESSAGE_BYTES = const(128)
 # So many may wait for their subscription: brokers have 20 or so on their way.
 _EARLY_MESSAGES = const(20)
-# Errors that wait for `on_error`, in a program that does not call `wait`; the log has all.
+# So many first errors and last changes of state wait in a program that never calls `wait`.
 _ERRORS = const(20)
+_STATES = const(20)
 
 _DROPPING = (
     "messages with QoS 0 come faster than their handlers take them: the newest are dropped and "
@@ -230,6 +231,8 @@ class Inbox:
     def new_state(self, state: str) -> None:
         """Note a change of the connection's state for the handler; with the lock held."""
         if self.on_state:
+            if len(self._states) >= _STATES:
+                self._states.pop(0)
             self._states.append(state)
 
     def new_error(self, error: Exception) -> None:

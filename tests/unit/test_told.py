@@ -29,13 +29,16 @@ def _delivers(history: History) -> bool:
     return delivery.acknowledged
 
 
-def _serve(history: History) -> None:
+def _serve(history: History, hands_out: bool = True) -> None:
     """Let network and broker do all that they can; time passes where the client waits for it."""
     for _ in range(20):
         history.carry(_ALL, _ALL)
         while history.broker.waiting:
             history.answer(0)
-        history.client.poll()
+        if hands_out:
+            history.client.poll()
+        else:
+            history.client.flush(0)
         history.pass_time(130000 if history.client.state == "waiting" else 1)
 
 
@@ -67,6 +70,22 @@ def test_no_function_of_the_programs_that_raises_ends_the_client() -> None:
         assert client.connected
     finally:
         log_to(_quiet)
+        history.close()
+
+
+def test_of_changes_of_state_that_nobody_waits_for_the_last_ones_are_kept() -> None:
+    history = History(1)
+    try:
+        told = []
+        history.client.on_state(told.append)
+        for _ in range(30):
+            history.lose(0)
+            _serve(history, hands_out=False)
+        assert history.client.stats["connects"] >= 30
+        history.client.poll()
+        assert len(told) == 20
+        assert told[-3:] == ["waiting", "connecting", "connected"]
+    finally:
         history.close()
 
 

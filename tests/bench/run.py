@@ -23,6 +23,7 @@ import bench_durable
 import bench_heap
 import bench_network
 import bench_provision
+import bench_queued
 import bench_rates
 from figures import Figure
 from paths import ROOT
@@ -36,6 +37,7 @@ SIDES: dict[str, tuple[Measure, ...]] = {
     "cpython": (bench_cpython.measure,),
     "network": (bench_network.measure,),
     "durable": (bench_durable.measure,),
+    "queued": (bench_queued.measure,),
     "provision": (bench_provision.measure,),
 }
 

@@ -24,7 +24,9 @@ from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
 
 _PROGRAMS = Path(__file__).with_name("programs")
-_RUN_S = 180
+_RUN_S = 360
+# Who may write to all devices.
+OPERATOR = "operator"
 
 
 @dataclass
@@ -56,8 +58,16 @@ class Setting:
         """The MicroPython interpreters that there are, 64 bits first, with the library compiled."""
         return micropythons(self.library)
 
+    def new_pi(self) -> Path:
+        """Make a bundle for a computer that the broker has no session of."""
+        return self.bundle(f"pi-{next(self._numbers)}", der=False)
+
     def cpython(self, program: str, *arguments: object) -> float:
         """Run a program of programs/ under this interpreter; return its figure."""
+        return self.figures(program, *arguments)[0]
+
+    def figures(self, program: str, *arguments: object) -> list[float]:
+        """Run a program of programs/ under this interpreter; return its figures."""
         command = [sys.executable, str(_PROGRAMS / program), *map(str, arguments)]
         done = subprocess.run(
             command,
@@ -69,7 +79,7 @@ class Setting:
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return figures_in(done.stdout)[0]
+        return figures_in(done.stdout)
 
 
 @contextmanager
@@ -82,7 +92,11 @@ def setting(library: Path = ROOT) -> Iterator[Setting]:
         directory.chmod(0o755)
         authority = Authority.create(directory / "ca", name="bench", passphrase=None)
         BrokerConfig.create(
-            directory / "broker", authority, names=["localhost", "127.0.0.1"], port=0
+            directory / "broker",
+            authority,
+            names=["localhost", "127.0.0.1"],
+            port=0,
+            roles={OPERATOR: "operator"},
         )
         with BrokerProcess(directory / "broker", engine="mosquitto") as broker:
             yield Setting(directory, authority, broker, Library(library, directory / "library"))

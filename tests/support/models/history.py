@@ -93,7 +93,11 @@ class History:
         self._safe_ms = 0  # what was published before is in storage
         self._safe = 0  # so are as many of the first messages
         self._gone = set()  # numbers of messages that a kill may have cost
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self) -> None:
         """Start the device's program."""

@@ -21,7 +21,7 @@ from support.interpreters.micropython import (
     micropython_environment,
 )
 from support.network.proxy import Proxy
-from support.speed import seconds, slowness
+from support.speed import VARIABLE, seconds, slowness
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 CPYTHON = "cpython"
@@ -30,9 +30,11 @@ CPYTHON = "cpython"
 FORMS = ("micropython", "board")
 INTERPRETERS = (CPYTHON, *FORMS)
 _LIMIT_S = seconds(90)
-# What the scenarios cannot find out: how long to wait for what must come, and how much later than
-# it could be something may be. No argument, since MicroPython takes none of more than 255 bytes.
+# What the scenarios cannot find out: how slow this machine is, how long to wait for what must come,
+# and how much later than it could be something may be. No argument, since MicroPython takes none of
+# more than 255 bytes.
 _SPEED = {
+    VARIABLE: str(slowness()),
     "SECUREMQTT_TEST_PATIENCE_S": str(seconds(30)),
     "SECUREMQTT_TEST_SLACK_S": str(4 * slowness()),
 }

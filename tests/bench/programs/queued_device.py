@@ -59,12 +59,9 @@ with client:
     start = time.time()
     if what == "subscribe":
         client.publish("~/command/n", "0")
-        while not queue.due:
-            client.wait(0.1)
-    else:
-        while queue.due < count and time.time() < start + _PATIENCE_S:
-            client.wait(1)
-        if queue.due < count:
-            raise OSError(f"only {queue.due} of {count} were handled")
-        rate = count / (time.time() - start)
-        print("figure", rate, queue.most_kb - before_kb, client.stats["connects"])
+    while queue.due < count and time.time() < start + _PATIENCE_S:
+        client.wait(1)
+    if queue.due < count:
+        raise OSError(f"only {queue.due} of {count} were handled")
+    rate = count / (time.time() - start)
+    print("figure", rate, queue.most_kb - before_kb, client.stats["connects"])

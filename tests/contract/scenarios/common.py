@@ -15,6 +15,8 @@ from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
 
 SETTING = json.loads(sys.argv[1])
+# How many times slower this machine is than the one by which times were chosen.
+SLOWNESS = float(os.getenv("SECUREMQTT_TEST_SLOWNESS"))
 # Long enough for this machine; nothing waits for it when all is well.
 PATIENCE_S = float(os.getenv("SECUREMQTT_TEST_PATIENCE_S"))
 # What a busy machine adds to a time that has a bound.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from figures import Figure
 from setting import OPERATOR, Setting
 
-_ROUNDS = 3
+_ROUNDS = 1
 _MESSAGES = 10_000
 
 
@@ -42,5 +42,5 @@ def measure(setting: Setting, rounds: int = _ROUNDS) -> Iterator[Figure]:
     yield Figure("10,000 queued, plain paho, kB of memory beyond its start", {64: paho_kb})
     yield Figure("10,000 queued, CPython, kB of memory beyond its start", {64: ours_kb})
     yield Figure("10,000 queued, MicroPython, messages per second", boards["rate"])
-    yield Figure("10,000 queued, MicroPython, kB of heap at most, garbage included", boards["heap"])
+    yield Figure("10,000 queued, MicroPython, kB of heap at most", boards["heap"])
     yield Figure("10,000 queued, MicroPython, connections", boards["connects"])

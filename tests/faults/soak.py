@@ -40,6 +40,7 @@ _STABLE_S = 31.0
 # A fault adds three failures at most, so the back-off ends at 2^6 s; one attempt more may hang, and
 # fail.
 _RECOVERY_S = seconds(200)
+_MOST_MINUTES = 60 * 24 * 365
 _EXAMPLE = """example:
   python tests/faults/soak.py --minutes 10 --seed 42
 """
@@ -84,6 +85,17 @@ def soak(directory: Path, lasting_s: float, seed: int) -> list[Tally]:
         return list(pool.map(endure, INTERPRETERS))
 
 
+def _minutes(text: str) -> float:
+    """Read how long, for argparse: NaN is in no range."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0
+    if not 0 < minutes <= _MOST_MINUTES:
+        raise argparse.ArgumentTypeError(f"must be above 0, and {_MOST_MINUTES} at most")
+    return minutes
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a soak as the command line says; return the exit status."""
     parser = argparse.ArgumentParser(
@@ -92,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--minutes", type=float, default=10, help="how long faults strike (default: 10)"
+        "--minutes", type=_minutes, default=10, help="how long faults strike (default: 10)"
     )
     parser.add_argument(
         "--seed",

@@ -139,7 +139,7 @@ def test_init_does_not_overwrite(home: Home) -> None:
     ("arguments", "complaint"),
     [
         (["init", "not a name"], "neither a host name nor an IP address"),
-        (["init", "localhost", "--port", "99999"], "use different ports, 1 to 65535"),
+        (["init", "localhost", "--port", "99999"], "must be a whole number from 0 to 65535"),
         (["init", "localhost", "--bind", "eth0"], "no IP address"),
         (["init", "localhost", "--operator", "a/b"], "no device id"),
         (["run"], "run securemqtt broker init"),

@@ -4,14 +4,21 @@ where to look.
 
 from __future__ import annotations
 
+import os
 import platform
 import ssl
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 import securemqtt
 from securemqtt_tools.cli import COMMANDS, main
+from support.speed import seconds
+
+_MAIN = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], *([name, "--help"] for name in COMMANDS)])
@@ -92,6 +99,49 @@ def test_version_says_what_a_report_needs(
     assert lines[2] == ssl.OPENSSL_VERSION
     assert lines[3] == f"paho-mqtt {metadata.version('paho-mqtt')}"
     assert lines[4].startswith("Mosquitto ")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["ca", "--help"], ["ca", "init", "--leave-keys-unencrypted"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "pipe"])
+def test_output_that_cannot_be_written_is_one_line(
+    closed: bool, arguments: list[str], unbuffered: str, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe, Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", _MAIN, *arguments],
+            check=False,
+            stdout=pipe if closed else full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": unbuffered,
+                "SECUREMQTT_HOME": str(tmp_path / "home"),
+            },
+            timeout=seconds(60),
+        )
+    reason = "Broken pipe" if closed else "No space left on device"
+    lines = [line for line in done.stderr.splitlines() if "Making keys" not in line]
+    assert lines == [f"securemqtt: cannot write the output: {reason}"]
+    assert done.returncode == 1
+
+
+def test_output_that_nobody_wants_is_no_fault() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", _MAIN, "--version"],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=seconds(60),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

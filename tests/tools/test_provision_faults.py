@@ -269,7 +269,16 @@ def test_a_board_that_knows_no_wifi(
         (["--id=-a", "--broker", "h"], "'-a' is no device id"),
         (["--id", "a", "--broker", "h:0"], "the broker's port must be a number"),
         (["--id", "a", "--broker", "not a host"], "neither a host name nor an IP address"),
-        (["--id", "a", "--broker", "h", "--keep-alive", "3"], "--keep-alive 3 is out of range"),
+        (
+            ["--id", "a", "--broker", "h", "--keep-alive", "3"],
+            "argument --keep-alive: must be a whole number from 5 to 65535 s, not '3'",
+        ),
+        (
+            ["--id", "a", "--broker", "h", "--certificate-days", "99999999999"],
+            "argument --certificate-days: must be a whole number from 1 to 36500 days",
+        ),
+        (["--id", "a", "--broker", "h:²"], "the broker's port must be a number"),
+        (["--id", "a", "--broker", "h:" + "1" * 5000], "the broker's port must be a number"),
         (["--id", "a", "--broker", "h", "--out", "d"], "--out is for a Raspberry Pi only"),
         (
             ["--id", "a", "--broker", "h", "--main", "/nonexistent.py"],

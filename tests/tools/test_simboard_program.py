@@ -227,11 +227,18 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]):
         assert "mpremote connect" in capsys.readouterr().out
 
 
-def test_without_micropython_it_says_where_to_get_one(monkeypatch: pytest.MonkeyPatch):
+def test_without_micropython_it_says_where_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(FatalError, match="apt-get install micropython"):
         interpreter.find_micropython()
+    # and that before anything is made for the board, or printed as its port
+    assert main(["run", "--home", str(tmp_path)], command="simboard") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "apt-get install micropython" in printed.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_board_that_cannot_boot_says_why_and_ends(tmp_path: Path):

@@ -14,10 +14,11 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from securemqtt_tools.resources import tools_remedy
 
@@ -50,6 +51,56 @@ class FatalError(Exception):
     """
 
 
+class _OutputError(FatalError):
+    """Standard output takes no more: a full disk, a pipe whose reader has gone."""
+
+
+class _Output:
+    """Standard output; what goes wrong in writing is told from whatever else may."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._told():
+            self._stream.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _OutputError(f"cannot write the output: {error.strerror}") from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _whole_output() -> Iterator[None]:
+    """Have all that is printed in the block be written at its end, too. Raise FatalError."""
+    output = sys.stdout
+    if output is None:  # closed by who called us, who so wants nothing of it
+        yield
+        return
+    sys.stdout = _Output(output)
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except _OutputError:
+        # What is left in the buffer, else Python itself would fail with it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        raise
+    finally:
+        sys.stdout = output
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser, and so are those of its subcommands, for which a mistake is one line, as any other
     is.
@@ -74,6 +125,29 @@ class _Parser(argparse.ArgumentParser):
             names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
             self.error(f"unrecognized arguments: {' '.join(names or unknown)}")
         return known, unknown
+
+
+def whole_number(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:
+    """Return what argparse reads a number with: one in words is told the range."""
+
+    def read(text: str) -> int:
+        number = parse_whole_number(text)
+        if number is None or not lowest <= number <= highest:
+            wanted = f"a whole number from {lowest} to {highest}" + (f" {unit}" if unit else "")
+            raise argparse.ArgumentTypeError(f"must be {wanted}, not {text[:40]!r}")
+        return number
+
+    return read
+
+
+def parse_whole_number(text: str) -> int | None:
+    """Return the number that a text is, in plain digits; None if it is none, or beyond 18 of them,
+    which no number here may have.
+    """
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        return None
+    return int(text)
 
 
 class Subcommand(NamedTuple):
@@ -157,10 +231,10 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = _parse(arguments, command)
-        status: int = args.run(args)
-        sys.stdout.flush()
-        return status
+        with _whole_output():
+            args = _parse(arguments, command)
+            status: int = args.run(args)
+            return status
     except FatalError as error:
         print(f"securemqtt: {error}", file=sys.stderr)
         return 1
@@ -176,11 +250,6 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     except KeyboardInterrupt:
         print("securemqtt: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of our output (a pager, head) has gone: not an error, but nothing more can be
-        # printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:

@@ -21,13 +21,15 @@ from pathlib import Path
 
 from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
-from securemqtt_tools.cli import Subcommand, add_subcommands
+from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
 PLAIN = "device"  # the role of who has none
 DEFAULT_PORT = 8883
 DEFAULT_WEBSOCKETS_PORT = 8884
+
+_PORT = whole_number(0, 65535)  # 0: any that is free
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,10 +50,10 @@ def _init(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="host name or IP address (default: those of this host)",
     )
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}")
+    parser.add_argument("--port", type=_PORT, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}")
     parser.add_argument(
         "--websockets",
-        type=int,
+        type=_PORT,
         nargs="?",
         const=DEFAULT_WEBSOCKETS_PORT,
         metavar="PORT",

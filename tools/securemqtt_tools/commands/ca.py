@@ -14,13 +14,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from securemqtt_tools.cli import Subcommand, add_subcommands
+from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import ca_actions as actions
 from securemqtt_tools.pki.authority import CRL_DAYS, LIFETIME_DAYS, REASONS
 from securemqtt_tools.pki.entry import STATES
 from securemqtt_tools.pki.keys import KEY_TYPES
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 from securemqtt_tools.pki.profiles import DEVICE, ROLES, SERVER
+
+# A hundred years, further than any certificate here reaches. What the authority's own end allows is
+# told when it is known.
+_MOST_DAYS = 36500
+_DAYS = whole_number(1, _MOST_DAYS, "days")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +126,9 @@ def _revoke(parser: argparse.ArgumentParser) -> None:
 
 def _crl(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--days", type=int, help=f"how long it is valid (default: {CRL_DAYS}, or as long as the CA)"
+        "--days",
+        type=_DAYS,
+        help=f"how long it is valid (default: {CRL_DAYS}, or as long as the CA)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write it there too, readable by the broker"
@@ -133,7 +140,10 @@ def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--role", choices=ROLES, help="only devices, or only servers")
     parser.add_argument("--state", choices=STATES, help="only those in this state")
     parser.add_argument(
-        "--expiring", type=int, metavar="DAYS", help="only those in use that end within DAYS"
+        "--expiring",
+        type=whole_number(0, _MOST_DAYS, "days"),
+        metavar="DAYS",
+        help="only those in use that end within DAYS",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -170,7 +180,7 @@ def _add_output_options(parser: argparse.ArgumentParser, days: int | None = None
         if days
         else ", ".join(f"{count} for a {role}" for role, count in LIFETIME_DAYS.items())
     )
-    parser.add_argument("--days", type=int, help=f"how long it is valid (default: {default})")
+    parser.add_argument("--days", type=_DAYS, help=f"how long it is valid (default: {default})")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the files go (default: HOME/ca/issued/…)"
     )

@@ -22,7 +22,12 @@ from rich.console import Console
 
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
 from securemqtt_tools.broker.rules import READ, WRITE, permitted
-from securemqtt_tools.cli import FatalError, add_home_option
+from securemqtt_tools.cli import (
+    FatalError,
+    add_home_option,
+    parse_whole_number,
+    whole_number,
+)
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.names import check_device_id, server_name
 from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
@@ -73,10 +78,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="issue a new certificate, also if the device, or another, has a good one",
     )
     parser.add_argument(
-        "--certificate-days", type=int, metavar="DAYS", help="validity (default: five years)"
+        "--certificate-days",
+        type=whole_number(1, 36500, "days"),
+        metavar="DAYS",
+        help="validity (default: five years)",
     )
     parser.add_argument(
-        "--keep-alive", type=int, metavar="S", help="MQTT keep-alive in seconds (default: 60)"
+        "--keep-alive",
+        type=whole_number(5, 65535, "s"),
+        metavar="S",
+        help="MQTT keep-alive in seconds (default: 60)",
     )
     add_home_option(parser)
     add_passphrase_option(parser)
@@ -129,8 +140,6 @@ def run(args: argparse.Namespace) -> int:
     """Provision; 0 when the device is as it should be. Raise FatalError."""
     _check_options(args)
     host, port = parse_broker(args.broker)
-    if args.keep_alive is not None and not 5 <= args.keep_alive <= 65535:
-        raise FatalError(f"--keep-alive {args.keep_alive} is out of range: from 5 to 65535 s")
     is_pi = args.board == _PI
     settings = Settings(
         device_id=check_device_id(args.id),
@@ -180,11 +189,12 @@ def parse_broker(text: str) -> tuple[str, int]:
     if not _is_address(text):
         head, separator, tail = text.rpartition(":")
         host, port = (head, tail) if separator else (text, port)
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    number = parse_whole_number(port)
+    if number is None or not 0 < number < 65536:
         raise FatalError(
             f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:8883"
         )
-    return str(server_name(host).value), int(port)
+    return str(server_name(host).value), number
 
 
 def _is_address(text: str) -> bool:

@@ -18,7 +18,7 @@ from securemqtt_tools.cli import FatalError, add_home_option
 from securemqtt_tools.profiles import load_profile
 from securemqtt_tools.simboard.board import BoardOptions
 from securemqtt_tools.simboard.control import ControlClient
-from securemqtt_tools.simboard.program import run_simulator
+from securemqtt_tools.simboard.program import check_machine, run_simulator
 
 _EXAMPLES = """\
 Examples:
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     if "action" in args:
         args.action(ControlClient(_control_path(args.name)), args)
         return 0
+    check_machine()
     image: Path = args.image or args.home / "simboard" / f"{args.profile}.img"
-    image.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = BoardOptions(
         profile=load_profile(args.profile),
         image=image,
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         hosts=dict(args.host),
         own_prompt=args.own_prompt,
     )
+    image.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     run_simulator(options, args.control or _control_path(args.name), args.with_parent)
     return 0
 

@@ -14,6 +14,14 @@ from securemqtt_tools.cli import FatalError
 
 from .board import Board, BoardOptions
 from .control import ControlServer
+from .interpreter import find_micropython
+
+
+def check_machine() -> None:
+    """Raise FatalError where no board can be simulated, before anything is made for one."""
+    if sys.platform != "linux":
+        raise FatalError("the simulated board needs Linux")
+    find_micropython()
 
 
 def run_simulator(options: BoardOptions, control: Path, with_parent: bool) -> None:
@@ -25,8 +33,6 @@ def run_simulator(options: BoardOptions, control: Path, with_parent: bool) -> No
     Prints the path of the serial port first, on a line of its own. FatalError if the board cannot
     start.
     """
-    if sys.platform != "linux":
-        raise FatalError("the simulated board needs Linux")
     asyncio.run(_run(options, control, with_parent))
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -379,6 +379,37 @@ def test_run_forever_is_ended(client: FakeClient) -> None:
     with pytest.raises(KeyboardInterrupt):
         client.run_forever()
     assert len(got) == 1
+
+
+def test_numbers_out_of_range_are_refused_with_the_range(client: FakeClient) -> None:
+    client.connect()
+    fake, nan = client.fake, float("nan")
+    calls: tuple[Callable[[Any], object], ...] = (
+        fake.end_after,
+        lambda count: fake.release_acknowledgements(count or "none"),
+        fake.wait_for_published,
+    )
+    for call in calls:
+        for count in (-1, nan, None, True, 1.0, "1", 1 << 70):
+            with pytest.raises(
+                errors.UsageError, match=r"a whole number from 0 to 1000000000, not"
+            ):
+                call(count)
+    for timeout_s in (nan, None, True, "1", float("inf"), 1 << 70):
+        with pytest.raises(errors.UsageError, match="timeout_s must be a number of seconds up to"):
+            fake.wait_for_published(timeout_s=timeout_s)  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        fake.wait_for_published(timeout_s=-1)
+    with pytest.raises(errors.UsageError, match="before must be a function or None, not 5"):
+        fake.end_after(1, 5)  # type: ignore[arg-type]
+    with pytest.raises(errors.UsageError, match="is none of securemqtt's errors"):
+        fake.fail(int)  # type: ignore[arg-type]
+    with pytest.raises(errors.UsageError, match="session_present must be True or False"):
+        fake.recover(0)  # type: ignore[arg-type]
+    client.wait(0)  # the program goes on as before
+    fake.end_after(0)
+    with pytest.raises(ProgramEnded):
+        client.wait(0)
 
 
 def test_a_program_in_a_thread(client: FakeClient) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..arguments import check_flag, check_function, milliseconds
 from ..errors import ConnectionLost, SecureMQTTError, UsageError
 from ..inbox import matches
+from ..log import quoted
 from ..messages import encode
 from ..protocol.topics import checked
 from .link import FakeLink
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # Nothing here takes longer than a moment, however busy the machine is; a test that has locked
 # itself in is to end nevertheless.
 _PATIENCE_S = 30
+_MOST = 1_000_000_000
 
 
 class ProgramEnded(KeyboardInterrupt):
@@ -76,8 +79,10 @@ class FakeBroker:
     ) -> list[Message]:
         """Return what was published under a filter once there are `count` messages at least.
 
-        For a program that runs in a thread of its own. Raise TimeoutError.
+        For a program that runs in a thread of its own. Raise TimeoutError, UsageError.
         """
+        _check_count("count", count)
+        patience_s = milliseconds(timeout_s, "timeout_s") / 1000
         topic_filter = self._checked(topic_filter, 0, True)
         link = self._link
 
@@ -85,7 +90,7 @@ class FakeBroker:
             return [one for one in link.arrived if matches(topic_filter, one.topic)]
 
         with link.lock:
-            if link.lock.wait_for(lambda: len(found()) >= count, timeout_s):
+            if link.lock.wait_for(lambda: len(found()) >= count, patience_s):
                 return found()
             raise TimeoutError(
                 f"{len(found())} of {count} messages on {topic_filter} within {timeout_s} s"
@@ -121,6 +126,7 @@ class FakeBroker:
         no subscription to the topic, or there is no connection.
         """
         topic = self._checked(topic, qos, False)
+        check_flag("retain", retain)
         content = encode(payload)
         self.settle()
         link = self._link
@@ -143,7 +149,7 @@ class FakeBroker:
         `error` is what the client gets to see, as it is or by its class: any of
         `securemqtt.errors`.
         """
-        if isinstance(error, type):
+        if isinstance(error, type) and issubclass(error, SecureMQTTError):
             error = error("the test had the connection fail")
         if not isinstance(error, SecureMQTTError):
             raise _usage(
@@ -160,6 +166,7 @@ class FakeBroker:
 
         The back-off is left out. `session_present` false: the broker has lost the session.
         """
+        check_flag("session_present", session_present)
         link, connection = self._link, self._connection
         with link.lock:
             link.refusal = None
@@ -177,7 +184,12 @@ class FakeBroker:
             self._link.released = 0
 
     def release_acknowledgements(self, count: int | None = None) -> None:
-        """Acknowledge what was withheld: the `count` oldest; None: all, and at once from now on."""
+        """Acknowledge what was withheld: the `count` oldest; None: all, and at once from now on.
+
+        Raise UsageError for what is no such number.
+        """
+        if count is not None:
+            _check_count("count", count)
         with self._link.lock:
             if count is None:
                 self._link.withheld = False
@@ -196,8 +208,11 @@ class FakeBroker:
         raises ProgramEnded.
 
         Until then each of them hands out what there is, and takes no time. Before it does,
-        `before(number)` is called, from 1 on: there a test may `deliver` something.
+        `before(number)` is called, from 1 on: there a test may `deliver` something. Raise
+        UsageError for what is no such number, or no function.
         """
+        _check_count("waits", waits)
+        check_function("before", before, optional=True)
         self._waits_left = waits
         self._waits = 0
         self._before_wait = before
@@ -265,6 +280,14 @@ class FakeBroker:
             f"no subscription of the program's takes {topic}; at the broker it has {has}, "
             f"and the client is {self._connection.state}",
             "have the program connect and subscribe first",
+        )
+
+
+def _check_count(name: str, count: int) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST:
+        raise _usage(
+            f"{name} must be a whole number from 0 to {_MOST}, not {quoted(count)}",
+            "give it such a number",
         )
 
 

@@ -10,8 +10,6 @@ PYTEST_OPTIONS ?=
 
 RELEASE := .build/release
 RELEASE_STAMP := $(RELEASE)/.installed
-UV_COMPILE = $(RELEASE)/bin/uv pip compile --quiet --system-certs --universal --python-version 3.10 \
-	--generate-hashes --no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .PHONY: help setup system system-demo demo test test-long test-parts test-matrix lint bench soak clean
 .PHONY: hooks documents lock release release-rehearsal
@@ -83,8 +81,7 @@ $(RELEASE_STAMP): tests/support/release/tools.lock
 	@touch $@
 
 lock: $(RELEASE_STAMP)
-	@$(UV_COMPILE) --extra tools --extra sim --extra test setup.cfg -o requirements.lock
-	@$(UV_COMPILE) tests/support/release/tools.in -o tests/support/release/tools.lock
+	@$(PYTHON) tests/support/release/lock.py "$(CURDIR)/$(RELEASE)/bin/uv" "$(UPGRADE)"
 
 release: $(RELEASE_STAMP)
 	@PYTHONPATH=tests $(RELEASE)/bin/python -m support.release.make_release

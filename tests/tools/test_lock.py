@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import os
 import re
+import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -15,12 +18,15 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from support.release.lock import LockError, wants_upgrade, write_lock
+from support.release.lock import main as lock_main
 from support.setup_environment import LOCK, ROOT, PipError, locked, pip, versions_only, works
 
 PYTHON = Path(sys.executable)
 MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("linux", "armv7l"), ("darwin", "arm64"))
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 LOCKS = (LOCK, ROOT / "tests" / "support" / "release" / "tools.lock")
+RELEASE_PROGRAMS = ROOT / ".build" / "release" / "bin"
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin"}
 
 
@@ -146,17 +152,7 @@ def _set_up(
 
 
 def test_nothing_but_what_was_locked_is_installed(tmp_path: Path) -> None:
-    wheel = tmp_path / "gauge-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("gauge.py", "")
-        archive.writestr(
-            "gauge-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: gauge\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            "gauge-1.0.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        archive.writestr("gauge-1.0.dist-info/RECORD", "")
+    wheel = _gauge(tmp_path, "1.0")
     lock = tmp_path / "gauge.lock"
     options = ["--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "there")]
     options += ["--require-hashes", "--requirement", str(lock)]
@@ -171,6 +167,58 @@ def test_nothing_but_what_was_locked_is_installed(tmp_path: Path) -> None:
     lock.write_text(f"gauge==1.0 --hash=sha256:{digest}\n")
     pip(PYTHON, *options)
     assert (tmp_path / "there" / "gauge.py").exists()
+
+
+def test_a_hash_that_was_changed_does_not_outlive_a_new_lock(tmp_path: Path) -> None:
+    uv = shutil.which("uv", path=f"{RELEASE_PROGRAMS}:{os.environ.get('PATH', os.defpath)}")
+    if uv is None:
+        pytest.skip("uv is not here: make .build/release/.installed")
+    digest = hashlib.sha256(_gauge(tmp_path, "1.0").read_bytes()).hexdigest()
+    newer = hashlib.sha256(_gauge(tmp_path, "1.1").read_bytes()).hexdigest()
+    lock, wanted = tmp_path / "gauge.lock", tmp_path / "gauge.in"
+    wanted.write_text("gauge\n")
+    lock.write_text(f"gauge==1.0 \\\n    --hash=sha256:{digest[::-1]}\n")
+    options = ("--no-index", "--find-links", str(tmp_path), str(wanted))
+    write_lock(uv, lock, False, *options)
+    assert lock.read_text().endswith(f"\ngauge==1.0 \\\n    --hash=sha256:{digest}\n")
+    write_lock(uv, lock, True, *options)
+    assert lock.read_text().endswith(f"\ngauge==1.1 \\\n    --hash=sha256:{newer}\n")
+    before = lock.read_text()
+    wanted.write_text("gauge==2.0\n")
+    with pytest.raises(LockError, match="gauge"):
+        write_lock(uv, lock, False, *options)
+    assert lock.read_text() == before
+
+
+def test_an_upgrade_is_wanted_or_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [wants_upgrade(text) for text in ("1", "yes", "True")] == [True] * 3
+    assert [wants_upgrade(text) for text in ("", "0", "no", "FALSE")] == [False] * 4
+    assert lock_main("/nonexistent/uv", "maybe") == 1
+    assert capsys.readouterr().err == "lock: UPGRADE=maybe is neither 1/yes/true nor 0/no/false\n"
+
+
+def test_make_hands_on_whether_an_upgrade_is_wanted() -> None:
+    for given in ("", "0", "1"):
+        command = ["make", "-n", "-o", ".build/release/.installed", "lock", f"UPGRADE={given}"]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        assert done.stdout.endswith(f'lock.py "{RELEASE_PROGRAMS}/uv" "{given}"\n')
+
+
+def _gauge(directory: Path, version: str) -> Path:
+    """Make a wheel of no use."""
+    wheel = directory / f"gauge-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("gauge.py", "")
+        archive.writestr(
+            f"gauge-{version}.dist-info/METADATA",
+            f"Metadata-Version: 2.1\nName: gauge\nVersion: {version}\n",
+        )
+        archive.writestr(
+            f"gauge-{version}.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr(f"gauge-{version}.dist-info/RECORD", "")
+    return wheel
 
 
 def test_an_environment_whose_python_is_gone_or_has_no_pip_does_not_work(tmp_path: Path) -> None:

@@ -11,8 +11,12 @@ import pytest
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
-from support.requirements import require_program
+from support.requirements import describe_program, find_program, require_program
 from support.speed import VARIABLE, seconds, slowness
+
+_VERSION = (
+    "import sys; print(*sys.implementation.version[:3], sep='.', end=', '); print(sys.version)"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,15 +28,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.timeout is None:
         config.option.timeout = seconds(float(config.getini("timeout")))
+    for name in ("micropython", "mosquitto"):
+        try:
+            find_program(name)
+        except FileNotFoundError as error:
+            raise pytest.UsageError(str(error)) from error
     SimulatedBoard.patience_s = seconds(30)
     os.environ.pop("PYTHONUNBUFFERED", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_report_header() -> str:
-    """Say how slow the machine is held to be."""
-    return f"speed: {slowness():.1f} times slower than the reference ({VARIABLE})"
+def pytest_report_header() -> list[str]:
+    """Say how slow the machine is held to be, and what the tests run beside this interpreter."""
+    micropython = describe_program("micropython", "-c", _VERSION)
+    return [
+        f"speed: {slowness():.1f} times slower than the reference ({VARIABLE})",
+        f"MicroPython: {micropython}",
+        f"Mosquitto: {describe_program('mosquitto', '-h')}",
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +28,7 @@ DEBIAN_PACKAGES = {
 # such as `python -m support.debian_packages mosquitto trixie` prints.
 MICROPYTHON_VARIABLE = "SECUREMQTT_MICROPYTHON"
 MOSQUITTO_VARIABLE = "SECUREMQTT_MOSQUITTO"
+_ANSWER_S = 60
 _CHOSEN = {"micropython": MICROPYTHON_VARIABLE, "mosquitto": MOSQUITTO_VARIABLE}
 
 
@@ -35,13 +37,15 @@ def find_program(name: str) -> str | None:
     /usr/sbin (Debian's mosquitto); what SECUREMQTT_MICROPYTHON or SECUREMQTT_MOSQUITTO names goes
     first.
 
-    Raise FileNotFoundError if that is no program.
+    Raise FileNotFoundError if that is no program; an empty name is none, since what was to find one
+    has failed.
     """
     variable = _CHOSEN.get(name, "")
     chosen = os.environ.get(variable)
-    if chosen:
+    if chosen is not None:
         if shutil.which(chosen) is None:
-            raise FileNotFoundError(f"{variable}={chosen} names no program")
+            shown = f"{variable}={chosen}" if chosen else f"{variable} is set to nothing, and"
+            raise FileNotFoundError(f"{shown} names no program: correct it, or unset it")
         return chosen
     beside = Path(sys.executable).parent / name
     if beside.exists():
@@ -49,6 +53,23 @@ def find_program(name: str) -> str | None:
     return shutil.which(
         name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
     )
+
+
+def describe_program(name: str, *arguments: str) -> str:
+    """Return which program the tests run, and how it describes itself when it is run with these
+    arguments. Raise FileNotFoundError for a name that was chosen and is none.
+    """
+    path = find_program(name)
+    if path is None:
+        return "not installed"
+    try:
+        done = subprocess.run(
+            [path, *arguments], capture_output=True, text=True, timeout=_ANSWER_S, check=False
+        )
+        said = (done.stdout + done.stderr).strip().partition("\n")[0]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = f"does not run: {error}"
+    return f"{said or 'says nothing'} ({path})"
 
 
 def require_program(name: str) -> str:

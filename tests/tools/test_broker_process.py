@@ -181,6 +181,9 @@ def test_mosquitto_is_missing_or_too_old(
     monkeypatch.setenv("SECUREMQTT_MOSQUITTO", str(program))
     with pytest.raises(FatalError, match=r"1\.5\.7 is too old"):
         BrokerProcess(config.directory, engine="mosquitto")
+    monkeypatch.setenv("SECUREMQTT_MOSQUITTO", "")
+    with pytest.raises(FatalError, match="SECUREMQTT_MOSQUITTO is set to nothing"):
+        BrokerProcess(config.directory, engine="mosquitto")
     monkeypatch.setenv("SECUREMQTT_MOSQUITTO", str(tmp_path / "nothing"))
     with pytest.raises(FatalError, match="cannot start"):
         BrokerProcess(config.directory)

@@ -45,9 +45,11 @@ def find_mosquitto() -> Program | None:
     Raise FatalError when it is older than 2.0 or does not tell its version. Takes at most 10 s.
     """
     search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
-    path = os.environ.get("SECUREMQTT_MOSQUITTO") or shutil.which("mosquitto", path=search)
+    path = os.environ.get("SECUREMQTT_MOSQUITTO", shutil.which("mosquitto", path=search))
     if path is None:
         return None
+    if not path:
+        raise FatalError("SECUREMQTT_MOSQUITTO is set to nothing: name a Mosquitto, or unset it")
     try:
         done = subprocess.run([path, "-h"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -45,7 +45,7 @@ def find(path: "str | None") -> str:
     """
     places = [path] if path else bundle_places()
     for place in places:
-        if _exists(place + "/config.json"):
+        if exists(place + "/config.json"):
             return place
     from .errors import BundleNotFound
 
@@ -161,7 +161,8 @@ def is_directory(path: str) -> bool:
         return False
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Return True if there is a file, or directory, of this name."""
     try:
         os.stat(path)
     except OSError:

@@ -6,9 +6,10 @@ again.
 """
 
 from . import bundle
-from .log import log, quoted
+from .log import log, printable, quoted
+from .messages import encode, has_half_pair
 from .platform import const
-from .protocol.topics import expand, has_half_pair, problem, valid_id
+from .protocol.topics import expand, problem, valid_id
 from .schema import OPTIONS, in_words
 from .settings import Settings
 
@@ -106,8 +107,8 @@ def _is_right(kind: str, allowed: "Any", value: "Any") -> bool:
     if kind == "name" or kind == "text" or kind == "secret":
         return _is_text(value, allowed, 33 if kind == "name" else 1)
     if kind == "protocols":
-        several = isinstance(value, (list, tuple))
-        return all(_is_text(one, allowed, 1) for one in (value if several else (value,)))
+        ones = value if isinstance(value, (list, tuple)) else (value,)
+        return all(_is_text(one, allowed, 1) and max(one.encode()) < 128 for one in ones)
     if kind == "filters":
         return isinstance(value, (list, tuple)) and all(_is_text(one, allowed, 1) for one in value)
     if kind == "opener":
@@ -150,19 +151,37 @@ def _path(value: "Any") -> "str | None":
 
 
 def _check_together(values: "dict[str, Any]") -> None:
-    if values["outbox"] == "durable" and not (values["outbox_dir"] or values["path"]):
-        raise _usage_error(
-            "a durable outbox without a bundle needs outbox_dir, the directory to keep it in",
-        )
-    if values["outbox"] == "durable" and values["outbox_dir"]:
-        parent = values["outbox_dir"].rstrip("/").rpartition("/")[0]
-        if parent and not bundle.is_directory(parent):
-            what = "outbox_dir must lie in a directory that is there, and {} is none"
-            raise _usage_error(what.format(quoted(parent)))
+    if values["outbox"] == "durable":
+        values["outbox_dir"] = _outbox_directory(values["path"], values["outbox_dir"])
     if values["username"] is None:
         for name in ("password", "password_file"):
             if values[name] is not None:  # [MQTT-3.1.2-22]
                 raise _usage_error(name + " is given without username, and MQTT sends none alone")
+
+
+def _outbox_directory(path: str, given: "str | None") -> str:
+    """Return the directory of a durable outbox. Raise UsageError.
+
+    None is relative to the current directory: a service has another one than a shell, and would
+    leave the messages of the other lying.
+    """
+    if not path and not given:
+        raise _usage_error(
+            "a durable outbox without a bundle needs outbox_dir, the directory to keep it in",
+        )
+    if not path and given and given[0] != "/":
+        what = "outbox_dir must be an absolute path where there is no bundle, not "
+        raise _usage_error(what + quoted(given))
+    directory = bundle.path_of(path, given or "outbox")
+    parent = directory.rstrip("/").rpartition("/")[0]
+    if parent and not bundle.is_directory(parent):
+        what = "outbox_dir must lie in a directory that is there, and {} is none"
+        raise _usage_error(what.format(printable(parent)))
+    if bundle.exists(directory) and not bundle.is_directory(directory):
+        raise _usage_error(
+            "outbox_dir must be a directory, and {} is a file".format(printable(directory))
+        )
+    return directory
 
 
 def _prepare_will(values: "dict[str, Any]") -> None:
@@ -187,8 +206,6 @@ def _prepare_will(values: "dict[str, Any]") -> None:
         raise _usage_error("the will's qos must be 0, 1 or 2, not " + quoted(qos))
     if not _is_right("flag", None, retain):
         raise _usage_error("the will's retain must be True or False, not " + quoted(retain))
-    from .messages import encode
-
     content = encode(payload)
     if len(content) > 65535:
         from .errors import InvalidPayload

@@ -31,10 +31,11 @@ Each error has `what` (what happened), `cause` (the likely one), `remedy` (what 
 is all of that in a few sentences. docs/errors.md has them all. Their words are in catalogue.txt.
 
 A module that a board keeps in memory imports this one in the function that raises, and so does
-without 46 classes as long as all goes well: see `temporary` in platform/micropython.py.
+without its classes as long as all goes well: see `temporary` in platform/micropython.py.
 """
 
 from .platform import TYPE_CHECKING as _TYPE_CHECKING
+from .platform import escaped as _escaped
 
 if _TYPE_CHECKING:
     from collections.abc import Iterator as _Iterator
@@ -67,12 +68,14 @@ class SecureMQTTError(Exception):
 
         `code` is the raw number or text underneath. `variant` names a case that has words of its
         own in the catalogue. `about` is what they speak of: a host, or the path of a file.
-        `text` is all of it in a few sentences, made of the rest unless it is given.
+        `text` is all of it in a few sentences, made of the rest unless it is given. Control
+        characters, such as a file's name may hold, are escaped in all of them.
         """
         if cause is None or remedy is None:
             cause, remedy = _words(type(self), variant, about)
         if text is None:
-            text = _text(what, code, cause, remedy)
+            what, cause, remedy = _escaped(what), _escaped(cause), _escaped(remedy)
+            text = _escaped(_text(what, code, cause, remedy))
         # The whole of it, since MicroPython shows the argument in a traceback and not `str`.
         super().__init__(text)
         self.what = what

@@ -3,7 +3,7 @@
 Beyond is the standard `logging` on CPython, always; on a board `print`, where no function is set.
 """
 
-from .platform import const, emit, report_exception, thread_id
+from .platform import const, emit, escaped, report_exception, thread_id
 
 TYPE_CHECKING = const(False)
 
@@ -32,7 +32,8 @@ def log_to(function: "Callable[[str, str], None] | None") -> None:
 
 
 def log(level: str, text: str) -> None:
-    """Log a line; `level` is debug, info, warning or error."""
+    """Log a line; `level` is debug, info, warning or error. Control characters are escaped."""
+    text = escaped(text)
     function = None if thread_id() in _inside else _function
     emit(level, text, function is not None)
     if function is not None:
@@ -67,13 +68,7 @@ def printable(text: str) -> str:
 
     Control characters are escaped, and what is longer than 200 characters is cut.
     """
-    # `text[at]`, as a loop over `text` gives it, would stay in a board's memory for ever.
-    ones = [text[at : at + 1] for at in range(min(len(text), 200))]
-    shown = "".join(
-        "\\x{:02x}".format(ord(one)) if ord(one) < 32 or 127 <= ord(one) < 160 else one
-        for one in ones
-    )
-    return shown if len(text) <= 200 else shown + "…"
+    return escaped(text) if len(text) <= 200 else escaped(text[:200]) + "…"
 
 
 def quoted(value: object) -> str:

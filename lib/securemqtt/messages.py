@@ -7,6 +7,8 @@ from .platform import const
 
 TYPE_CHECKING = const(False)
 
+_HALF = "half a surrogate pair, which UTF-8 cannot say"
+
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
@@ -83,7 +85,7 @@ class Message:
 
     def text(self) -> str:
         """Return the payload as text. Raise ValueError if it is not UTF-8."""
-        return str(self.payload, "utf-8")
+        return _from_utf8(self.payload)
 
     def json(self) -> "Any":
         """Return what the payload says in JSON. Raise ValueError if it is none, or cut off."""
@@ -172,7 +174,7 @@ def encode(payload: object) -> bytes:
         return payload
     try:
         if isinstance(payload, str):
-            return payload.encode()
+            return _as_utf8(payload)
         if isinstance(payload, (bytearray, memoryview)):
             return bytes(payload)
         _check_json(payload)
@@ -185,12 +187,13 @@ def encode(payload: object) -> bytes:
 
 def decode(payload: bytes) -> "Any":
     """Return what bytes say in JSON. Raise ValueError if that is none, or cut off."""
+    text = _from_utf8(payload)
     try:
-        value = json.loads(payload)
+        value = json.loads(text)
     except RuntimeError:  # RecursionError is one: it is nested more deeply than this stack is
         raise ValueError("JSON that is nested too deeply")
     # Before a second element: what is cut off takes that into itself, and the list has but one.
-    if _cut_off_passes() and len(json.loads(b"[" + payload + b",0]")) != 2:
+    if _cut_off_passes() and len(json.loads("[" + text + ",0]")) != 2:
         raise ValueError("JSON that is cut off")
     return value
 
@@ -215,10 +218,42 @@ def _check_json(value: "Any") -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, (str, int, bool)):
-                raise TypeError("a key that is no str: {!r}".format(key))
+                raise TypeError("a key that is no str: " + quoted(key))
+            _check_json(key)
             _check_json(item)
     elif isinstance(value, float):
         if value - value != 0:  # so it is NaN or infinite
             raise ValueError("{} is not in JSON".format(value))
-    elif value is not None and not isinstance(value, (str, int, bool)):
-        raise TypeError("{} is not in JSON".format(type(value)))
+    elif isinstance(value, str):
+        _as_utf8(value)
+    elif value is not None and not isinstance(value, (int, bool)):
+        raise TypeError(quoted(value) + " is not in JSON")
+
+
+# UTF-8, which CPython keeps to; MicroPython lets halves of surrogate pairs pass.
+
+
+def has_half_pair(content: bytes) -> bool:
+    """Return True if there is half a surrogate pair in UTF-8 that was let have one."""
+    at = content.find(b"\xed")
+    while at >= 0:
+        if content[at + 1] >= 0xA0:
+            return True
+        at = content.find(b"\xed", at + 1)
+    return False
+
+
+def _as_utf8(text: str) -> bytes:
+    """Return text in UTF-8. Raise ValueError if that cannot say it."""
+    content = text.encode()
+    if has_half_pair(content):
+        raise ValueError(_HALF)
+    return content
+
+
+def _from_utf8(content: bytes) -> str:
+    """Return what bytes say in UTF-8. Raise ValueError if they are none."""
+    text = str(content, "utf-8")
+    if has_half_pair(content):
+        raise ValueError(_HALF)
+    return text

@@ -27,8 +27,8 @@ class ClientOptions(TypedDict, total=False):
         first no -; default none)
     transport: wss: WebSockets (CPython only); none without TLS (tls or wss; default "tls")
     ws_path: the path of the WebSocket (a str of 1 to 1024 bytes without blanks; default "/mqtt")
-    alpn: protocol names to offer in TLS (CPython only) (a str of 1 to 255 bytes, or a list of them;
-        default none)
+    alpn: protocol names to offer in TLS (CPython only) (a str of 1 to 255 bytes in ASCII, or a list
+        of them; default none)
     system_trust: trust the system's CAs as well (CPython only) (True or False; default False)
     ca: the trust anchors, one certificate per file (a str or a Path, or a list of them; default
         none)
@@ -71,7 +71,8 @@ class ClientOptions(TypedDict, total=False):
         16777216; 16384 on a board)
     outbox_full: what a full outbox does: refuse is OutboxFull at publish (refuse, drop_oldest or
         drop_newest; default "refuse")
-    outbox_dir: the durable outbox; without it, outbox in the bundle (a str or a Path; default none)
+    outbox_dir: the durable outbox; without it, outbox in the bundle. Relative to the bundle;
+        without one, absolute (a str or a Path; default none)
     outbox_fsync: whether each message is synced, or all every outbox_interval_s (each or interval;
         default "each")
     outbox_interval_s: the interval of outbox_fsync (a number from 0.01 to 3600 s; default 1)

@@ -119,7 +119,15 @@ OPTIONS: "tuple[Option, ...]" = (
         "",
         "what a full outbox does: refuse is OutboxFull at publish",
     ),
-    ("outbox_dir", "path", None, None, "", "the durable outbox; without it, outbox in the bundle"),
+    (
+        "outbox_dir",
+        "path",
+        None,
+        None,
+        "",
+        "the durable outbox; without it, outbox in the bundle. Relative to the bundle; without one,"
+        " absolute",
+    ),
     (
         "outbox_fsync",
         "choice",
@@ -177,7 +185,7 @@ _WORDS = {
     "flag": "True or False",
     "path": "a str or a Path",
     "paths": "a str or a Path, or a list of them",
-    "protocols": "a str of 1 to 255 bytes, or a list of them",
+    "protocols": "a str of 1 to 255 bytes in ASCII, or a list of them",
     "filters": "a list of topic filters",
     "opener": "str, bytes, or a function that gives one of them",
     "will": "(topic, payload, qos=1, retain=False)",

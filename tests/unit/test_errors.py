@@ -2,12 +2,12 @@
 
 import errno
 
-from securemqtt import errors
+from securemqtt import bundle, errors
 from securemqtt.diagnosis.finding import Finding
 from securemqtt.diagnosis.translate import refused, translate
 from securemqtt.platform import TAKES_DER
 from securemqtt.settings import Settings
-from support.interpreters.either import class_names, raised
+from support.interpreters.either import class_names, directory, raised, scratch, write
 
 WORDS = {name: (cause, remedy) for name, cause, remedy in errors._catalogue()}
 
@@ -178,6 +178,36 @@ def test_an_error_names_what_it_is_about() -> None:
     )
     assert "ping broker.example" in errors.TimedOut("x", about="broker.example").remedy
     assert "ping the broker" in errors.TimedOut("x").remedy
+
+
+def test_what_others_wrote_is_shown_as_it_is_whatever_that_holds() -> None:
+    foreign = "{} {0} {x!r} }{ %s %(x)s [/b] \\"
+    for name in _names():
+        error = getattr(errors, name)(foreign, foreign, about=foreign)
+        assert str(error).startswith(foreign + " [" + foreign + "]"), str(error)
+        error = getattr(errors, name)("a", cause=foreign, remedy=foreign)
+        assert (error.cause, error.remedy) == (foreign, foreign)
+    for error in (
+        OSError(errno.ECONNREFUSED),
+        OSError(errno.ECONNRESET, foreign),
+        ValueError(foreign),
+    ):
+        ours = translate(error, "connect", _settings(host=foreign), _not_asked)
+        assert ours is None or foreign in str(ours), str(ours)
+
+
+def test_control_characters_of_what_others_wrote_are_escaped() -> None:
+    foreign = "a\x1b[2J\r\n\x7f\x9fb" + chr(0xDC80) + "é"
+    shown = "a\\x1b[2J\\x0d\\x0a\\x7f\\x9fb\\udc80é"
+    error = errors.FileMissing(foreign, foreign, about=foreign)
+    assert error.what == shown and shown in error.cause
+    assert str(error).startswith(shown + " [" + shown + "]. ")
+    path = directory("bundle") + "/a\n\x1b[2J"
+    for call in (bundle.find, bundle.check_private):
+        assert "/a\\x0a\\x1b[2J" in str(raised("BundleError", call, path))
+    write(path, b"")
+    error = raised("FileTruncated", bundle.read, scratch() + "/bundle", "a\n\x1b[2J")
+    assert error.what.endswith("/a\\x0a\\x1b[2J is empty") and "\x1b" not in str(error)
 
 
 def test_words_may_be_given() -> None:

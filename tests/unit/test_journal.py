@@ -6,6 +6,7 @@ Each restart is without a farewell, as by a kill.
 import os
 import sys
 
+from securemqtt import log_to
 from securemqtt.messages import Delivery
 from securemqtt.outbox.journal import blocks
 from securemqtt.outbox.memory import Outbox
@@ -626,9 +627,10 @@ def test_what_cannot_be_read_now_is_there_after_the_next_start() -> None:
 def test_a_start_removes_what_a_broken_compaction_left() -> None:
     device = filled("o", 3)
     device.outbox.release()
-    write(device.directory + "/new", b"torn")
+    rubbish = device.segments()[0] + ".new"
+    write(rubbish, b"torn")
     again = Device("o", device.directory)
-    assert "new" not in os.listdir(device.directory)  # noqa: PTH208
+    assert rubbish.rpartition("/")[2] not in os.listdir(device.directory)  # noqa: PTH208
     assert again.drain() == texts(3)
     again.outbox.release()
 
@@ -654,10 +656,31 @@ def test_no_payload_can_pass_for_a_record() -> None:
 
 
 def test_other_files_in_the_directory_are_left_alone() -> None:
-    notes = directory("o") + "/notes.txt"
-    write(notes, "mine")
-    Device("o").drain()
-    assert read(notes) == b"mine"
+    """The outbox removes what it has made, and nothing else, whatever that is called."""
+    names = (
+        "notes.txt",
+        "new",
+        "new.new",
+        "0123456789abcdef0123",
+        "ffffffffffffffffffff.old",
+        "x.new",
+    )
+    place = directory("o") + "/"
+    for name in names:
+        write(place + name, "mine")
+    told = []
+    log_to(lambda level, text: told.append(text))
+    try:
+        device = Device("o", outbox_journal_bytes=32768)
+        for number in range(600):  # so many that it is compacted
+            assert device.put("value " + str(number) + "." * 80, "state", True)
+        device = device.restart()
+    finally:
+        log_to(None)
+    assert [text[:5] for text in device.drain()] == ["value"]
+    device.outbox.release()
+    assert all(read(place + name) == b"mine" for name in names)
+    assert any("0123456789abcdef0123 is none of the outbox's files" in text for text in told)
 
 
 def test_a_directory_that_cannot_be_used_leaves_the_messages_in_memory() -> None:
@@ -692,11 +715,12 @@ def test_a_directory_that_cannot_be_read_at_the_start_is_read_before_anything_is
 
 def test_what_a_broken_compaction_left_is_no_part_of_the_next() -> None:
     device = Device("o", outbox_journal_bytes=32768)
-    rubbish = device.directory + "/new"
+    rubbish = ""
     for number in range(600):
         assert device.put("value " + str(number) + "." * 80, "state", True)
         if number % 50 == 0:
             device.put(f"{number:04}")
+            rubbish = device.segments()[0] + ".new"
             write(rubbish, b"torn" * 100)
     assert device.counter("journal_damaged") == 0
     assert [text[:4] for text in device.restart().drain()] == [

@@ -20,6 +20,15 @@ def test_one_function_gets_every_line_and_takes_the_place_of_the_one_before() ->
     assert second == [("debug", "b"), ("error", "c")]
 
 
+def test_a_line_is_one_line_whoever_wrote_it() -> None:
+    told = []
+    log_to(lambda level, text: told.append(text))
+    log("info", "the outbox in /a\n/\x1b[2J\x9fé" + chr(0xDC80))
+    log("info", "")
+    log_to(None)
+    assert told == ["the outbox in /a\\x0a/\\x1b[2J\\x9fé\\udc80", ""]
+
+
 def test_an_outsiders_characters_are_shown() -> None:
     assert printable("a\x1b[2J\x9f\né") == "a\\x1b[2J\\x9f\\x0aé"
 

@@ -63,6 +63,30 @@ def test_what_json_cannot_say_is_refused_alike_on_both_interpreters() -> None:
         raised("InvalidPayload", encode, {"a": [float(number)]})
 
 
+def test_half_a_surrogate_pair_is_no_payload_on_either_interpreter() -> None:
+    for half in (chr(0xD800), "a" + chr(0xDFFF), "\ud7ff" + chr(0xDBFF) + "z"):
+        for value in (half, [half], {"a": half}, {half: 1}, ({"a": [half]},)):
+            error = raised("InvalidPayload", encode, value)
+            assert "surrogate" in str(error), str(error)
+    for payload in (b"\xed\xa0\x80", b"a\xed\xbf\xbf"):
+        raised("ValueError", _received(payload).text)
+        raised("ValueError", _received(b'"' + payload + b'"').json)
+    raised("ValueError", _received(b'"\xff"').json)
+    for whole in ("\ud7ff", "한국", "\ue000", "😀"):
+        assert _received(encode(whole)).text() == whole
+        assert _received(encode([whole])).json() == [whole]
+
+
+def test_what_is_nested_too_deeply_is_no_payload() -> None:
+    value = []
+    for _ in range(20000):
+        value = [value]
+    raised("InvalidPayload", encode, value)
+    value = {}
+    value["a"] = value
+    raised("InvalidPayload", encode, value)
+
+
 def test_a_message_gives_its_payload_as_bytes_text_and_json() -> None:
     assert _received(b'{"a": [1, "\xc3\xa9"]}').json() == {"a": [1, "é"]}
     assert _received(b"\xc3\xa9").text() == "é"

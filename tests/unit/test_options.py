@@ -85,7 +85,19 @@ def test_no_option_takes_a_value_of_another_type() -> None:
         "text": (1, True, b"a", ["a"], "a\0b", "a" + chr(0xD800)),
         "path": (1, True, b"a", ["a"], "", "a\0b", object(), _Path(b"a"), _Path(7), _Path, Path),
         "paths": (1, True, b"a", "", "a\0b", ["a", 1], [None], {"a": 1}, _Path(b"a"), object()),
-        "protocols": (5, True, b"mqtt", "", "x" * 256, ["mqtt", 5], [""], {"a": 1}, object()),
+        "protocols": (
+            5,
+            True,
+            b"mqtt",
+            "",
+            "x" * 256,
+            "é",
+            ["mqtt", 5],
+            ["é"],
+            [""],
+            {"a": 1},
+            object(),
+        ),
         "filters": (5, True, "a/#", [5], [""], ["x" * 65536], {"a": 1}, object()),
         "opener": (5, True, [], {"a": 1}, object()),
         "will": (5, True, "ab", (), [], ("a",), {"topic": "a"}, object(), ("a", "b", 1, False, 1)),
@@ -354,6 +366,29 @@ def test_a_durable_outbox_lies_in_a_directory_that_is_there() -> None:
         what = _what(outbox="durable", outbox_dir=wrong)
         assert what.startswith("outbox_dir must lie in a directory that is there"), what
     assert _load(outbox="durable", outbox_dir=scratch() + "/outbox").outbox_dir
+
+
+def test_a_durable_outbox_in_the_place_of_a_file_is_refused() -> None:
+    write(scratch() + "/file", b"mine")
+    what = _what(outbox="durable", outbox_dir=scratch() + "/file")
+    assert what.startswith("outbox_dir must be a directory, and "), what
+    path = directory("bundle")
+    write(path + "/config.json", json.dumps(_GOOD))
+    write(path + "/outbox", b"mine")
+    raised("UsageError", load, path, {"outbox": "durable"})
+
+
+def test_a_durable_outbox_is_relative_to_the_bundle_and_else_absolute() -> None:
+    path = directory("bundle")
+    write(path + "/config.json", json.dumps(dict(_GOOD, outbox="durable", outbox_dir="state")))
+    assert load(path, {}).outbox_dir == path + "/state"
+    assert load(path, {"outbox_dir": "other/"}).outbox_dir == path + "/other/"
+    assert load(path, {"outbox_dir": None}).outbox_dir == path + "/outbox"
+    assert load(path, {"outbox_dir": scratch() + "/o"}).outbox_dir == scratch() + "/o"
+    assert "bundle/typo" in raised("UsageError", load, path, {"outbox_dir": "typo/outbox"}).what
+    for relative in ("outbox", "./outbox", "~/outbox"):
+        what = _what(outbox="durable", outbox_dir=relative)
+        assert what.startswith("outbox_dir must be an absolute path where there is no bundle"), what
 
 
 def test_another_id_than_the_bundles_is_warned_of() -> None:

@@ -8,7 +8,7 @@ import os
 from ..platform import const, now_ms
 from .journal import NO_SPACE, NOTE, Segment, blocks, encode
 from .reading import flush, is_stale, is_unread, scan
-from .upkeep import close, unfinished
+from .upkeep import UNFINISHED, close, remove_unfinished
 
 TYPE_CHECKING = const(False)
 
@@ -89,8 +89,9 @@ def _merge(
 
     Return how many messages were in the journal alone and not needed. Raise OSError.
     """
-    path = unfinished(journal.storage)
+    remove_unfinished(journal.storage)
     first = segments[0]
+    path = journal.path(first) + UNFINISHED
     merged = Segment(first.first)
     try:
         file = journal.storage.open(path)
@@ -100,7 +101,7 @@ def _merge(
         finally:
             file.close()
     except OSError:
-        unfinished(journal.storage)
+        remove_unfinished(journal.storage)
         raise
     gone = sum(segment.unread for segment in segments) - merged.unread
     merged.live = sum(segment.live for segment in segments) - gone

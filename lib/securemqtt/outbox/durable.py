@@ -74,7 +74,7 @@ class DurableOutbox(Outbox):
 
     def __init__(self, settings: "Settings", owner: "Owner") -> None:
         """Read what an earlier process has left. Raise OutboxInUse."""
-        directory = settings.outbox_dir or settings.path + "/outbox"
+        directory = settings.outbox_dir or ""  # config.py has made it absolute
         if FLASH:
             storage = Storage(directory)
         else:

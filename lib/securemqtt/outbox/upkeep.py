@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _FULL = (NO_SPACE, 27, 122)  # ENOSPC, EFBIG, EDQUOT
 _READ_ONLY = (30, 13, 1)  # EROFS, EACCES, EPERM
+# Behind the name of a segment that is being written, and is none yet.
+UNFINISHED = ".new"
 # The strikes of a parked message: see parking.py, which need not be loaded for that.
 _PARKED = const(7)
 
@@ -146,19 +148,20 @@ def _listing(storage: "Storage") -> "list[tuple[str, int]]":
     paths = [
         storage.directory + "/" + name
         for name in sorted(os.listdir(storage.directory))
-        if len(name) == 20 and all(digit in b"0123456789abcdef" for digit in name.encode())
+        if _is_segment(name)
     ]
     return [(path, os.stat(path)[6]) for path in paths]
 
 
-def unfinished(storage: "Storage") -> str:
-    """Return the path of a segment that is being written, and is none yet.
+def _is_segment(name: str) -> bool:
+    return len(name) == 20 and all(digit in b"0123456789abcdef" for digit in name.encode())
 
-    Remove what is left there of one that was never finished. Raise OSError.
-    """
-    if "new" in os.listdir(storage.directory):
-        os.remove(storage.directory + "/new")
-    return storage.directory + "/new"
+
+def remove_unfinished(storage: "Storage") -> None:
+    """Remove what is left of segments that were never finished. Raise OSError."""
+    for name in os.listdir(storage.directory):
+        if name[20:] == UNFINISHED and _is_segment(name[:20]):
+            os.remove(storage.directory + "/" + name)
 
 
 def _load(journal: "Journal") -> "dict[str, int]":
@@ -167,7 +170,7 @@ def _load(journal: "Journal") -> "dict[str, int]":
     Return by topic the number below which all are superseded. Raise OSError.
     """
     journal.reset()
-    unfinished(journal.storage)
+    remove_unfinished(journal.storage)
     newest: "dict[str, int]" = {}
     noted: "list[int]" = []
     last = mark = damaged = gaps = 0
@@ -175,7 +178,12 @@ def _load(journal: "Journal") -> "dict[str, int]":
     for path, size in _listing(journal.storage):
         segment = Segment(int(path[-20:-8], 16))
         segment.size = size
+        salt = journal.salt
         journal.salt = int(path[-8:], 16)
+        if _is_foreign(journal, segment):
+            journal.salt = salt
+            log("warning", path + " is none of the outbox's files, and is left alone")
+            continue
         segments.append(segment)
         last, low, gaps = _survey(journal, segment, last, newest, [])
         mark = max(mark, low)
@@ -206,6 +214,27 @@ def _load(journal: "Journal") -> "dict[str, int]":
             ),
         )
     return {topic: number for topic, number in newest.items() if number >= mark}
+
+
+def _is_foreign(journal: "Journal", segment: "Segment") -> bool:
+    """Return True for somebody else's file, which has but the name of a segment.
+
+    What a power cut has left of ours is empty, begins with a record's mark or with zeros, or has
+    records further on. Raise OSError.
+    """
+    from .reading import scan
+
+    with open(journal.path(segment), "rb") as file:
+        begin = file.read(2)
+    if begin in (b"", b"\0\0") or struct.pack(">H", journal.salt >> 16).startswith(begin):
+        return False
+    records = scan(journal, segment)
+    try:
+        for _ in records:
+            return False
+    finally:
+        records.close()
+    return True
 
 
 def _survey(

@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ FLASH = False
 # Whether there is the module `typing`, and with it `ClientOptions`.
 HAS_TYPING = True
 
+_CONTROLS = re.compile("[\\0-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 # How many messages signal handlers may publish while they interrupt the client itself.
 _DEFERRED = 1000
 
@@ -212,6 +214,12 @@ def is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
+def escaped(text: str) -> str:
+    """Return text with control characters, and halves of surrogate pairs, written out."""
+    how = "\\x{:02x}", "\\u{:04x}"
+    return _CONTROLS.sub(lambda found: how[found[0] > "\xff"].format(ord(found[0])), text)
+
+
 def const(value: T) -> T:
     """Mark a constant for MicroPython's compiler."""
     return value
@@ -332,12 +340,7 @@ class Loop:
 
 
 _logger = logging.getLogger("securemqtt")
-_LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
+_LEVELS = {one.lower(): getattr(logging, one) for one in ("DEBUG", "INFO", "WARNING", "ERROR")}
 
 
 _logging: list[int] = []  # the threads in which a handler of the program's log may run

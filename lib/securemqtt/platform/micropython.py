@@ -51,7 +51,23 @@ def is_credential(path: str) -> bool:
 def is_plain(text: str) -> bool:
     """Return True if a topic needs no closer look for what MQTT does not allow in it."""
     content = text.encode()
-    return min(content) >= 32 and max(content) < 127
+    return not content or (min(content) >= 32 and max(content) < 127)
+
+
+def escaped(text: str) -> str:
+    """Return text with control characters, and halves of surrogate pairs, written out."""
+    if is_plain(text):
+        return text
+    shown = ""
+    start = 0
+    for at in range(len(text)):
+        # `text[at]`, as a loop over `text` gives it, would stay in a board's memory for ever.
+        code = ord(text[at : at + 1])
+        if code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000:
+            how = "\\x{:02x}" if code < 256 else "\\u{:04x}"
+            shown += text[start:at] + how.format(code)
+            start = at + 1
+    return shown + text[start:]
 
 
 # How many blocks below `temporary` the program is in, and the locks that wait for the end of that.
@@ -263,7 +279,7 @@ class temporary:
     and is out of memory again when the block is left, with whatever it imported from this package.
     Objects that it made stay, and so does the module of each object's class. Nothing that stays is
     loaded below it for the first time, and the network is not waited for; a user's function may
-    run there, the log's. `errors` is never forgotten; its 46 classes take 8 kB, so what runs on a
+    run there, the log's. `errors` is never forgotten; its classes take 8 kB, so what runs on a
     board as long as all goes well imports it in the function that raises.
     """
 

@@ -1,6 +1,7 @@
 """Topic names and filters: `~`, what is allowed in them (MQTT 3.1.1, section 4.7)."""
 
 from ..log import quoted
+from ..messages import has_half_pair
 
 PREFIX = "devices/"
 
@@ -58,11 +59,6 @@ def problem(topic: str, is_filter: bool) -> str | None:
         if "#" in level or ("+" in level and level != "+"):
             return "+ stands for a whole level, # for all the last ones"
     return None
-
-
-def has_half_pair(content: bytes) -> bool:
-    """Return True if there is half a surrogate pair in UTF-8 that was let have one."""
-    return any(code == 0xED and content[at + 1] >= 0xA0 for at, code in enumerate(content))
 
 
 def _is_noncharacter(content: bytes, at: int) -> bool:

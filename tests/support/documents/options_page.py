@@ -40,7 +40,9 @@ In the bundle's `config.json` or as arguments of `Client`, which win. Where a de
 `None` (in JSON `null`) is none, too. A value of another type, or out of its range, is a
 `UsageError` that says what is allowed, on a computer and on a board alike. So is an option that
 does not exist; the error names the one that was most likely meant. `config.json` may have keys of
-an application's own beside these. A file's name is relative to the bundle; a program may give a
+an application's own beside these. A file's name is relative to the bundle, also where the program
+gives it, and never to the current directory, which under systemd is another one than in a shell;
+only a program without a bundle has its certificates' names relative to that. It may be a
 `pathlib.Path`.
 
 | option | default | may be | what it is for |

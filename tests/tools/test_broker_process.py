@@ -17,7 +17,11 @@ from pathlib import Path
 import pytest
 
 import securemqtt_tools
+from securemqtt import Client
+from securemqtt.diagnosis import translate
+from securemqtt.errors import ClientIdRefused
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
@@ -106,6 +110,34 @@ def test_a_device_with_the_longest_keep_alive_stays_connected(door: Door) -> Non
         until = time.monotonic() + 2.1
         while time.monotonic() < until:
             device.drain()
+
+
+def test_a_keep_alive_that_is_too_long_is_answered_like_a_wrong_id(door: Door) -> None:
+    """As Mosquitto does from 2.0.12 on; 2.0.11 takes any. Client has words for it."""
+    limit_s = door.broker.config.limits.keep_alive_s
+    assert limit_s == translate._BROKER_KEEP_ALIVE_S
+    device_id = door.new_id()
+    own = door.credentials(device_id)
+    mosquitto = find_mosquitto()
+    assert mosquitto is not None
+    for keep_alive_s, welcome in ((limit_s, True), (65535, mosquitto.version < (2, 0, 12))):
+        client = Client(
+            host="localhost",
+            port=door.port,
+            client_id=device_id,
+            ca=door.ca,
+            certificate=own.certificate,
+            key=own.key,
+            keep_alive_s=keep_alive_s,
+        )
+        try:
+            if welcome:
+                client.connect(seconds(10))
+            else:
+                with pytest.raises(ClientIdRefused, match="asks for keep_alive_s=65535"):
+                    client.connect(seconds(10))
+        finally:
+            client.disconnect(1)
 
 
 def test_sessions_outlast_a_restart(door: Door) -> None:

@@ -182,6 +182,9 @@ def test_a_bundle_says_what_our_own_broker_lets_it_do(
     assert held["may_publish"] == ["devices/boss/#", "devices/+/command/#"]
     assert held["may_subscribe"] == ["devices/boss/#", "devices/#"]
     assert held["max_publish_bytes"] == Limits().packet_bytes
+    arguments = ("pi", "boss", "--out", str(out), "--keep-alive", "3601")
+    outcome = provisioner.run(*arguments, broker="mqtt.local")
+    assert outcome.status == 1 and "allows 3600 s at most" in outcome.err
     # Another broker's rules are not known, and those of ours are not said of it.
     for broker in ("other.local", "mqtt.local:8884"):
         config("boss", "mqtt.local")

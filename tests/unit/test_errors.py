@@ -84,6 +84,7 @@ def _settings(**changes: object) -> Settings:
         "host": "broker.example",
         "port": 8883,
         "client_id": "pi",
+        "keep_alive_s": 60,
         "clock_floor": 0,
         "certificate": (),
         "key": None,
@@ -363,6 +364,19 @@ def test_a_file_that_is_gone_when_the_broker_is_asked_is_what_is_wrong() -> None
 
     error = translate(OSError(errno.ECONNRESET, "text"), "handshake", _settings(), probe)
     assert type(error) is errors.FileMissing
+
+
+def test_a_keep_alive_that_is_long_may_be_why_an_id_is_refused() -> None:
+    """Mosquitto answers both alike: see test_broker_process.py."""
+    for keep_alive_s in (5, 60, 3600):
+        error = refused(2, _settings(keep_alive_s=keep_alive_s))
+        assert "keep_alive" not in str(error)
+    for keep_alive_s in (3601, 65535):
+        error = refused(2, _settings(keep_alive_s=keep_alive_s))
+        assert type(error) is errors.ClientIdRefused
+        assert error.what.endswith("asks for keep_alive_s={}".format(keep_alive_s))  # noqa: UP032
+        assert "keep_alive_s" in error.cause and "3600" in error.remedy
+        assert "keep_alive" not in str(refused(5, _settings(keep_alive_s=keep_alive_s)))
 
 
 def test_each_return_code_of_connack_has_its_error() -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     Stage = Literal["resolve", "connect", "handshake", "connack", "session"]
     Variant = Literal[
-        "", "again", "alert", "certificate", "handshake", "connack", "session", "unasked",
-        "40", "42", "43", "45", "48",
+        "", "again", "alert", "certificate", "handshake", "connack", "keep_alive", "session",
+        "unasked", "40", "42", "43", "45", "48",
     ]  # fmt: skip
 
 # EHOSTUNREACH, ENETUNREACH and ENETDOWN; not all of them are in a board's errno.

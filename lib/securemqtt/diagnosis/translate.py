@@ -109,6 +109,9 @@ _AGAIN = const(3)
 # The end of the stream (as a board's and our own streams have it), and a write after it.
 _BY_PEER = (errno.ECONNRESET, 32)
 
+# What our own broker allows.
+_BROKER_KEEP_ALIVE_S = const(3600)
+
 # By return code of CONNACK from 1 on (MQTT 3.1.1, table 3.1); what the table does not know, no MQTT
 # 3.1.1 broker says.
 _RETURN_CODES: "tuple[type[SecureMQTTError], ...]" = (
@@ -148,7 +151,11 @@ def refused(return_code: int, settings: "Settings") -> SecureMQTTError:
     """Return the error of a CONNACK with a return code other than 0 (MQTT 3.1.1, table 3.1)."""
     kind = _RETURN_CODES[return_code - 1] if 0 < return_code < 6 else ProtocolRefused
     what = "{} refused the session of {}".format(settings.address, settings.client_id)
-    return kind(what, return_code, about=settings.host)
+    variant: "Variant" = ""
+    if kind is ClientIdRefused and settings.keep_alive_s > _BROKER_KEEP_ALIVE_S:
+        what += ", which asks for keep_alive_s={}".format(settings.keep_alive_s)
+        variant = "keep_alive"
+    return kind(what, return_code, variant, settings.host)
 
 
 def hung_up(error: Exception, lived_ms: int, connection: "Connection") -> "tuple[Exception, int]":

@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         port=port,
         keep_alive_s=args.keep_alive,
         ntp_host=None if is_pi else args.ntp,
-        rules=_rules(args.home / "broker", host, port, args.id),
+        rules=_rules(args, host, port),
     )
     authority = Authority.open(args.home / "ca", passphrase=passphrase_source(args.passphrase_file))
     steps = Steps(Console(highlight=False))
@@ -166,16 +166,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rules(directory: Path, host: str, port: int, device_id: str) -> Rules | None:
-    """Return what our own broker lets a device do; None if the device goes to another one."""
+def _rules(args: argparse.Namespace, host: str, port: int) -> Rules | None:
+    """Return what our own broker lets a device do; None if the device goes to another one.
+
+    Raise FatalError for a keep-alive with which it lets nobody in.
+    """
+    directory = args.home / "broker"
     if not (directory / SETTINGS).exists():
         return None
     config = BrokerConfig.open(directory)
     if host not in config.names or port not in (config.port, config.websockets_port):
         return None
+    allowed_s = config.limits.keep_alive_s
+    if allowed_s and args.keep_alive is not None and args.keep_alive > allowed_s:
+        raise FatalError(
+            f"--keep-alive {args.keep_alive} is too long: the broker of {directory} allows "
+            f"{allowed_s} s at most"
+        )
     return Rules(
-        tuple(permitted(device_id, config.roles, WRITE)),
-        tuple(permitted(device_id, config.roles, READ)),
+        tuple(permitted(args.id, config.roles, WRITE)),
+        tuple(permitted(args.id, config.roles, READ)),
         config.limits.packet_bytes,
     )
 

@@ -7,7 +7,7 @@ import os
 
 from securemqtt import bundle, config
 from securemqtt.errors import SecureMQTTError
-from support.interpreters.either import directory, raised, scratch, set_mode, write
+from support.interpreters.either import MICROPYTHON, directory, raised, scratch, set_mode, write
 
 _GOOD = {
     "format": 1,
@@ -95,6 +95,17 @@ def test_a_config_that_is_damaged_is_an_error_of_the_bundle() -> None:
         write(path, content)
         error = raised("BundleError", config.load, scratch() + "/bundle", {})
         assert path in str(error), content
+
+
+def test_a_config_that_is_nested_too_deeply_is_an_error_of_the_bundle_or_read() -> None:
+    """MicroPython's reader needs no stack for that, and the application's keys may be anything."""
+    for depth in (10, 5000):
+        content = json.dumps(_GOOD)[:-1] + ', "mine": ' + "[" * depth + "]" * depth + "}"
+        write(directory("bundle") + "/config.json", content)
+        if depth == 10 or MICROPYTHON:
+            assert config.load(scratch() + "/bundle", {}).client_id == "pi-1"
+        else:
+            raised("FileTruncated", config.load, scratch() + "/bundle", {})
 
 
 def test_settings_out_of_range_are_refused_by_name() -> None:

@@ -36,13 +36,16 @@ def place_machine_in_the_middle(environment: Environment) -> str:
 
 
 def fool_subscriber(environment: Environment) -> str:
-    """Start the Pi's program behind the machine in the middle: it must end with the reason, without
-    a byte of MQTT.
+    """Start the Pi's program behind the machine in the middle: it must say the reason, without a
+    byte of MQTT. It would try for ever, so it is ended.
     """
     middle = environment.machine_in_the_middle
     visitors = middle.visitors
     subscriber = start_subscriber(environment, "subscriber-behind-the-middle.log")
-    wait_for(lambda: not subscriber.running, "the Pi's program to give up")
+    wait_for(
+        lambda: diagnosis(subscriber.text()), "the Pi's program to say why it does not connect"
+    )
+    subscriber.stop()
     return _refusal(middle, visitors, subscriber.text())
 
 

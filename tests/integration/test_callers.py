@@ -15,12 +15,14 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from securemqtt import Client
+from securemqtt.platform.cpython import Lock, Loop
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
@@ -184,3 +186,55 @@ def test_a_client_that_is_not_used_any_more_is_collected(device: Path) -> None:
     del client
     gc.collect()
     assert gone() is None
+
+
+class _Turning:
+    """What a Loop turns, without a network."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.link = self
+
+    def turn(self, wait_ms: int) -> int:
+        return wait_ms
+
+    def wake(self) -> None:
+        pass
+
+
+def test_a_signal_handler_may_end_the_program_while_the_loop_starts() -> None:
+    code = (
+        Loop.start.__code__,
+        threading.Thread.start.__code__,
+        threading.Thread.__init__.__code__,
+    )
+    strike_at = 0
+    struck = True
+    while struck:
+        strike_at += 1
+        left, struck = strike_at, False
+        loop, ended = Loop(_Turning()), []
+
+        def strike(frame: FrameType, event: str, argument: object) -> Callable | None:
+            nonlocal left, struck
+            if frame.f_code not in code:
+                return None
+            if event == "line":
+                left -= 1
+                if not left:
+                    struck = True
+                    sys.settrace(None)
+                    raise SystemExit(0)
+            return strike
+
+        sys.settrace(strike)
+        try:
+            loop.start()
+        except SystemExit:
+            assert struck
+        finally:
+            sys.settrace(None)
+        # as `with client:` does, and whoever asks again
+        loop.stop(lambda ended=ended: ended.append(1))
+        assert ended == [1], strike_at
+    assert strike_at > 20

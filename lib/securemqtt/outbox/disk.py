@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from ..platform import disown_in_children
+from ..process import disown_in_children
 
 # Not used here: a signal handler that publishes must find them loaded, since it may have
 # interrupted an import.

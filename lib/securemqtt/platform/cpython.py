@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import atexit
 import logging
 import os
 import random
@@ -12,7 +11,6 @@ import sys
 import threading
 import time
 import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -164,51 +162,6 @@ class _Refusing:
         """Do nothing: it was taken before this process was forked."""
 
 
-class Mortal(Protocol):
-    """What belongs to its process."""
-
-    def disown(self) -> None:
-        """Let go of all that is the parent's: this process was forked, and is the child."""
-
-
-class Leaving(Protocol):
-    """What has a last word when its process ends."""
-
-    def ended(self) -> None:
-        """Say it."""
-
-
-_mortal: weakref.WeakSet[Mortal] = weakref.WeakSet()
-_leaving: weakref.WeakSet[Leaving] = weakref.WeakSet()
-
-
-def disown_in_children(one: Mortal) -> None:
-    """Have `disown` called in each process that is forked from this one."""
-    _mortal.add(one)
-
-
-def ended_at_exit(one: Leaving) -> None:
-    """Have `ended` called when the program ends, unless in a forked child."""
-    _leaving.add(one)
-
-
-def _forked() -> None:
-    _leaving.clear()
-    for one in list(_mortal):
-        one.disown()
-    _mortal.clear()
-
-
-def _ending() -> None:
-    for one in list(_leaving):
-        one.ended()
-
-
-# Now: what the program itself has done at its end comes first then, a `flush` for one.
-atexit.register(_ending)
-os.register_at_fork(after_in_child=_forked)
-
-
 def is_plain(text: str) -> bool:
     """Return True if a topic needs no closer look for what MQTT does not allow in it."""
     return text.isascii() and text.isprintable()
@@ -287,23 +240,35 @@ class Loop:
         self._asleep = _thread.allocate_lock()
         self._finish: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
+        # Taken by who turns the loop, or ends it where nobody does.
+        self._turning = _thread.allocate_lock()
         self._broken: BaseException | None = None
 
     def start(self) -> None:
         """Start the thread."""
+        self._turning = turning = _thread.allocate_lock()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(60)  # one that a mistake has ended may still be saying so
         self._finish = None
         self._broken = None
-        self._thread = threading.Thread(target=self._run, name="securemqtt", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(turning,), name="securemqtt", daemon=True
+        )
         self._thread.start()
 
     def stop(self, finish: Callable[[], None]) -> None:
         """Have the thread call `finish` as its last turn, and wait for that, for at most 60 s."""
         self._finish = finish
         self.wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._turning.acquire(blocking=False):
+            # A signal handler that ends the program struck within `start`: no thread turns the
+            # loop, nor will one.
+            self._turning = _thread.allocate_lock()
+            finish()
+        elif self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(60)
+            if not self._thread.is_alive():
+                self._turning = _thread.allocate_lock()
 
     def wake(self) -> None:
         """End a pause, or a wait for the network, at once."""
@@ -323,7 +288,9 @@ class Loop:
             raise self._broken
         return held
 
-    def _run(self) -> None:
+    def _run(self, turning: _thread.LockType) -> None:
+        if not turning.acquire(blocking=False):
+            return
         try:
             while self._finish is None:
                 pause_ms = self._connection.turn(60_000)

@@ -18,7 +18,8 @@ from ..diagnosis.finding import Finding
 from ..diagnosis.translate import refused, translate
 from ..errors import ConnectionLost, MalformedPacket
 from ..messages import Delivery, Message
-from ..platform import disown_in_children, now_ms, random_between
+from ..platform import now_ms, random_between
+from ..process import disown_in_children
 from ..protocol.incoming import message_of
 from ..protocol.session import Reader, Session, with_id
 from ..settings import Settings

@@ -6,7 +6,6 @@ import json
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from contract.play import prepared
@@ -40,12 +39,7 @@ class Remote:
     def __enter__(self) -> Remote:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._limit.cancel()
         self.process.kill()
         self.process.wait()

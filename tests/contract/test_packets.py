@@ -13,7 +13,9 @@ import pytest
 from contract.play import CPYTHON, INTERPRETERS
 from contract.remote import Remote
 from securemqtt_tools.pki import Authority
-from support.brokers.scripted import (
+from support.brokers.scripted import Connection, ScriptedBroker
+from support.identities.bundles import write_bundle
+from support.packets import (
     DISCONNECT,
     PUBACK,
     PUBCOMP,
@@ -22,14 +24,11 @@ from support.brokers.scripted import (
     PUBREL,
     SUBACK,
     SUBSCRIBE,
-    Connection,
     Packet,
-    ScriptedBroker,
     answer,
     packet,
     publish,
 )
-from support.identities.bundles import write_bundle
 
 _numbers = itertools.count()
 

@@ -39,30 +39,24 @@ def say(word: str, number: object = "") -> None:
     sys.stdout.write(f"{word} {number}\n")
 
 
-def mount(image: str, counters: str, program_bytes: int) -> None:
-    """Mount the image on /flash, formatted if it is blank."""
+def client_on_flash(
+    image: str, counters: str, program_bytes: str, bundle: str, options: str
+) -> Client:
+    """Mount the image on /flash, formatted if it is blank, and return a client that lives there."""
+    log_to(lambda level, text: None)
     flash = Flash(image, counters, BLOCK_BYTES)
     try:
-        file_system = vfs.VfsLfs2(flash, progsize=program_bytes)
+        file_system = vfs.VfsLfs2(flash, progsize=int(program_bytes))
     except OSError:
-        vfs.VfsLfs2.mkfs(flash, progsize=program_bytes)
-        file_system = vfs.VfsLfs2(flash, progsize=program_bytes)
+        vfs.VfsLfs2.mkfs(flash, progsize=int(program_bytes))
+        file_system = vfs.VfsLfs2(flash, progsize=int(program_bytes))
     vfs.mount(file_system, "/flash")
+    return Client(bundle, outbox="durable", outbox_dir="/flash/outbox", **json.loads(options))
 
 
-def main(
-    image: str,
-    counters: str,
-    program_bytes: str,
-    bundle: str,
-    options: str,
-    seed: str,
-    first: str,
-    end: str,
-) -> None:
-    log_to(lambda level, text: None)
-    mount(image, counters, int(program_bytes))
-    client = Client(bundle, outbox="durable", outbox_dir="/flash/outbox", **json.loads(options))
+def main(*arguments: str) -> None:
+    client = client_on_flash(*arguments[:5])
+    seed, first, end = arguments[5:]
     random = Random(int(seed))
     number = int(first)
     flying = []

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard.flash import FlashChip, FlashStats
@@ -55,26 +54,7 @@ class FlashDevice:
     def live(self, seed: int, count: int) -> int:
         """Publish up to `count` more numbers and deliver all; return the exit status."""
         first = self.published[-1] + 1 if self.published else 0
-        options = json.dumps(self._options)
-        arguments = [
-            self.chip.image,
-            self.chip.counters,
-            self._program_bytes,
-            self.bundle,
-            options,
-            seed,
-            first,
-            first + count,
-        ]
-        command = [*micropython_command("-X", "heapsize=384k"), str(PROGRAM), *map(str, arguments)]
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            timeout=LIFE_S,
-            check=False,
-        )
+        done = self._run(PROGRAM, seed, first, first + count)
         for line in done.stdout.splitlines():
             word, _, rest = line.partition(" ")
             if word == "P":
@@ -96,27 +76,7 @@ class FlashDevice:
         flash has gone through for that.
         """
         before = self.flash_stats()
-        options = json.dumps(self._options)
-        broker = "away" if away else "there"
-        arguments = [
-            self.chip.image,
-            self.chip.counters,
-            self._program_bytes,
-            self.bundle,
-            options,
-            count,
-            broker,
-            interval,
-        ]
-        command = [*micropython_command("-X", "heapsize=384k"), str(WEAR), *map(str, arguments)]
-        subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            timeout=LIFE_S,
-            check=True,
-        )
+        self._run(WEAR, count, "away" if away else "there", interval).check_returncode()
         after = self.flash_stats()
         return FlashStats(
             after.operations - before.operations,
@@ -124,15 +84,23 @@ class FlashDevice:
             after.programmed_bytes - before.programmed_bytes,
         )
 
+    def _run(self, program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run a program on the chip with the client's options, and arguments of its own."""
+        common = (self.chip.image, self.chip.counters, self._program_bytes, self.bundle)
+        texts = [*map(str, common), json.dumps(self._options), *map(str, arguments)]
+        return subprocess.run(
+            [*micropython_command("-X", "heapsize=384k"), str(program), *texts],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            timeout=LIFE_S,
+            check=False,
+        )
+
     def __enter__(self) -> FlashDevice:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.chip.close()
 
     def flash_stats(self) -> FlashStats:

@@ -5,27 +5,14 @@ of 64 bytes, whether the broker is away, and after how many messages the interva
 broker, each message is acknowledged at once. Prints the bytes that the journal wrote.
 """
 
-import json
 import sys
 
-from flash_device import mount
-
-from securemqtt import Client, log_to
+from flash_device import client_on_flash
 
 
-def main(
-    image: str,
-    counters: str,
-    program_bytes: str,
-    bundle: str,
-    options: str,
-    count: str,
-    away: str,
-    interval: str,
-) -> None:
-    log_to(lambda level, text: None)
-    mount(image, counters, int(program_bytes))
-    client = Client(bundle, outbox="durable", outbox_dir="/flash/outbox", **json.loads(options))
+def main(*arguments: str) -> None:
+    client = client_on_flash(*arguments[:5])
+    count, away, interval = arguments[5:]
     for number in range(int(count)):
         client.publish("~/measurements/temperature", b"x" * 64)
         if away != "away":

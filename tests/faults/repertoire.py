@@ -14,23 +14,20 @@ from functools import partial
 from pathlib import Path
 
 from faults.hostility import (
-    CONNACK,
     FLOOD,
     LARGEST,
     UNASKED,
     UNAVAILABLE,
-    Serve,
-    after,
     answer_pings,
     garbage,
-    hostile_broker,
-    hostile_context,
     stream,
 )
 from faults.rig import CONNECT_S, NOWHERE, PATIENCE_S, RESOLVER_S, WINDOW, Kit, Scene, Sender
 from securemqtt_tools.simboard.clock import find_libfaketime
+from support.brokers.servers import Serve, after, broker_context, tls_server
 from support.network.net import wait_until
 from support.network.proxy import Proxy, Records
+from support.packets import ACCEPTED
 from support.speed import slowness
 
 Act = Callable[[Scene], Iterator[None]]
@@ -306,8 +303,8 @@ def odd(serve: Serve, sent_bytes: int) -> Act:
 
 @contextmanager
 def _in_place(scene: Scene, serve: Serve) -> Iterator[None]:
-    with hostile_broker(
-        hostile_context(scene.directory / "hostile", scene.ground.authority), serve
+    with tls_server(
+        broker_context(scene.directory / "hostile", scene.ground.authority), serve
     ) as port:
         scene.proxy.target_port = port
         yield
@@ -526,16 +523,16 @@ FAULTS = {
     ),
     "broker refuses": Fault(hostile(after(UNAVAILABLE), "BrokerFull"), hanging_s=CONNECT_S),
     "broker sends garbage": Fault(
-        hostile(after(CONNACK, garbage), "MalformedPacket"), hanging_s=CONNECT_S
+        hostile(after(ACCEPTED, garbage), "MalformedPacket"), hanging_s=CONNECT_S
     ),
     "broker sends a length of 256 MB": Fault(
-        hostile(after(CONNACK + LARGEST), "TimedOut"), hanging_s=CONNECT_S
+        hostile(after(ACCEPTED + LARGEST), "TimedOut"), hanging_s=CONNECT_S
     ),
-    "broker floods": Fault(odd(after(CONNACK, stream(FLOOD, times=200)), 200 * len(FLOOD))),
+    "broker floods": Fault(odd(after(ACCEPTED, stream(FLOOD, times=200)), 200 * len(FLOOD))),
     "broker acknowledges what was never sent": Fault(
-        odd(after(CONNACK, stream(UNASKED, times=500)), 500 * len(UNASKED))
+        odd(after(ACCEPTED, stream(UNASKED, times=500)), 500 * len(UNASKED))
     ),
-    "broker never acknowledges": Fault(odd(after(CONNACK, answer_pings), 0)),
+    "broker never acknowledges": Fault(odd(after(ACCEPTED, answer_pings), 0)),
     "name does not resolve": Fault(name_gone, kit=hosts_kit, alone=True),
     "address behind the name changes": Fault(name_moved, kit=hosts_kit, alone=True),
     "name server slow, 2 s": Fault(

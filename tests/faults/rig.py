@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -79,6 +78,7 @@ class Observer:
     def __init__(self, bundle: Path, port: int) -> None:
         self.arrivals: dict[str, list[tuple[int, float]]] = defaultdict(list)
         self.ready = threading.Event()
+        self._came = threading.Condition()
         context = ssl.create_default_context(cafile=str(bundle / "ca0.crt"))
         context.load_cert_chain(bundle / "device0.crt", bundle / "device.key")
         self._client = paho.Client(CallbackAPIVersion.VERSION2, _OBSERVER)
@@ -95,12 +95,7 @@ class Observer:
         self.await_ready()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -121,16 +116,11 @@ class Observer:
 
     def tally(self, topic: str, sent: int) -> Tally:
         """Count what has come on a topic of so many messages, all of them acknowledged."""
-        arrivals = self.arrivals[topic]
         # PUBACK can be faster than what comes here, but what is lost does not come however long one
         # waits.
-        deadline = time.monotonic() + GRACE_S
-        while (
-            len({number for number, _ in list(arrivals) if number < sent}) < sent
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.05)
-        numbers = [number for number, _ in list(arrivals) if number < sent]
+        with self._came:
+            self._came.wait_for(lambda: len(set(self._numbers(topic, sent))) == sent, GRACE_S)
+            numbers = self._numbers(topic, sent)
         delivered = len(set(numbers))
         # A second delivery comes in its order, too: each number is at most one above the highest
         # before it.
@@ -140,8 +130,13 @@ class Observer:
             highest = max(highest, number)
         return Tally(sent, delivered, len(numbers) - delivered, in_order)
 
+    def _numbers(self, topic: str, sent: int) -> list[int]:
+        return [number for number, _ in self.arrivals[topic] if number < sent]
+
     def _note(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        self.arrivals[message.topic].append((int(message.payload), time.monotonic()))
+        with self._came:
+            self.arrivals[message.topic].append((int(message.payload), time.monotonic()))
+            self._came.notify_all()
 
 
 @dataclass(frozen=True)
@@ -195,12 +190,7 @@ class Sender:
     def __enter__(self) -> Sender:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._process.kill()
         self._process.communicate()
 
@@ -216,7 +206,7 @@ class Sender:
             )
 
     def ask(self, command: str = "report") -> dict[str, Any]:
-        """Return a command and wait for the answer."""
+        """Send a command and return the answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self.check()
         limit = threading.Timer(2 * PATIENCE_S, self._process.kill)
@@ -270,12 +260,7 @@ class Ground:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
     def forget(self) -> None:
@@ -330,12 +315,7 @@ class Scene:
             self.stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.stack.close()
 
     def enter_sender(self, topic: str) -> Sender:
@@ -375,9 +355,12 @@ class Scene:
         """
         began = time.monotonic()
         connects = self.report()["connects"]
-        while (report := self.report())["connected"] and report["connects"] == connects:
-            assert time.monotonic() - began < PATIENCE_S, "the device did not notice"
-            time.sleep(0.05)
+
+        def lost() -> bool:
+            report = self.report()
+            return not report["connected"] or report["connects"] != connects
+
+        wait_until(lost, PATIENCE_S, "the loss of the connection")
         self.noticed_s = time.monotonic() - began
 
     def fail(self, count: int, error: str | None = None) -> None:

@@ -72,12 +72,13 @@ def soak(directory: Path, lasting_s: float, seed: int) -> list[Tally]:
                     )
                 acting = FAULTS[name].act(scene)
                 next(acting)
-                time.sleep(lasts_s)
+                time.sleep(lasts_s)  # the fault itself: nothing is waited for
                 next(acting, None)
                 report = scene.report()
                 scene.await_number(report["published"], _RECOVERY_S)
                 if report["failures"] - calm_failures > _FAILURES:
                     peace_s, calm_failures = _STABLE_S, report["failures"]
+                # Peace itself, too.
                 time.sleep(min(peace_s, max(0.0, began + lasting_s - time.monotonic())))
             return scene.tally()
 

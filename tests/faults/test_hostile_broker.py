@@ -21,24 +21,25 @@ from typing import Any
 import pytest
 
 from faults.hostility import (
-    CONNACK,
     FLOOD,
     LARGEST,
     UNASKED,
-    Serve,
-    after,
     garbage,
-    hostile_broker,
-    hostile_context,
     stream,
     trickle,
-    until_gone,
 )
 from securemqtt_tools.pki import Authority
-from support.brokers.servers import tcp_server
+from support.brokers.servers import (
+    Serve,
+    after,
+    broker_context,
+    tcp_server,
+    tls_server,
+    until_gone,
+)
 from support.identities.bundles import write_bundle
 from support.interpreters.micropython import micropython_command, micropython_environment
-from support.models.packet_streams import publish
+from support.packets import ACCEPTED, publish
 from support.speed import seconds, slowness
 
 DEVICE = Path(__file__).with_name("hostile_device.py")
@@ -76,7 +77,7 @@ def slow_but_honest(connection: socket.socket) -> None:
     connection.recv(4096)
     trickle(
         connection,
-        CONNACK
+        ACCEPTED
         + publish(b"a", b"x" * 40)
         + publish(b"c", b"z" * 20, 1)
         + publish(b"end", b"the end"),
@@ -93,7 +94,7 @@ def endless_handshake(connection: socket.socket) -> None:
 def endless_packet(connection: socket.socket) -> None:
     """Accept, and send one packet by the byte, which keeps the connection alive."""
     connection.recv(4096)
-    connection.sendall(CONNACK)
+    connection.sendall(ACCEPTED)
     trickle(connection, publish(b"t", bytes(4000)), 0.1)
 
 
@@ -123,9 +124,9 @@ ATTACKS = {
         endless_handshake, "TimedOut", CONNECT_MS, connected=False, secured=False
     ),
     "never sends CONNACK": Attack(until_gone, "TimedOut", CONNECT_MS, connected=False),
-    "sends half a CONNACK": Attack(after(CONNACK[:3]), "TimedOut", CONNECT_MS, connected=False),
+    "sends half a CONNACK": Attack(after(ACCEPTED[:3]), "TimedOut", CONNECT_MS, connected=False),
     "sends half a CONNACK and closes": Attack(
-        after(CONNACK[:3], close=True), "ConnectionLost", ASKED_MS, connected=False
+        after(ACCEPTED[:3], close=True), "ConnectionLost", ASKED_MS, connected=False
     ),
     "sends a CONNACK of 256 MB": Attack(
         after(b"\x20\xff\xff\xff\x7f"), "MalformedPacket", 1000, connected=False
@@ -137,38 +138,38 @@ ATTACKS = {
     "refuses with a code of its own": Attack(
         after(b"\x20\x02\0\xfe"), "ProtocolRefused", 1000, connected=False
     ),
-    "accepts twice": Attack(after(CONNACK + CONNACK), "MalformedPacket", 1000),
-    "sends noise": Attack(after(CONNACK, garbage), "MalformedPacket", 1000),
+    "accepts twice": Attack(after(ACCEPTED + ACCEPTED), "MalformedPacket", 1000),
+    "sends noise": Attack(after(ACCEPTED, garbage), "MalformedPacket", 1000),
     "sends a length of five bytes": Attack(
-        after(CONNACK + b"\x30\xff\xff\xff\xff\x01"), "MalformedPacket", 1000
+        after(ACCEPTED + b"\x30\xff\xff\xff\xff\x01"), "MalformedPacket", 1000
     ),
     "sends a topic longer than its packet": Attack(
-        after(CONNACK + b"\x30\x05\xff\xffabc"), "MalformedPacket", 1000
+        after(ACCEPTED + b"\x30\x05\xff\xffabc"), "MalformedPacket", 1000
     ),
     "sends a topic that is no text": Attack(
-        after(CONNACK + publish(b"\xff\xfe", b"x")), "MalformedPacket", 1000
+        after(ACCEPTED + publish(b"\xff\xfe", b"x")), "MalformedPacket", 1000
     ),
     "closes in the middle of a packet": Attack(
-        after(CONNACK + publish(b"t", b"x" * 100)[:50], close=True), "ConnectionLost", 1000
+        after(ACCEPTED + publish(b"t", b"x" * 100)[:50], close=True), "ConnectionLost", 1000
     ),
-    "falls silent": Attack(after(CONNACK), "TimedOut", GONE_MS, KEPT_MS),
+    "falls silent": Attack(after(ACCEPTED), "TimedOut", GONE_MS, KEPT_MS),
     "falls silent in the middle of a packet": Attack(
-        after(CONNACK + publish(b"t", b"x" * 100)[:50]), "TimedOut", GONE_MS, KEPT_MS
+        after(ACCEPTED + publish(b"t", b"x" * 100)[:50]), "TimedOut", GONE_MS, KEPT_MS
     ),
     "claims 256 MB and falls silent": Attack(
-        after(CONNACK + LARGEST), "TimedOut", GONE_MS, KEPT_MS
+        after(ACCEPTED + LARGEST), "TimedOut", GONE_MS, KEPT_MS
     ),
     "sends many megabytes in one packet": Attack(
-        after(CONNACK + HUGE, stream(bytes(65536), times=HUGE_BYTES // 65536)),
+        after(ACCEPTED + HUGE, stream(bytes(65536), times=HUGE_BYTES // 65536)),
         None,
         0,
         received=(7,),
     ),
     "acknowledges what was never sent": Attack(
-        after(CONNACK, stream(UNASKED, times=500)), None, 0, received=(7,)
+        after(ACCEPTED, stream(UNASKED, times=500)), None, 0, received=(7,)
     ),
     "floods with messages": Attack(
-        after(CONNACK, stream(FLOOD, times=600)), None, 0, received=(7,)
+        after(ACCEPTED, stream(FLOOD, times=600)), None, 0, received=(7,)
     ),
     "is slow but honest": Attack(slow_but_honest, None, 0, received=(40, 20, 7)),
 }
@@ -181,7 +182,7 @@ class Laboratory:
     def __init__(self, authority: Authority, directory: Path) -> None:
         self._authority = authority
         self._directory = directory
-        self._context = hostile_context(directory, authority)
+        self._context = broker_context(directory, authority)
 
     def run(
         self, attacks: dict[str, Attack], interpreters: Sequence[str]
@@ -198,7 +199,7 @@ class Laboratory:
             reports = {}
             for name, attack, interpreter in meetings:
                 broker = (
-                    hostile_broker(self._context, attack.serve)
+                    tls_server(self._context, attack.serve)
                     if attack.secured
                     else tcp_server(attack.serve)
                 )

@@ -8,11 +8,11 @@ import gc
 import itertools
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,7 +41,8 @@ class Observer:
     def __init__(self, bundle: Path, device_id: str) -> None:
         self.arrived: Counter[tuple[str, bytes]] = Counter()
         self.client = Client(str(bundle), status=False, clean_session=True)
-        self.client.subscribe(f"devices/{device_id}/#", self._note)
+        self._topic = f"devices/{device_id}"
+        self.client.subscribe(f"{self._topic}/#", self._note)
         self.client.connect()
         subscriptions = self.client._connection.make_inbox().subscriptions.values()
         wait_until(lambda: all(one.granted for one in subscriptions))
@@ -59,16 +60,21 @@ class Observer:
         self.client.disconnect()
 
     def _note(self, message: object) -> None:
-        self.arrived[message.topic.rpartition("/")[2], message.payload] += 1
+        self.arrived[message.topic.removeprefix(f"{self._topic}/"), message.payload] += 1
 
     def of(self, name: str, total: int) -> list[bytes]:
-        """Return the payloads on one topic, once so many have come."""
+        """Return the payloads on one topic, once so many have come, and what may have come after
+        them.
+        """
 
         def there() -> bool:
             return sum(n for (topic, _), n in list(self.arrived.items()) if topic == name) >= total
 
         wait_until(there, what=f"{total} on {name}")
-        time.sleep(0.2)  # a moment for one too many
+        # The broker hands out in order, so one too many would come before this.
+        last = "command/last", secrets.token_bytes(8)
+        self.client.publish(f"{self._topic}/{last[0]}", last[1])
+        wait_until(lambda: last in self.arrived, what="the last message")
         arrived = list(self.arrived.items())
         return list(Counter({key[1]: n for key, n in arrived if key[0] == name}).elements())
 

@@ -28,10 +28,11 @@ from securemqtt.errors import (
 from securemqtt.transport import paho, stream_openssl
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
-from support.brokers.scripted import CONNECT, PUBACK, PUBLISH, ScriptedBroker, answer, publish
+from support.brokers.scripted import ScriptedBroker
 from support.identities.bundles import write_bundle
 from support.network.net import wait_until
 from support.network.proxy import Proxy
+from support.packets import CONNECT, PUBACK, PUBLISH, answer, publish
 from support.speed import seconds, slowness
 
 _numbers = itertools.count()
@@ -113,7 +114,7 @@ def test_a_session_is_resumed_with_each_version_of_tls(
         with scripted.connection() as connection:
             connection.accept()
             wait_until(lambda: client.connected)
-            seen.append(connection._socket.session_reused)
+            seen.append(connection.tls.session_reused)
             # TLS 1.3 hands its tickets over after the handshake: something must have been read
             delivery = client.publish("~/a", b"")
             connection.send(answer(PUBACK, connection.expect(PUBLISH).packet_id))
@@ -133,7 +134,7 @@ def test_a_session_that_the_broker_has_forgotten_is_no_failure(
             with scripted.connection() as connection:
                 connection.accept()
                 wait_until(lambda: client.connected)
-                assert not connection._socket.session_reused
+                assert not connection.tls.session_reused
                 client.disconnect()
 
 
@@ -147,7 +148,7 @@ def test_a_session_is_let_go_with_a_failure(make: Make, scripted: ScriptedBroker
     for code in (3, 0):
         with scripted.connection() as connection:
             connection.expect(CONNECT)
-            reused.append(connection._socket.session_reused)
+            reused.append(connection.tls.session_reused)
             connection.send(bytes([0x20, 2, 0, code]))
             wait_until(lambda: client.state == ("waiting" if code else "connected"))  # noqa: B023
     assert reused == [True, False]
@@ -164,7 +165,7 @@ def test_a_session_is_not_used_beyond_its_certificate(
         client._connection.link._stream._session_ends_s = time.time() - 1  # type: ignore[attr-defined]
     with scripted.connection() as connection:
         connection.accept()
-        assert not connection._socket.session_reused
+        assert not connection.tls.session_reused
 
 
 # What is offered
@@ -178,9 +179,9 @@ def test_versions_and_ciphers(make: Make, scripted: ScriptedBroker) -> None:
     scripted.context.sni_callback = lambda sock, name, context: names.append(name)
     client.start()
     with scripted.connection() as connection:
-        offered = {name for name, _, _ in connection._socket.shared_ciphers() or []}
-        assert connection._socket.selected_alpn_protocol() == "x-amzn-mqtt-ca"
-        assert connection._socket.version() == "TLSv1.2"
+        offered = {name for name, _, _ in connection.tls.shared_ciphers() or []}
+        assert connection.tls.selected_alpn_protocol() == "x-amzn-mqtt-ca"
+        assert connection.tls.version() == "TLSv1.2"
         connection.accept()
         wait_until(lambda: client.connected)
     assert names[0] == "localhost"

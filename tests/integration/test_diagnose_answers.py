@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from support.brokers.servers import mosquitto, tls_server
-from support.identities.laboratory import CONNACK_ACCEPTED, Device, Laboratory
+from support.brokers.servers import after, mosquitto, tls_server
+from support.identities.laboratory import Device, Laboratory
+from support.packets import ACCEPTED
 
 
 def test_not_authorised(lab: Laboratory, device: Device) -> None:
@@ -37,7 +38,7 @@ def test_not_authorised(lab: Laboratory, device: Device) -> None:
     ],
 )
 def test_refused_in_connack(lab: Laboratory, device: Device, return_code: int, name: str) -> None:
-    with tls_server(lab.context(), bytes((0x20, 2, 0, return_code))) as port:
+    with tls_server(lab.context(), after(bytes((0x20, 2, 0, return_code)))) as port:
         report = device.fails(lab.bundle(device, port), name)
     assert report.code == str(return_code)
     assert report.transient == (name == "BrokerFull")
@@ -63,12 +64,12 @@ GARBAGE = {
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE)
 def test_malformed_answer(lab: Laboratory, device: Device, answer: bytes) -> None:
-    with tls_server(lab.context(), answer) as port:
+    with tls_server(lab.context(), after(answer)) as port:
         report = device.fails(lab.bundle(device, port), "MalformedPacket")
     assert report.transient
     assert "no MQTT broker" in report.cause
 
 
 def test_malformed_packet_within_the_session(lab: Laboratory, device: Device) -> None:
-    with tls_server(lab.context(), CONNACK_ACCEPTED + b"\x36\x07\x00\x01a\x00\x01hi") as port:
+    with tls_server(lab.context(), after(ACCEPTED + b"\x36\x07\x00\x01a\x00\x01hi")) as port:
         device.fails(lab.bundle(device, port), "MalformedPacket", stay_s=10)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from support.brokers.servers import mosquitto, tls_server
-from support.identities.laboratory import CONNACK_ACCEPTED, Device, Laboratory, days_from_now
+from support.brokers.servers import after, mosquitto, tls_server
+from support.identities.laboratory import Device, Laboratory, days_from_now
 from support.network.net import free_port
+from support.packets import ACCEPTED
 
 
 # Mosquitto speaks TLS 1.3 with a Pi, the other server 1.2.
@@ -25,7 +26,7 @@ def strict_port(
     context = lab.context(maximum_version=ssl.TLSVersion.TLSv1_2)
     context.load_verify_locations(lab.crl)
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    with tls_server(context, CONNACK_ACCEPTED) as port:
+    with tls_server(context, after(ACCEPTED)) as port:
         yield port
 
 

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from support.brokers.servers import tls_server
-from support.identities.laboratory import CONNACK_ACCEPTED, RUN_S, SCENARIO, Device, Laboratory
+from support.brokers.servers import after, tls_server
+from support.identities.laboratory import RUN_S, SCENARIO, Device, Laboratory
 from support.interpreters.micropython import compiled_library, micropython_command, umqtt_directory
 from support.network.net import free_port
+from support.packets import ACCEPTED
 
 # Up to here a connection is impossible; above, it may do.
 _TOO_LITTLE_BYTES = 10_000
@@ -82,7 +83,7 @@ def test_a_diagnosis_gives_its_memory_back(
 
 def test_process_at_its_limit(lab: Laboratory) -> None:
     huge = b"\x30\xff\xff\xff\x7f\x00\x01a" + bytes(100)
-    with tls_server(lab.context(), CONNACK_ACCEPTED + huge) as port:
+    with tls_server(lab.context(), after(ACCEPTED + huge)) as port:
         pi = Device("cpython", limit_bytes=200 << 20)
         report = pi.fails(
             lab.bundle(pi, port),

@@ -9,9 +9,10 @@ import subprocess
 
 import pytest
 
-from support.brokers.servers import silent_port, tcp_server, tls_server
-from support.identities.laboratory import CONNACK_ACCEPTED, RUN_S, Device, Laboratory
+from support.brokers.servers import after, silent_port, tcp_server, tls_server, until_gone
+from support.identities.laboratory import RUN_S, Device, Laboratory
 from support.network.net import free_port
+from support.packets import ACCEPTED
 
 
 def test_nothing_is_wrong(lab: Laboratory, device: Device, mosquitto_port: int) -> None:
@@ -64,7 +65,7 @@ def test_no_answer_in_the_handshake(lab: Laboratory, device: Device) -> None:
 
 
 def test_no_answer_to_connect(lab: Laboratory, device: Device) -> None:
-    with tls_server(lab.context()) as port:
+    with tls_server(lab.context(), until_gone) as port:
         report = device.fails(
             lab.bundle(device, port), "TimedOut", options={"connect_timeout_s": 2}
         )
@@ -72,27 +73,14 @@ def test_no_answer_to_connect(lab: Laboratory, device: Device) -> None:
 
 
 def test_closed_without_connack(lab: Laboratory, device: Device) -> None:
-    context = lab.context()
-
-    def serve(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as secured:
-            secured.recv(4096)
-
-    with tcp_server(serve) as port:
+    with tls_server(lab.context(), after(b"", close=True)) as port:
         report = device.fails(lab.bundle(device, port), "ConnectionLost")
     assert report.transient
     assert "turns away without a word" in report.cause
 
 
 def test_closed_within_the_session(lab: Laboratory, device: Device) -> None:
-    context = lab.context()
-
-    def serve(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as secured:
-            secured.recv(4096)
-            secured.sendall(CONNACK_ACCEPTED)
-
-    with tcp_server(serve) as port:
+    with tls_server(lab.context(), after(ACCEPTED, close=True)) as port:
         report = device.fails(lab.bundle(device, port), "ConnectionLost", stay_s=10)
     assert report.transient
     assert "same client id" in report.cause

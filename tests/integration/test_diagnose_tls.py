@@ -7,15 +7,15 @@ import ssl
 
 import pytest
 
-from support.brokers.servers import mosquitto, tcp_server, tls_server
+from support.brokers.servers import after, mosquitto, tcp_server, tls_server
 from support.identities.credentials import issued_credentials
 from support.identities.laboratory import (
-    CONNACK_ACCEPTED,
     Device,
     Laboratory,
     days_from_now,
     faked_time,
 )
+from support.packets import ACCEPTED
 
 
 def test_plaintext_port(lab: Laboratory, device: Device) -> None:
@@ -43,13 +43,13 @@ def test_old_server(lab: Laboratory, device: Device) -> None:
         maximum_version=ssl.TLSVersion.TLSv1_1,
         ciphers="ALL:@SECLEVEL=0",
     )
-    with tls_server(old, CONNACK_ACCEPTED) as port:
+    with tls_server(old, after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port), "TLSVersionTooOld")
     assert "tls_version tlsv1.2" in report.remedy
 
 
 def test_server_that_is_too_new_for_a_board(lab: Laboratory) -> None:
-    with tls_server(lab.context(minimum_version=ssl.TLSVersion.TLSv1_3), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(minimum_version=ssl.TLSVersion.TLSv1_3), after(ACCEPTED)) as port:
         pi, board = Device("cpython"), Device("micropython")
         assert pi.run(lab.bundle(pi, port)) is None
         report = board.fails(lab.bundle(board, port), "TLSVersionTooOld")
@@ -60,32 +60,32 @@ def test_no_common_cipher(lab: Laboratory, device: Device) -> None:
     odd = lab.context(
         maximum_version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-ARIA256-GCM-SHA384"
     )
-    with tls_server(odd, CONNACK_ACCEPTED) as port:
+    with tls_server(odd, after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port), "HandshakeFailed")
     assert "no cipher suite" in report.cause
 
 
 def test_unknown_ca(lab: Laboratory, device: Device) -> None:
-    with tls_server(lab.context(lab.server(lab.foreign)), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(lab.server(lab.foreign)), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port), "UnknownCA")
     assert not report.transient
     assert "posing as the broker" in report.cause
 
 
 def test_expired(lab: Laboratory, device: Device) -> None:
-    with tls_server(lab.context(lab.server(lab.past)), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(lab.server(lab.past)), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port), "CertificateExpired")
     assert f"{days_from_now():%Y-%m-%d}" in report.what
 
 
 def test_not_yet_valid(lab: Laboratory, device: Device) -> None:
-    with tls_server(lab.context(lab.server(lab.future)), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(lab.server(lab.future)), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port), "CertificateNotYetValid")
     assert f"{days_from_now():%Y-%m-%d}" in report.what
 
 
 def test_clock_before_the_bundle_was_made(lab: Laboratory, device: Device) -> None:
-    with tls_server(lab.context(lab.server(lab.future)), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(lab.server(lab.future)), after(ACCEPTED)) as port:
         report = device.fails(
             lab.bundle(device, port, clock_floor=int(days_from_now(days=50).timestamp())),
             "ClockWrong",
@@ -105,14 +105,14 @@ def test_clock_as_after_power_on(lab: Laboratory, device: Device, mosquitto_port
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_wrong_host_name(lab: Laboratory, device: Device, host: str) -> None:
-    with tls_server(lab.context(lab.server(None, "other.local")), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(lab.server(None, "other.local")), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port, host=host), "HostNameMismatch")
     assert f"broker.py init --force {host}" in report.remedy
 
 
 def test_client_certificate_used_by_a_server(lab: Laboratory, device: Device) -> None:
     disguised = issued_credentials(lab.directory / "servers", lab.now.issue_device(lab.new_id()))
-    with tls_server(lab.context(disguised), CONNACK_ACCEPTED) as port:
+    with tls_server(lab.context(disguised), after(ACCEPTED)) as port:
         report = device.run(lab.bundle(device, port))
     # Which comes first, its missing name or its use, is the TLS library's choice.
     assert report is not None and report.name in ("HandshakeFailed", "HostNameMismatch")

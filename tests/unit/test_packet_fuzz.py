@@ -9,12 +9,12 @@ from securemqtt.protocol.session import Reader
 from support.interpreters.either import Random, for_seeds, micropython_only
 from support.models.packet_streams import (
     check,
-    publish,
     random_cuts,
     random_packet,
     random_stream,
     read,
 )
+from support.packets import publish
 
 _LIMITS = ((128, 64), (200, 512), (1000, 128), (4000, 512))
 

@@ -7,7 +7,8 @@ from securemqtt.messages import Message
 from securemqtt.protocol.incoming import message_of
 from securemqtt.protocol.session import Reader, head, with_id
 from support.interpreters.either import raised
-from support.models.packet_streams import packet, publish, read
+from support.models.packet_streams import read
+from support.packets import packet, publish
 
 
 def _whole(limit: int) -> int:

@@ -12,7 +12,7 @@ ones = []
 
 
 def slow(message):
-    time.sleep(0.005)
+    time.sleep(0.005)  # the slow handler itself
     zeros.append(message.payload[:5])
 
 

@@ -51,9 +51,9 @@ def topic(name):
     return "devices/" + SETTING["id"] + "/" + name
 
 
-def until(condition, *clients):
+def until(condition, *clients, limit_s=PATIENCE_S):
     """Serve the clients until the condition holds; return True if it does in time."""
-    end = time.time() + PATIENCE_S
+    end = time.time() + limit_s
     while not condition():
         if time.time() > end:
             return False

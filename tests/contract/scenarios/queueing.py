@@ -67,7 +67,7 @@ deliveries = [
     stale.publish("~/queue", str(count), expires_s=0.05 if count % 2 else None)
     for count in range(6)
 ]
-time.sleep(0.1)
+time.sleep(0.1)  # only the time makes them stale; nothing shows it before they are due
 ok(numbers(stale, 3) == [0, 2, 4], "what expired is not sent")
 ok([delivery.dropped for delivery in deliveries] == [False, True] * 3, "and is marked as dropped")
 ok(not stale._connection.outbox.count and not stale._connection.outbox.bytes, "and forgotten")

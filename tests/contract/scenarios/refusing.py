@@ -4,8 +4,6 @@ restart and a program that wakes, connects once and sleeps get past it, too.
 test_refusing.py runs this.
 """
 
-import time
-
 from common import SETTING, SLOWNESS, device, failure_of, observer, ok, topic, until
 
 LARGE = SETTING["large"]
@@ -21,17 +19,6 @@ def make(**options):
     )
 
 
-def serve(condition, limit_s, *clients):
-    """Serve the clients until the condition holds; return True if it does within the time."""
-    end = time.time() + limit_s
-    while not condition():
-        if time.time() > end:
-            return False
-        for client in clients:
-            client.wait(0.02)
-    return True
-
-
 watcher = observer()
 arrived = []
 watcher.subscribe(topic("behind"), lambda message: arrived.append(message.text()))
@@ -45,14 +32,16 @@ before = client.publish("~/before", "a")
 large = client.publish("~/large", bytes(LARGE), qos=SETTING["qos"])
 behind = [client.publish("~/behind", str(number)) for number in range(30)]
 ok(
-    serve(lambda: len(arrived) >= 30, BEHIND_S, client, watcher),
+    until(lambda: len(arrived) >= 30, client, watcher, limit_s=BEHIND_S),
     "what lies behind it arrives",
 )
 ok(arrived[:30] == [str(number) for number in range(30)], "in its order")
-ok(serve(lambda: large.parked, BEHIND_S, client), "it is parked")
+ok(until(lambda: large.parked, client, limit_s=BEHIND_S), "it is parked")
 ok(
-    serve(
-        lambda: before.acknowledged and all(one.acknowledged for one in behind), BEHIND_S, client
+    until(
+        lambda: before.acknowledged and all(one.acknowledged for one in behind),
+        client,
+        limit_s=BEHIND_S,
     ),
     "the others are acknowledged",
 )
@@ -76,9 +65,8 @@ def wake(number):
         client.publish("~/large", bytes(LARGE))
     client.publish("~/behind", "reading " + str(number))
     client.start()
-    serve(
+    until(
         lambda: client.stats["failures"] or client.pending == client.stats["parked"],
-        30 * SLOWNESS,
         client,
     )
     done = client.pending == client.stats["parked"] == 1

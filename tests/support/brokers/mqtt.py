@@ -10,15 +10,29 @@ import os
 import socket
 import ssl
 import struct
-from collections import deque
 from pathlib import Path
-from types import TracebackType
 
 from support.identities.credentials import Credentials
 from support.network.tls import TlsConnection
+from support.packets import (
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PINGRESP,
+    PUBACK,
+    PUBLISH,
+    SUBACK,
+    SUBSCRIBE,
+    Packet,
+    answer,
+    field,
+    packet,
+    publish,
+    take_packets,
+)
 from support.speed import seconds
 
-CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP = 2, 3, 4, 9, 13
 WAIT_S = seconds(20)
 _WS_CLOSE = 8
 
@@ -56,7 +70,7 @@ class Peer:
         session: ssl.SSLSession | None = None,
     ) -> None:
         self._buffer = bytearray()
-        self._packets: deque[tuple[int, bytes]] = deque()
+        self._packets: list[Packet] = []
         self._packet_id = 0
         self._websockets = websockets
         plain = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
@@ -78,12 +92,7 @@ class Peer:
     def __enter__(self) -> Peer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.drop()
 
     @property
@@ -104,17 +113,18 @@ class Peer:
     ) -> bool:
         """Send CONNECT and return session-present; Refused when the broker does not accept."""
         flags = 0x02 if clean else 0
-        payload = _text(client_id)
+        payload = field(client_id)
         if will is not None:
             flags |= 0x04 | 0x20  # retained, so that whoever subscribes later would see it as well
-            payload += _text(will[0]) + _data(will[1])
+            payload += field(will[0]) + field(will[1])
         if username is not None:
             flags |= 0x80
-            payload += _text(username)
+            payload += field(username)
         if password is not None:
             flags |= 0x40
-            payload += _text(password)
-        self.send(0x10, _text("MQTT") + struct.pack("!BBH", 4, flags, keep_alive_s) + payload)
+            payload += field(password)
+        head = field("MQTT") + struct.pack("!BBH", 4, flags, keep_alive_s)
+        self._send(packet(CONNECT, head + payload))
         body = self._await_packet(CONNACK)
         if body[1] != 0:
             raise Refused(f"CONNACK {body[1]}", code=body[1])
@@ -123,47 +133,39 @@ class Peer:
     def subscribe(self, topic_filter: str, qos: int = 1) -> int:
         """Subscribe and return the return code of SUBACK."""
         self._packet_id += 1
-        self.send(0x82, struct.pack("!H", self._packet_id) + _text(topic_filter) + bytes([qos]))
+        self._send(answer(SUBSCRIBE, self._packet_id, field(topic_filter) + bytes([qos])))
         return self._await_packet(SUBACK)[2]
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish at QoS 1 and wait for PUBACK."""
         self._packet_id += 1
-        self.send(0x32 | retain, _text(topic) + struct.pack("!H", self._packet_id) + payload)
+        self._send(publish(topic, payload, 1, self._packet_id, retain=retain))
         self._await_packet(PUBACK)
 
     def receive(self) -> tuple[str, bytes]:
         """Return topic and payload of the next PUBLISH, and acknowledge it."""
-        topic, payload, packet_id = self._next_message()
-        if packet_id is not None:
-            self.acknowledge(packet_id)
-        return topic, payload
+        message = self._next_message()
+        self._acknowledge(message)
+        return message.topic, message.payload
 
     def receive_unacknowledged(self) -> tuple[str, bytes]:
         """Return topic and payload of the next PUBLISH, and keep its acknowledgement to
         ourselves.
         """
-        return self._next_message()[:2]
-
-    def acknowledge(self, packet_id: int) -> None:
-        """Send a PUBACK."""
-        self.send(0x40, struct.pack("!H", packet_id))
+        message = self._next_message()
+        return message.topic, message.payload
 
     def drain(self) -> list[tuple[str, bytes]]:
         """Return every message that the broker sends before it answers a ping: all that had been on
         its way.
         """
-        self.send(0xC0, b"")
+        self._send(packet(PINGREQ))
         messages = []
-        while True:
-            kind, body = self._packets.popleft() if self._packets else self._next_packet()
-            if kind >> 4 == PUBLISH:
-                topic, payload, packet_id = _message(kind, body)
-                messages.append((topic, payload))
-                if packet_id is not None:
-                    self.acknowledge(packet_id)
-            elif kind >> 4 == PINGRESP:
-                return messages
+        while (got := self._next_packet()).kind != PINGRESP:
+            if got.kind == PUBLISH:
+                messages.append((got.topic, got.payload))
+                self._acknowledge(got)
+        return messages
 
     def wait_closed(self) -> None:
         """Wait until the broker closes the connection; AssertionError if it does not."""
@@ -177,50 +179,47 @@ class Peer:
 
     def disconnect(self) -> None:
         """Leave in order."""
-        self.send(0xE0, b"")
+        self._send(packet(DISCONNECT))
         self.drop()
 
     def drop(self) -> None:
         """Close the connection without a word."""
         self._socket.close()
 
-    def send(self, kind: int, body: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         """Send one packet; Refused when the connection is gone."""
-        packet = bytes([kind]) + _length(len(body)) + body
         try:
-            self._socket.sendall(_frame(packet) if self._websockets else packet)
+            self._socket.sendall(_frame(data) if self._websockets else data)
         except OSError as error:
             raise Refused(f"closed: {error}") from error
 
-    def _next_message(self) -> tuple[str, bytes, int | None]:
-        while True:
-            kind, body = self._packets.popleft() if self._packets else self._next_packet()
-            if kind >> 4 == PUBLISH:
-                return _message(kind, body)
+    def _acknowledge(self, message: Packet) -> None:
+        if message.qos:
+            self._send(answer(PUBACK, message.packet_id))
+
+    def _next_message(self) -> Packet:
+        while (got := self._next_packet()).kind != PUBLISH:
+            pass
+        return got
 
     def _await_packet(self, wanted: int) -> bytes:
+        """Return the body of the next packet of a kind; what comes before it stays for later."""
+        at = 0
         while True:
-            kind, body = self._next_packet()
-            if kind >> 4 == wanted:
-                return body
-            self._packets.append((kind, body))
+            while at == len(self._packets):
+                self._fill()
+            if self._packets[at].kind == wanted:
+                return self._packets.pop(at).body
+            at += 1
 
-    def _next_packet(self) -> tuple[int, bytes]:
-        kind = self._read(1)[0]
-        length, shift = 0, 0
-        while True:
-            byte = self._read(1)[0]
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                return kind, self._read(length)
+    def _next_packet(self) -> Packet:
+        while not self._packets:
+            self._fill()
+        return self._packets.pop(0)
 
-    def _read(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            self._buffer += self._receive()
-        data = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return data
+    def _fill(self) -> None:
+        self._buffer += self._receive()
+        self._packets += take_packets(self._buffer)
 
     def _receive(self) -> bytes:
         if not self._websockets:
@@ -284,34 +283,9 @@ def delivered(receiver: Peer, sender: Peer, topic: str) -> list[bytes]:
     return payloads
 
 
-def _message(kind: int, body: bytes) -> tuple[str, bytes, int | None]:
-    length = struct.unpack_from("!H", body)[0]
-    topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
-    if kind & 0x06:
-        return topic, rest[2:], struct.unpack_from("!H", rest)[0]
-    return topic, rest, None
-
-
 def _frame(data: bytes) -> bytes:
     """Put data into one binary WebSocket frame, masked with zeros as is a client's right."""
     length = (
         bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
     )
     return b"\x82" + length + bytes(4) + data
-
-
-def _text(text: str) -> bytes:
-    return _data(text.encode())
-
-
-def _data(data: bytes) -> bytes:
-    return struct.pack("!H", len(data)) + data
-
-
-def _length(length: int) -> bytes:
-    encoded = bytearray()
-    while True:
-        length, byte = length >> 7, length & 0x7F
-        encoded.append(byte | 0x80 if length else byte)
-        if not length:
-            return bytes(encoded)

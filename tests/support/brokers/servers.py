@@ -1,5 +1,5 @@
-"""Servers that say no, each in its own way: TLS servers of Python's, plain TCP ones, Mosquitto with
-a configuration of a few lines.
+"""Servers that do as a test says: plain TCP, TLS of Python's, and Mosquitto with a configuration of
+a few lines.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from securemqtt_tools.broker.children import spawn
-from support.identities.credentials import Credentials
+from securemqtt_tools.pki import Authority
+from support.identities.credentials import Credentials, issued_credentials
 from support.network.net import free_port, wait_until
 from support.requirements import require_program
 from support.speed import seconds
@@ -23,10 +26,12 @@ from support.speed import seconds
 # A server gives up on a connection after this long, so that no test waits for ever.
 _CONNECTION_S = seconds(20)
 _PORT_ATTEMPTS = 5
+Serve = Callable[[socket.socket], None]
+"""What a server does on a connection, after the handshake if there is one."""
 
 
 @contextmanager
-def tcp_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+def tcp_server(serve: Serve) -> Iterator[int]:
     """Call `serve` in a thread for each connection, one after another, then close it; yield the
     port.
     """
@@ -73,21 +78,43 @@ def server_context(own: Credentials, ca: Path, **attributes: Any) -> ssl.SSLCont
     return context
 
 
+def broker_context(directory: Path, authority: Authority) -> ssl.SSLContext:
+    """Make the context of a broker as it should be, on this machine; files go into `directory`."""
+    names = ["localhost", "127.0.0.1"]
+    own = issued_credentials(directory, authority.issue_server(names, renew=True))
+    ca = directory / "ca.pem"
+    ca.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in authority.trust_anchors()))
+    return server_context(own, ca)
+
+
 @contextmanager
-def tls_server(context: ssl.SSLContext, answer: bytes = b"") -> Iterator[int]:
-    """Serve TLS: answer the first thing that comes with `answer`, and wait until the peer has gone;
-    yield the port.
-    """
+def tls_server(context: ssl.SSLContext, serve: Serve) -> Iterator[int]:
+    """Call `serve` for each connection, as `tcp_server`, once its handshake is done."""
+
+    def secured(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            serve(tls)
+
+    with tcp_server(secured) as port:
+        yield port
+
+
+def until_gone(connection: socket.socket) -> None:
+    """Read until the device has closed."""
+    while connection.recv(4096):
+        pass
+
+
+def after(first: bytes, then: Serve = until_gone, *, close: bool = False) -> Serve:
+    """Take the first thing that comes, send `first`, and go on with `then`, or close."""
 
     def serve(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as secured:
-            secured.recv(4096)
-            secured.sendall(answer)
-            while secured.recv(4096):
-                pass
+        connection.recv(4096)
+        connection.sendall(first)
+        if not close:
+            then(connection)
 
-    with tcp_server(serve) as port:
-        yield port
+    return serve
 
 
 @contextmanager

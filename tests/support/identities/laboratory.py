@@ -27,7 +27,6 @@ from support.speed import seconds, slowness
 
 SCENARIO = ROOT / "tests" / "integration" / "diagnose_once.py"
 NAMES = ["localhost", "127.0.0.1"]
-CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
 # Nothing here takes longer by itself than a few seconds; the rest is for a machine that does other
 # things as well.
 RUN_S = seconds(60)

@@ -2,56 +2,37 @@
 model behind support/models/history.py.
 """
 
-from support.models.packet_streams import packet
 from support.models.wire import Wire
+from support.packets import (
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    SUBSCRIBE,
+    UNSUBACK,
+    UNSUBSCRIBE,
+    Packet,
+    answer,
+    packet,
+    publish,
+    take_packets,
+)
 
 WINDOW = 4
 TOPIC = "a"
 STATE_TOPIC = "s"  # of messages of which only the newest counts
-PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 
 
-def packets_of(data: bytearray) -> "list[tuple[int, bytes]]":
-    """Take the whole packets out of `data`: first byte and body."""
-    packets = []
-    while len(data) >= 2:
-        size = shift = 0
-        at = 1
-        while True:
-            if at == len(data):
-                return packets
-            size |= (data[at] & 127) << shift
-            shift += 7
-            at += 1
-            if data[at - 1] < 128:
-                break
-        if len(data) < at + size:
-            return packets
-        packets.append((data[0], bytes(data[at : at + size])))
-        data[:] = data[at + size :]
-    return packets
-
-
-def answer(first: int, packet_id: int, rest: bytes = b"") -> bytes:
-    """Put a packet together that begins with a packet id."""
-    return bytes((first, 2 + len(rest), packet_id >> 8, packet_id & 255)) + rest
-
-
-class Publish:
-    """A PUBLISH as it is on the wire; the payload begins with the message's number."""
-
-    def __init__(self, first: int, body: bytes) -> None:
-        size = body[0] << 8 | body[1]
-        self.qos = first >> 1 & 3
-        self.dup = bool(first & 8)
-        self.topic = body[2 : 2 + size].decode()
-        rest = body[2 + size :]
-        self.packet_id = rest[0] << 8 | rest[1] if self.qos else 0
-        self.payload = rest[2:] if self.qos else rest
-
-    @property
-    def number(self) -> int:
-        return int(self.payload.split(b" ")[0])
+def number_in(message: Packet) -> int:
+    """Return the number with which a message's payload begins."""
+    return int(message.payload.split(b" ")[0])
 
 
 class Device:
@@ -101,28 +82,28 @@ class Tap:
     def written(self, data: bytes) -> None:
         """The device has written."""
         self._written += data
-        for first, body in packets_of(self._written):
+        for written in take_packets(self._written):
+            kind, packet_id = written.kind, written.packet_id
             if not self._connect_seen:
-                assert first == 0x10, "the first packet is no CONNECT"
-                assert body[7] & 2 == 0, "CONNECT asks for a clean session"
+                assert kind == CONNECT, "the first packet is no CONNECT"
+                assert written.body[7] & 2 == 0, "CONNECT asks for a clean session"
                 self._connect_seen = True
                 continue
             assert self.accepted_ms is not None, "written before CONNACK"
-            packet_id = body[0] << 8 | body[1] if len(body) > 1 else 0
-            if first & 0xF0 == 0x30:
-                self._published(Publish(first, body))
-            elif first in (0x82, 0xA2):
+            if kind == PUBLISH:
+                self._published(written)
+            elif kind in (SUBSCRIBE, UNSUBSCRIBE):
                 assert packet_id and packet_id not in self._device.in_use, (
                     f"packet id {packet_id} is in use"
                 )
                 self._device.in_use[packet_id] = -1
                 self._device.last_id = packet_id
-            elif first == PUBREL:
+            elif kind == PUBREL:
                 assert packet_id in self._device.released or packet_id not in self._device.in_use, (
                     f"PUBREL of {packet_id} without PUBREC"
                 )
                 self._again.discard(packet_id)
-            elif first == 0xC0:
+            elif kind == PINGREQ:
                 # else what was heard may pass for its answer
                 if self._wire.heard_ms != self._now_ms():
                     self.pings += 1
@@ -131,13 +112,13 @@ class Tap:
                     "a third ping before anything was heard"
                 )
             else:
-                assert first in (PUBACK, PUBREC, PUBCOMP, 0xE0), hex(first)
-                self._wire.leaving = first == 0xE0
+                assert kind in (PUBACK, PUBREC, PUBCOMP, DISCONNECT), hex(kind)
+                self._wire.leaving = kind == DISCONNECT
 
-    def _published(self, message: Publish) -> None:
+    def _published(self, message: Packet) -> None:
         if message.topic not in (TOPIC, STATE_TOPIC):  # its own status
             return
-        number, packet_id, in_use = message.number, message.packet_id, self._device.in_use
+        number, packet_id, in_use = number_in(message), message.packet_id, self._device.in_use
         ordered = self.ordered and self._device.ordered
         assert number > self._last_number or not ordered, f"{number} after {self._last_number}"
         self._last_number = number
@@ -179,11 +160,11 @@ class Tap:
         while self._answers and self._answers[0][0] <= self._wire.read_bytes:
             end, first, mark = self._answers.pop(0)
             self.partial_ms = None
-            if first == 0x20:
+            if first == CONNACK:
                 self._accepted(bool(mark))
             elif first == PUBREC and mark in self._device.in_use:
                 self._device.released.add(mark)
-            elif first in (PUBACK, PUBCOMP, 0x90, 0xB0) and mark >= 0:
+            elif first in (PUBACK, PUBCOMP, SUBACK, UNSUBACK) and mark >= 0:
                 self._device.in_use.pop(mark, None)
                 self._device.released.discard(mark)
             if end == self._wire.read_bytes:
@@ -232,26 +213,25 @@ class Broker:
     def take(self, data: bytes) -> None:
         """Bytes of the device have arrived."""
         self._input += data
-        for first, body in packets_of(self._input):
-            kind = first & 0xF0
-            packet_id = body[0] << 8 | body[1] if len(body) > 1 else 0
-            if kind == 0x10:
+        for taken in take_packets(self._input):
+            kind, packet_id = taken.kind, taken.packet_id
+            if kind == CONNECT:
                 self._accept()
-            elif kind == 0x30:
-                self._published(Publish(first, body))
-            elif kind in (0x40, 0x50, 0x70):
+            elif kind == PUBLISH:
+                self._published(taken)
+            elif kind in (PUBACK, PUBREC, PUBCOMP):
                 self._confirmed(kind, packet_id)
-            elif kind == 0x60:
+            elif kind == PUBREL:
                 self.stored.discard(packet_id)
                 self.waiting.append((answer(PUBCOMP, packet_id), packet_id))
-            elif kind == 0x80:
-                self.filters.add(body[4:-1].decode())
-                self.waiting.append((answer(0x90, packet_id, b"\1"), packet_id))
-            elif kind == 0xA0:
-                self.filters.discard(body[4:].decode())
-                self.waiting.append((answer(0xB0, packet_id), packet_id))
-            elif kind == 0xC0:
-                self.waiting.append((b"\xd0\0", -1))
+            elif kind == SUBSCRIBE:
+                self.filters.add(taken.body[4:-1].decode())
+                self.waiting.append((answer(SUBACK, packet_id, b"\1"), packet_id))
+            elif kind == UNSUBSCRIBE:
+                self.filters.discard(taken.body[4:].decode())
+                self.waiting.append((answer(UNSUBACK, packet_id), packet_id))
+            elif kind == PINGREQ:
+                self.waiting.append((packet(PINGRESP), -1))
 
     def publish(self, qos: int, text: str) -> None:
         """Send the device a message; of QoS 1 and 2, again on each connection until it is
@@ -260,11 +240,7 @@ class Broker:
         packet_id = min(packet_id for packet_id in range(1, 100) if packet_id not in self.outgoing)
         if qos:
             self.outgoing[packet_id] = [text.encode(), qos, False]
-        self._publish(packet_id, text.encode(), qos, 0)
-
-    def _publish(self, packet_id: int, payload: bytes, qos: int, dup: int) -> None:
-        body = b"\0\3c/x" + (bytes((packet_id >> 8, packet_id & 255)) if qos else b"") + payload
-        self._send(packet(0x30 | qos << 1 | dup << 3, body), -1)
+        self._send(publish("c/x", text.encode(), qos, packet_id), -1)
 
     def _accept(self) -> None:
         present = self.session
@@ -272,20 +248,20 @@ class Broker:
             self.filters, self.outgoing, self.stored = set(), {}, set()
             self.sessions += 1
         self.session = self.connected = True
-        self._send(bytes((0x20, 2, present, 0)), int(present))
+        self._send(packet(CONNACK, bytes((present, 0))), int(present))
         for packet_id in sorted(self.outgoing):
             payload, qos, received = self.outgoing[packet_id]
             if received:
                 self._send(answer(PUBREL, packet_id), -1)
             else:
-                self._publish(packet_id, payload, qos, 1)
+                self._send(publish("c/x", payload, qos, packet_id, dup=True), -1)
 
-    def _published(self, message: Publish) -> None:
+    def _published(self, message: Packet) -> None:
         packet_id = message.packet_id
         if message.topic in (TOPIC, STATE_TOPIC) and not (
             message.qos == 2 and packet_id in self.stored
         ):
-            self.received.append(message.number)
+            self.received.append(number_in(message))
         if message.qos == 2:
             self.stored.add(packet_id)
         if message.qos:
@@ -297,10 +273,10 @@ class Broker:
         entry = self.outgoing.get(packet_id)
         if entry is None:
             return
-        if kind == 0x50:
+        if kind == PUBREC:
             self.acknowledged += not entry[2]
             entry[2] = True
             self._send(answer(PUBREL, packet_id), -1)
-        elif kind == 0x70 or entry[1] == 1:
-            self.acknowledged += kind == 0x40
+        elif kind == PUBCOMP or entry[1] == 1:
+            self.acknowledged += kind == PUBACK
             del self.outgoing[packet_id]

@@ -15,8 +15,9 @@ from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull
 from securemqtt.messages import Delivery
 from support.interpreters.either import copy_files, directory, scratch, write
-from support.models.broker_model import STATE_TOPIC, TOPIC, WINDOW, Broker, Device, Tap, answer
+from support.models.broker_model import STATE_TOPIC, TOPIC, WINDOW, Broker, Device, Tap
 from support.models.wire import World
+from support.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, UNSUBACK, answer
 
 KEEP_ALIVE_MS = 20000
 CONNECT_TIMEOUT_MS = 30000
@@ -312,8 +313,8 @@ class History:
         """Have the broker acknowledge what was not sent, and will not be soon."""
         packet_id = (self.device.last_id + 1000 + distance) % 65535 + 1
         if self.broker.connected and self.device.last_id and packet_id not in self.broker.outgoing:
-            first = (0x40, 0x50, 0x62, 0x70, 0x90, 0xB0)[kind]
-            self._send(answer(first, packet_id, b"\1" if first == 0x90 else b""), -1)
+            first = (PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK)[kind]
+            self._send(answer(first, packet_id, b"\1" if first == SUBACK else b""), -1)
 
     def send_down(self, qos: int, size: int = 0) -> None:
         """Have the broker send a message, and so many bytes more."""

@@ -6,34 +6,13 @@ Runs on both interpreters.
 from securemqtt.errors import MalformedPacket
 from securemqtt.protocol.session import Reader
 from support.interpreters.either import Random
+from support.packets import packet, publish
 
 # First bytes of what a broker may send, with the size of the body (MQTT 3.1.1, table 2.1 and
 # sections 3.2 to 3.13).
 SIZES = {0x20: 2, 0x40: 2, 0x50: 2, 0x62: 2, 0x70: 2, 0x90: 3, 0xB0: 2, 0xD0: 0}
 LARGEST_SUBACK = 64
 GROWN_BUFFER_BYTES = 512
-
-
-def packet(kind: int, body: bytes) -> bytes:
-    """Put a packet together."""
-    head = bytearray((kind,))
-    size = len(body)
-    while size > 127:
-        head.append(size & 127 | 128)
-        size >>= 7
-    head.append(size)
-    return bytes(head) + body
-
-
-def publish(topic: bytes, payload: bytes, qos: int = 0, packet_id: int = 7) -> bytes:
-    """Put a PUBLISH together."""
-    return packet(
-        0x30 | qos << 1,
-        bytes((len(topic) >> 8, len(topic) & 255))
-        + topic
-        + (bytes((0, packet_id)) if qos else b"")
-        + payload,
-    )
 
 
 def random_packet(random: Random, largest: int) -> bytes:

@@ -2,8 +2,9 @@
 memory, as in history.py, but in small steps of time, and in whatever weather.
 """
 
-from support.models.broker_model import Broker, Publish
+from support.models.broker_model import Broker
 from support.models.history import History
+from support.packets import Packet
 
 STEP_MS = 20
 # A broker that answers takes so long, at most.
@@ -36,7 +37,7 @@ class RefusingBroker(Broker):
         super().cut()
         self.hung_up = False
 
-    def _published(self, message: Publish) -> None:
+    def _published(self, message: Packet) -> None:
         if self.over_quota or (b"!" in message.payload and not self.lenient):
             self.refusals += 1
             raise HungUp

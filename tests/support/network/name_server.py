@@ -15,11 +15,9 @@ import secrets
 import socket
 import struct
 import subprocess
-import threading
 from pathlib import Path
-from types import TracebackType
 
-from support.network.net import wait_until
+from securemqtt_tools.demo.background import Background
 
 _PORT = 53
 _HEADER = struct.Struct("!6H")
@@ -51,24 +49,16 @@ class NameServer:
         self._socket = _bound()
         self._socket.setblocking(False)
         self.ip: str = self._socket.getsockname()[0]
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="name server", daemon=True)
+        self._background = Background()
 
     def __enter__(self) -> NameServer:
-        self._thread.start()
-        wait_until(self._loop.is_running, what="the name server's start")
+        self._background.__enter__()
+        self._background.run(self._listen())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+    def __exit__(self, *exc: object) -> None:
+        self._background.__exit__(*exc)
         self._socket.close()
-        self._loop.close()
 
     def prefix(self, directory: Path, give_up_s: int) -> list[str]:
         """Return what stands before a command whose resolver is to ask here, once, and to wait for
@@ -82,16 +72,15 @@ class NameServer:
         assert way is not None, "ask why_not() first"
         return [*way, "sh", "-c", _MOUNT, "sh", str(directory)]
 
-    def _run(self) -> None:
-        self._loop.add_reader(self._socket, self._take)
-        self._loop.run_forever()
-        self._loop.remove_reader(self._socket)
+    async def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self._socket, self._take)
 
     def _take(self) -> None:
         query, sender = self._socket.recvfrom(512)
         self.asked += 1
         if self.delay_s is not None:
-            self._loop.call_later(self.delay_s, self._socket.sendto, self._answer(query), sender)
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.delay_s, self._socket.sendto, self._answer(query), sender)
 
     def _answer(self, query: bytes) -> bytes:
         number = _HEADER.unpack_from(query)[0]

@@ -15,12 +15,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
-from support.network.net import wait_until
+from securemqtt_tools.demo.background import Background
 
 _READ_BYTES = 65_536
 # What is under way in a delayed direction; TCP's own windows bound the rest.
@@ -177,55 +175,37 @@ class Proxy:
         self.accepted = 0
         self._listener = socket.create_server(address)
         self.port: int = self._listener.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
+        self._background = Background()
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._server: asyncio.Server | None = None
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def __enter__(self) -> Proxy:
-        self._thread.start()
-        wait_until(lambda: self._server is not None, what="the proxy's start")
+        self._background.__enter__()
+        self._server = self._background.run(asyncio.start_server(self._carry, sock=self._listener))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+    def __exit__(self, *exc: object) -> None:
+        self._background.run(self._end())
+        self._background.__exit__(*exc)
 
     def reset(self) -> None:
         """Reset every connection: RST to both sides."""
-        self._loop.call_soon_threadsafe(self._abort_all)
+        self._background.run(self._abort_all())
 
     def close(self) -> None:
         """Close every connection in order: FIN to both sides."""
-        self._loop.call_soon_threadsafe(self._close_all)
+        self._background.run(self._close_all())
 
     def half_close(self) -> None:
         """Tell the device that the broker sends nothing more, and take what the device sends."""
-        self._loop.call_soon_threadsafe(self._end, 0)
+        self._background.run(self._half_close(0))
 
     def half_close_up(self) -> None:
         """Tell the broker that the device sends nothing more, and take what the broker sends."""
-        self._loop.call_soon_threadsafe(self._end, 1)
+        self._background.run(self._half_close(1))
 
-    def _run(self) -> None:
-        loop = self._loop
-        asyncio.set_event_loop(loop)
-        self._server = loop.run_until_complete(
-            asyncio.start_server(self._carry, sock=self._listener)
-        )
-        loop.run_forever()
+    async def _end(self) -> None:
         self._server.close()
-        self._abort_all()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.close()
+        await self._abort_all()
 
     async def _carry(self, reader: asyncio.StreamReader, device: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -248,16 +228,16 @@ class Proxy:
             device.close()
             broker.close()
 
-    def _close_all(self) -> None:
+    async def _close_all(self) -> None:
         for pair in list(self._pairs):
             for writer in pair:
                 writer.close()
 
-    def _end(self, side: int) -> None:
+    async def _half_close(self, side: int) -> None:
         for pair in list(self._pairs):
             pair[side].get_extra_info("socket").shutdown(socket.SHUT_WR)
 
-    def _abort_all(self) -> None:
+    async def _abort_all(self) -> None:
         for pair in list(self._pairs):
             for writer in pair:
                 _abort(writer)

@@ -1,5 +1,5 @@
-"""An event loop in a thread of its own, for the servers that the demonstration runs beside its
-account.
+"""An event loop in a thread of its own, for servers that run beside a program that waits for
+them: the demonstration's, and those of the tests.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -20,18 +19,11 @@ class Background:
 
     def __enter__(self) -> Background:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="demo-servers", daemon=True
-        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(_CALL_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S)

@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -49,12 +48,7 @@ class MachineInTheMiddle:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._ended.set()
         self._thread.join(_CONNECTION_S)
         self._listener.close()

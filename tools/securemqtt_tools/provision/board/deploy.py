@@ -21,11 +21,10 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """Files to write and files to remove on a board. `stays` is what is there and right already."""
+    """Files to write and files to remove on a board."""
 
     writes: dict[str, bytes] = field(repr=False)
     removes: tuple[str, ...] = ()
-    stays: int = 0
     replaces: frozenset[str] = frozenset()
 
     @property
@@ -56,9 +55,7 @@ def make_plan(
         path: content for path, content in wanted.items() if held.get(path) != sha256(content)
     }
     replaces = frozenset(path for path in writes if held.get(path) is not None)
-    return Plan(
-        writes, tuple(sorted(set(removes) - wanted.keys())), len(wanted) - len(writes), replaces
-    )
+    return Plan(writes, tuple(sorted(set(removes) - wanted.keys())), replaces)
 
 
 def leftovers(held: Iterable[str]) -> list[str]:

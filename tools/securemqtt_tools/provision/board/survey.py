@@ -41,7 +41,7 @@ b=v[1] or v[0]
 print(json.dumps({'implementation':i[0],'version':list(i[1][:3]),
 'machine':getattr(i,'_machine',sys.platform),'mpy':getattr(i,'_mpy',0),
 'block_bytes':b,'free_bytes':b*v[4],'clock_s':int(time.time()),'epoch_year':time.gmtime(0)[0],
-'wlan':hasattr(network,'WLAN'),'heap_free_bytes':gc.mem_free()}))
+'wlan':hasattr(network,'WLAN')}))
 """
 
 # `umqtt` may be frozen, in /lib, or of a version that this MicroPython does not load: trying it is
@@ -101,7 +101,6 @@ class Facts:
     free_bytes: int
     clock_s: int  # seconds since 1970
     has_wifi: bool
-    heap_free_bytes: int
 
 
 def ask_facts(board: Board) -> Facts:
@@ -119,7 +118,6 @@ def ask_facts(board: Board) -> Facts:
         free_bytes=said["free_bytes"],
         clock_s=said["clock_s"] + _EPOCHS.get(said["epoch_year"], 0),
         has_wifi=said["wlan"],
-        heap_free_bytes=said["heap_free_bytes"],
     )
 
 

@@ -27,9 +27,10 @@ from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
 from support.network.net import free_port, wait_until
+from support.speed import seconds
 
 PROGRAM = Path(__file__).parent / "programs" / "callers.py"
-RUN_S = 200
+RUN_S = seconds(60)
 OUTBOXES = ("ram", "durable")
 
 _numbers = itertools.count()

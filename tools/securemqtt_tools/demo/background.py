@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_CALL_S = 30
+# Ample for a Pi that has other things to do.
+_CALL_S = 120
 
 
 class Background:
@@ -30,7 +31,7 @@ class Background:
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and return its value; TimeoutError after 30 s."""
+        """Run a coroutine in the loop and return its value; TimeoutError after 120 s."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
 
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Far more than anything here takes by itself, for machines that do other things as well.
-PATIENCE_S = 40.0
+# Far more than anything here takes by itself: a Pi is ten times slower, and has other things to do.
+PATIENCE_S = 120.0
 _POLL_S = 0.02
 
 

@@ -66,6 +66,7 @@ class Device:
         # an attempt was made since the last CONNACK: the session that is present need not be ours
         self.doubtful = False
         self.ever_doubtful = False
+        self.clean_session = False  # whether it asks for one
 
     def in_flight(self) -> "list[int]":
         """Return the numbers of the messages whose packet ids are in use."""
@@ -104,7 +105,7 @@ class Tap:
         for first, body in packets_of(self._written):
             if not self._connect_seen:
                 assert first == 0x10, "the first packet is no CONNECT"
-                assert body[7] & 2 == 0, "CONNECT asks for a clean session"
+                assert body[7] & 2 == self._device.clean_session << 1, "the flag clean_session"
                 self._connect_seen = True
                 continue
             assert self.accepted_ms is not None, "written before CONNACK"

@@ -172,10 +172,11 @@ class Inbox:
             if full and not oversized_bytes and not self._owner.settings.clean_session:
                 self._left += 1
                 return ""
-            self._received.keep(message)
-            self._bytes += size
             if full or oversized_bytes:
-                self._done(message, False)
+                self._received.drop(message)
+            else:
+                self._received.keep(message)
+                self._bytes += size
         else:
             full = self._bytes_qos0 and self._bytes_qos0 + size > INBOX_QOS0_BYTES
         if oversized_bytes:
@@ -184,7 +185,6 @@ class Inbox:
             return what.format(oversized_bytes, printable(message.topic))
         if full:
             counters["dropped_in"] += 1
-            message.payload = b""  # until it is acknowledged, no room for it
             told, self._dropping = self._dropping, True
             return "" if told else _DROPPING
         if not message.qos:

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
         lock: Lock
         counters: dict[str, int]
         last_error: Exception | None
-        session_present: bool
-        """Whether the broker has kept the session of the connection that stands."""
-        moment_ms: int
-        """Since when it stands."""
+        session_present: bool  # whether the broker has kept the session of this connection
+        moment_ms: int  # since when it stands
 
         def wake(self) -> None:
             """Have the loop look at once at what there is to do."""
@@ -47,9 +45,9 @@ _ERRORS = const(20)
 _STATES = const(20)
 
 _DROPPING = (
-    "messages with QoS 0 come faster than their handlers take them: the newest are dropped and "
-    "counted (stats, dropped_in). What to do: call wait or poll more often, make handlers quicker, "
-    "or ask for less"
+    "messages come faster than handlers take them: the newest with QoS 0, or in a clean session, "
+    "are dropped and counted (stats, dropped_in). What to do: call wait or poll more often, make "
+    "handlers quicker, or ask for less"
 )
 _UNHANDLED = (
     "a message on {} has no handler: acknowledged and dropped, others like it counted only (stats, "
@@ -104,8 +102,8 @@ class Inbox:
 
     The connection's lock guards what both sides touch: the link puts messages in, `wait` and `poll`
     hand them out in the program's thread. Reading never stops because too much waits: what is too
-    much of QoS 0 is dropped, of QoS 1 and 2 left to the broker, which sends it again on the next
-    connection. That one is made as soon as there is room: see `wants_catch_up`.
+    much of QoS 0, or in a clean session, is dropped; else left to the broker, which sends it again
+    on the next connection. That one is made as soon as there is room: see `wants_catch_up`.
     """
 
     def __init__(self, owner: "Owner") -> None:
@@ -170,23 +168,26 @@ class Inbox:
                 if message.done:
                     counters["not_run_again"] += 1
                 return ""
-            if not oversized_bytes:
-                if self._left or (self._bytes and self._bytes + size > INBOX_BYTES):
-                    self._left += 1
-                    return ""
+            full = self._left or (self._bytes and self._bytes + size > INBOX_BYTES)
+            if full and not oversized_bytes and not self._owner.settings.clean_session:
+                self._left += 1
+                return ""
+            if full or oversized_bytes:
+                self._received.drop(message)
+            else:
+                self._received.keep(message)
                 self._bytes += size
-            self._received.keep(message)
+        else:
+            full = self._bytes_qos0 and self._bytes_qos0 + size > INBOX_QOS0_BYTES
         if oversized_bytes:
             counters["oversized"] += 1
-            if message.qos:
-                self._received.done(message, False)
             what = "a message of {} bytes on {} is larger than max_packet_bytes: thrown away"
             return what.format(oversized_bytes, printable(message.topic))
+        if full:
+            counters["dropped_in"] += 1
+            told, self._dropping = self._dropping, True
+            return "" if told else _DROPPING
         if not message.qos:
-            if self._bytes_qos0 and self._bytes_qos0 + size > INBOX_QOS0_BYTES:
-                counters["dropped_in"] += 1
-                told, self._dropping = self._dropping, True
-                return "" if told else _DROPPING
             self._bytes_qos0 += size
         counters["received"] += 1
         message.receiver = self
@@ -284,7 +285,7 @@ class Inbox:
             size = size_of(message)
             if not message.qos:
                 self._bytes_qos0 -= size
-                self._dropping = self._dropping and bool(self._bytes_qos0)
+            self._dropping = self._dropping and bool(self.messages)
             to_be_called = [
                 subscription
                 for topic_filter, subscription in self.subscriptions.items()
@@ -295,10 +296,9 @@ class Inbox:
                 self._bytes -= size
                 self._early_bytes += size
                 self._early.append(message)
-        if early:
-            return
         if not to_be_called:
-            self._unhandled(message)
+            if not early:
+                self._unhandled(message)
             return
         try:
             for subscription in to_be_called:

@@ -177,6 +177,7 @@ def _struck(connection: "Owner", error: Exception, now: int) -> int:
             outbox.parking = Parking(outbox)
         parked, bound_ms = outbox.parking.lost(connection.link, by_peer, now)
     if parked is not None:
+        connection.failures_in_a_row = 0  # these had a cause, and it is put aside
         _tell_parked(connection, parked)
     return bound_ms
 

@@ -101,6 +101,6 @@ def refuse_in_child() -> NoReturn:
     """Raise UsageError."""
     raise UsageError(
         "this client belongs to the process that this one was forked from",
-        cause="Two processes cannot share a connection and an outbox.",
-        remedy="Make a Client in the process that uses it, after the fork.",
+        cause="two processes cannot share a connection and an outbox",
+        remedy="make a Client in the process that uses it, after the fork",
     )

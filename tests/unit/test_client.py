@@ -122,6 +122,29 @@ def test_what_is_too_much_of_qos_1_is_left_to_the_broker_and_comes_on_the_next_c
         history.close()
 
 
+def test_what_is_too_much_in_a_clean_session_is_dropped_acknowledged_and_counted_each() -> None:
+    history = History(1, max_packet_bytes=INBOX_BYTES, clean_session=True)
+    told = []
+    log_to(lambda level, text: told.append(text) if "are dropped" in text else None)
+    try:
+        history.come_to_rest()
+        before, acknowledged = history.client.stats, history.broker.acknowledged
+        handled = _flood(history, 9, 1, INBOX_BYTES // 4)
+        for _ in range(20):
+            history.turn()
+            history.carry(_ALL, _ALL)
+        stats = history.client.stats
+        assert handled == 3 and stats["received"] - before["received"] == 3
+        assert stats["dropped_in"] == 9 - 3
+        assert history.broker.acknowledged - acknowledged == 9
+        assert stats["catch_ups"] == 0 and stats["connects"] == before["connects"]
+        assert len(told) == 1
+        assert _flood(history, 3, 1, INBOX_BYTES // 4) == 3, "then there is room again"
+    finally:
+        log_to(None)
+        history.close()
+
+
 def test_messages_of_qos_1_are_not_dropped_for_those_of_qos_0() -> None:
     history = _connected()
     try:

@@ -840,3 +840,22 @@ def _history(random: "object") -> None:
     assert rest == sorted(rest)
     assert [text for text in waiting if text not in rest] == []
     assert [text for text in rest if text not in waiting and text not in sent] == []
+
+
+def test_what_is_parked_and_has_no_room_in_memory_counts_and_gives_way_to_a_newer_state() -> None:
+    device = Device("o", outbox_bytes=2000)
+    for number in range(3):
+        device.put("x" * 1200, "t" + str(number))
+        delivery = device.take()
+        device.outbox.note(delivery, 7, 0, 600000)
+    device.outbox.sync()
+    device = device.restart()
+    outbox = device.outbox
+    assert outbox.count == outbox.parking.count == 3
+    assert outbox.held == 1
+    device.put("newer", "t2", newest_only=True)
+    assert outbox.parking.count == 2 and outbox.expired == 1
+    assert device.drain() == ["newer"]
+    outbox.sync()
+    outbox = device.restart().outbox
+    assert outbox.count == outbox.parking.count == 2

@@ -8,6 +8,8 @@ from support.models.refusals import Refusals
 
 # A message behind one that is refused arrives within this time.
 PROMISE_MS = 60000
+# So soon where there is nothing else to wait for.
+SOON_MS = 25000
 
 
 def _seen(history: Refusals) -> "list[str]":
@@ -66,6 +68,24 @@ def test_a_refused_message_with_nothing_behind_it_is_parked_too() -> None:
 
 def test_several_in_a_row_are_parked_each() -> None:
     for_seeds(6, lambda random: _one_bad(random, 1, random.below(2), 3, 3))
+
+
+def _one_more(random: Random) -> None:
+    """The back-off of the first one's connections is no reason to wait at the next one."""
+    history = Refusals(random)
+    try:
+        for count in range(1, 4):
+            history.say(True)
+            history.say(False)
+            took_ms = history.run(PROMISE_MS, lambda: not history.good_left())
+            assert took_ms < SOON_MS, f"{took_ms} ms behind number {count}"
+            history.run(PROMISE_MS, lambda n=count: history.client.stats["parked"] == n)
+    finally:
+        history.close()
+
+
+def test_what_lies_behind_the_next_one_does_not_wait_for_longer() -> None:
+    for_seeds(12, _one_more)
 
 
 def _often(random: Random) -> None:

@@ -116,7 +116,8 @@ class DurableOutbox(Outbox):
     @property
     def count(self) -> int:
         """How many messages are not acknowledged yet, those in the journal alone among them."""
-        return self.held + self.journal.unread
+        left = 0 if self.parking is None else len(self.parking.left)
+        return self.held + self.journal.unread + left
 
     def counters(self) -> "dict[str, int]":
         """Return what was counted beside `dropped` and `expired`."""
@@ -144,6 +145,8 @@ class DurableOutbox(Outbox):
             self.resume()
         if newest_only:
             self.sweep(delivery.topic, now_ms)
+            if self.parking is not None and self.parking.left:
+                self._supersede(delivery.topic)
         if not (delivery.qos or journal.unread) and self.fits(size):
             return super().put(delivery)
         # Twice, since records are not cut at a block's end: what is accepted must find room later.
@@ -178,6 +181,15 @@ class DurableOutbox(Outbox):
                 return None
             self.unstored += 1
         return super().put(delivery, False, now_ms)
+
+    def _supersede(self, topic: str) -> None:
+        with temporary():
+            from .upkeep import supersede
+
+            try:
+                supersede(self, self.journal, topic)
+            except OSError as error:
+                self.journal.fail(error)
 
     def deferred(self, delivery: "Delivery") -> "Delivery":
         return Deferred(delivery)

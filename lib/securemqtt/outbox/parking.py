@@ -117,7 +117,7 @@ class Parking:
     @property
     def count(self) -> int:
         """How many messages are parked."""
-        return len(self._parked)
+        return len(self._parked) + len(self.left)
 
     @property
     def passes_over(self) -> bool:

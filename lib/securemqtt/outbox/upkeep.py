@@ -352,6 +352,25 @@ def recall(
     log("info", "{} messages are parked, {} suspected".format(parking.count, len(notes)))
 
 
+def supersede(outbox: "Outbox", journal: "Journal", topic: str) -> None:
+    """Give up what is parked on `topic` and not in memory. Raise OSError."""
+    from .reading import scan
+
+    parking = outbox.parking
+    if parking is None:
+        return
+    found = []
+    for segment in journal.segments:
+        for record in scan(journal, segment):
+            if record.flags & PARKED and record.number in parking.left and record.topic == topic:
+                found.append(record.number)
+    for number in found:
+        parking.left.remove(number)
+        outbox.expired += 1
+        journal.append(_note(journal, number, 0))
+        journal.acknowledge(number)
+
+
 def _due(
     journal: "Journal", number: int, note: bytes, clock_floor_s: int
 ) -> "tuple[int, int | None]":

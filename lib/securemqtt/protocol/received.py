@@ -44,7 +44,8 @@ class Received:
 
     def __init__(self, run_again: bool = False) -> None:
         self._run_again = run_again
-        self._arrived: "list[Message]" = []  # on this connection, and not acknowledged yet
+        # On this connection, and not acknowledged yet; an int: see `drop`.
+        self._arrived: "list[Message | int]" = []
         self._open: "dict[int, Message]" = {}  # those whose handler has not returned
         self._handled: "list[_Handled]" = []  # of QoS 1, oldest first
         self._unreleased: "set[int]" = set()  # ids of QoS 2 that were handled, until PUBREL
@@ -94,6 +95,15 @@ class Received:
         self._open[message.packet_id] = message
         self._arrived.append(message)
 
+    def drop(self, message: "Message") -> None:
+        """Note that a new message is not kept: it is acknowledged once those before it are.
+
+        There may be many, so of each only its packet id and QoS are kept.
+        """
+        if message.qos == 2:
+            self._unreleased.add(message.packet_id)
+        self._arrived.append(message.packet_id << 2 | message.qos)
+
     def done(self, message: "Message", handled: bool) -> None:
         """Note that a message can be acknowledged; `handled`: because its handler has returned."""
         message.done = True
@@ -110,14 +120,19 @@ class Received:
 
     def next(self) -> "Message | None":
         """Return the message that is to be acknowledged next, None if there is none yet."""
-        if self._arrived and self._arrived[0].done:
-            return self._arrived[0]
-        return None
+        if not self._arrived:
+            return None
+        first = self._arrived[0]
+        if isinstance(first, int):
+            from ..messages import Message
+
+            return Message("", qos=first & 3, packet_id=first >> 2)
+        return first if first.done else None
 
     def acknowledged(self, mark: int) -> None:
         """Note that the acknowledgement for what `next` gave was written, the `mark`-th of ours."""
         message = self._arrived.pop(0)
-        if message.qos == 1:
+        if not isinstance(message, int) and message.qos == 1:
             for entry in self._handled:
                 if entry.packet_id == message.packet_id:
                     entry.mark = mark

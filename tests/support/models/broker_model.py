@@ -47,6 +47,7 @@ class Device:
         # an attempt was made since the last CONNACK: the session that is present need not be ours
         self.doubtful = False
         self.ever_doubtful = False
+        self.clean_session = False  # whether it asks for one
 
     def in_flight(self) -> "list[int]":
         """Return the numbers of the messages whose packet ids are in use."""
@@ -86,7 +87,8 @@ class Tap:
             kind, packet_id = written.kind, written.packet_id
             if not self._connect_seen:
                 assert kind == CONNECT, "the first packet is no CONNECT"
-                assert written.body[7] & 2 == 0, "CONNECT asks for a clean session"
+                clean = written.body[7] & 2
+                assert clean == self._device.clean_session << 1, "the flag clean_session"
                 self._connect_seen = True
                 continue
             assert self.accepted_ms is not None, "written before CONNACK"

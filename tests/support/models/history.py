@@ -64,6 +64,7 @@ class History:
         self.world.on_end = self._ended
         self.broker = Broker(self._send)
         self.device = Device()
+        self.device.clean_session = bool(options.get("clean_session"))
         self.when_full = when_full
         self.watchdog = watchdog
         self.max_packet_bytes = max_packet_bytes

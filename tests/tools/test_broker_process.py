@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,29 @@ def test_plain_reload_keeps_connections(authority: Authority, tmp_path: Path, en
     with open_door(authority, tmp_path, engine) as door, door.enter(door.new_id()) as peer:
         assert door.broker.reload() is False
         peer.drain()
+
+
+def test_reloads_while_kept_sessions_wait(authority: Authority, tmp_path: Path) -> None:
+    """With persistent_client_expiration Mosquitto 2.0.11 enters each session that waits into its
+    list of expiries once more at a reload, and crashes soon after its device's return.
+    """
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        devices = [door.new_id() for _ in range(3)]
+        credentials = {device_id: door.credentials(device_id) for device_id in devices}
+        for _ in range(5):
+            for _ in range(4):
+                with ExitStack() as stack:
+                    for device_id in devices:
+                        device = stack.enter_context(door.peer(credentials[device_id]))
+                        device.connect(device_id, clean=False)
+                        device.subscribe(f"devices/{device_id}/command/#")
+                        device.publish(f"devices/{device_id}/x", b"y" * 50, retain=True)
+                        device.publish(f"devices/{device_id}/command/x", b"y" * 50)
+                        device.drain()
+            time.sleep(1.1)  # Mosquitto looks at what has expired once a second
+            assert door.broker.running
+            assert door.broker.reload() is False
 
 
 def test_a_broker_started_by_a_thread_outlives_the_thread(config: BrokerConfig) -> None:

@@ -93,6 +93,7 @@ def test_a_rule_covers_what_the_broker_would_carry_out() -> None:
         ("$SYS/#", "$SYS/broker", True),
         ("devices/d/#", "$share/g/devices/d/a", True),
         ("devices/d/#", "$share/g/devices/e/a", False),
+        ("devices/d/#", "$share/g", False),  # a topic that a program may publish to
     ):
         assert covers(rule, asked) == covered, (rule, asked)
 

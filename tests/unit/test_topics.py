@@ -33,6 +33,8 @@ def test_a_tilde_stands_for_the_devices_own_prefix_at_the_start_only() -> None:
     assert expand("~led", "pi") == "~led"
     assert expand("a/~/led", "pi") == "a/~/led"
     assert expand("/~", "pi") == "/~"
+    assert expand("$share/g/~/led", "pi") == "$share/g/devices/pi/led"
+    assert expand("$share/~/led", "pi") == "$share/~/led"
 
 
 def test_a_name_may_be_any_text_without_wildcards_and_nul() -> None:
@@ -47,6 +49,13 @@ def test_a_wildcard_in_a_filter_takes_a_whole_level() -> None:
     for good in ("+", "#", "/+", "+/", "a/+/b", "a/#", "+/+/#", "+/tennis/#", "a//+"):
         assert problem(good, True) is None, good
     for bad in ("a+", "+a", "a/b+/c", "a#", "#/a", "a/#/b", "##", "++", "a/+#", "\0", ""):
+        assert problem(bad, True), bad
+
+
+def test_a_shared_subscription_has_a_group_and_a_filter() -> None:
+    for good in ("$share/g/a", "$share/g/#", "$share/g//", "$shared", "$shared/a"):
+        assert problem(good, True) is None, good
+    for bad in ("$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a"):
         assert problem(bad, True), bad
 
 

@@ -20,8 +20,11 @@ def valid_id(client_id: object) -> bool:
 
 def expand(topic: str, client_id: str) -> str:
     """Put this device's own prefix in place of a leading `~`: `~/led` becomes
-    `devices/<client_id>/led`.
+    `devices/<client_id>/led`. In `$share/<group>/<filter>` it leads the filter.
     """
+    if topic[:7] == "$share/" and topic.count("/") > 1:
+        share, group, shared = topic.split("/", 2)
+        return "/".join((share, group, expand(shared, client_id)))
     if topic == "~" or topic[:2] == "~/":
         return PREFIX + client_id + topic[1:]
     return topic
@@ -48,6 +51,11 @@ def problem(topic: str, is_filter: bool) -> str | None:
         return "it holds a control character"
     if any(code >= 0xEF and _is_noncharacter(content, at) for at, code in enumerate(content)):
         return "it holds what Unicode calls a noncharacter"
+    if is_filter and (topic + "/")[:7] == "$share/":
+        levels = topic.split("/", 2)
+        group = levels[1] if len(levels) == 3 and levels[2] else ""
+        if not group or "+" in group or "#" in group:
+            return "of a shared subscription it is $share/<group>/<filter>"
     if "+" not in topic and "#" not in topic:
         return None
     if not is_filter:
@@ -95,7 +103,7 @@ def covers(rule: str, asked: str) -> bool:
     Of `$share/<group>/<filter>` the filter counts.
     """
     levels = asked.split("/")
-    if levels[0] == "$share":
+    if levels[0] == "$share" and len(levels) > 2:
         levels = levels[2:]
     allowed = rule.split("/")
     if allowed[0] != levels[0] and levels[0][:1] == "$":  # [MQTT-4.7.2-1]

@@ -27,8 +27,8 @@ _HEAD = """# Errors
 Every error of securemqtt is a `SecureMQTTError` and says what happened (`what`), the likely cause
 (`cause`), what to do (`remedy`), whether it can pass by itself (`transient`), and the raw number or
 text underneath (`code`). `str(error)` is all of it in a few sentences, and so is the last line of
-an uncaught traceback. `connect` raises it; a client that was given `start` goes on trying, and
-shows it in `last_error` and in the log.
+an uncaught traceback. `connect` raises it; `with client:` and `start` go on trying, and
+show it in `last_error`, to `on_error` and in the log.
 
 ```python
 from securemqtt import Client

@@ -117,7 +117,7 @@ def _persistence(config: BrokerConfig, places: Places) -> Iterator[str]:
         yield "autosave_interval 1"
     else:
         yield f"autosave_interval {config.save_interval_s}"
-    yield "persistent_client_expiration 1y"
+    # No persistent_client_expiration: 2.0.11 crashes with it, once sessions wait over a reload.
 
 
 def _limits(config: BrokerConfig) -> Iterator[str]:

@@ -22,7 +22,18 @@ from faults.hostility import (
     garbage,
     stream,
 )
-from faults.rig import CONNECT_S, NOWHERE, PATIENCE_S, RESOLVER_S, WINDOW, Kit, Scene, Sender
+from faults.rig import (
+    CONNECT_S,
+    KEEP_ALIVE_S,
+    NOWHERE,
+    PACKET_BYTES,
+    PATIENCE_S,
+    RESOLVER_S,
+    WINDOW,
+    Kit,
+    Scene,
+    Sender,
+)
 from securemqtt_tools.simboard.clock import find_libfaketime
 from support.brokers.servers import Serve, after, broker_context, tls_server
 from support.network.net import wait_until
@@ -47,6 +58,19 @@ HEAP = "heapsize=320k"
 LEFT_PIECES = 20
 # The pause of a client that had not even room for its error.
 EXHAUSTED_S = 10.0
+# A handler takes longer than a broker waits for a sign of life: Mosquitto looks each 5 s.
+SLOW_HANDLER_S = KEEP_ALIVE_S * 1.5 + 6.5
+# Of a burst: messages with QoS 0, how long the handler takes for each, and the commands behind it,
+# a window of which is more than a board's inbox holds.
+BURST, PACE_MS, BURST_COMMANDS, BURST_BYTES = 1500, 5, 40, 1000
+RAISES = 3
+POISON_BYTES = PACKET_BYTES + PACKET_BYTES // 4
+# What lies behind a message at which the broker hangs up arrives within so long.
+BEHIND_S = 60.0
+# What is in flight has so long before a client connects anew for what its inbox had no room for.
+CATCH_UP_S = 2.0
+STRIKES = 120
+COMMANDS_S = 0.2
 _NAME = "broker.test"
 # How long a slow name server takes: the resolver waits for it, but not much longer.
 SLOW_NAMES_S = 2.0
@@ -77,6 +101,20 @@ class Fault:
     """Whether it needs a name server of its own, which not every machine allows."""
     board: bool = False
     """Whether only a board can suffer it: MicroPython."""
+    computer: bool = False
+    """Whether only a computer can suffer it: CPython."""
+    commands_s: float | None = None
+    """How often the device is sent a command in a trial; the soak sends some in any case."""
+    within_s: float | None = None
+    """The bound, where it does not follow from the back-off."""
+    program: bool = False
+    """Whether it is the program's own: then the network may break as well."""
+    repeats: bool = False
+    """Whether commands may be handled twice, since the device is told of a new session, or the
+    broker of an old state.
+    """
+    forgets: bool = False
+    """Whether the broker may lose commands that it has acknowledged."""
 
 
 # The broker
@@ -92,6 +130,8 @@ def _let_in_again(scene: Scene) -> None:
 def broker_down(scene: Scene, end: Callable[[], None], forget: bool = False) -> Iterator[None]:
     scene.proxy.target_port = NOWHERE
     scene.ground.observer.ready.clear()
+    if scene.commander is not None:
+        scene.commander.settle()
     end()
     if forget:
         scene.ground.forget()
@@ -216,7 +256,7 @@ def hole_before_puback(scene: Scene) -> Iterator[None]:
     scene.proxy.down.hold()
     arrived = partial(scene.ground.observer.latest, scene.sender.topic)
     wait_until(
-        lambda: arrived() + 1 - scene.report()["acknowledged"] >= 5,
+        lambda: arrived() + 1 - scene.report()["confirmed"] >= 5,
         PATIENCE_S,
         "messages that arrived without an acknowledgement",
     )
@@ -484,9 +524,68 @@ def memory_gone(scene: Scene) -> Iterator[None]:
     scene.sender.ask("let go")
 
 
+# The program
+
+
+def slow_handler(scene: Scene) -> Iterator[None]:
+    before = scene.sender.ask(f"slow {SLOW_HANDLER_S}")
+    wait_until(
+        lambda: scene.report()["slowed"] > before["slowed"],
+        PATIENCE_S,
+        "a handler that took its time",
+    )
+    yield
+    if scene.interpreter == "micropython":  # which was deaf meanwhile
+        wait_until(
+            lambda: scene.report()["connects"] > before["connects"],
+            PATIENCE_S,
+            "another connection",
+        )
+
+
+def raising_handler(scene: Scene) -> Iterator[None]:
+    told = scene.sender.ask(f"raise {RAISES}")["told"]
+    wait_until(
+        lambda: scene.report()["told"] >= told + RAISES, PATIENCE_S, "what handlers have raised"
+    )
+    yield
+
+
+def burst(scene: Scene) -> Iterator[None]:
+    assert scene.commander is not None
+    zeros = scene.sender.ask(f"pace {PACE_MS}")["zeros"]
+    scene.commander.burst(BURST, BURST_COMMANDS, BURST_BYTES)
+    wait_until(lambda: scene.report()["zeros"] > zeros, PATIENCE_S, "the burst")
+    yield
+
+
+def poison(scene: Scene) -> Iterator[None]:
+    failures = scene.sender.ask(f"poison {POISON_BYTES}")["failures"]
+    wait_until(lambda: scene.report()["failures"] > failures, PATIENCE_S, "a broker that hangs up")
+    yield
+
+
+def fork(scene: Scene) -> Iterator[None]:
+    status = scene.sender.ask("fork")["child"]
+    assert status == 0, f"a forked child ended with {status}"
+    yield
+
+
+def callbacks(scene: Scene) -> Iterator[None]:
+    before = scene.report()["beside"]  # the answer to the next one may count some already
+    scene.sender.ask(f"callbacks {STRIKES}")
+
+    def struck() -> bool:
+        now = scene.report()["beside"]
+        return bool(now) and all(now[one] >= before.get(one, 0) + STRIKES for one in now)
+
+    wait_until(struck, PATIENCE_S, "messages from callbacks")
+    yield
+
+
 FAULTS = {
-    "broker killed, with what it had saved": Fault(killed),
-    "broker killed, its database gone": Fault(killed_and_emptied),
+    "broker killed, with what it had saved": Fault(killed, repeats=True, forgets=True),
+    "broker killed, its database gone": Fault(killed_and_emptied, repeats=True, forgets=True),
     "broker restarted in order": Fault(stopped),
     "connection reset": Fault(reset),
     "half-closed by the broker": Fault(half_closed_down, hanging_s=CONNECT_S),
@@ -523,16 +622,18 @@ FAULTS = {
     ),
     "broker refuses": Fault(hostile(after(UNAVAILABLE), "BrokerFull"), hanging_s=CONNECT_S),
     "broker sends garbage": Fault(
-        hostile(after(ACCEPTED, garbage), "MalformedPacket"), hanging_s=CONNECT_S
+        hostile(after(ACCEPTED, garbage), "MalformedPacket"), hanging_s=CONNECT_S, repeats=True
     ),
     "broker sends a length of 256 MB": Fault(
-        hostile(after(ACCEPTED + LARGEST), "TimedOut"), hanging_s=CONNECT_S
+        hostile(after(ACCEPTED + LARGEST), "TimedOut"), hanging_s=CONNECT_S, repeats=True
     ),
-    "broker floods": Fault(odd(after(ACCEPTED, stream(FLOOD, times=200)), 200 * len(FLOOD))),
+    "broker floods": Fault(
+        odd(after(ACCEPTED, stream(FLOOD, times=200)), 200 * len(FLOOD)), repeats=True
+    ),
     "broker acknowledges what was never sent": Fault(
-        odd(after(ACCEPTED, stream(UNASKED, times=500)), 500 * len(UNASKED))
+        odd(after(ACCEPTED, stream(UNASKED, times=500)), 500 * len(UNASKED)), repeats=True
     ),
-    "broker never acknowledges": Fault(odd(after(ACCEPTED, answer_pings), 0)),
+    "broker never acknowledges": Fault(odd(after(ACCEPTED, answer_pings), 0), repeats=True),
     "name does not resolve": Fault(name_gone, kit=hosts_kit, alone=True),
     "address behind the name changes": Fault(name_moved, kit=hosts_kit, alone=True),
     "name server slow, 2 s": Fault(
@@ -546,6 +647,16 @@ FAULTS = {
     "memory exhausted on the board": Fault(
         memory_gone, hanging_s=EXHAUSTED_S, kit=hoarder_kit, alone=True, board=True
     ),
+    "a handler that takes 14 s": Fault(slow_handler, commands_s=COMMANDS_S, program=True),
+    "a handler that raises": Fault(raising_handler, commands_s=COMMANDS_S, program=True),
+    "a burst that a slow handler cannot follow": Fault(
+        burst, drag_s=CATCH_UP_S, commands_s=COMMANDS_S, program=True
+    ),
+    "a message at which the broker hangs up": Fault(
+        poison, within_s=BEHIND_S, commands_s=COMMANDS_S, program=True
+    ),
+    "a fork that publishes": Fault(fork, commands_s=COMMANDS_S, program=True, computer=True),
+    "publishes from callbacks": Fault(callbacks, commands_s=COMMANDS_S, program=True),
 }
 
 
@@ -556,5 +667,7 @@ def suffered_by(interpreter: str, *, names: bool) -> list[str]:
     return [
         name
         for name, fault in FAULTS.items()
-        if fault.names == names and not (fault.board and interpreter == "cpython")
+        if fault.names == names
+        and not (fault.board and interpreter == "cpython")
+        and not (fault.computer and interpreter != "cpython")
     ]

@@ -51,8 +51,8 @@ def main() -> int:
             print(f"faults: Wi-Fi: {'; '.join(found)}", file=sys.stderr)
             return 1
     table = (
-        "| fault | interpreter | bound, s | recovered, s | sent | lost | twice "
-        "|\n|---|---|--:|--:|--:|--:|--:|\n"
+        "| fault | interpreter | bound, s | recovered, s | sent | lost | twice | commands "
+        "|\n|---|---|--:|--:|--:|--:|--:|--:|\n"
     )
     pairs = [(name, interpreter) for name in FAULTS for interpreter in INTERPRETERS]
     table += "".join(row(*pair, measured[pair]) for pair in pairs if pair in measured)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from faults.commands import Orders
 from faults.repertoire import FAULTS, FIGHT_ATTEMPTS, Fault
 from faults.rig import PATIENCE_S, SILENCE_S, Ground, Scene, Tally
 from securemqtt_tools.pki import Authority
@@ -38,12 +39,16 @@ class Result:
     noticed_s: float | None
     attempts: int
     tally: Tally
+    orders: Orders | None = None
+    """What became of commands, where there were some."""
 
     def complaints(self, noticed: bool) -> list[str]:
         """Say what is not as it must be; `noticed`: the device had to notice by silence alone."""
         found = []
         if self.tally.lost or not self.tally.in_order:
             found.append(f"{self.tally}: {self.tally.lost} lost")
+        if self.orders is not None:
+            found += self.orders.complaints()
         if self.recovered_s > self.bound_s:
             found.append(
                 f"recovered after {self.recovered_s:.1f} s instead of at most {self.bound_s:.1f} s"
@@ -72,7 +77,11 @@ def undergo(scene: Scene, fault: Fault) -> Result:
     # An attempt that is under way may still fail, and the delay after it is drawn from 0 to
     # 2^failures s.
     bound_s = fault.hanging_s + 2.0 ** report["failures"] + fault.drag_s + SLACK_S
-    return Result(when - scene.lifted_s, bound_s, scene.noticed_s, scene.attempts, scene.tally())
+    if fault.within_s is not None:
+        bound_s = fault.within_s + SLACK_S
+    recovered_s = when - scene.lifted_s
+    orders = scene.command_tally()
+    return Result(recovered_s, bound_s, scene.noticed_s, scene.attempts, scene.tally(), orders)
 
 
 def run_all(
@@ -86,7 +95,8 @@ def run_all(
         fault = FAULTS[name]
         try:
             kit = fault.kit(ground.directory / device)
-            with Scene(ground, interpreter, device, fault.options, kit) as scene:
+            commands_s = fault.commands_s
+            with Scene(ground, interpreter, device, fault.options, kit, commands_s) as scene:
                 return undergo(scene, fault)
         except Exception as error:  # noqa: BLE001  (it is reported with the fault's name)
             return error
@@ -114,5 +124,6 @@ def row(name: str, interpreter: str, result: Result) -> str:
         tally.sent,
         tally.lost,
         tally.duplicates,
+        "" if result.orders is None else result.orders.handled,
     ]
     return "| " + " | ".join(map(str, cells)) + " |\n"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from securemqtt_tools.broker import Limits
+from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.outbound import Backlog, Waiting
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
@@ -124,6 +125,18 @@ def _enters(door: Door) -> bool:
         return False
     peer.disconnect()
     return True
+
+
+def test_packet_that_is_too_large_is_refused_though_it_came_in_one_piece() -> None:
+    async def receive() -> bytes:
+        return bytes(1000)
+
+    async def read() -> tuple[int, int, int]:
+        reader = AdmissionReader(receive, 100, lambda: False)
+        sizes = len(await reader.read(100)), len(await reader.read(101))
+        return *sizes, len(await reader.read(1))
+
+    assert asyncio.run(read()) == (100, 0, 0)
 
 
 def test_backlog_is_bounded() -> None:

@@ -112,10 +112,11 @@ class AdmissionReader(ReaderAdapter):
         """Return exactly `n` bytes; none when the peer has gone, sends too much, or was silent for
         too long.
         """
+        # amqtt would otherwise read on after a packet that it could not read
+        self._ended = self._ended or n > self._longest
         while len(self._buffer) < n and not self._ended:
-            chunk = b"" if n > self._longest else await self._next_chunk()
+            chunk = await self._next_chunk()
             self._buffer += chunk
-            # amqtt would otherwise read on after a packet that it could not read
             self._ended = not chunk
         if self._ended:
             return b""

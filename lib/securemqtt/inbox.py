@@ -41,8 +41,7 @@ _MESSAGE_BYTES = const(128)
 # So many may wait for their subscription: brokers have 20 or so on their way.
 _EARLY_MESSAGES = const(20)
 # So many first errors and last changes of state wait in a program that never calls `wait`.
-_ERRORS = const(20)
-_STATES = const(20)
+_TOLD = const(20)
 
 _DROPPING = (
     "messages come faster than handlers take them: the newest with QoS 0, or in a clean session, "
@@ -232,14 +231,14 @@ class Inbox:
     def new_state(self, state: str) -> None:
         """Note a change of the connection's state for the handler; with the lock held."""
         if self.on_state:
-            if len(self._states) >= _STATES:
+            if len(self._states) >= _TOLD:
                 self._states.pop(0)
             self._states.append(state)
 
     def new_error(self, error: Exception) -> None:
         """Have an error told to the handler of errors in the next `wait` or `poll`."""
         with self.lock:
-            if self.on_error and len(self._errors) < _ERRORS:
+            if self.on_error and len(self._errors) < _TOLD:
                 self._errors.append(error)
             self.lock.notify_all()
 
@@ -304,6 +303,8 @@ class Inbox:
             for subscription in to_be_called:
                 self._call(subscription.handler, message)
         except BaseException:  # interrupted, by Ctrl-C say: it was not handled, and waits again
+            if self._owner.inherited:
+                raise
             with self.lock:
                 self.messages.insert(0, message)
                 if not message.qos:

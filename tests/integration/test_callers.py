@@ -124,6 +124,12 @@ def test_a_child_that_leaves_its_parents_block_says_nothing(
     assert observer.of("status", 2) == [b"online", b"offline"]
 
 
+def test_a_child_forked_in_a_handler_ends_as_it_wants(device: Path, observer: Observer) -> None:
+    done = play(device, "fork_in_handler", "ram")
+    assert done.stderr == ""
+    assert observer.of("command/fork", 1) == [b""]
+
+
 def test_a_child_that_lives_on_does_not_keep_the_outbox(device: Path) -> None:
     command = [sys.executable, str(PROGRAM), str(device), "orphan", "durable"]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

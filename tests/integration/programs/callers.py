@@ -76,6 +76,25 @@ def fork_offline(bundle, outbox):
         ok(all(delivery.acknowledged for delivery in deliveries), "each of them")
 
 
+def fork_in_handler(bundle, outbox):
+    """A child that is forked in a handler leaves from there, with a status of its own."""
+    client = Client(bundle, outbox=outbox)
+    statuses = []
+
+    def handle(message):
+        statuses.append(in_child(lambda: sys.exit(7)))
+
+    client.subscribe("~/command/fork", handle)
+    with client:
+        client.publish("~/command/fork", b"")
+        end = time.monotonic() + RUN_S
+        while not statuses and time.monotonic() < end:
+            client.wait(0.1)
+        ok(statuses == [7], "the child's own status")
+        client.publish("~/number", "0")
+        ok(client.flush(RUN_S), "the parent goes on")
+
+
 def _is_socket(descriptor):
     try:
         return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
@@ -205,6 +224,7 @@ PARTS = {
     for part in (
         fork_offline,
         fork_connected,
+        fork_in_handler,
         orphan,
         end,
         end_flushed,

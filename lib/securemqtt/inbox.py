@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         last_error: Exception | None
         session_present: bool  # whether the broker has kept the session of this connection
         moment_ms: int  # since when it stands
+        inherited: bool  # whether this process is a forked child, and the client its parent's
 
         def wake(self) -> None:
             """Have the loop look at once at what there is to do."""
@@ -303,12 +304,10 @@ class Inbox:
             for subscription in to_be_called:
                 self._call(subscription.handler, message)
         except BaseException:  # interrupted, by Ctrl-C say: it was not handled, and waits again
-            if self._owner.inherited:
-                raise
-            with self.lock:
-                self.messages.insert(0, message)
-                if not message.qos:
-                    self._bytes_qos0 += size
+            if not self._owner.inherited:
+                with self.lock:
+                    self.messages.insert(0, message)
+                    self._bytes_qos0 += 0 if message.qos else size
             raise
         if message.qos and not any(subscription.later for subscription in to_be_called):
             self.acknowledge(message)

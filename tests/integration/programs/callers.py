@@ -31,7 +31,7 @@ def refused(call, *arguments):
     try:
         call(*arguments)
     except UsageError as error:
-        return "Make a Client in the process" in str(error)
+        return "make a Client in the process" in str(error)
     return False
 
 

@@ -199,7 +199,8 @@ def test_an_upgrade_is_wanted_or_not(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_make_hands_on_whether_an_upgrade_is_wanted() -> None:
     for given in ("", "0", "1"):
-        command = ["make", "-n", "-o", ".build/release/.installed", "lock", f"UPGRADE={given}"]
+        how = ["--no-print-directory", "-n", "-o", ".build/release/.installed"]
+        command = ["make", *how, "lock", f"UPGRADE={given}"]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         assert done.stdout.endswith(f'lock.py "{RELEASE_PROGRAMS}/uv" "{given}"\n')
 

@@ -45,7 +45,7 @@ demo: setup system-demo
 	@$(BIN)/python tools/demo.py
 
 test: setup system
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
 
 test-long: setup system
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -216,11 +216,9 @@ class _Turning:
 
 
 def test_a_signal_handler_may_end_the_program_while_the_loop_starts() -> None:
-    code = (
-        Loop.start.__code__,
-        threading.Thread.start.__code__,
-        threading.Thread.__init__.__code__,
-    )
+    # Of `Thread.start` the beginning and the end: amid it, an exception would leave a lock of
+    # `threading` itself held, and no thread would begin in this process any more.
+    events = {Loop.start.__code__: ("line",), threading.Thread.start.__code__: ("call", "return")}
     strike_at = 0
     struck = True
     while struck:
@@ -230,9 +228,9 @@ def test_a_signal_handler_may_end_the_program_while_the_loop_starts() -> None:
 
         def strike(frame: FrameType, event: str, argument: object) -> Callable | None:
             nonlocal left, struck
-            if frame.f_code not in code:
+            if frame.f_code not in events:
                 return None
-            if event == "line":
+            if event in events[frame.f_code]:
                 left -= 1
                 if not left:
                     struck = True
@@ -250,4 +248,4 @@ def test_a_signal_handler_may_end_the_program_while_the_loop_starts() -> None:
         # as `with client:` does, and whoever asks again
         loop.stop(lambda ended=ended: ended.append(1))
         assert ended == [1], strike_at
-    assert strike_at > 20
+    assert strike_at > 8

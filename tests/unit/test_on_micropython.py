@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -95,9 +96,15 @@ Accounts = Callable[[str, str], Account]
 @pytest.fixture(scope="session")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     """Run each file once per form of the library, when its first test asks for it."""
+    workers = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
 
     @functools.cache
     def account(module: str, form: str) -> Account:
+        if workers is not None:
+            try:
+                (workers / f"once-{form}-{module}").mkdir()
+            except FileExistsError:
+                pytest.fail("two workers run this file: xdist does not keep its group together")
         return Account(module, form, tmp_path_factory.mktemp(f"micropython-{form}-{module}"))
 
     return account

@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINUTES ?= 10
 CELLS ?=
-WORKERS ?= 2
+# More than two cores have to do: most of the time the tests wait for a network, or its absence.
+WORKERS ?= 4
 PYTEST_OPTIONS ?=
 
 RELEASE := .build/release
@@ -45,10 +46,10 @@ demo: setup system-demo
 	@$(BIN)/python tools/demo.py
 
 test: setup system
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
 
 test-long: setup system
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-parts: setup system
 	@$(BIN)/python tests/matrix/run.py --again --no-table --workers $(WORKERS) parts

@@ -1,5 +1,6 @@
 """One contract for both backends: the same programs under CPython and under MicroPython, against
-the real Mosquitto, with the limits of our own configuration or with its own.
+the real Mosquitto, with the limits of our own configuration or with its own, and the embedded
+broker.
 """
 
 from __future__ import annotations
@@ -28,16 +29,24 @@ _ITS_OWN_LIMITS = ("busy",)
 _NAMES = sorted(
     path.stem for path in SCENARIOS.glob("*.py") if path.stem not in ("common", "refusing")
 )
+# The embedded broker's sessions end with it, and with them what it has acknowledged.
+_NOT_EMBEDDED = ("restarting",)
+# Against the embedded broker MicroPython runs the library in one form, as it is on a board.
 CASES = [
-    pytest.param(name, interpreter, id=f"{name}-{interpreter}")
+    pytest.param(name, interpreter, engine, id=f"{name}-{interpreter}-{engine}")
     for name in _NAMES
     for interpreter in _NOT_EVERYWHERE.get(name, INTERPRETERS)
+    for engine in ("mosquitto", "amqtt")
+    if engine == "mosquitto" or (interpreter != FORMS[0] and name not in _NOT_EMBEDDED)
 ]
 
 
 @contextlib.contextmanager
-def _running(directory: Path, authority: Authority, limits: Limits) -> Iterator[Environment]:
-    require_program("mosquitto")
+def _running(
+    directory: Path, authority: Authority, limits: Limits, engine: str = "mosquitto"
+) -> Iterator[Environment]:
+    if engine == "mosquitto":
+        require_program("mosquitto")
     config = BrokerConfig.create(
         directory / "broker",
         authority,
@@ -48,7 +57,7 @@ def _running(directory: Path, authority: Authority, limits: Limits) -> Iterator[
     )
     dataclasses.replace(config, limits=limits).save()
     with (
-        BrokerProcess(directory / "broker", engine="mosquitto") as broker,
+        BrokerProcess(directory / "broker", engine=engine) as broker,
         Proxy(broker.port) as proxy,
     ):
         other = write_bundle(directory / "other", authority, "other", port=broker.port, board=False)
@@ -76,9 +85,22 @@ def by_itself(
         yield environment
 
 
+@pytest.fixture(scope="module")
+def embedded(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
+    """Run the embedded broker."""
+    directory = tmp_path_factory.mktemp("embedded")
+    with _running(directory, authority, Limits(), "amqtt") as environment:
+        yield environment
+
+
 @pytest.fixture
-def environment(scenario: str, request: pytest.FixtureRequest) -> Environment:
-    name = "by_itself" if scenario in _ITS_OWN_LIMITS else "ours"
+def environment(scenario: str, engine: str, request: pytest.FixtureRequest) -> Environment:
+    if engine == "amqtt":
+        name = "embedded"
+    else:
+        name = "by_itself" if scenario in _ITS_OWN_LIMITS else "ours"
     environment: Environment = request.getfixturevalue(name)
     return environment
 
@@ -108,10 +130,11 @@ def setting(
     return make
 
 
-@pytest.mark.parametrize(("scenario", "interpreter"), CASES)
+@pytest.mark.parametrize(("scenario", "interpreter", "engine"), CASES)
 def test_contract(
     scenario: str,
     interpreter: str,
+    engine: str,
     environment: Environment,
     setting: Callable[[str], dict[str, object]],
     board_directory: Path,

@@ -12,11 +12,14 @@ import pytest
 
 from securemqtt_tools.broker import Limits
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
-from securemqtt_tools.broker.embedded.outbound import Backlog, Waiting
+from securemqtt_tools.broker.embedded.outbound import Backlog
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
 from support.network.net import wait_until
+from support.packets import PUBCOMP, PUBREC, PUBREL, answer
+
+WINDOW = Limits().in_flight
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +32,110 @@ def test_what_was_not_acknowledged_comes_again(door: Door) -> None:
     device_id = door.new_id()
     credentials = door.credentials(device_id)
     count = 50  # more than a window
-    device = door.peer(credentials)
-    device.connect(device_id, clean=False)
-    device.subscribe(f"devices/{device_id}/#")
     with door.enter("controller") as controller:
-        for number in range(count):
-            controller.publish(f"devices/{device_id}/command/n", b"%d" % number)
-        device.receive_unacknowledged()
-        device.drop()
+        with door.peer(credentials) as device:
+            device.connect(device_id, clean=False)
+            device.subscribe(f"devices/{device_id}/#")
+            for number in range(count):
+                controller.publish(f"devices/{device_id}/command/n", b"%d" % number)
+            sent = [device.receive_unacknowledged() for _ in range(WINDOW)]
+            device.drop()
         controller.publish(f"devices/{device_id}/command/n", b"%d" % count)
+        with door.peer(credentials) as device:
+            assert device.connect(device_id, clean=False) is True
+            again = [device.receive_unacknowledged() for _ in range(WINDOW)]
+            assert [(one.packet_id, one.payload) for one in again] == [
+                (one.packet_id, one.payload) for one in sent
+            ]  # in their order, with their ids: MQTT-4.4.0-1, MQTT-4.6.0-1
+            assert all(one.dup for one in again)
+            assert not any(one.dup for one in sent)
+            for one in again:
+                device.acknowledge(one)
+            rest = [int(device.receive()[1]) for _ in range(count + 1 - WINDOW)]
+            assert rest == list(range(WINDOW, count + 1))
+            assert device.drain() == []
+
+
+def test_a_message_that_was_received_is_released_on_the_next_connection(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    with door.enter("controller") as controller:
+        with door.peer(credentials) as device:
+            device.connect(device_id, clean=False)
+            device.subscribe(f"devices/{device_id}/#", 2)
+            controller.publish(f"devices/{device_id}/command/n", b"once", 2)
+            first = device.receive_unacknowledged()
+            assert device.ask(answer(PUBREC, first.packet_id), PUBREL).packet_id == first.packet_id
+        with door.peer(credentials) as device:
+            device.connect(device_id, clean=False)
+            assert device.wait_for(PUBREL).packet_id == first.packet_id
+            device.send(answer(PUBCOMP, first.packet_id))
+            assert device.drain() == []
+
+
+def test_the_lower_quality_of_service_holds(door: Door) -> None:
+    device_id = door.new_id()
+    with door.enter("controller") as controller, door.peer(door.credentials(device_id)) as device:
+        device.connect(device_id)
+        assert device.subscribe(f"devices/{device_id}/command/#", 1) == 1
+        for qos in (0, 1, 2):
+            controller.publish(f"devices/{device_id}/command/n", b"1", qos)
+            got = device.receive_unacknowledged()
+            assert got.qos == min(qos, 1)
+            device.acknowledge(got)
+
+
+def test_a_client_that_never_acknowledges_holds_up_nobody(door: Door) -> None:
+    idle, busy = door.new_id(), door.new_id()
+    with (
+        door.enter("controller") as controller,
+        door.peer(door.credentials(idle)) as stuck,
+        door.peer(door.credentials(busy)) as device,
+    ):
+        for peer, device_id in ((stuck, idle), (device, busy)):
+            peer.connect(device_id)
+            peer.subscribe(f"devices/{device_id}/#")
+        for _ in range(2 * WINDOW):
+            controller.publish(f"devices/{idle}/command/n", b"1")
+        for number in range(2 * WINDOW):
+            controller.publish(f"devices/{busy}/command/n", b"%d" % number)
+        assert [int(device.receive()[1]) for _ in range(2 * WINDOW)] == list(range(2 * WINDOW))
+        controller.publish(f"devices/{idle}/command/n", b"0", 0)
+        while stuck.receive_unacknowledged().qos:
+            pass
+
+
+def test_what_was_acknowledged_is_handed_out_though_its_sender_left_at_once(door: Door) -> None:
+    device_id, count = door.new_id(), 50
+    with door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/#")
+        with door.peer(door.credentials(device_id)) as device:
+            device.connect(device_id)
+            for number in range(count):
+                device.publish(f"devices/{device_id}/n", b"%d" % number)
+            device.disconnect()
+        assert [int(controller.receive()[1]) for _ in range(count)] == list(range(count))
+
+
+def test_a_clean_session_ends_with_its_connection(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
     with door.peer(credentials) as device:
-        assert device.connect(device_id, clean=False) is True
-        got = {int(device.receive()[1]) for _ in range(count + 1)}
-    assert got == set(range(count + 1))
+        device.connect(device_id)
+        device.subscribe(f"devices/{device_id}/#")
+        device.disconnect()
+    with door.peer(credentials) as device:
+        assert device.connect(device_id, clean=False) is False
+
+
+def test_a_retained_message_that_was_taken_back_is_gone(door: Door) -> None:
+    device_id = door.new_id()
+    with door.enter("controller") as controller, door.peer(door.credentials(device_id)) as device:
+        for payload in (b"1", b""):
+            controller.publish(f"devices/{device_id}/command/n", payload, retain=True)
+        device.connect(device_id)
+        device.subscribe(f"devices/{device_id}/#")
+        assert device.drain() == []
 
 
 def test_messages_for_an_absent_client_wait_for_it_in_order(door: Door) -> None:
@@ -132,7 +226,7 @@ def test_packet_that_is_too_large_is_refused_though_it_came_in_one_piece() -> No
         return bytes(1000)
 
     async def read() -> tuple[int, int, int]:
-        reader = AdmissionReader(receive, 100, lambda: False)
+        reader = AdmissionReader(receive, 100)
         sizes = len(await reader.read(100)), len(await reader.read(101))
         return *sizes, len(await reader.read(1))
 
@@ -144,11 +238,11 @@ def test_backlog_is_bounded() -> None:
         few = Backlog(Limits(queued_messages=3, queued_bytes=1000))
         small = Backlog(Limits(queued_messages=1000, queued_bytes=10))
         for _ in range(5):
-            few.put_nowait(Waiting("t", b"1", 1))
-            small.put_nowait(Waiting("t", b"123", 1))
+            few.add("t", b"1", 1, retain=False)
+            small.add("t", b"123", 1, retain=False)
         sizes = few.qsize(), small.qsize()
         small.get_nowait()
-        small.put_nowait(Waiting("t", b"123", 1))
+        small.add("t", b"123", 1, retain=False)
         return *sizes, small.qsize()
 
     assert asyncio.run(fill()) == (3, 2, 2)

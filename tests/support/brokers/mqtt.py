@@ -21,7 +21,10 @@ from support.packets import (
     PINGREQ,
     PINGRESP,
     PUBACK,
+    PUBCOMP,
     PUBLISH,
+    PUBREC,
+    PUBREL,
     SUBACK,
     SUBSCRIBE,
     Packet,
@@ -124,8 +127,8 @@ class Peer:
             flags |= 0x40
             payload += field(password)
         head = field("MQTT") + struct.pack("!BBH", 4, flags, keep_alive_s)
-        self._send(packet(CONNECT, head + payload))
-        body = self._await_packet(CONNACK)
+        self.send(packet(CONNECT, head + payload))
+        body = self.wait_for(CONNACK).body
         if body[1] != 0:
             raise Refused(f"CONNACK {body[1]}", code=body[1])
         return bool(body[0] & 1)
@@ -133,38 +136,61 @@ class Peer:
     def subscribe(self, topic_filter: str, qos: int = 1) -> int:
         """Subscribe and return the return code of SUBACK."""
         self._packet_id += 1
-        self._send(answer(SUBSCRIBE, self._packet_id, field(topic_filter) + bytes([qos])))
-        return self._await_packet(SUBACK)[2]
+        self.send(answer(SUBSCRIBE, self._packet_id, field(topic_filter) + bytes([qos])))
+        return self.wait_for(SUBACK).body[2]
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish at QoS 1 and wait for PUBACK."""
+    def publish(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> None:
+        """Publish, and wait until the broker has it."""
         self._packet_id += 1
-        self._send(publish(topic, payload, 1, self._packet_id, retain=retain))
-        self._await_packet(PUBACK)
+        self.send(publish(topic, payload, qos, self._packet_id, retain=retain))
+        if qos == 1:
+            self.wait_for(PUBACK)
+        elif qos == 2:
+            self.wait_for(PUBREC)
+            self.ask(answer(PUBREL, self._packet_id), PUBCOMP)
 
     def receive(self) -> tuple[str, bytes]:
         """Return topic and payload of the next PUBLISH, and acknowledge it."""
-        message = self._next_message()
-        self._acknowledge(message)
+        message = self.receive_unacknowledged()
+        self.acknowledge(message)
         return message.topic, message.payload
 
-    def receive_unacknowledged(self) -> tuple[str, bytes]:
-        """Return topic and payload of the next PUBLISH, and keep its acknowledgement to
-        ourselves.
-        """
-        message = self._next_message()
-        return message.topic, message.payload
+    def receive_unacknowledged(self) -> Packet:
+        """Return the next PUBLISH, and keep its acknowledgement to ourselves."""
+        while (got := self._next_packet()).kind != PUBLISH:
+            pass
+        return got
+
+    def acknowledge(self, message: Packet) -> None:
+        """Answer a PUBLISH of QoS 1 with PUBACK."""
+        if message.qos == 1:
+            self.send(answer(PUBACK, message.packet_id))
+
+    def ask(self, data: bytes, wanted: int) -> Packet:
+        """Send a packet, and return the next one of a kind."""
+        self.send(data)
+        return self.wait_for(wanted)
+
+    def wait_for(self, wanted: int) -> Packet:
+        """Return the next packet of a kind; what comes before it stays for later."""
+        at = 0
+        while True:
+            while at == len(self._packets):
+                self._fill()
+            if self._packets[at].kind == wanted:
+                return self._packets.pop(at)
+            at += 1
 
     def drain(self) -> list[tuple[str, bytes]]:
         """Return every message that the broker sends before it answers a ping: all that had been on
         its way.
         """
-        self._send(packet(PINGREQ))
+        self.send(packet(PINGREQ))
         messages = []
         while (got := self._next_packet()).kind != PINGRESP:
             if got.kind == PUBLISH:
                 messages.append((got.topic, got.payload))
-                self._acknowledge(got)
+                self.acknowledge(got)
         return messages
 
     def wait_closed(self) -> None:
@@ -179,38 +205,19 @@ class Peer:
 
     def disconnect(self) -> None:
         """Leave in order."""
-        self._send(packet(DISCONNECT))
+        self.send(packet(DISCONNECT))
         self.drop()
 
     def drop(self) -> None:
         """Close the connection without a word."""
         self._socket.close()
 
-    def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Send one packet; Refused when the connection is gone."""
         try:
             self._socket.sendall(_frame(data) if self._websockets else data)
         except OSError as error:
             raise Refused(f"closed: {error}") from error
-
-    def _acknowledge(self, message: Packet) -> None:
-        if message.qos:
-            self._send(answer(PUBACK, message.packet_id))
-
-    def _next_message(self) -> Packet:
-        while (got := self._next_packet()).kind != PUBLISH:
-            pass
-        return got
-
-    def _await_packet(self, wanted: int) -> bytes:
-        """Return the body of the next packet of a kind; what comes before it stays for later."""
-        at = 0
-        while True:
-            while at == len(self._packets):
-                self._fill()
-            if self._packets[at].kind == wanted:
-                return self._packets.pop(at).body
-            at += 1
 
     def _next_packet(self) -> Packet:
         while not self._packets:

@@ -34,7 +34,6 @@ from securemqtt_tools.broker.config import (
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
 from securemqtt_tools.cli import FatalError
 
-_PAUSE_S = 0.02
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
 
 
@@ -97,12 +96,9 @@ class AdmissionReader(ReaderAdapter):
     connection reads as no data.
     """
 
-    def __init__(
-        self, receive: Callable[[], Awaitable[bytes]], longest: int, overloaded: Callable[[], bool]
-    ) -> None:
+    def __init__(self, receive: Callable[[], Awaitable[bytes]], longest: int) -> None:
         self._receive = receive
         self._longest = longest
-        self._overloaded = overloaded
         self._buffer = bytearray()
         self._idle_s: float | None = CONNECT_S
         self._last_s = asyncio.get_running_loop().time()
@@ -129,9 +125,6 @@ class AdmissionReader(ReaderAdapter):
         that amqtt cancels.
         """
         loop = asyncio.get_running_loop()
-        while self._overloaded():
-            await asyncio.sleep(_PAUSE_S)  # nothing is read, so TCP makes the peer wait
-            self._last_s = loop.time()
         remaining_s = (
             None if self._idle_s is None else max(0.0, self._last_s + self._idle_s - loop.time())
         )

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
 
-from amqtt.broker import Broker
+from amqtt.adapters import ReaderAdapter, WriterAdapter
+from amqtt.broker import Broker, RetainedApplicationMessage, Server
 from amqtt.contexts import Action, ListenerConfig, ListenerType
 from amqtt.contexts import BrokerConfig as AmqttConfig
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
-from amqtt.session import Session
+from amqtt.session import ApplicationMessage, Session
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow, Waiting
+from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow
 from securemqtt_tools.broker.rules import READ, WRITE, allows, permitted
 
 LISTENER = "default"
-_BUSY = 10_000  # messages on their way through the broker before it stops reading
+
+
+class _Inlet(asyncio.Queue[ApplicationMessage]):
+    """Where amqtt's handler puts what came in, before it acknowledges: it is handed out at once.
+
+    As a queue it would be lost with a clean session whose client publishes, gets its answer and
+    leaves.
+    """
+
+    def __init__(self, take: Callable[[ApplicationMessage], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def put_nowait(self, item: ApplicationMessage) -> None:
+        self._take(item)
+
+    async def put(self, item: ApplicationMessage) -> None:
+        self._take(item)
 
 
 class RuledBroker(Broker):
-    """amqtt's broker with our rules, also where amqtt applies none: wills, retained messages,
-    sessions taken up again.
+    """amqtt's broker with our rules, also where amqtt applies none (wills, retained messages,
+    sessions taken up again), and with a delivery that loses nothing: see `outbound`.
     """
 
     def __init__(self, config: BrokerConfig) -> None:
@@ -31,22 +48,45 @@ class RuledBroker(Broker):
         listener = ListenerConfig(type=ListenerType.EXTERNAL)
         super().__init__(AmqttConfig(listeners={LISTENER: listener}, plugins={}))
         self.settings = config
-        self._windows: WeakKeyDictionary[BrokerProtocolHandler, OutboundWindow] = (
-            WeakKeyDictionary()
-        )
-
-    @property
-    def overloaded(self) -> bool:
-        """Return True if more messages are on their way than should be."""
-        return self._broadcast_queue.qsize() + len(self._tasks_queue) > _BUSY
+        self._windows: dict[BrokerProtocolHandler, OutboundWindow] = {}
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
         # admission made them so
         return session.client_id is not None and session.client_id == session.username
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
+        return self._allows(session, topic, action)
+
+    def _allows(self, session: Session, topic: str, action: Action) -> bool:
         kind = WRITE if action == Action.PUBLISH else READ
         return allows(permitted(session.client_id or "", self.settings.roles, kind), topic)
+
+    async def _handle_client_session(
+        self,
+        reader: ReaderAdapter,
+        writer: WriterAdapter,
+        client_session: Session,
+        handler: BrokerProtocolHandler,
+        server: Server,
+        listener_name: str,
+    ) -> None:
+        limits = self.settings.limits
+        if not isinstance(client_session.retained_messages, Backlog):
+            client_session.retained_messages = Backlog(limits)
+        window = OutboundWindow(handler, client_session.retained_messages, limits)
+        self._windows[handler] = window
+        client_session.delivered_message_queue = _Inlet(
+            lambda message: self._take(client_session, window, message)
+        )
+        try:
+            await super()._handle_client_session(
+                reader, writer, client_session, handler, server, listener_name
+            )
+        finally:
+            window.close()
+            del self._windows[handler]
+            if client_session.clean_session and self._get_handler(client_session) is handler:
+                await self._delete_session(client_session.client_id)
 
     async def _handle_disconnect(
         self,
@@ -55,53 +95,68 @@ class RuledBroker(Broker):
         disconnect_waiter: asyncio.Future[object],
     ) -> None:
         will_topic = client_session.will_topic or ""
-        if not await self._topic_filtering(client_session, will_topic, Action.PUBLISH):
+        if not self._allows(client_session, will_topic, Action.PUBLISH):
             client_session.will_flag = False
         await super()._handle_disconnect(client_session, handler, disconnect_waiter)
+
+    def _take(self, session: Session, window: OutboundWindow, message: ApplicationMessage) -> None:
+        topic = message.topic
+        if not topic or topic.startswith("$") or "#" in topic or "+" in topic:
+            window.end(f"it published to {topic!r}")
+        elif self._allows(session, topic, Action.PUBLISH):
+            self._hand_out(topic, message.data, message.qos)
+            if message.publish_packet.retain_flag:
+                self._retained_messages.pop(topic, None)
+                if message.data:
+                    self._retained_messages[topic] = RetainedApplicationMessage(
+                        session, topic, message.data, message.qos
+                    )
+
+    async def _broadcast_message(
+        self, session: Session | None, topic: str, data: bytes, force_qos: int | None = None
+    ) -> None:
+        """Hand out a will."""
+        self._hand_out(topic, data, force_qos or 0)
+
+    def _hand_out(self, topic: str, data: bytes, published: int) -> None:
+        """Give a message once to each who is subscribed, with the lower QoS of the two.
+
+        Clauses MQTT-3.3.5-1 and MQTT-3.8.4-6.
+        """
+        targets: dict[str, tuple[Session, int]] = {}
+        for topic_filter, subscriptions in self._subscriptions.items():
+            if self._matches(topic, topic_filter):
+                for session, granted in subscriptions:
+                    _, before = targets.get(session.client_id, (session, 0))
+                    targets[session.client_id] = (session, max(before, granted))
+        for session, granted in targets.values():
+            if not self._allows(session, topic, Action.RECEIVE):
+                continue
+            qos = min(published, granted)
+            window = self._windows.get(self._get_handler(session))
+            if window is not None:
+                window.publish(topic, data, qos)
+            elif qos and not session.clean_session:
+                session.retained_messages.add(topic, data, qos, retain=False)
+
+    async def _publish_session_retained_messages(self, session: Session) -> None:
+        """Begin with what has waited for this client."""
+        self._windows[self._get_handler(session)].open()
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Session
     ) -> None:
+        topic_filter, granted = subscription
         # amqtt calls this at each connection for the subscriptions of everybody.
         own = any(
             one.client_id == session.client_id
-            for one, _ in self._subscriptions.get(subscription[0], ())
+            for one, _ in self._subscriptions.get(topic_filter, ())
         )
-        if own and await self._topic_filtering(session, subscription[0], Action.SUBSCRIBE):
-            await super()._publish_retained_messages_for_subscription(subscription, session)
-
-    async def _publish_session_retained_messages(self, session: Session) -> None:
-        backlog, window = self._backlog(session), self._get_handler(session)
-        waiting = [backlog.get_nowait() for _ in range(backlog.qsize())]
-        if window is not None:
-            for message in waiting:
-                sending = window.mqtt_publish(
-                    message.topic, message.data, message.qos, retain=False
-                )
-                self._tasks_queue.append(asyncio.ensure_future(sending))
-
-    async def _retain_broadcast_message(
-        self, broadcast: dict[str, Any], qos: int, target_session: Session
-    ) -> None:
-        self._backlog(target_session).put_nowait(
-            Waiting(broadcast["topic"], broadcast["data"], qos)
-        )
-
-    def _get_handler(self, session: Session) -> OutboundWindow | None:
-        handler = super()._get_handler(session)
-        if handler is None:
-            return None
-        if handler not in self._windows:
-            backlog = None if session.clean_session else self._backlog(session)
-            self._windows[handler] = OutboundWindow(handler, backlog, self.settings.limits)
-        return self._windows[handler]
-
-    async def _stop_handler(self, handler: BrokerProtocolHandler) -> None:
-        if handler in self._windows:
-            self._windows[handler].close()
-        await super()._stop_handler(handler)
-
-    def _backlog(self, session: Session) -> Backlog:
-        if not isinstance(session.retained_messages, Backlog):
-            session.retained_messages = Backlog(self.settings.limits)
-        return session.retained_messages
+        window = self._windows.get(self._get_handler(session))
+        if window is None or not own:
+            return
+        if self._allows(session, topic_filter, Action.SUBSCRIBE):
+            for topic, retained in self._retained_messages.items():
+                if self._matches(topic, topic_filter):
+                    qos = min(granted, retained.qos or 0)
+                    window.publish(topic, retained.data, qos, retain=True)

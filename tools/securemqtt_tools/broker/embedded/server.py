@@ -166,9 +166,7 @@ class Embedded:
             if tls is None or self._count > self.config.limits.connections:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
-            reader = AdmissionReader(
-                receive, self.config.limits.packet_bytes, lambda: self.broker.overloaded
-            )
+            reader = AdmissionReader(receive, self.config.limits.packet_bytes)
             await self._admission.admit(identity, reader, writer)
             connection = Connection(identity, transport.abort, asyncio.Event())
             await self._take_over(connection)

@@ -33,9 +33,9 @@ class Admission:
         self.overflowed = 0
         self._telling = False
         self._unfinished = False  # whether `admitted` has something to do
-        # The last of those deferred that the outbox did not take, and what was wrong with it if
-        # that was not its room.
-        self._refused: "tuple[Delivery, Exception | None] | None" = None
+        # The last of those deferred that the outbox did not take; what was wrong with it if that
+        # was not room; and whether there was none among those deferred.
+        self._refused: "tuple[Delivery, Exception | None, bool] | None" = None
 
     def enqueue(self, delivery: "Delivery", newest_only: bool, now: int) -> "Delivery | None":
         """Put a message into the outbox; return what to tell its sender by, None if refused.
@@ -75,7 +75,7 @@ class Admission:
         if not self._lock.defer((delivery, newest_only, now, deferred)):
             self.overflowed += 1
             delivery.dropped = True
-            self._refused = delivery, None
+            self._refused = delivery, None, True
             self._unfinished = True
         self._owner.wake()  # whom this interrupts may be about to wait with the lock
         return deferred
@@ -98,7 +98,8 @@ class Admission:
                 if accepted is None:
                     outbox.dropped += 1
                     delivery.dropped = True
-                    self._refused = delivery, error
+                    self._lock.notify_all()
+                    self._refused = delivery, error, False
                 outbox.decided(deferred, accepted or delivery)
 
     def admitted(self) -> None:

@@ -130,7 +130,9 @@ class Client:
             timeout_ms = milliseconds(connection.settings.connect_timeout_s, "connect_timeout_s")
             if not connection.wait_until(connection.is_entered, timeout_ms):
                 _check_certificate(connection)  # a board's clock may be right only now
-            connection.raise_own()
+            own = connection.own_fault()
+            if own is not None:
+                raise own
         except MemoryError:
             connection.abandon()
             from .errors import OutOfMemory
@@ -372,19 +374,21 @@ class Client:
 def _is_allowed(
     connection: Connection, filters: "list[str] | None", topic: str, is_filter: bool
 ) -> bool:
-    """Return True if a topic is plainly one of those that this device may use; else have a closer
-    look, and warn. None: nothing is known of that.
+    """Return True if a topic is one of those that this device may use; else count it, and warn.
+
+    None: nothing is known of that. A call that interrupts the client itself is left for the next.
     """
     if filters is None:
         return True
     for one in filters:
         if one[-2:] == "/#" and topic[: len(one) - 1] == one[:-1]:
             return True
+    if connection.lock.interrupts():  # a closer look takes a module, which may be half there
+        return False
     with temporary():
         from . import lifecycle
 
-        lifecycle.outside(connection, topic, is_filter)
-    return False
+        return lifecycle.is_allowed(connection, topic, is_filter)
 
 
 def _check_certificate(connection: Connection) -> None:

@@ -15,7 +15,9 @@ from .platform import BOARD, Lock, Loop, const, now_ms, temporary
 
 if not BOARD:
     # A signal handler must find loaded what it needs: it may have interrupted an import of that.
+    from . import errors, lifecycle  # noqa: F401
     from .process import Process
+    from .protocol import topics  # noqa: F401
 
 TYPE_CHECKING = const(False)
 
@@ -91,10 +93,10 @@ class Connection:
         self.certificate_ms = 0  # when this device's certificate is to be looked at again
         self.readying: "Iterator[int] | None" = None
         self.link: "Link" = make_link(settings, self)
-        self.max_publish_bytes = min(
-            self.link.max_publish_bytes, settings.max_publish_bytes or self.link.max_publish_bytes
-        )
+        limit = self.link.max_publish_bytes
+        self.max_publish_bytes = min(limit, settings.max_publish_bytes or limit)
         self.outbox = self._make_outbox()
+        self.outbox.notify = self.lock.notify_all
         self.admission = Admission(self, self.outbox)
         self.watchdog = None
         if settings.watchdog is not None:
@@ -116,27 +118,20 @@ class Connection:
     # What the client asks for
 
     def is_decided(self) -> bool:
-        """Return True if the first attempt since `start` has succeeded or failed.
-
-        By the reason, not by the state: after a short back-off that may have gone on from "waiting"
-        before this thread looks at it.
+        """Return True if the first attempt since `start` has succeeded or failed: by the reason,
+        since the state may have gone on from "waiting" before this thread looks at it.
         """
         return self.state == "connected" or self.reason is not None
 
     def is_entered(self) -> bool:
-        """Return True if a `with` block may begin, or must not: see `raise_own`."""
-        own = self.reason is not None and self._is_own(self.reason)
-        return own or self.state == "connected" or self.has_left()
+        """Return True if a `with` block may begin, or must not: see `own_fault`."""
+        return self.state == "connected" or self.has_left() or self.own_fault() is not None
 
-    def raise_own(self) -> None:
-        """Raise what an attempt found wrong with this device itself, if anything."""
-        if self.reason is not None and self._is_own(self.reason):
-            raise self.reason
-
-    def _is_own(self, reason: Exception) -> bool:
+    def own_fault(self) -> "Exception | None":
+        """Return what an attempt found wrong with this device itself, if anything."""
         from .errors import BundleError, UsageError
 
-        return isinstance(reason, (BundleError, UsageError))
+        return self.reason if isinstance(self.reason, (BundleError, UsageError)) else None
 
     def has_left(self) -> bool:
         """Return True if `stop` was called, and has done its work."""
@@ -209,7 +204,8 @@ class Connection:
     @property
     def parked(self) -> int:
         """How many messages are parked."""
-        return 0 if self.outbox.parking is None else self.outbox.parking.count
+        parking = self.outbox.parking  # which the loop may let go of meanwhile
+        return 0 if parking is None else parking.parked.count
 
     def make_inbox(self) -> "Inbox":
         """Return what there is for handlers, made with the first use."""
@@ -306,7 +302,7 @@ class Connection:
         parking = outbox.parking
         if parking is not None:
             with self.lock:
-                as_usual = parking.feed(link, now)
+                as_usual = parking.feed(link, now, self._sent)
             if not as_usual:
                 return False
         room = link.room()
@@ -322,10 +318,14 @@ class Connection:
                 with self.lock:
                     outbox.put_back(delivery)
                 raise
-            self.counters["sent"] += 1
-            self.sent_topic, self.sent_bytes = delivery.topic, len(delivery.payload)
+            self._sent(delivery, False)
             room -= 1
         return outbox.head is not None
+
+    def _sent(self, delivery: Delivery, again: bool) -> None:
+        if not again:
+            self.counters["sent"] += 1
+        self.sent_topic, self.sent_bytes = delivery.topic, len(delivery.payload)
 
     def _lost(self, error: Exception) -> None:
         """An attempt failed, or the connection is gone: note why, and when to try again."""
@@ -350,8 +350,8 @@ class Connection:
     def _drop(self) -> None:
         self.link.close(False)
         self.readying = None
-        if self.outbox.parking is not None:
-            with self.lock:
+        with self.lock:
+            if self.outbox.parking is not None:
                 self.outbox.parking.lost(self.link, False, now_ms())
         try:
             self.outbox.release()
@@ -368,7 +368,6 @@ class Connection:
             self.lock.notify_all()
 
     # What the link tells, from inside its `serve`: see transport/base.py. The inbox has the rest.
-
     def connected(self, session_present: bool) -> None:
         self.session_present = session_present
         with temporary():

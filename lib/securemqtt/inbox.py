@@ -4,8 +4,9 @@ A board that only sends does without this module: it is loaded with the first su
 or incoming message, and then kept.
 """
 
+from .early import Early, size_of
 from .log import log, log_exception, printable
-from .platform import EARLY_BYTES, HAND_OUT_MS, INBOX_BYTES, INBOX_QOS0_BYTES, const, now_ms
+from .platform import HAND_OUT_MS, INBOX_BYTES, INBOX_QOS0_BYTES, const, now_ms
 from .protocol.received import Received
 
 TYPE_CHECKING = const(False)
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
         moment_ms: int  # since when it stands
         inherited: bool  # whether this process is a forked child, and the client its parent's
 
+        def has_left(self) -> bool:
+            """Return True if the client has left in order."""
+
         def wake(self) -> None:
             """Have the loop look at once at what there is to do."""
 
@@ -37,10 +41,6 @@ if TYPE_CHECKING:
             """Serve the network until `condition` holds."""
 
 
-# What a message costs beside topic and payload, for the bounds in bytes.
-_MESSAGE_BYTES = const(128)
-# So many may wait for their subscription: brokers have 20 or so on their way.
-_EARLY_MESSAGES = const(20)
 # So many first errors and last changes of state wait in a program that never calls `wait`.
 _TOLD = const(20)
 
@@ -54,11 +54,6 @@ _UNHANDLED = (
     "unhandled). What to do: subscribe before connecting, or within early_s of it; a subscription "
     "that an earlier program has left at the broker ends with unsubscribe"
 )
-
-
-def size_of(message: "Message") -> int:
-    """Return what a message counts against the bounds in bytes."""
-    return len(message.payload) + len(message.topic) + _MESSAGE_BYTES
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -117,10 +112,7 @@ class Inbox:
         self._bytes_qos0 = 0  # of QoS 0, until they are handed out
         self._dropping = False  # QoS 0, since so much of it waits
         self._left = 0  # messages of this connection that are left to the next one
-        # What came before its subscription was made, in a session that the broker has kept.
-        self._early: "list[Message]" = []
-        self._early_bytes = 0
-        self._early_until_ms = 0
+        self._early = Early()
         self._unhandled_told = False
         self._confirmed = 0  # so many of our acknowledgements have arrived for certain
         self._states: "list[str]" = []
@@ -145,9 +137,8 @@ class Inbox:
             owner.counters["dropped_in"] += lost
             self._left = 0
             self._received.begin(session_present)
-            self._early_until_ms = 0
-            if session_present:
-                self._early_until_ms = owner.moment_ms + int(owner.settings.early_s * 1000)
+            early_ms = int(owner.settings.early_s * 1000)
+            self._early.begin(owner.moment_ms + early_ms if session_present else 0)
         if lost:
             what = "{} messages came faster than handlers took them, and the broker has no kept "
             log("warning", (what + "session from which to send them again: lost").format(lost))
@@ -255,14 +246,15 @@ class Inbox:
         None: for all that is there now. On a board the network has its turn in between: what is
         not read, the broker drops.
         """
-        # A handler that calls wait(): the network is served, the next message waits its turn.
-        with self.lock:
-            if self._busy:
-                return
-            self._busy = True
-        left = len(self.messages)
-        served_ms = now_ms()
+        busy = True
         try:
+            with self.lock:
+                busy, self._busy = self._busy, True
+            if busy:  # a handler that calls wait(): the next message waits its turn
+                return
+            had_left = self._owner.has_left()
+            left = len(self.messages)
+            served_ms = now_ms()
             while self._states:
                 self._call(self.on_state, self._states.pop(0))
             while self._errors:
@@ -273,44 +265,55 @@ class Inbox:
                 now = now_ms()
                 if (left <= 0) if deadline_ms is None else now >= deadline_ms:
                     break
+                if self._owner.has_left() and not had_left:
+                    break  # what is left comes again on the next connection
                 if HAND_OUT_MS and now - served_ms >= HAND_OUT_MS:
                     self._owner.wait_until(self.has_news, 0)
                     served_ms = now_ms()
         finally:
-            self._busy = False
+            if not busy:
+                self._busy = False
 
     def _hand_out_one(self) -> None:
-        with self.lock:
-            message = self.messages.pop(0)
-            size = size_of(message)
-            if not message.qos:
-                self._bytes_qos0 -= size
-            self._dropping = self._dropping and bool(self.messages)
-            to_be_called = [
-                subscription
-                for topic_filter, subscription in self.subscriptions.items()
-                if subscription.handler is not None and matches(topic_filter, message.topic)
-            ]
-            early = not to_be_called and message.qos and self._is_early(size)
-            if early:
-                self._bytes -= size
-                self._early_bytes += size
-                self._early.append(message)
-        if not to_be_called:
-            if not early:
-                self._unhandled(message)
-            return
+        message = None
+        later = handled = False
         try:
+            with self.lock:
+                message = self.messages[0]
+                to_be_called = [
+                    subscription
+                    for topic_filter, subscription in self.subscriptions.items()
+                    if subscription.handler is not None and matches(topic_filter, message.topic)
+                ]
+                self.messages.pop(0)
+                self._bytes_qos0 -= 0 if message.qos else size_of(message)
+                self._dropping = self._dropping and bool(self.messages)
+                if not to_be_called and message.qos and self._early.may_wait(message, now_ms()):
+                    self._early.keep(message)
+                    self._bytes -= size_of(message)
+                    return
             for subscription in to_be_called:
+                later = later or subscription.later
                 self._call(subscription.handler, message)
-        except BaseException:  # interrupted, by Ctrl-C say: it was not handled, and waits again
-            if not self._owner.inherited:
-                with self.lock:
-                    self.messages.insert(0, message)
-                    self._bytes_qos0 += 0 if message.qos else size
+            handled = True
+            if not to_be_called:
+                self._unhandled(message)
+            elif message.qos and not later:
+                self.acknowledge(message)
+        except BaseException:  # interrupted, by Ctrl-C say, or there was no memory
+            if message is not None and not self._owner.inherited:
+                if not handled:
+                    self._put_back(message)
+                elif not later:
+                    self.acknowledge(message)
             raise
-        if message.qos and not any(subscription.later for subscription in to_be_called):
-            self.acknowledge(message)
+
+    def _put_back(self, message: "Message") -> None:
+        """Have a message that was not handled wait again, wherever that was interrupted."""
+        with self.lock:
+            if message not in self.messages:
+                self.messages.insert(0, message)
+            self._bytes_qos0 = sum(size_of(one) for one in self.messages if not one.qos)
 
     def acknowledge(self, message: "Message") -> None:
         """Have a message acknowledged, once those that came before it are; any thread may call."""
@@ -337,44 +340,37 @@ class Inbox:
 
     # What no subscription of the program's is for
 
-    def _is_early(self, size: int) -> bool:
-        return (
-            now_ms() < self._early_until_ms
-            and len(self._early) < _EARLY_MESSAGES
-            and self._early_bytes + size <= EARLY_BYTES
-        )
-
     def hand_over_early(self, topic_filter: str) -> None:
         """Have what came before this subscription was made be handed out first; lock held."""
-        found = [message for message in self._early if matches(topic_filter, message.topic)]
-        for message in found:
-            self._early.remove(message)
-            self._early_bytes -= size_of(message)
-            self._bytes += size_of(message)
+        found = self._early.take(lambda message: matches(topic_filter, message.topic))
+        self._bytes += sum(size_of(message) for message in found)
         self.messages[:0] = found
 
     def _end_early(self) -> None:
         """Give up what nobody has subscribed to in time."""
-        while self._early and now_ms() >= self._early_until_ms:
+        while True:
             with self.lock:
-                message = self._early.pop(0)
-                self._early_bytes -= size_of(message)
-                self._bytes += size_of(message)
+                message = self._early.overdue(now_ms())
+                if message is None:
+                    return
+                self._received.done(message, False)  # where memory runs out, it stays
+                self._early.remove(message)
             self._unhandled(message)
 
     def _unhandled(self, message: "Message") -> None:
         """Acknowledge, or drop, what there is no handler for; say so for the first one."""
         self._done(message, False)
-        self._owner.counters["unhandled"] += 1
-        if not self._unhandled_told:
-            self._unhandled_told = True
+        with self.lock:
+            self._owner.counters["unhandled"] += 1
+            told, self._unhandled_told = self._unhandled_told, True
+        if not told:
             log("warning", _UNHANDLED.format(printable(message.topic)))
 
     # The loop
 
     def answer(self, link: "Link") -> None:
         """Acknowledge what was handled, and send what was asked for."""
-        if self._early:
+        if self._early.messages:
             self._end_early()
         session = link.session
         # One at a time: where a board's memory runs out, the rest is still to be done.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .inbox import Inbox, Subscription
     from .messages import Message
     from .outbox.memory import Outbox
-    from .outbox.parking import Entry
+    from .outbox.parked import Entry
     from .platform import Lock
     from .settings import Settings
     from .transport.base import Link
@@ -88,8 +88,10 @@ def connected(connection: "Owner", session_present: bool) -> None:
     connection.counters["connects"] += 1
     connection.reason = None
     connection.reasons_told = []
-    if connection.outbox.parking is not None:
-        connection.outbox.parking.connected(connection.link, session_present)
+    connection.catch_up_ms = 0
+    with connection.lock:
+        if connection.outbox.parking is not None:
+            connection.outbox.parking.connected(connection.link, session_present)
     if connection.settings.status:
         connection.link.send(_status(connection, b"online"))
     connection.sent_topic = ""
@@ -131,9 +133,10 @@ def lost(connection: "Owner", error: Exception) -> None:
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
-    if type(error) not in connection.reasons_told:
+    inbox = connection.inbox
+    if inbox is not None and inbox.on_error and type(error) not in connection.reasons_told:
         connection.reasons_told.append(type(error))
-        _tell(connection, error)
+        inbox.new_error(error)
 
 
 def _tell(connection: "Owner", error: Exception) -> None:
@@ -153,8 +156,10 @@ def catch_up(connection: "Owner") -> None:
     if not connection.catch_up_ms:
         connection.catch_up_ms = now_ms() + _CATCH_UP_MS
     if link.session.room() == connection.settings.window or now_ms() >= connection.catch_up_ms:
-        connection.catch_up_ms = 0
         link.close(True)
+        with connection.lock:
+            if connection.outbox.parking is not None:
+                connection.outbox.parking.lost(link, False, now_ms())
         connection.counters["catch_ups"] += 1
         connection.set_state("connecting")
         link.open()
@@ -223,8 +228,9 @@ def finish(connection: "Owner") -> None:
     if orderly and connection.settings.status:
         link.send(_status(connection, b"offline"))
     link.close(orderly)
-    if connection.outbox.parking is not None:
-        connection.outbox.parking.lost(link, False, now_ms())
+    with connection.lock:
+        if connection.outbox.parking is not None:
+            connection.outbox.parking.lost(link, False, now_ms())
     connection.failures_in_a_row = lasting(connection.failures_in_a_row, _lived_ms(connection))
     connection.outbox.release()
     connection.set_state("closed")
@@ -246,8 +252,10 @@ def given_up(connection: "Owner", timeout_s: float) -> Exception:
     return error
 
 
-def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
-    """Return the error for a message that the outbox did not take."""
+def refusal(connection: "Owner", delivery: Delivery, overflowed: bool = False) -> "SecureMQTTError":
+    """Return the error for a message that the outbox did not take; `overflowed`: since too many had
+    interrupted the client at once.
+    """
     from .errors import MessageTooLarge, OutboxFull
 
     outbox = connection.outbox
@@ -267,32 +275,36 @@ def refusal(connection: "Owner", delivery: Delivery) -> "SecureMQTTError":
     if failure is not None:
         # A new one each time: MicroPython adds to the traceback of one that is raised again.
         return type(failure)(failure.what, failure.code, cause=failure.cause, remedy=failure.remedy)
-    if outbox.fits(size):
+    if overflowed:
         return OutboxFull(
             "more came from callbacks at once than can wait for the client's own work"
         )
     return OutboxFull("{} messages wait for the broker".format(outbox.count))
 
 
-def refused_late(connection: "Owner", delivery: Delivery, error: "Exception | None") -> None:
+def refused_late(
+    connection: "Owner", delivery: Delivery, error: "Exception | None", overflowed: bool
+) -> None:
     """Tell that the outbox did not take a message when `publish` had returned already."""
-    error = connection.last_error = error or refusal(connection, delivery)
+    error = connection.last_error = error or refusal(connection, delivery, overflowed)
     what = "a message on {}, published while the client was interrupted, was dropped. {}"
     log("error", what.format(printable(delivery.topic), error))
 
 
-def outside(connection: "Owner", topic: str, is_filter: bool) -> None:
-    """Warn of a topic that the broker's rules, as the bundle has them, do not give to this device;
-    the first one in words, the others as a count.
+def is_allowed(connection: "Owner", topic: str, is_filter: bool) -> bool:
+    """Return True if the broker's rules, as the bundle has them, give a topic to this device; else
+    warn of the first one in words, and count the others.
     """
     from .protocol.topics import covers
 
     settings = connection.settings
     allowed = (settings.may_subscribe if is_filter else settings.may_publish) or ()
     if any(covers(one, topic) for one in allowed):
-        return
-    connection.counters["outside"] += 1
-    if connection.counters["outside"] == 1:
+        return True
+    with connection.lock:
+        connection.counters["outside"] += 1
+        first = connection.counters["outside"] == 1
+    if first:
         what = (
             "{} may not {} {}, and the broker will not say so: it may {} {}. What to do: use such"
             " a topic (~ is devices/{}); or give it a role at the broker, and provision it again."
@@ -302,6 +314,7 @@ def outside(connection: "Owner", topic: str, is_filter: bool) -> None:
         here = " ".join(allowed) or "nothing"
         device = settings.client_id
         log("warning", what.format(device, verb, printable(topic), verb, here, device))
+    return False
 
 
 def _lived_ms(connection: "Owner") -> int:

@@ -16,7 +16,9 @@ from securemqtt_tools.pki import Authority
 from support.brokers.scripted import Connection, ScriptedBroker
 from support.identities.bundles import write_bundle
 from support.packets import (
+    CONNACK,
     DISCONNECT,
+    PINGRESP,
     PUBACK,
     PUBCOMP,
     PUBLISH,
@@ -235,6 +237,34 @@ def test_a_refused_connect_is_told(
         assert remote.answer() is True
         assert connection.gone()
     assert remote.ask("error()") == name
+
+
+def test_reserved_flags_in_the_answer_to_connect_end_the_connection(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    remote = start()
+    remote.tell("client.start() or link_until(lambda: client.state == 'waiting')")
+    with scripted.connection() as connection:
+        connection.read()
+        connection.send(packet(CONNACK, b"\2\0"))
+        assert remote.answer() is True
+        assert connection.gone()
+    assert remote.ask("error()") == "MalformedPacket"
+
+
+def test_the_end_of_a_qos_2_message_that_was_not_received_is_none(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    remote = start()
+    with connect(remote, scripted) as connection:
+        remote.ask("globals().update(d=client.publish('~/a', b'', 2))")
+        sent = read_publishes(connection, 1)[0]
+        connection.send(answer(PUBCOMP, sent.packet_id) + packet(PINGRESP))
+        remote.ask("link_until(lambda: client._connection.link.session.pongs)")
+        assert remote.ask("client.connected and not d.acknowledged") is True
+        remote.tell("link_until(lambda: d.acknowledged)")
+        connection.send(answer(PUBREC, sent.packet_id) + answer(PUBCOMP, sent.packet_id))
+        assert remote.answer() is True
 
 
 @pytest.mark.parametrize(

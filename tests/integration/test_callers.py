@@ -191,6 +191,11 @@ def test_signals_and_threads_publish_at_any_time(
         assert sorted(observer.of(name, count)) == wanted
 
 
+@pytest.mark.parametrize("outbox", OUTBOXES)
+def test_publish_imports_nothing(device: Path, outbox: str) -> None:
+    play(device, "imports", outbox)
+
+
 def test_a_client_that_is_not_used_any_more_is_collected(device: Path) -> None:
     client = Client(str(device))
     client.connect()

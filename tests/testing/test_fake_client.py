@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from securemqtt import Client, Message, errors
+from securemqtt import Client, Message, errors, lifecycle
+from securemqtt.outbox.memory import Outbox
+from securemqtt.outbox.parking import Parking
 from securemqtt.testing import FakeClient, ProgramEnded
+from support.network.net import wait_until
 from support.speed import seconds
 
 TEMPERATURE = "devices/test-device/temperature"
@@ -127,6 +130,51 @@ def test_a_full_outbox_is_refused_as_ever(client: FakeClient) -> None:
 
 
 # What comes
+
+
+def test_who_waits_for_a_message_that_gives_way_is_woken() -> None:
+    client = FakeClient(outbox_messages=1, outbox_full="drop_oldest")
+    delivery = client.publish("~/temperature", 1)
+    outcome: list[bool] = []
+    thread = threading.Thread(target=lambda: outcome.append(delivery.wait(seconds(600))))
+    thread.start()
+    wait_until(lambda: delivery.awaited)
+    client.publish("~/temperature", 2)
+    thread.join(seconds(60))
+    assert outcome == [False] and delivery.dropped
+    client.disconnect(0)
+
+
+def test_a_topic_that_the_rules_allow_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient(may_publish=["devices/+/command/#"])
+    looks: list[str] = []
+    is_allowed = lifecycle.is_allowed
+
+    def look(connection: Any, topic: str, is_filter: bool) -> bool:
+        looks.append(topic)
+        return is_allowed(connection, topic, is_filter)
+
+    monkeypatch.setattr(lifecycle, "is_allowed", look)
+    for number in range(5):
+        client.publish("devices/other/command/interval", number)
+    assert len(looks) == 1 and not client.stats["outside"]
+    client.publish("elsewhere", 1)
+    assert client.stats["outside"] == 1
+    client.disconnect(0)
+
+
+def test_what_the_loop_lets_go_of_meanwhile_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    outbox = client._connection.outbox
+    looks: list[object] = []
+
+    def parking(self: object) -> Parking | None:
+        looks.append(self)
+        return Parking(outbox) if len(looks) % 2 else None  # gone at the second look
+
+    monkeypatch.setattr(Outbox, "parking", property(parking, lambda self, value: None))
+    assert client.stats["parked"] == 0
+    assert looks
 
 
 def test_a_message_is_handled_in_poll_and_acknowledged_then(client: FakeClient) -> None:

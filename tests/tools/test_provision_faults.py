@@ -155,13 +155,14 @@ def test_unplugged_half_way_a_second_run_finishes(
     provisioner: Provisioner, simulated_board: SimulatedBoard, share: float, worth: int
 ) -> None:
     device_id = f"unplugged-{share * 100:.0f}"
+    assert contents(simulated_board) == {}  # it has booted, which writes, too
     simulated_board.power_cut_after(int(worth * share), half=True)
     outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi, "--no-connect")
     simulated_board.wait_for_power_cut()
     assert (
         outcome.status,
         outcome.said("went away", "plug it in", "run the same command again"),
-    ) == (1, True)
+    ) == (1, True), outcome.text
     simulated_board.power_on()
     outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi)
     assert outcome.status == 0 and f"{device_id} is ready" in outcome.out

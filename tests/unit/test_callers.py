@@ -62,7 +62,9 @@ class _Trial:
         received.clear()
         self._checked = self.numbers
         assert all(delivery.acknowledged for delivery in self.deliveries)
-        assert not [delivery for delivery in self.deliveries if delivery.dropped]
+        for delivery in self.deliveries:
+            assert delivery.wait(0) and not (delivery.dropped or delivery.parked), delivery
+            assert delivery.error is None and "acknowledged" in repr(delivery)
         self.deliveries.clear()
         stats = self.client.stats
         assert stats["sent"] == stats["acknowledged"] == self.numbers, stats

@@ -2,9 +2,9 @@
 connection in memory, see support/models/history.py.
 """
 
-from securemqtt import log_to
+from securemqtt import inbox, log_to
 from securemqtt.platform import INBOX_BYTES, INBOX_QOS0_BYTES
-from support.interpreters.either import raised
+from support.interpreters.either import MICROPYTHON, raised
 from support.models.history import MAX_PACKET_BYTES, History
 
 _ALL = 1 << 30
@@ -526,3 +526,99 @@ def test_a_message_whose_handler_is_interrupted_is_not_acknowledged_and_comes_ag
         assert history.broker.acknowledged == acknowledged + 3
     finally:
         history.close()
+
+
+def test_where_memory_runs_out_amid_matching_nothing_is_lost() -> None:
+    history = _connected()
+    try:
+        acknowledged = history.broker.acknowledged
+        _wait_in_inbox(history, 3)
+        before = len(history.handled)
+        matches = inbox.matches
+
+        def exhausted(*arguments: object) -> bool:
+            inbox.matches = matches
+            raise MemoryError
+
+        inbox.matches = exhausted
+        raised("MemoryError", history.client.poll)
+        assert len(history.handled) == before
+        history.client.poll()
+        numbers = [int(payload) for payload in history.handled[before:]]
+        assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
+        history.client.flush(0)
+        history.carry(_ALL, _ALL)
+        assert history.broker.acknowledged == acknowledged + 3
+    finally:
+        history.close()
+
+
+def test_a_handler_that_leaves_is_the_last_one_of_run_forever() -> None:
+    history = _connected()
+    try:
+        handled = []
+
+        def leaving(message: object) -> None:
+            handled.append(message.payload)
+            history.client.disconnect(0)
+
+        history.client.subscribe("c/x", leaving)
+        _asked(history)
+        _answered(history, 1)
+        _wait_in_inbox(history, 5)
+        history.client.run_forever()
+        assert len(handled) == 1
+    finally:
+        history.close()
+
+
+if not MICROPYTHON:
+    import sys
+    from pathlib import Path
+
+    def test_ctrl_c_at_any_line_of_handing_out_loses_no_message_and_no_handler() -> None:
+        """Not where a lock is taken or given back: there CPython itself sees to it."""
+        history = _connected()
+        source = Path(inbox.__file__).read_text().splitlines()
+        acknowledged = history.broker.acknowledged
+        handled = len(set(history.handled))
+        interrupted = 0
+        try:
+            while True:
+                left = interrupted
+
+                def trace(frame: object, event: str, arg: object) -> object:
+                    nonlocal left
+                    if not frame.f_code.co_filename.endswith("inbox.py"):
+                        return None
+                    line = source[frame.f_lineno - 1].strip()
+                    if event == "line" and not line.startswith(("with ", "finally", "except")):
+                        if not left:
+                            sys.settrace(None)
+                            left = -1
+                            raise KeyboardInterrupt
+                        left -= 1
+                    return trace
+
+                _wait_in_inbox(history, 2)
+                before = sys.gettrace()
+                sys.settrace(trace)
+                try:
+                    history.client.poll()
+                except KeyboardInterrupt:
+                    interrupted += 1
+                else:
+                    break
+                finally:
+                    sys.settrace(before)
+                history.client.poll()
+                history.client.flush(0)
+                history.carry(_ALL, _ALL)
+                history.client.poll()
+                assert len(set(history.handled)) == handled + 2 * interrupted, interrupted
+                assert history.broker.acknowledged == acknowledged + 2 * interrupted, interrupted
+                # Between two lines: one message too few does no harm, one too many would stay.
+                assert history.client._connection.inbox._bytes <= 0
+            assert interrupted > 20
+        finally:
+            history.close()

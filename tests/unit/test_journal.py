@@ -851,11 +851,11 @@ def test_what_is_parked_and_has_no_room_in_memory_counts_and_gives_way_to_a_newe
     device.outbox.sync()
     device = device.restart()
     outbox = device.outbox
-    assert outbox.count == outbox.parking.count == 3
+    assert outbox.count == outbox.parking.parked.count == 3
     assert outbox.held == 1
     device.put("newer", "t2", newest_only=True)
-    assert outbox.parking.count == 2 and outbox.expired == 1
+    assert outbox.parking.parked.count == 2 and outbox.expired == 1
     assert device.drain() == ["newer"]
     outbox.sync()
     outbox = device.restart().outbox
-    assert outbox.count == outbox.parking.count == 2
+    assert outbox.count == outbox.parking.parked.count == 2

@@ -54,6 +54,7 @@ def _one_bad(random: Random, qos: int, before: int, behind: int, neighbours: int
         assert history.client._connection.outbox.parking is None
         history.bad.clear()
         history.come_to_rest()
+        assert history.client.stats["sent"] == len(history.deliveries)
     finally:
         history.close()
 
@@ -156,7 +157,9 @@ def _supersede(random: Random) -> None:
         assert history.deliveries[2].dropped and not history.deliveries[2].parked
         # Its id stays reserved, but it will not go out again.
         reserved = [one for one, number in history.device.in_use.items() if number == 2]
-        assert reserved == history.client._connection.link.session.withheld
+        session = history.client._connection.link.session
+        assert reserved == session.withheld
+        assert [session.unanswered[one] for one in reserved] == [None]  # nothing but its id is kept
         history.device.in_use = {}
         history.run(PROMISE_MS, lambda: not history.client.pending)
         assert history.client._connection.outbox.parking is None
@@ -166,6 +169,78 @@ def _supersede(random: Random) -> None:
 
 def test_a_newer_state_takes_the_place_of_a_parked_one() -> None:
     for_seeds(4, _supersede)
+
+
+def _caught_up(random: Random) -> None:
+    """A reconnection on purpose while a message is alone on its way: it is sent again once."""
+    history = Refusals(random)
+    try:
+        history.say(True)
+        parking = None
+        while parking is None or not parking.careful:
+            history.step()
+            parking = history.client._connection.outbox.parking
+        history.say(False)
+        while parking._alone is None or parking._alone.delivery is not history.deliveries[1]:
+            history.step()
+        catch_ups = history.client.stats["catch_ups"]
+        history.client._connection.make_inbox()._left = 1
+        while history.client.stats["catch_ups"] == catch_ups:  # the broker does not answer
+            history.pass_time(500)
+            history.carry(1 << 30, 0)
+            history.turn()
+        for _ in range(10):
+            history.carry(1 << 30, 1 << 30)
+            history.turn()
+        history.answer(-1)  # the ping, though a message came before it
+        history.carry(0, 1 << 30)
+        history.turn()
+        assert history.client.pending == 2
+        history.run(PROMISE_MS, lambda: not history.good_left())
+        history.run(PROMISE_MS, lambda: history.client.stats["parked"])
+        assert history.client.pending == history.client.stats["parked"] == 1
+        history.broker.lenient = True
+        history.run(700000, lambda: not history.client.pending, 1000)
+        assert history.client.stats["acknowledged"] == 2
+        history.bad.clear()
+        history.come_to_rest()
+    finally:
+        history.close()
+
+
+def test_a_reconnection_on_purpose_sends_what_was_alone_once() -> None:
+    for_seeds(4, _caught_up)
+
+
+def _received_at_last(random: Random) -> None:
+    """The broker takes a parked message of QoS 2 at last, and the power goes before PUBCOMP."""
+    history = Refusals(random, "each")
+    try:
+        history.say(True, 2)
+        history.run(PROMISE_MS, lambda: history.client.stats["parked"])
+        history.broker.lenient = True
+        while not history.broker.received:  # tried again
+            history.step(1000)
+        link = history.client._connection.link
+        (packet_id,) = link.session.unanswered
+        while not link.is_released(packet_id):
+            history.answer(0)
+            history.carry(0, 1 << 30)
+            history.client.poll()
+        history.lose(0)
+        history.turn()
+        assert history.client.pending == 1
+        history.restart()
+        assert history.client.pending == 1
+        history.run(PROMISE_MS, lambda: not history.client.pending)
+        history.bad.clear()
+        history.come_to_rest()
+    finally:
+        history.close()
+
+
+def test_one_that_was_received_at_last_outlives_the_power_until_its_end() -> None:
+    for_seeds(4, _received_at_last)
 
 
 def _hung_up_on(random: Random) -> None:

@@ -194,6 +194,44 @@ def test_a_reason_is_told_once_until_there_is_a_connection_again() -> None:
         history.close()
 
 
+def test_who_listens_later_is_told_of_what_still_goes_wrong() -> None:
+    history = History(1)
+    errors = []
+    try:
+        history.reach(False)
+        for _ in range(3):
+            history.turn()
+            history.pass_time(200000)
+        assert history.client.stats["failures"] >= 2
+        history.client.on_error(errors.append)
+        for _ in range(3):
+            history.turn()
+            history.pass_time(200000)
+        assert [type(error).__name__ for error in errors] == ["ConnectionRefused"]
+    finally:
+        history.close()
+
+
+def _refused_when_full(history: History) -> str:
+    """Publish until the outbox refuses; return what it says."""
+    while True:
+        try:
+            history.client.publish("a", b"0" * 1000)
+        except OutboxFull as error:
+            return str(error)
+
+
+def test_a_full_journal_is_not_told_as_too_many_callbacks() -> None:
+    history = History(1, durable="each")
+    try:
+        history.reach(False)
+        assert "messages wait for the broker" in _refused_when_full(history)
+        history.restart()  # now it is full, and memory is not
+        assert "messages wait for the broker" in _refused_when_full(history)
+    finally:
+        history.close()
+
+
 def test_errors_that_nobody_takes_are_bounded() -> None:
     history = History(1)
     errors = []

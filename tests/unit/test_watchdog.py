@@ -1,6 +1,11 @@
 """When a hardware watchdog is fed."""
 
+import select
+import socket
+
 from securemqtt.board.watchdog import Watchdog
+from securemqtt.transport.stream_mbedtls import RECORD_BYTES, Stream
+from support.interpreters.either import micropython_only
 from support.models.history import History
 
 PATIENCE_MS = 900000
@@ -61,3 +66,36 @@ def test_a_client_feeds_it_while_it_can_try_to_connect() -> None:
         assert not history.client.connected
     finally:
         history.close()
+
+
+class _SlowTls:
+    """A TLS connection whose peer takes each record at the second try."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self._offered = False
+
+    def write(self, data: memoryview) -> "int | None":
+        self._offered = not self._offered
+        if self._offered:
+            return None
+        self.taken += bytes(data)
+        return len(data)
+
+
+@micropython_only
+def test_a_long_write_that_gets_on_feeds_it() -> None:
+    device = _Device()
+    stream = Stream(None, device.feed)
+    stream._tls = peer = _SlowTls()
+    stream.stage = "session"
+    stream.raw = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # it can always be written to
+    try:
+        stream._poll.register(stream.raw, select.POLLIN)
+        data = bytes(range(256)) * 16
+        stream.write(data)
+        assert device.fed == len(data) // RECORD_BYTES - 1
+        stream.drain(10000)
+        assert peer.taken == data
+    finally:
+        stream.raw.close()

@@ -10,8 +10,11 @@ import struct
 
 import pytest
 
+from securemqtt.config import load
+from securemqtt.connection import Connection
 from securemqtt.errors import MalformedPacket, ProtocolRefused
 from securemqtt.settings import Settings
+from securemqtt.transport.paho import PahoLink
 from securemqtt.transport.websocket import WebSocket
 
 SETTINGS = Settings({"host": "mqtt.local", "port": 443, "ws_path": "/mqtt"})
@@ -154,3 +157,21 @@ def test_a_close_ends_the_connection() -> None:
 def test_what_no_server_may_send(frame: bytes) -> None:
     with pytest.raises(MalformedPacket):
         open_socket().feed(frame)
+
+
+def test_leaving_never_raises_whatever_the_server_says_to_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load(None, {"client_id": "d", "host": "mqtt.local", "system_trust": True})
+    link = Connection(settings, PahoLink).link
+    websocket = open_socket()
+
+    def said(buffer: memoryview) -> int:
+        websocket.feed(b"\x83\x00")  # an opcode that is not there
+        return 0
+
+    monkeypatch.setattr(link._stream, "readinto", said)
+    monkeypatch.setattr(link._stream, "flush", lambda: True)
+    link.up = True
+    link.close(True)
+    assert not link.up

@@ -41,7 +41,7 @@ def make_room(
         in_memory.add(delivery.stored)
         delivery = delivery.next
     if outbox.parking is not None:
-        in_memory.update(outbox.parking.numbers())
+        in_memory.update(outbox.parking.parked.numbers())
     first = journal.segments[0].first if journal.segments else 0
 
     def needed(segment: "Segment", record: "Record") -> bool:
@@ -178,7 +178,7 @@ def _evict_oldest(outbox: "Outbox", journal: "Journal", wanted: int) -> None:
                 before = delivery
             delivery = following
         if outbox.parking is not None:
-            outbox.dropped += outbox.parking.evict_numbers(segment.first, end)
+            outbox.dropped += outbox.parking.parked.evict_numbers(segment.first, end)
         outbox.dropped += segment.unread
         journal.unread -= segment.unread
         segment.live -= segment.unread

@@ -5,17 +5,17 @@ the journal alone, and read back later. On flash with an interval, what is ackno
 never written. docs/outbox.md says what all this promises and what it costs.
 """
 
-from ..messages import Delivery
 from ..platform import FLASH, const, now_ms, temporary, unix_time
-from .journal import NEWEST_ONLY, RECORD_BYTES, RETAIN, Journal, Storage, blocks
+from .journal import NEWEST_ONLY, RECORD_BYTES, RETAIN, Journal, Storage, blocks, expiry_s
 from .memory import Outbox
+from .stand_in import Deferred
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from ..messages import Waiter
+    from ..messages import Delivery, Waiter
     from ..platform import Lock
     from ..settings import Settings
     from .reading import Backlog
@@ -37,31 +37,6 @@ _EARLIEST_S = const(1735689600)
 _PAUSE_MS = const(60000)
 # How long a sync for which there was no memory is put off.
 _SOON_MS = const(1000)
-
-
-class Deferred(Delivery):
-    """What `publish` returns where it interrupts the client itself: `accepted` is put in later."""
-
-    __slots__ = ("accepted",)
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.topic = delivery.topic
-        self.payload = delivery.payload
-        self.qos = delivery.qos
-        self.retain = delivery.retain
-        self.waiter = delivery.waiter
-        self.accepted = delivery
-        delivery.awaited = True  # perhaps
-
-    @property
-    def acknowledged(self) -> bool:  # type: ignore[override]
-        """Whether the broker has taken it over."""
-        return self.accepted.acknowledged
-
-    @property
-    def dropped(self) -> bool:  # type: ignore[override]
-        """Whether it was given up."""
-        return self.accepted.dropped
 
 
 class DurableOutbox(Outbox):
@@ -116,7 +91,8 @@ class DurableOutbox(Outbox):
     @property
     def count(self) -> int:
         """How many messages are not acknowledged yet, those in the journal alone among them."""
-        left = 0 if self.parking is None else len(self.parking.left)
+        parking = self.parking  # which the loop may let go of meanwhile
+        left = 0 if parking is None else len(parking.parked.left)
         return self.held + self.journal.unread + left
 
     def counters(self) -> "dict[str, int]":
@@ -145,7 +121,7 @@ class DurableOutbox(Outbox):
             self.resume()
         if newest_only:
             self.sweep(delivery.topic, now_ms)
-            if self.parking is not None and self.parking.left:
+            if self.parking is not None and self.parking.parked.left:
                 self._supersede(delivery.topic)
         if not (delivery.qos or journal.unread) and self.fits(size):
             return super().put(delivery)
@@ -273,10 +249,7 @@ class DurableOutbox(Outbox):
             flags |= RETAIN
         if newest_only:
             flags |= NEWEST_ONLY
-        expiry = 0
-        if delivery.expires_ms is not None and unix_time() > self._clock_floor_s:
-            expiry = unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1
-            expiry = min(max(expiry, 1), 0xFFFFFFFF)
+        expiry = expiry_s(delivery) if unix_time() > self._clock_floor_s else 0
         delivery.stored = journal.write(flags, topic, delivery.payload, expiry)
         self.failure = None
         if newest_only and journal.unread:

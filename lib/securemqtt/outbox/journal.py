@@ -27,13 +27,15 @@ import struct
 from binascii import crc32
 
 from ..log import log
-from ..platform import Lock, const, now_ms
+from ..platform import Lock, const, now_ms, unix_time
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
+
+    from ..messages import Delivery
 
     class File(Protocol):
         """A file that is appended to."""
@@ -100,6 +102,14 @@ _NO_SUCH_FILE = const(2)
 def blocks(size: int) -> int:
     """Return how many blocks of 4 kB, the unit of the usual file systems, a file takes."""
     return (size + 4095) >> 12
+
+
+def expiry_s(delivery: "Delivery") -> int:
+    """Return when a message expires, as a record has it: in Unix time, 0 if it does not."""
+    if delivery.expires_ms is None:
+        return 0
+    expiry = unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1
+    return min(max(expiry, 1), 0xFFFFFFFF)
 
 
 def encode(salt: int, flags: int, topic: bytes, payload: bytes, expiry: int, number: int) -> bytes:

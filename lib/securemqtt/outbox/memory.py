@@ -8,6 +8,8 @@ from ..platform import const
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..errors import SecureMQTTError
     from ..messages import Delivery
     from .parking import Parking
@@ -29,6 +31,7 @@ class Outbox:
     failure: "SecureMQTTError | None" = None  # why the storage takes nothing
     # What deals with messages at which the broker hangs up: made with the first strike.
     parking: "Parking | None" = None
+    notify: "Callable[[], None] | None" = None  # wakes who waits for a message
 
     def __init__(self, max_messages: int, max_bytes: int, when_full: str = "refuse") -> None:
         self.max_messages = max_messages
@@ -73,7 +76,7 @@ class Outbox:
         if not self.fits(size):
             self.expire(now_ms)
             while self.when_full == "drop_oldest" and not self.fits(size):
-                if self.parking is None or not self.parking.evict_first():
+                if self.parking is None or not self.parking.parked.evict_first():
                     if self.head is None:
                         break
                     self.evict(None, self.head)
@@ -145,7 +148,7 @@ class Outbox:
         delivery = self.head
         self._expiry_ms = None
         if self.parking is not None:
-            self.parking.sweep(topic, now_ms)
+            self.parking.parked.sweep(topic, now_ms)
         while delivery:
             after = delivery.next
             expires_ms = delivery.expires_ms
@@ -160,8 +163,14 @@ class Outbox:
     def evict(self, before: "Delivery | None", delivery: "Delivery") -> None:
         """Give up a message that waits behind `before`; None: that is the first."""
         self._unlink(before, delivery)
+        self.give_up(delivery)
+
+    def give_up(self, delivery: "Delivery") -> None:
+        """Note that a message is given up, and tell who waits for it."""
         delivery.dropped = True
         self.forget(delivery)
+        if delivery.awaited and self.notify is not None:
+            self.notify()
 
     def note(self, delivery: "Delivery", strikes: int, tries: int = 0, wait_ms: int = 0) -> None:
         """Note how a message gets on that the broker may refuse: in a journal, if there is one.

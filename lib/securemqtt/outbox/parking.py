@@ -21,74 +21,39 @@ once all behind it is acknowledged and its time has come. docs/outbox.md has all
 """
 
 from ..platform import const
+from .parked import PARKED, Entry, Parked
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from ..messages import Delivery
+    from ..protocol.session import Session
     from ..transport.base import Link
+    from .parked import Outbox as Evicting
 
-    class Outbox(Protocol):
+    class Outbox(Evicting, Protocol):
         """memory.Outbox, as far as it is seen from here; it has a `Parking` itself."""
 
         head: Delivery | None
-        expired: int
         parking: "Parking | None"
 
         def take(self, now_ms: int) -> Delivery | None:
             """Return the next message to send."""
 
-        def forget(self, delivery: Delivery) -> None:
-            """Stop counting a message."""
-
-        def expire(self, now_ms: int) -> None:
-            """Evict what has expired."""
-
-        def note_expiry(self, delivery: Delivery) -> None:
-            """Have `expire` look at a message when its time has come."""
-
-        def note(self, delivery: Delivery, strikes: int, tries: int = 0, wait_ms: int = 0) -> None:
-            """Note how a message gets on."""
-
 
 _CAREFUL = const(2)
 _PASSED_OVER = const(5)
 _CONFIRMING = const(6)
-_PARKED = const(7)
 # How long it takes at most until a connection is tried again that a message may have ended; and
 # where one after the other does.
 _SOON_MS = const(2000)
 _LATER_MS = const(120000)
-# A parked message is tried again after so long, then after twice as long, and so on up to a day.
-_RETRY_MS = const(600000)
-_LONGEST_RETRY_MS = const(86400000)
 # Where none of the three lives is known, after a restart: no broker thinks longer before it ends a
 # connection for what it does not like.
 _LIVED_MS = const(2000)
-
-
-class Entry:
-    """What is known of a message: how many strikes it has, and, once parked, when to try it again.
-
-    `packet_id` is the one that is reserved for it, 0 if none.
-    """
-
-    __slots__ = ("delivery", "due_ms", "number", "packet_id", "strikes", "tries")
-
-    def __init__(self, delivery: "Delivery", strikes: int = 0) -> None:
-        self.delivery = delivery
-        self.number = delivery.stored  # in the journal, before it was parked
-        self.packet_id = 0
-        self.strikes = strikes
-        self.tries = 0  # how often it was tried again in vain since it was parked
-        self.due_ms = 0
-
-
-def _retry_ms(tries: int) -> int:
-    """Return how long a parked message waits after so many tries in vain."""
-    return min(_RETRY_MS << min(tries, 10), _LONGEST_RETRY_MS)
 
 
 class Parking:
@@ -99,13 +64,12 @@ class Parking:
 
     def __init__(self, outbox: "Outbox") -> None:
         self._outbox = outbox
+        self.parked = Parked(outbox)
         self.careful = False
         # By number, the strikes of messages that an earlier process has left in the journal.
         self._notes: "dict[int, int]" = {}
-        self.left: "list[int]" = []  # numbers of parked ones that memory has no room for
         # Those under suspicion, in their order; while careful, all that is to go before others.
         self._entries: "list[Entry]" = []
-        self._parked: "list[Entry]" = []
         self._alone: "Entry | None" = None  # what is on its way alone
         self._due: "Entry | None" = None  # the parked one that is to be tried again
         self._session_present = False
@@ -114,33 +78,12 @@ class Parking:
         self._since_ms = 0  # when the one was sent that is alone; without it: since when none is
         self._lived_ms = -1  # the longest of the connections that a message alone has ended
 
-    @property
-    def count(self) -> int:
-        """How many messages are parked."""
-        return len(self._parked) + len(self.left)
-
-    @property
-    def passes_over(self) -> bool:
-        """Whether messages go out in another order than they came in."""
-        return bool(self._parked or self._notes or self._passed_over())
-
     def _end(self) -> None:
         """Let go of all this where there is nothing left to do."""
-        if not (self.careful or self._entries or self._parked or self._notes or self.left):
+        if not (self.careful or self._entries or self._notes or self.parked.any()):
             self._outbox.parking = None
 
     # What an earlier process has left
-
-    def recall(self, delivery: "Delivery", tries: int, wait_ms: "int | None", now: int) -> None:
-        """Take in a message that is parked, and was tried again so often in vain.
-
-        It is tried next in `wait_ms`; None: it waits anew.
-        """
-        entry = Entry(delivery, _PARKED)
-        entry.tries = tries
-        entry.due_ms = now + (_retry_ms(tries) if wait_ms is None else wait_ms)
-        self._parked.append(entry)
-        self._outbox.note_expiry(delivery)
 
     def begin(self, notes: "dict[int, int]") -> None:
         """Take in, by number, the strikes of messages that are still to be read."""
@@ -152,15 +95,11 @@ class Parking:
     def connected(self, link: "Link", session_present: bool) -> None:
         """A connection stands: what is in flight and not withheld has been written again."""
         self._restart()
+        self.parked.session = link.session
         self._session_present = session_present
         for entry in self._entries:
             if entry.strikes == _CONFIRMING:  # that was for the connection before this one
                 entry.strikes = _PASSED_OVER
-        if not session_present:  # to this broker all of it is new
-            mine = [entry.packet_id for entry in self._entries + self._parked]
-            for packet_id in list(link.session.withheld):
-                if packet_id not in mine:  # its message expired, or gave way
-                    link.session.remove(packet_id)
 
     def lost(self, link: "Link", by_peer: bool, now: int) -> "tuple[Entry | None, int]":
         """A connection is gone.
@@ -170,37 +109,41 @@ class Parking:
         """
         alone = self._alone
         self._restart()
-        again_ms = 0
-        session = link.session
+        self.parked.session = session = link.session
         suspects = [one for one in session.unacknowledged() if not link.is_released(one)]
+        again_ms = 0
         if not self.careful:
+            alone = None
+            again_ms = _SOON_MS
             if by_peer and suspects:
                 self._oldest_struck(session.unanswered[suspects[0]])
             if not self.careful:
                 self._end()
                 return None, 0
+        self._withhold(session, suspects)
+        if alone is not None and alone.packet_id not in suspects:
+            # QoS 2, and PUBREC has come: PUBREL goes by itself.
+            if alone in self.parked.entries:
+                self.parked.accept(alone)
+            else:
+                self._entries.remove(alone)
             alone = None
-            again_ms = _SOON_MS
-        struck = None
-        for packet_id in suspects:
+        if not by_peer:
+            return None, 0
+        return (None, again_ms) if alone is None else self._struck(alone, now)
+
+    def _withhold(self, session: "Session", packet_ids: "list[int]") -> None:
+        """Keep what is in flight from going out again by itself."""
+        for packet_id in packet_ids:
             session.withhold(packet_id)
             entry = self._find(session.unanswered[packet_id])
             if entry is None:
                 entry = Entry(session.unanswered[packet_id])
                 self._entries.append(entry)
             entry.packet_id = packet_id
-            if entry is alone:
-                struck = entry
-        if (
-            alone is not None and struck is None
-        ):  # QoS 2, and PUBREC has come: PUBREL goes by itself
-            self._remove(alone)
-        if not by_peer:
-            return None, 0
-        return (None, again_ms) if struck is None else self._struck(struck, now)
 
     def _restart(self) -> None:
-        self._alone = self._due = None
+        self._alone = self._due = self.parked.trying = None
         self._answered = False
         self._pongs = -1
 
@@ -216,22 +159,16 @@ class Parking:
     def _struck(self, entry: Entry, now: int) -> "tuple[Entry | None, int]":
         """Note a strike for what was on its way alone."""
         self._lived_ms = max(self._lived_ms, now - self._since_ms)
-        if entry.strikes < _PARKED:
+        if entry.strikes < PARKED:
             self._strike(entry)
-            if entry.strikes < _PARKED:
+            if entry.strikes < PARKED:
                 # The more are passed over, the more it looks as if the broker took none at all.
                 again_ms = _SOON_MS
                 if entry.strikes == _PASSED_OVER:
                     again_ms <<= len(self._passed_over()) - 1
                 return None, min(again_ms, _LATER_MS)
             self._entries.remove(entry)
-            self._parked.append(entry)
-        else:
-            entry.tries += 1
-        wait_ms = _retry_ms(entry.tries)
-        entry.due_ms = now + wait_ms
-        self._outbox.note(entry.delivery, _PARKED, entry.tries, wait_ms)
-        self._outbox.note_expiry(entry.delivery)
+        self.parked.add(entry, now)
         self.careful = bool(self._entries)
         return entry, _SOON_MS
 
@@ -243,11 +180,11 @@ class Parking:
     def acknowledged(self, delivery: "Delivery") -> None:
         """The broker has taken a message over."""
         entry = self._find(delivery)
-        if entry is None:
-            return
-        self._remove(entry)
-        if entry is self._alone:
-            self._alone = None
+        self.parked.acknowledged(delivery)
+        if entry in self._entries:
+            self._entries.remove(entry)
+        if entry is not None and entry is self._alone:
+            self._alone = self.parked.trying = None
             self._confirm()
         self._end()
 
@@ -256,9 +193,12 @@ class Parking:
         for entry in self._passed_over():
             self._strike(entry)
 
-    def feed(self, link: "Link", now: int) -> bool:
-        """Send what is to go alone, if it is its time; return True if all may go as usual."""
-        if self._parked:
+    def feed(self, link: "Link", now: int, sent: "Callable[[Delivery, bool], None]") -> bool:
+        """Send what is to go alone, if it is its time; return True if all may go as usual.
+
+        `sent(delivery, again)` is called for what is sent here.
+        """
+        if self.parked.entries:
             self._look_after_parked(link, now)
         if not self.careful:
             self._end()
@@ -274,7 +214,7 @@ class Parking:
         while self._alone is None and self.careful:
             entry = self._next(now)
             if entry is not None:
-                self._send(link, entry, now)
+                self._send(link, entry, now, sent)
             elif not self._passed_over():
                 self.careful = False
             elif now - self._since_ms > (_LIVED_MS if self._lived_ms < 0 else self._lived_ms):
@@ -299,40 +239,42 @@ class Parking:
             if entry.strikes != _PASSED_OVER:
                 return entry
         due, self._due = self._due, None
-        return due if due is not None and due in self._parked else None
+        return due if due is not None and due in self.parked.entries else None
 
-    def _send(self, link: "Link", entry: Entry, now: int) -> None:
+    def _send(
+        self, link: "Link", entry: Entry, now: int, sent: "Callable[[Delivery, bool], None]"
+    ) -> None:
         delivery = entry.delivery
+        again = entry.packet_id != 0
         if delivery.qos:
             self._alone = entry
             self._since_ms = now
-        if entry.packet_id:
-            if entry.packet_id in link.session.withheld:  # else the link has done so already
-                link.session.restore(entry.packet_id)
-                link.send(delivery, entry.packet_id, 8 if self._session_present else 0)
-        else:
+            if entry.strikes >= PARKED:
+                self.parked.trying = entry
+        if not again:
             try:
                 link.send(delivery)  # QoS 0 is acknowledged in there
             except MemoryError:  # it was not sent
                 self._alone = None
                 raise
+        elif entry.packet_id in link.session.withheld:  # else the link has done so already
+            link.session.restore(entry.packet_id)
+            link.send(delivery, entry.packet_id, 8 if self._session_present else 0)
+        sent(delivery, again)
 
     def _look_after_parked(self, link: "Link", now: int) -> None:
         """Let those expire whose time has come; see whether one is to be tried again."""
         outbox = self._outbox
         outbox.expire(now)
         if not self.careful and outbox.head is None and link.session.idle():
-            for entry in self._parked:
-                if entry.due_ms <= now:
-                    self._due = entry
-                    self.careful = True
-                    return
+            self._due = self.parked.due(now)
+            self.careful = self._due is not None
 
     def _passed_over(self) -> "list[Entry]":
         return [entry for entry in self._entries if entry.strikes == _PASSED_OVER]
 
     def _find(self, delivery: "Delivery") -> "Entry | None":
-        for entry in self._entries + self._parked:
+        for entry in self._entries + self.parked.entries:
             if entry.delivery is delivery:
                 return entry
         return None
@@ -344,53 +286,3 @@ class Parking:
             if one <= number:  # those of messages that are gone go, too
                 del self._notes[one]
         return strikes
-
-    def _remove(self, entry: Entry) -> None:
-        if entry in self._parked:
-            self._parked.remove(entry)
-            self._outbox.note(entry.delivery, 0)
-        else:
-            self._entries.remove(entry)
-
-    # What is parked, as the outbox sees it
-
-    def numbers(self) -> "list[int]":
-        """Return the numbers that parked messages have in the journal."""
-        return [entry.delivery.stored for entry in self._parked] + self.left
-
-    def of_number(self, number: int) -> "Delivery | None":
-        """Return the parked message that had this number before."""
-        for entry in self._parked:
-            if entry.number == number:
-                return entry.delivery
-        return None
-
-    def sweep(self, topic: "str | None", now: int) -> None:
-        """Evict, and count, what is parked on `topic` and what has expired."""
-        for entry in list(self._parked):
-            delivery = entry.delivery
-            expires_ms = delivery.expires_ms
-            stale = expires_ms is not None and expires_ms <= now
-            if (stale or delivery.topic == topic) and self._evict(entry):
-                self._outbox.expired += 1
-            else:
-                self._outbox.note_expiry(delivery)
-
-    def evict_first(self) -> bool:
-        """Give up the message that was parked first; return False if there is none."""
-        return any(self._evict(entry) for entry in list(self._parked))
-
-    def evict_numbers(self, first: int, end: int) -> int:
-        """Give up those with numbers from `first` up to `end`; return how many."""
-        found = [entry for entry in self._parked if first <= entry.delivery.stored < end]
-        return sum(self._evict(entry) for entry in found)
-
-    def _evict(self, entry: Entry) -> bool:
-        """Give a parked message up, unless it is in flight again; return True if it was."""
-        if entry is self._alone:
-            return False
-        self._remove(entry)
-        entry.delivery.dropped = True
-        self._outbox.forget(entry.delivery)
-        self._end()
-        return True

@@ -10,6 +10,7 @@ from ..log import log
 from ..messages import Delivery
 from ..platform import FLASH, const, now_ms, unix_time
 from .journal import HEAD, HEAD_BYTES, LOW_WATER_MARK, NOTE, PARKED, RECORD_BYTES, RETAIN
+from .stand_in import Left
 
 TYPE_CHECKING = const(False)
 
@@ -281,48 +282,10 @@ class Backlog:
     def parked(self, number: int) -> "Delivery | None":
         """Return a message that was left to the journal, if it is parked now."""
         parking = self._outbox.parking
-        return None if parking is None else parking.of_number(number)
+        return None if parking is None else parking.parked.of_number(number)
 
     def gone(self) -> int:
         """Count the messages that waited and will not be sent, but for what was refused."""
         outbox = self._outbox
         dropped = outbox.dropped if outbox.when_full == "drop_oldest" else 0
         return outbox.expired + dropped + self._journal.damaged
-
-
-class Left(Delivery):
-    """What `publish` returns for a message that is left to the journal."""
-
-    __slots__ = ("_backlog", "_gone", "_verdict")
-
-    def __init__(self, delivery: "Delivery", backlog: "Backlog") -> None:
-        self.topic = delivery.topic
-        self.payload = delivery.payload
-        self.qos = delivery.qos
-        self.retain = delivery.retain
-        self.waiter = delivery.waiter
-        self.stored = delivery.stored
-        self._backlog = backlog
-        self._gone = backlog.gone()
-        self._verdict = 0  # once said, it stays
-
-    @property
-    def acknowledged(self) -> bool:  # type: ignore[override]
-        """Whether the broker has taken it over."""
-        return self._judged() > 0
-
-    @property
-    def dropped(self) -> bool:  # type: ignore[override]
-        """Whether it was given up; see `Backlog.fate`."""
-        return self._judged() < 0
-
-    @property
-    def error(self) -> "Exception | None":  # type: ignore[override]
-        """Why it is parked."""
-        delivery = self._backlog.parked(self.stored)
-        return None if delivery is None else delivery.error
-
-    def _judged(self) -> int:
-        if not self._verdict:
-            self._verdict = self._backlog.fate(self.stored, self._gone)
-        return self._verdict

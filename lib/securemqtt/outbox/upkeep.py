@@ -19,6 +19,7 @@ from .journal import (
     Segment,
     blocks,
     encode,
+    expiry_s,
 )
 
 TYPE_CHECKING = const(False)
@@ -33,7 +34,7 @@ _FULL = (NO_SPACE, 27, 122)  # ENOSPC, EFBIG, EDQUOT
 _READ_ONLY = (30, 13, 1)  # EROFS, EACCES, EPERM
 # Behind the name of a segment that is being written, and is none yet.
 UNFINISHED = ".new"
-# The strikes of a parked message: see parking.py, which need not be loaded for that.
+# The strikes of a parked message: see parked.py, which need not be loaded for that.
 _PARKED = const(7)
 
 
@@ -290,10 +291,7 @@ def note(
     if strikes != _PARKED:
         journal.append(_note(journal, number, strikes))
         return
-    expiry = 0
-    if clock and delivery.expires_ms is not None:
-        expiry = unix_time() + (delivery.expires_ms - now_ms()) // 1000 + 1
-        expiry = min(max(expiry, 1), 0xFFFFFFFF)
+    expiry = expiry_s(delivery) if clock else 0
     flags = PARKED | delivery.qos | (RETAIN if delivery.retain else 0)
     anew = journal.next_number
     content = _note(journal, number, 0)
@@ -342,14 +340,14 @@ def recall(
                 outbox.expired += 1
                 journal.acknowledge(record.number)
             elif outbox.held and not outbox.fits(size):
-                parking.left.append(record.number)
+                parking.parked.left.append(record.number)
             else:
                 outbox.held += 1
                 outbox.bytes += size
                 tries, wait_ms = _due(journal, record.number, note, clock_floor_s)
-                parking.recall(delivery, tries, wait_ms, now_ms())
+                parking.parked.recall(delivery, tries, wait_ms, now_ms())
     parking.begin({number: notes[number][0] for number in notes})
-    log("info", "{} messages are parked, {} suspected".format(parking.count, len(notes)))
+    log("info", "{} messages are parked, {} suspected".format(parking.parked.count, len(notes)))
 
 
 def supersede(outbox: "Outbox", journal: "Journal", topic: str) -> None:
@@ -359,13 +357,14 @@ def supersede(outbox: "Outbox", journal: "Journal", topic: str) -> None:
     parking = outbox.parking
     if parking is None:
         return
+    left = parking.parked.left
     found = []
     for segment in journal.segments:
         for record in scan(journal, segment):
-            if record.flags & PARKED and record.number in parking.left and record.topic == topic:
+            if record.flags & PARKED and record.number in left and record.topic == topic:
                 found.append(record.number)
     for number in found:
-        parking.left.remove(number)
+        left.remove(number)
         outbox.expired += 1
         journal.append(_note(journal, number, 0))
         journal.acknowledge(number)

@@ -190,6 +190,9 @@ class Session:
             self.unasked = True
         kept = bool(flags) and not (self.doubtful or clean_session)
         self.doubtful = False
+        if not kept:
+            for packet_id in [one for one in self.withheld if self.unanswered[one] is None]:
+                self.remove(packet_id)
         return kept
 
     def room(self) -> int:
@@ -235,6 +238,10 @@ class Session:
 
         if packet_id == self._witness:
             self._witness_answered()
+
+    def give_up(self, packet_id: int) -> None:
+        """Let go of a message that is withheld; its id stays in use as long as the session."""
+        self.unanswered[packet_id] = None
 
     def answered(self) -> int:
         """Note that an acknowledgement was written; return which one of ours it is."""

@@ -15,12 +15,16 @@ from ..messages import Delivery, Message
 from ..settings import Settings
 
 if TYPE_CHECKING:
+    from ..board.watchdog import Watchdog
     from ..diagnosis.finding import Stage
     from ..protocol.session import Reader, Session
 
 
 class Owner(Protocol):
     """What a link calls: the connection."""
+
+    watchdog: Watchdog | None
+    """A board's, to be fed amid what takes long."""
 
     def connected(self, session_present: bool) -> None:
         """CONNACK came with return code 0; what was in flight has been written again, first.

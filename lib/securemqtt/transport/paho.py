@@ -176,7 +176,7 @@ class PahoLink:
                 deadline_ms = now_ms() + _CLOSE_MS
                 self._drain(deadline_ms)
                 self._hear_out(deadline_ms)
-            except OSError:
+            except (OSError, MalformedPacket):  # the latter is what a WebSocket may say
                 self.up = False  # it is gone already: the broker sends the will then
         self._drop()
 
@@ -317,7 +317,7 @@ class PahoLink:
             if not self.up:
                 if kind != _CONNACK:
                     raise MalformedPacket("the broker sent something before CONNACK", kind)
-                self._connected(data[at] & 1, data[at + 1])
+                self._connected(data[at], data[at + 1])
             elif kind & 0xF0 == 0x30:
                 self._received(reader, kind)
             elif kind == _PINGRESP:
@@ -337,7 +337,7 @@ class PahoLink:
         session_present = self.session.accepted(flags, self._settings.clean_session)
         self.up = True
         in_flight = self.session.unacknowledged()
-        self._engine.withhold(self.session.withheld)
+        self._engine.withhold(self.session)
         if not session_present:
             # To this broker all of it is new, what an earlier session had half-way through QoS 2
             # included.
@@ -364,7 +364,7 @@ class PahoLink:
             self._write(_PUBCOMP, packet_id)
         elif isinstance(what, Delivery):
             # A PUBACK for QoS 2, too: RabbitMQ answers so, and it is final.
-            if kind == _PUBACK or (kind == _PUBCOMP and what.qos == 2):
+            if kind == _PUBACK or (kind == _PUBCOMP and self._engine.released(packet_id)):
                 self.session.remove(packet_id)
                 self._owner.acknowledged(what)
             elif kind != _PUBREC or what.qos != 2:

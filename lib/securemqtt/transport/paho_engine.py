@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MessageState, MQTTProtocolVersion
 
+from ..protocol.session import Session
 from ..settings import Settings
 from .stream_openssl import Stream
 
@@ -52,11 +52,17 @@ class Engine(mqtt.Client):
             MessageState.MQTT_MS_WAIT_FOR_PUBCOMP,
         )
 
-    def withhold(self, packet_ids: Iterable[int]) -> None:
-        """Keep messages in flight from going out again by themselves."""
+    def withhold(self, session: Session) -> None:
+        """Keep what the session withholds from going out again by itself, and let go of what of
+        that was given up.
+        """
         known = {**self._withheld, **self._out_messages}
-        self._withheld = {packet_id: known[packet_id] for packet_id in packet_ids}
-        for packet_id in packet_ids:
+        self._withheld = {
+            packet_id: known[packet_id]
+            for packet_id in session.withheld
+            if session.unanswered[packet_id] is not None
+        }
+        for packet_id in session.withheld:
             self._out_messages.pop(packet_id, None)
 
     def resend(self, packet_id: int, dup: bool) -> None:

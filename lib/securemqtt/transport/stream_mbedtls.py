@@ -10,6 +10,7 @@ from ..platform import const, now_ms
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..diagnosis.finding import Stage
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 # Packets that are ready together share a TLS record up to this size; mbedTLS on a board takes 4,096
 # bytes at most.
 RECORD_BYTES = const(512)
-# How long a write may wait for a peer that does not read.
-_WRITE_MS = const(15000)
+# How long a write may wait for a peer that does not read: less than any board's watchdog has.
+_WRITE_MS = const(5000)
 _HANDSHAKE_STEP_MS = const(20)
 
 
@@ -28,8 +29,10 @@ class Stream:
     umqtt's encoder writes into it as into a socket.
     """
 
-    def __init__(self, context: "Any") -> None:
+    def __init__(self, context: "Any", alive: "Callable[[], None]") -> None:
+        """`alive` is called while a long write gets on."""
         self._context = context
+        self._alive = alive
         self._view = memoryview(bytearray(RECORD_BYTES))
         self._start = 0
         self.end = 0  # how much was collected, 0 once all of it is written
@@ -73,6 +76,7 @@ class Stream:
                 return
             try:
                 self.drain(_WRITE_MS)
+                self._alive()
             except (
                 OSError,
                 ValueError,

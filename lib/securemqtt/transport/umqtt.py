@@ -61,7 +61,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
         with temporary():
             from ..tls.mbedtls import make_context
 
-            self.sock = Stream(make_context(settings))
+            self.sock = Stream(make_context(settings), self._alive)
         self.pid = 0
         self.reader = Reader(settings.max_packet_bytes)
         # Ids start anywhere, so that after a restart they are not those that a kept session may
@@ -166,6 +166,11 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             from .probe_mbedtls import probe
 
             return probe(settings, self.owner.patience_ms())
+
+    def _alive(self) -> None:
+        """Feed the watchdog amid a write that takes long, and gets on."""
+        if self.owner.watchdog is not None:
+            self.owner.watchdog.feed(True, now_ms())
 
     # Sending
 

@@ -15,7 +15,7 @@ import threading
 import time
 
 from securemqtt import Client
-from securemqtt.errors import UsageError
+from securemqtt.errors import SecureMQTTError, UsageError
 
 COUNT = 50
 RUN_S = 60
@@ -219,6 +219,35 @@ def signals(bundle, outbox):
     print("counts", *(counts[name] for name in ("main", "handler", "thread")))
 
 
+def imports(bundle, outbox):
+    """A signal handler may interrupt an import, so `publish` makes none, whatever becomes of it."""
+    client = Client(
+        bundle, outbox=outbox, outbox_messages=3, outbox_bytes=2000, max_publish_bytes=3000
+    )
+    before = set(sys.modules)
+    refusals = []
+    for topic, payload in (
+        ("~/a", b"1"),
+        ("elsewhere", "ü"),
+        ("küche/temperatur", {"celsius": 21.5}),
+        ("a/+", b""),
+        ("", b""),
+        ("~/large", bytes(2500)),
+        ("~/too-large", bytes(4000)),
+        ("~/a", object()),
+    ) + (("~/full", b"0"),) * 3:
+        try:
+            client.publish(topic, payload)
+        except SecureMQTTError as error:
+            refusals.append(type(error).__name__)
+    wanted = ["InvalidTopic"] * 2 + ["MessageTooLarge"] * 2 + ["InvalidPayload"]
+    ok(refusals[:5] == wanted, "what cannot be taken is refused: " + str(refusals))
+    if outbox == "ram":
+        ok(refusals[5:] == ["OutboxFull"] * 3, "so is what there is no room for")
+    new = {name for name in set(sys.modules) - before if name.startswith("securemqtt")}
+    ok(not new, "nothing was imported for that: " + str(new))
+
+
 PARTS = {
     part.__name__: part
     for part in (
@@ -230,6 +259,7 @@ PARTS = {
         end_flushed,
         end_disconnected,
         signals,
+        imports,
     )
 }
 PARTS[sys.argv[2]](sys.argv[1], sys.argv[3])

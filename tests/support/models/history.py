@@ -158,7 +158,9 @@ class History:
     def _out_of_order(self) -> bool:
         """Return True if a message was passed over: one at which the broker seems to hang up."""
         parking = self.client._connection.outbox.parking
-        return parking is not None and parking.passes_over
+        return parking is not None and bool(
+            parking.parked.entries or parking._notes or parking._passed_over()
+        )
 
     def _send(self, data: bytes, mark: int) -> None:
         self.world.last.down += data

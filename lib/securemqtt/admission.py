@@ -51,7 +51,8 @@ class Admission:
         if not lock.take(_PATIENCE_S):
             from .errors import TimedOut
 
-            raise TimedOut("the outbox was in use for {} s".format(_PATIENCE_S))
+            what = "the outbox was in use for {} s"
+            raise TimedOut(what.format(_PATIENCE_S), variant="outbox")
         try:
             if lock.deferred:
                 self.admit()

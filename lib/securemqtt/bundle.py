@@ -9,6 +9,7 @@ import os
 
 from .log import printable
 from .platform import TAKES_DER, bundle_places, const, is_credential, unix_time
+from .settings import EARLIEST_S
 
 TYPE_CHECKING = const(False)
 
@@ -31,9 +32,6 @@ _RSA_VERSION = b"\x02\x01\0\x02\x82"
 # Tags in DER: [0] and UTCTime.
 _VERSION = const(0xA0)
 _UTC_TIME = const(0x17)
-# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
-# clock_floor.
-_EARLIEST_S = const(1735689600)
 # To the first day of 1970 from the last one of February in the year 0.
 _DAYS_TO_1970 = const(719469)
 
@@ -285,7 +283,7 @@ def check_not_ended(settings: "Settings") -> None:
 
 
 def _own_end(settings: "Settings") -> str:
-    if unix_time() < max(settings.clock_floor, _EARLIEST_S):
+    if unix_time() < max(settings.clock_floor, EARLIEST_S):
         return ""
     try:
         return not_after(own_certificate(settings))

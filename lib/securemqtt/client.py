@@ -218,9 +218,9 @@ class Client:
         """Have `handler(exception)` called for each exception that leaves a handler, and for what
         went wrong with the connection.
 
-        Of the latter each kind once, until there is a connection again: why there is none, what
-        ended it, a subscription that was refused; and ClientCertificateExpiring, once a day. It is
-        called in `wait` or `poll`, and all of it is logged in any case.
+        Why there is no connection, or what ended it: each kind once, until there is one again; each
+        subscription that was refused, and message that was parked; ClientCertificateExpiring, once
+        a day. It is called in `wait` or `poll`, and all of it is logged in any case.
         """
         check_function("on_error", handler, True)
         self._connection.make_inbox().on_error = handler
@@ -236,7 +236,8 @@ class Client:
         expires_s: "float | None" = None,
         newest_only: bool = False,
     ) -> Delivery:
-        """Queue a message and return at once.
+        """Queue a message and return at once: no network is waited for, but a durable outbox's
+        storage, and another thread that is at work there, 30 s at most.
 
         Any thread and signal handler may call this on CPython, on a board a timer's, a pin's or
         `micropython.schedule`'s soft callback; one that interrupts the client itself gets a
@@ -247,7 +248,7 @@ class Client:
         docs/outbox.md has how long that takes, and OutboxInUse. `expires_s`: drop it if it could
         not be sent within so many seconds. `newest_only`: drop what waits on this topic still, as
         suits a retained state. Raise InvalidTopic, InvalidPayload, UsageError, MessageTooLarge, or,
-        where the outbox is full and is to refuse then, OutboxFull.
+        where the outbox is full and is to refuse then, OutboxFull; TimedOut after those 30 s.
         """
         connection = self._connection
         known = self._known_topic
@@ -321,8 +322,8 @@ class Client:
     def wait(self, seconds: float) -> None:
         """Serve the network for `seconds`: the handlers run here.
 
-        On a board this is what carries messages in and out. Name resolution on a board blocks for
-        as long as its resolver does; all else keeps to the time given, but for a handler's own.
+        On a board this is what carries messages in and out. There it may take longer: name
+        resolution as long as its resolver does, a peer that does not read 5 s, a handler its own.
         """
         connection = self._connection
         deadline_ms = now_ms() + milliseconds(seconds, "the time to wait")

@@ -161,7 +161,7 @@ class Connection:
     def stop(self) -> None:
         """Leave in order: DISCONNECT, then nothing goes on any more.
 
-        Blocks for 5 s where the peer does not read, longer only where the storage of a durable
+        Blocks for 10 s where the peer does not read, longer only where the storage of a durable
         outbox does. Raise OutOfMemory: then it was left without a word.
         """
         self.left = True

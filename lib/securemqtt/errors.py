@@ -44,8 +44,9 @@ if _TYPE_CHECKING:
 
     _Variant = _Literal[
         "", "absent", "again", "alert", "certificate", "connack", "der", "der_key", "encrypted",
-        "full", "handshake", "keep_alive", "limit", "mark", "other", "password", "pem",
-        "pem_key", "read_only", "session", "unasked", "writable", "40", "42", "43", "45", "48",
+        "full", "handshake", "keep_alive", "limit", "mark", "other", "outbox", "password",
+        "pem", "pem_key", "read_only", "session", "unasked", "writable", "40", "42", "43", "45",
+        "48",
     ]  # fmt: skip
 
 

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
         unasked_told: bool
         catch_up_ms: int
         told: int
-        inherited: bool
 
         def set_state(self, state: State) -> None:
             """Change the state, and tell who waits for that."""

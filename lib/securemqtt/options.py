@@ -76,7 +76,7 @@ class ClientOptions(TypedDict, total=False):
     outbox_fsync: whether each message is synced, or all every outbox_interval_s (each or interval;
         default "each")
     outbox_interval_s: the interval of outbox_fsync (a number from 0.01 to 3600 s; default 1)
-    outbox_journal_bytes: how large the journal may be; without it, after outbox_bytes:
+    outbox_journal_bytes: how large the journal may be; without it, 64 MiB, on a board 64 KiB:
         docs/outbox.md (a whole number from 32768 to 1099511627776 bytes; default none)
     early_s: how long what a kept session brings may wait for its subscription (a number from 0 to
         600 s; default 5)

@@ -92,7 +92,7 @@ class Process:
         if count and (connection.state != "closed" or count != connection.told):
             lost = "they are lost"
             if connection.settings.outbox == "durable":
-                lost = "they are in the outbox, for the next start"
+                lost = "those in storage are there for the next start"
             what = "the program ends, and {} messages are not acknowledged: {}. flush() waits."
             log("warning", what.format(count, lost))
 

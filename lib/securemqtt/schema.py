@@ -143,7 +143,7 @@ OPTIONS: "tuple[Option, ...]" = (
         None,
         (32768, 1 << 40),
         "bytes",
-        "how large the journal may be; without it, after outbox_bytes: docs/outbox.md",
+        "how large the journal may be; without it, 64 MiB, on a board 64 KiB: docs/outbox.md",
     ),
     (
         "early_s",

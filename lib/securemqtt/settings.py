@@ -4,6 +4,10 @@ from .platform import const
 
 TYPE_CHECKING = const(False)
 
+# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
+# clock_floor.
+EARLIEST_S = const(1735689600)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any

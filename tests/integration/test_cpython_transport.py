@@ -72,7 +72,7 @@ def scripted(authority: Authority, tmp_path: Path) -> Iterator[ScriptedBroker]:
 
 def resumed(client: Client) -> bool:
     """Return True if the handshake of the current connection was a resumed one."""
-    return bool(client._connection.link._stream.resumed)  # type: ignore[attr-defined]
+    return bool(client._connection.link._stream._tls.session_reused)  # type: ignore[attr-defined]
 
 
 def connected_anew(client: Client, connects: int) -> None:

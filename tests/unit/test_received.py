@@ -184,6 +184,7 @@ def test_a_broker_that_releases_nothing_is_in_error_after_1000_messages() -> Non
     late = _message("", 1001, qos=2)
     assert received.is_new(late)
     assert raised("MalformedPacket", received.keep, late).code == 1001
+    assert raised("MalformedPacket", received.drop, late).code == 1001
     received.released(1)
     received.keep(late)
 

@@ -56,11 +56,24 @@ def test_requests_are_given_up_with_their_connection() -> None:
     session.add("a")
     request = session.add("filter", counts=False)
     session.add("b")
-    assert [session.unanswered.get(packet_id) for packet_id in session.unacknowledged()] == [
-        "a",
-        "b",
-    ]
-    assert session.unanswered.get(request) is None
+    assert session.accepted(1, False)
+    in_flight = [session.unanswered.get(packet_id) for packet_id in session.unacknowledged()]
+    assert in_flight == ["a", "b"]
+    assert request not in session.unanswered
+
+
+def test_the_id_of_what_was_given_up_is_reserved_as_long_as_the_session() -> None:
+    session = Session(5)
+    given_up, other = session.add("a"), session.add("b")
+    session.withhold(given_up)
+    session.withhold(other)
+    session.give_up(given_up)
+    assert session.accepted(1, False)
+    assert session.withheld == [given_up, other]
+    assert session.find(given_up) is None
+    assert not session.accepted(0, False)
+    assert session.withheld == [other]
+    assert session.unanswered == {other: "b"}
 
 
 def test_a_quiet_connection_is_pinged_after_one_keep_alive() -> None:

@@ -37,6 +37,7 @@ from ..errors import (
 from ..log import printable
 from ..platform import TAKES_DER, const, temporary, unix_time
 from ..protocol.backoff import lasting
+from ..settings import EARLIEST_S
 
 TYPE_CHECKING = const(False)
 
@@ -66,10 +67,6 @@ if TYPE_CHECKING:
         def link(self) -> Link:
             """What carried it."""
 
-
-# No device was provisioned before 2025: a clock that shows less is wrong, whatever the bundle's
-# clock_floor.
-_EARLIEST_S = const(1735689600)
 
 # What happened, with the broker's host and port for {}.
 _WHAT: "dict[type[SecureMQTTError], str]" = {
@@ -240,7 +237,7 @@ def _in_words(
         what += "; this device's clock says {}-{:02d}-{:02d} {:02d}:{:02d} UTC".format(
             *time.gmtime()[:5]
         )
-        if kind is CertificateNotYetValid and unix_time() < max(settings.clock_floor, _EARLIEST_S):
+        if kind is CertificateNotYetValid and unix_time() < max(settings.clock_floor, EARLIEST_S):
             kind = ClockWrong
     # Neither cause nor remedy is given: OutOfMemory, too, has the catalogue's if there is room.
     return kind(what, code, variant, settings.host, None, None)

@@ -6,6 +6,7 @@ never written. docs/outbox.md says what all this promises and what it costs.
 """
 
 from ..platform import FLASH, const, now_ms, temporary, unix_time
+from ..settings import EARLIEST_S
 from .journal import NEWEST_ONLY, RECORD_BYTES, RETAIN, Journal, Storage, blocks, expiry_s
 from .memory import Outbox
 from .stand_in import Deferred
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
         """The last failure, the storage's too: messages are in memory only then."""
 
 
-# A clock that shows less is wrong, whatever the bundle's clock_floor.
-_EARLIEST_S = const(1735689600)
 # Where there is no room, none is looked for again before so long, unless a segment is removed.
 _PAUSE_MS = const(60000)
 # How long a sync for which there was no memory is put off.
@@ -42,9 +41,9 @@ _SOON_MS = const(1000)
 class DurableOutbox(Outbox):
     """An outbox with a journal.
 
-    `put`, `take`, `put_back` and `forget` are called with the owner's lock held, the others without
-    it. A storage that fails is no reason to raise: the outbox then works in memory, and tells its
-    owner.
+    What deals with single messages is called with the owner's lock held; `sync`, `tick`, `resume`
+    and `release` without it, since they may take the storage's time. A storage that fails is no
+    reason to raise: the outbox then works in memory, and tells its owner.
     """
 
     def __init__(self, settings: "Settings", owner: "Owner") -> None:
@@ -80,7 +79,7 @@ class DurableOutbox(Outbox):
         if storage.sharing:
             self.journal.alarm = storage.sharing.alarm(self.sync)
         self._owner = owner
-        self._clock_floor_s = max(settings.clock_floor, _EARLIEST_S)
+        self._clock_floor_s = max(settings.clock_floor, EARLIEST_S)
         self._unsaved: "list[tuple[Delivery, bool]]" = []  # what is to be written then
         # Reads what is in the journal alone, while there is such.
         self._backlog: "Backlog | None" = None

@@ -8,7 +8,19 @@ from ..platform import const
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
-    from .reading import Backlog
+    from typing import Protocol
+
+    class Backlog(Protocol):
+        """reading.Backlog, as far as it is seen from here; it imports this file."""
+
+        def fate(self, number: int, gone_before: int) -> int:
+            """Return what has become of a message that was left to the journal."""
+
+        def parked(self, number: int) -> Delivery | None:
+            """Return it if it is parked now."""
+
+        def gone(self) -> int:
+            """Count the messages that waited and will not be sent."""
 
 
 class StandIn(Delivery):

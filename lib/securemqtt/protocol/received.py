@@ -65,8 +65,7 @@ class Received:
         """Note that a message has come; return True if it is to be handled, and False if it was,
         or if it joined an earlier copy that still is to be.
 
-        What is new, and is kept, is to be told with `keep`. Raise MalformedPacket if the broker
-        sends QoS 2 messages and releases none.
+        What is new, and is kept, is to be told with `keep`.
         """
         packet_id = message.packet_id
         if packet_id in self._unreleased if message.qos == 2 else self._was_handled(message):
@@ -86,20 +85,21 @@ class Received:
         return False
 
     def keep(self, message: "Message") -> None:
-        """Note that a new message is kept: it will be handled, and acknowledged after that."""
-        if len(self._unreleased) >= _UNRELEASED:
-            from ..errors import MalformedPacket
+        """Note that a new message is kept: it will be handled, and acknowledged after that.
 
-            what = "the broker sends QoS 2 messages and releases none"
-            raise MalformedPacket(what, message.packet_id)
+        Raise MalformedPacket if the broker sends QoS 2 messages and releases none.
+        """
+        self._check_unreleased(message)
         self._open[message.packet_id] = message
         self._arrived.append(message)
 
     def drop(self, message: "Message") -> None:
         """Note that a new message is not kept: it is acknowledged once those before it are.
 
-        There may be many, so of each only its packet id and QoS are kept.
+        There may be many, so of each only its packet id and QoS are kept. Raise MalformedPacket as
+        `keep` does.
         """
+        self._check_unreleased(message)
         if message.qos == 2:
             self._unreleased.add(message.packet_id)
         self._arrived.append(message.packet_id << 2 | message.qos)
@@ -147,6 +147,13 @@ class Received:
     def released(self, packet_id: int) -> None:
         """Note PUBREL for a QoS 2 message: its id may come with another one from now on."""
         self._unreleased.discard(packet_id)
+
+    def _check_unreleased(self, message: "Message") -> None:
+        if len(self._unreleased) >= _UNRELEASED:
+            from ..errors import MalformedPacket
+
+            what = "the broker sends QoS 2 messages and releases none"
+            raise MalformedPacket(what, message.packet_id)
 
     def _was_handled(self, message: "Message") -> bool:
         for index, entry in enumerate(self._handled):

@@ -182,7 +182,7 @@ class Session:
 
         A broker that had lost it may have made one for an attempt whose CONNACK we never saw: then
         it is present, and empty. Where a clean one was asked for, there is none, whatever the
-        broker says ([MQTT-3.2.2-1]).
+        broker says ([MQTT-3.2.2-1]). Ids of subscriptions are given up: those are made again.
         """
         if flags > 1:
             raise _malformed("reserved flags in CONNACK", flags)
@@ -190,9 +190,12 @@ class Session:
             self.unasked = True
         kept = bool(flags) and not (self.doubtful or clean_session)
         self.doubtful = False
-        if not kept:
-            for packet_id in [one for one in self.withheld if self.unanswered[one] is None]:
-                self.remove(packet_id)
+        for packet_id in list(self.unanswered):
+            if packet_id in self.withheld:
+                if not kept and self.unanswered[packet_id] is None:
+                    self.remove(packet_id)
+            elif packet_id not in self._order:
+                del self.unanswered[packet_id]
         return kept
 
     def room(self) -> int:
@@ -280,13 +283,8 @@ class Session:
     def unacknowledged(self) -> "list[int]":
         """Return the ids of the messages in flight, oldest first: what goes out again after a
         reconnect ([MQTT-4.4.0-1]).
-
-        Ids of subscriptions are given up: they are made again from the list of subscriptions.
         """
-        for packet_id in list(self.unanswered):
-            if packet_id not in self._order and packet_id not in self.withheld:
-                del self.unanswered[packet_id]
-        return self._order
+        return list(self._order)
 
     def ask(self, now_ms: int) -> bool:
         """Return True if a PINGREQ is to go out now, though none is due, and count it as sent;

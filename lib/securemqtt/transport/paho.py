@@ -359,6 +359,9 @@ class PahoLink:
         data, at = reader.data, reader.at
         packet_id = data[at] << 8 | data[at + 1]
         what = self.session.find(packet_id)
+        if kind == _PUBCOMP and answers:  # it may follow on its PUBREC
+            self._feed(bytes(answers))
+            answers.clear()
         if kind == _PUBREL:
             self._owner.make_inbox().released(packet_id)
             self._write(_PUBCOMP, packet_id)

@@ -68,7 +68,6 @@ class Stream:
         self._session: ssl.SSLSession | None = None
         self._session_ends_s = 0.0
         self.stage: Stage = "resolve"
-        self.resumed = False
         self.peer = (self._host, self._port)  # by its address, once there was a connection
         # Whether the broker has shown, on the last connection, that it takes our certificate.
         self.accepted = False
@@ -186,7 +185,6 @@ class Stream:
             except ssl.SSLError:
                 self._send()  # the alert that tells the peer why
                 raise
-        self.resumed = bool(tls.session_reused)
         # now, since a connection that broke does not show it any more
         certificate = tls.getpeercert()
         ends = certificate.get("notAfter") if certificate else None

@@ -104,7 +104,9 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
             try:
                 (workers / f"once-{form}-{module}").mkdir()
             except FileExistsError:
-                pytest.fail("two workers run this file: xdist does not keep its group together")
+                pytest.fail(
+                    "two workers run this file: with -n, --dist loadgroup keeps it together"
+                )
         return Account(module, form, tmp_path_factory.mktemp(f"micropython-{form}-{module}"))
 
     return account

@@ -158,14 +158,13 @@ def _in_the_middle(client: Client, act: object) -> None:
 
 
 def test_what_the_outbox_has_no_room_for_then_is_told_as_dropped() -> None:
-    history = History(1)
-    client = history.client
-    deliveries = []
+    with History(1) as history:
+        client = history.client
+        deliveries = []
 
-    def publish() -> None:
-        deliveries.append(client.publish("a", b"0"))
+        def publish() -> None:
+            deliveries.append(client.publish("a", b"0"))
 
-    try:
         for _ in range(12):
             publish()
         assert client.pending == 12
@@ -175,24 +174,21 @@ def test_what_the_outbox_has_no_room_for_then_is_told_as_dropped() -> None:
         assert isinstance(client.last_error, OutboxFull)
         assert client.stats["dropped"] == 1
         assert client.pending == 12
-    finally:
-        history.close()
 
 
 def test_a_publish_strikes_anywhere_in_one_that_is_refused() -> None:
     """There a board loads modules for the occasion, which a callback may find half there."""
-    history = History(1)
-    client = history.client
-    deliveries = []
-    counts = {"refused": 0}
+    with History(1) as history:
+        client = history.client
+        deliveries = []
+        counts = {"refused": 0}
 
-    def publish() -> None:
-        try:
-            deliveries.append(client.publish("a", b"0"))
-        except OutboxFull:
-            counts["refused"] += 1
+        def publish() -> None:
+            try:
+                deliveries.append(client.publish("a", b"0"))
+            except OutboxFull:
+                counts["refused"] += 1
 
-    try:
         for _ in range(12):
             client.publish("a", b"0")
         point = os.urandom(1)[0] % _STEP
@@ -203,28 +199,23 @@ def test_a_publish_strikes_anywhere_in_one_that_is_refused() -> None:
         assert all(delivery.dropped for delivery in deliveries)
         assert client.stats["dropped"] == len(deliveries) + counts["refused"]
         assert client.pending == 12
-    finally:
-        history.close()
 
 
 def test_what_waits_to_be_admitted_is_bounded() -> None:
-    history = History(1)
-    client = history.client
-    taken = []
+    with History(1) as history:
+        client = history.client
+        taken = []
 
-    def flood() -> None:
-        while not (taken and taken[-1].dropped):
-            taken.append(client.publish("a", b"0", newest_only=True))
+        def flood() -> None:
+            while not (taken and taken[-1].dropped):
+                taken.append(client.publish("a", b"0", newest_only=True))
 
-    try:
         _in_the_middle(client, flood)
         assert 10 < len(taken) < 2000
         assert client.stats["dropped"] == len(taken) - 1  # but for the newest that could wait
         assert client.pending == 1
         assert [delivery.dropped for delivery in taken].index(False) == len(taken) - 2
         assert isinstance(client.last_error, OutboxFull)
-    finally:
-        history.close()
 
 
 def test_a_log_that_is_published_with_a_full_outbox_comes_to_an_end() -> None:
@@ -250,17 +241,14 @@ def test_a_log_that_is_published_with_a_full_outbox_comes_to_an_end() -> None:
 
 
 def test_what_was_published_first_is_sent_first() -> None:
-    history = History(1)
-    client = history.client
-    try:
+    with History(1) as history:
+        client = history.client
         history.come_to_rest()
         _in_the_middle(client, lambda: [client.publish("a", str(n).encode()) for n in (51, 52)])
         client.publish("a", b"53")
         client.flush(0)
         history.carry(_ALL, _ALL)
         assert history.broker.received[-3:] == [51, 52, 53]
-    finally:
-        history.close()
 
 
 if MICROPYTHON:

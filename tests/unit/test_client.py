@@ -70,11 +70,8 @@ def _reconnected(history: History) -> "list[int]":
 
 
 def test_poll_runs_the_handlers_for_all_that_is_there() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         assert _flood(history, 20) == 20
-    finally:
-        history.close()
 
 
 def test_what_waits_of_qos_0_is_bounded_and_the_newest_is_dropped_counted_and_told_once() -> None:
@@ -99,8 +96,7 @@ def test_what_waits_of_qos_0_is_bounded_and_the_newest_is_dropped_counted_and_to
 
 
 def test_what_is_too_much_of_qos_1_is_left_to_the_broker_and_comes_on_the_next_connection() -> None:
-    history = _connected(INBOX_BYTES)
-    try:
+    with _connected(INBOX_BYTES) as history:
         size = INBOX_BYTES // 4
         received, acknowledged = history.client.stats["received"], history.broker.acknowledged
         for _ in range(9):
@@ -118,8 +114,6 @@ def test_what_is_too_much_of_qos_1_is_left_to_the_broker_and_comes_on_the_next_c
         assert stats["dropped_in"] == stats["not_run_again"] == 0
         ones = [int(text.rstrip(b".")) for text in history.handled if text.endswith(b".")]
         assert ones == sorted(ones) and len(ones) == 9, "each once, and in order"
-    finally:
-        history.close()
 
 
 def test_what_is_too_much_in_a_clean_session_is_dropped_acknowledged_and_counted_each() -> None:
@@ -146,8 +140,7 @@ def test_what_is_too_much_in_a_clean_session_is_dropped_acknowledged_and_counted
 
 
 def test_messages_of_qos_1_are_not_dropped_for_those_of_qos_0() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         acknowledged = history.broker.acknowledged
         for qos in (0,) * 300 + (1,) * 5:
             history.send_down(qos)
@@ -157,13 +150,10 @@ def test_messages_of_qos_1_are_not_dropped_for_those_of_qos_0() -> None:
         assert history.broker.acknowledged == acknowledged
         history.come_to_rest()
         assert history.broker.acknowledged >= acknowledged + 5
-    finally:
-        history.close()
 
 
 def test_handlers_run_in_the_order_in_which_messages_came() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         before = len(history.handled)
         received = history.client.stats["received"]
         _wait_in_inbox(history, 4)
@@ -171,13 +161,10 @@ def test_handlers_run_in_the_order_in_which_messages_came() -> None:
         history.client.poll()
         assert history.handled[before:] == [str(first + number).encode() for number in range(4)]
         assert history.client.stats["received"] == received + 4
-    finally:
-        history.close()
 
 
 def test_poll_ends_though_each_handler_brings_another_message() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         handled = []
 
         def bring(message: object) -> None:
@@ -193,13 +180,10 @@ def test_poll_ends_though_each_handler_brings_another_message() -> None:
         assert len(handled) == 2
         history.client.poll()
         assert len(handled) == 4
-    finally:
-        history.close()
 
 
 def test_wait_runs_one_handler_at_least_and_none_after_its_time() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         handled = []
 
         def slow(message: object) -> None:
@@ -216,13 +200,10 @@ def test_wait_runs_one_handler_at_least_and_none_after_its_time() -> None:
         assert len(handled) == 4
         history.client.wait(0.4)
         assert len(handled) == 5
-    finally:
-        history.close()
 
 
 def test_a_handler_that_polls_has_its_turn_to_itself() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         steps = []
 
         def polling(message: object) -> None:
@@ -236,13 +217,10 @@ def test_a_handler_that_polls_has_its_turn_to_itself() -> None:
         _wait_in_inbox(history, 2)
         history.client.poll()
         assert steps == ["begin", "end"] * 2
-    finally:
-        history.close()
 
 
 def test_changes_of_state_are_told_in_their_order_and_before_messages() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         told = []
         history.client.on_state(told.append)
         history.client.subscribe("c/x", lambda message: told.append("message"))
@@ -262,13 +240,10 @@ def test_changes_of_state_are_told_in_their_order_and_before_messages() -> None:
         history.client.poll()
         assert history.client.state == "waiting"
         assert len(told) == 4
-    finally:
-        history.close()
 
 
 def test_a_message_above_the_limit_is_counted_and_acknowledged_and_not_handled() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         handled = len(history.handled)
         oversized = history.client.stats["oversized"]
         acknowledged = history.broker.acknowledged
@@ -282,13 +257,10 @@ def test_a_message_above_the_limit_is_counted_and_acknowledged_and_not_handled()
         assert history.broker.acknowledged == acknowledged + 2
         assert not history.broker.outgoing
         assert len(history.handled) == handled
-    finally:
-        history.close()
 
 
 def test_what_is_granted_is_asked_for_again_only_where_the_broker_has_forgotten_it() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         history.subscribe(0)
         history.filters.add("c/1")
         history.client.subscribe("c/1", print, 0)
@@ -299,13 +271,10 @@ def test_what_is_granted_is_asked_for_again_only_where_the_broker_has_forgotten_
         assert _reconnected(history) == [_SUBACK] * 3
         history.come_to_rest()
         assert _reconnected(history) == []
-    finally:
-        history.close()
 
 
 def test_what_is_not_granted_yet_is_asked_for_again_in_the_same_session() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         history.subscribe(0)
         assert _asked(history) == [_SUBACK]
         assert _reconnected(history) == [_SUBACK]
@@ -317,13 +286,10 @@ def test_what_is_not_granted_yet_is_asked_for_again_in_the_same_session() -> Non
         history.broker.session = False
         assert _reconnected(history) == [_SUBACK]  # for c/x
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_only_the_answer_to_the_last_request_counts() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         history.client.subscribe("c/0", print, 0)
         history.subscribe(0)
         assert _asked(history) == [_SUBACK] * 2
@@ -340,13 +306,10 @@ def test_only_the_answer_to_the_last_request_counts() -> None:
         _answered(history, 1)
         assert _reconnected(history) == []
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_a_subscription_made_again_before_its_end_is_confirmed_has_its_handler() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         handled = []
         history.client.unsubscribe("c/x")
         history.client.subscribe("c/x", handled.append)
@@ -361,13 +324,10 @@ def test_a_subscription_made_again_before_its_end_is_confirmed_has_its_handler()
         history.carry(_ALL, _ALL)
         history.turn()
         assert len(handled) == 2
-    finally:
-        history.close()
 
 
 def test_a_refused_subscription_is_told_and_asked_for_on_the_next_connection() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         history.subscribe(0)
         assert _asked(history) == [_SUBACK]
         granted, packet_id = history.broker.waiting[0]
@@ -380,24 +340,18 @@ def test_a_refused_subscription_is_told_and_asked_for_on_the_next_connection() -
         assert _reconnected(history) == [_SUBACK]
         history.come_to_rest()
         assert _reconnected(history) == []
-    finally:
-        history.close()
 
 
 def test_wait_serves_the_network_however_short_it_is() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         for _ in range(20):
             history.client.wait(0)
             history.carry(_ALL, _ALL)
         assert history.client.connected
-    finally:
-        history.close()
 
 
 def test_mistakes_in_a_publish_are_told_at_once() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         client = history.client
         for topic in (
             "",
@@ -430,13 +384,10 @@ def test_mistakes_in_a_publish_are_told_at_once() -> None:
         raised("UsageError", client.subscribe, "a", print, 3)
         assert client.pending == 0
         assert client.connected
-    finally:
-        history.close()
 
 
 def test_a_handler_that_fails_is_reported_and_the_others_run() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         failures, logged = [], []
         log_to(lambda level, text: logged.append(text))
         history.client.on_error(failures.append)
@@ -450,13 +401,10 @@ def test_a_handler_that_fails_is_reported_and_the_others_run() -> None:
         assert failures
         assert all(isinstance(failure, KeyError) for failure in failures)
         assert len([text for text in logged if "KeyError" in text]) == len(failures)
-    finally:
-        history.close()
 
 
 def test_an_on_error_that_fails_is_reported_and_the_message_acknowledged() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         logged = []
         log_to(lambda level, text: logged.append(text))
 
@@ -473,25 +421,19 @@ def test_an_on_error_that_fails_is_reported_and_the_message_acknowledged() -> No
         assert history.client.connected
         for name in ("KeyError", "IndexError"):
             assert [text for text in logged if name in text], name
-    finally:
-        history.close()
 
 
 def test_the_first_publish_is_checked_as_any_other() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         for topic in ("", None, (), 0):
             raised("InvalidTopic", history.client.publish, topic, b"")
         assert history.client.pending == 0
         assert history.client.publish("~", b"").topic == "devices/d"
         assert history.client.publish("~/x", b"").topic == "devices/d/x"
-    finally:
-        history.close()
 
 
 def test_a_message_whose_handler_is_interrupted_is_not_acknowledged_and_comes_again() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         handled = []
         interrupts = []
 
@@ -524,13 +466,10 @@ def test_a_message_whose_handler_is_interrupted_is_not_acknowledged_and_comes_ag
         history.client.flush(0)
         history.carry(_ALL, _ALL)
         assert history.broker.acknowledged == acknowledged + 3
-    finally:
-        history.close()
 
 
 def test_where_memory_runs_out_amid_matching_nothing_is_lost() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         acknowledged = history.broker.acknowledged
         _wait_in_inbox(history, 3)
         before = len(history.handled)
@@ -549,13 +488,10 @@ def test_where_memory_runs_out_amid_matching_nothing_is_lost() -> None:
         history.client.flush(0)
         history.carry(_ALL, _ALL)
         assert history.broker.acknowledged == acknowledged + 3
-    finally:
-        history.close()
 
 
 def test_a_handler_that_leaves_is_the_last_one_of_run_forever() -> None:
-    history = _connected()
-    try:
+    with _connected() as history:
         handled = []
 
         def leaving(message: object) -> None:
@@ -568,8 +504,6 @@ def test_a_handler_that_leaves_is_the_last_one_of_run_forever() -> None:
         _wait_in_inbox(history, 5)
         history.client.run_forever()
         assert len(handled) == 1
-    finally:
-        history.close()
 
 
 if not MICROPYTHON:
@@ -578,12 +512,11 @@ if not MICROPYTHON:
 
     def test_ctrl_c_at_any_line_of_handing_out_loses_no_message_and_no_handler() -> None:
         """Not where a lock is taken or given back: there CPython itself sees to it."""
-        history = _connected()
-        source = Path(inbox.__file__).read_text().splitlines()
-        acknowledged = history.broker.acknowledged
-        handled = len(set(history.handled))
-        interrupted = 0
-        try:
+        with _connected() as history:
+            source = Path(inbox.__file__).read_text().splitlines()
+            acknowledged = history.broker.acknowledged
+            handled = len(set(history.handled))
+            interrupted = 0
             while True:
                 left = interrupted
 
@@ -620,5 +553,3 @@ if not MICROPYTHON:
                 # Between two lines: one message too few does no harm, one too many would stay.
                 assert history.client._connection.inbox._bytes <= 0
             assert interrupted > 20
-        finally:
-            history.close()

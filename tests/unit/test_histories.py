@@ -70,21 +70,17 @@ def _random_step(history: History, random: Random) -> None:
 
 
 def _history(random: Random, when_full: str = "refuse", durable: str = "") -> None:
-    history = History(random.below(1 << 20), when_full, durable)
-    try:
+    with History(random.below(1 << 20), when_full, durable) as history:
         if durable and random.chance(60):
             _pour(history, random, random.between(10, 30))
         for _ in range(random.between(10, 150 if durable else 120)):
             _random_step(history, random)
             history.check()
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_what_is_lost_while_the_program_flushes_counts() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         history.come_to_rest()
         history.lose(0)
         history.flush()
@@ -96,8 +92,6 @@ def test_what_is_lost_while_the_program_flushes_counts() -> None:
         history.turn()
         history.pause()
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_nothing_is_lost_and_order_is_kept() -> None:

@@ -12,8 +12,7 @@ HEAD_BYTES = 9
 
 
 def test_what_the_broker_does_not_take_is_refused_at_publish() -> None:
-    history = History(1, max_publish_bytes=300)
-    try:
+    with History(1, max_publish_bytes=300) as history:
         largest = 300 - HEAD_BYTES - len("a/b")
         history.client.publish("a/b", bytes(largest))
         error = raised("MessageTooLarge", history.client.publish, "a/b", bytes(largest + 1))
@@ -23,20 +22,15 @@ def test_what_the_broker_does_not_take_is_refused_at_publish() -> None:
         history.client.publish(umlauts, bytes(300 - HEAD_BYTES - 40))
         raised("MessageTooLarge", history.client.publish, umlauts, bytes(300 - HEAD_BYTES - 39))
         assert history.client.pending == 2 and history.client.stats["dropped"] == 2
-    finally:
-        history.close()
 
 
 def test_what_the_mqtt_library_cannot_write_is_refused_at_publish() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         limit = history.client._connection.link.max_publish_bytes
         assert history.client._connection.max_publish_bytes == limit
         history.client._connection.max_publish_bytes = 1000  # as if that were it: memory is dear
         error = raised("MessageTooLarge", history.client.publish, "a", bytes(1000))
         assert "MQTT library" in str(error)
-    finally:
-        history.close()
 
 
 def _warnings() -> "list[str]":
@@ -68,14 +62,11 @@ def test_a_topic_that_is_not_the_devices_own_is_warned_of_once_and_counted() -> 
 
 
 def test_where_the_bundle_says_nothing_nothing_is_said() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         lines = _warnings()
         history.client.publish("anything", b"")
         history.client.subscribe("#", print)
         assert lines == [] and history.client.stats["outside"] == 0
-    finally:
-        history.close()
 
 
 def test_a_rule_covers_what_the_broker_would_carry_out() -> None:

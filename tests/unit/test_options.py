@@ -248,9 +248,8 @@ def test_a_will_is_checked_whole() -> None:
 
 
 def test_a_duration_that_is_none_is_refused_at_once() -> None:
-    history = History(1)
-    began = time.time()
-    try:
+    with History(1) as history:
+        began = time.time()
         client = history.client
         delivery = client.publish("a", b"")
         dropped = Delivery("a", b"", 1, False, None, delivery.waiter)
@@ -272,14 +271,11 @@ def test_a_duration_that_is_none_is_refused_at_once() -> None:
         assert client.pending == 1 and client.state != "closed"
         client.disconnect(0)
         raised("UsageError", client.disconnect, "0")
-    finally:
-        history.close()
     assert time.time() - began < _SOON_S
 
 
 def test_a_duration_below_0_has_passed_already() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         client = history.client
         for seconds in (-1, -0.5, -1e9):
             client.wait(seconds)
@@ -289,13 +285,10 @@ def test_a_duration_below_0_has_passed_already() -> None:
         history.come_to_rest()
         assert delivery.dropped and not delivery.acknowledged
         assert not delivery.wait(1000)
-    finally:
-        history.close()
 
 
 def test_what_is_to_be_called_must_be_a_function() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         client = history.client
         for value in (None, 5, "print", [], True):
             raised("UsageError", client.subscribe, "new/+", value)
@@ -306,13 +299,10 @@ def test_what_is_to_be_called_must_be_a_function() -> None:
         client.on_error(None)
         history.come_to_rest()
         assert history.broker.filters == {"c/x"}
-    finally:
-        history.close()
 
 
 def test_how_a_message_is_sent_is_checked_by_type() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         client = history.client
         client.publish("a", b"")
         for value in (None, 0, 1, 2, 1.0, "yes", []):
@@ -325,8 +315,6 @@ def test_how_a_message_is_sent_is_checked_by_type() -> None:
             raised("UsageError", client.subscribe, "a", print, value)
         assert client.pending == 1
         client.publish("a", b"", 2, True, 5, True)
-    finally:
-        history.close()
 
 
 # What they show of themselves
@@ -351,13 +339,10 @@ def test_what_is_shown_of_a_delivery_has_its_state() -> None:
 
 
 def test_what_is_shown_of_a_client_has_its_state_and_no_secret() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         assert repr(history.client) == "<Client d at broker.example:8883: starting, 0 pending>"
         history.client.publish("a", b"s3cret")
         assert repr(history.client).endswith(", 1 pending>")
-    finally:
-        history.close()
 
 
 def test_a_durable_outbox_lies_in_a_directory_that_is_there() -> None:

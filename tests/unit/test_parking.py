@@ -24,8 +24,7 @@ def _seen(history: Refusals) -> "list[str]":
 
 
 def _one_bad(random: Random, qos: int, before: int, behind: int, neighbours: int = 1) -> None:
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         told = _seen(history)
         history.run(500)
         for _ in range(before):
@@ -55,8 +54,6 @@ def _one_bad(random: Random, qos: int, before: int, behind: int, neighbours: int
         history.bad.clear()
         history.come_to_rest()
         assert history.client.stats["sent"] == len(history.deliveries)
-    finally:
-        history.close()
 
 
 def test_what_lies_behind_a_refused_message_arrives() -> None:
@@ -73,16 +70,13 @@ def test_several_in_a_row_are_parked_each() -> None:
 
 def _one_more(random: Random) -> None:
     """The back-off of the first one's connections is no reason to wait at the next one."""
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         for count in range(1, 4):
             history.say(True)
             history.say(False)
             took_ms = history.run(PROMISE_MS, lambda: not history.good_left())
             assert took_ms < SOON_MS, f"{took_ms} ms behind number {count}"
             history.run(PROMISE_MS, lambda n=count: history.client.stats["parked"] == n)
-    finally:
-        history.close()
 
 
 def test_what_lies_behind_the_next_one_does_not_wait_for_longer() -> None:
@@ -91,8 +85,7 @@ def test_what_lies_behind_the_next_one_does_not_wait_for_longer() -> None:
 
 def _often(random: Random) -> None:
     """A parked message is tried again after 10 minutes, then after 20, and so on up to a day."""
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         history.say(True)
         history.run(PROMISE_MS, lambda: history.client.stats["parked"])
         times_s = []
@@ -108,8 +101,6 @@ def _often(random: Random) -> None:
             minutes * 60 - 60 <= time_s <= minutes * 60 + 60
             for time_s, minutes in zip(times_s, (10, 20, 40, 80))  # noqa: B905  (MicroPython has no strict)
         ), times_s
-    finally:
-        history.close()
 
 
 def test_it_is_tried_again_less_and_less_often() -> None:
@@ -117,8 +108,7 @@ def test_it_is_tried_again_less_and_less_often() -> None:
 
 
 def _expiry(random: Random) -> None:
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         history.say(True, 1, 300)
         history.run(PROMISE_MS, lambda: history.client.stats["parked"])
         assert history.client.pending == 1
@@ -128,8 +118,6 @@ def _expiry(random: Random) -> None:
         history.say(False)
         history.run(PROMISE_MS, lambda: not history.good_left())
         assert history.deliveries[1].acknowledged
-    finally:
-        history.close()
 
 
 def test_a_parked_message_expires() -> None:
@@ -138,8 +126,7 @@ def test_a_parked_message_expires() -> None:
 
 def _supersede(random: Random) -> None:
     """A newer state takes the place of one that is parked, but not of one that is on its way."""
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         history.say(True, 1, 0, True)
         history.run(PROMISE_MS, lambda: history.client.stats["parked"])
         refusals = history.broker.refusals
@@ -163,8 +150,6 @@ def _supersede(random: Random) -> None:
         history.device.in_use = {}
         history.run(PROMISE_MS, lambda: not history.client.pending)
         assert history.client._connection.outbox.parking is None
-    finally:
-        history.close()
 
 
 def test_a_newer_state_takes_the_place_of_a_parked_one() -> None:
@@ -173,8 +158,7 @@ def test_a_newer_state_takes_the_place_of_a_parked_one() -> None:
 
 def _caught_up(random: Random) -> None:
     """A reconnection on purpose while a message is alone on its way: it is sent again once."""
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         history.say(True)
         parking = None
         while parking is None or not parking.careful:
@@ -204,8 +188,6 @@ def _caught_up(random: Random) -> None:
         assert history.client.stats["acknowledged"] == 2
         history.bad.clear()
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_a_reconnection_on_purpose_sends_what_was_alone_once() -> None:
@@ -214,8 +196,7 @@ def test_a_reconnection_on_purpose_sends_what_was_alone_once() -> None:
 
 def _received_at_last(random: Random) -> None:
     """The broker takes a parked message of QoS 2 at last, and the power goes before PUBCOMP."""
-    history = Refusals(random, "each")
-    try:
+    with Refusals(random, "each") as history:
         history.say(True, 2)
         history.run(PROMISE_MS, lambda: history.client.stats["parked"])
         history.broker.lenient = True
@@ -235,8 +216,6 @@ def _received_at_last(random: Random) -> None:
         history.run(PROMISE_MS, lambda: not history.client.pending)
         history.bad.clear()
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_one_that_was_received_at_last_outlives_the_power_until_its_end() -> None:
@@ -245,8 +224,7 @@ def test_one_that_was_received_at_last_outlives_the_power_until_its_end() -> Non
 
 def _hung_up_on(random: Random) -> None:
     """Where the broker ends every connection, the usual back-off holds, and nothing is parked."""
-    history = Refusals(random)
-    try:
+    with Refusals(random) as history:
         for _ in range(3):
             history.say(False)
         history.broker.over_quota = True
@@ -259,14 +237,11 @@ def _hung_up_on(random: Random) -> None:
         history.run(300000, lambda: not history.client.pending)
         assert history.wrongly_parked() == 0
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def _battery(random: Random) -> None:
     """A program that wakes, connects once and sleeps gets past a refused message, too."""
-    history = Refusals(random, "each")
-    try:
+    with Refusals(random, "each") as history:
         for _ in range(random.below(3)):
             history.say(False)
         history.say(True)
@@ -305,8 +280,6 @@ def _battery(random: Random) -> None:
         history.bad.clear()
         history.restart()
         history.come_to_rest()
-    finally:
-        history.close()
 
 
 def test_where_every_connection_is_ended_nothing_is_parked() -> None:
@@ -324,8 +297,7 @@ class Weather:
 
 
 def _storm(random: Random, durable: str = "") -> None:
-    history = Refusals(random, durable)
-    try:
+    with Refusals(random, durable) as history:
         history.storm(60000)
         history.run(4 * PROMISE_MS, lambda: not history.good_left() or history.wrongly_parked())
         Weather.published += len(history.deliveries)
@@ -335,8 +307,6 @@ def _storm(random: Random, durable: str = "") -> None:
         history.run(90000000, lambda: not history.client.pending, 5000)
         history.bad.clear()
         history.come_to_rest()  # nothing is lost
-    finally:
-        history.close()
 
 
 def test_nothing_is_lost_in_bad_weather() -> None:

@@ -29,8 +29,7 @@ class Recorder(Client):
 
 
 def test_a_subclass_may_call_super_and_have_attributes_of_any_name() -> None:
-    history = History(1, client=Recorder)
-    try:
+    with History(1, client=Recorder) as history:
         client = history.client
         history.come_to_rest()
         history.filters.add("own/+")
@@ -43,8 +42,6 @@ def test_a_subclass_may_call_super_and_have_attributes_of_any_name() -> None:
         client.disconnect(0)
         assert (client.range, client.any, client.NameError) == (1, 0, 0)
         assert client.state == "closed"
-    finally:
-        history.close()
 
 
 def test_what_a_client_has_can_be_seen() -> None:

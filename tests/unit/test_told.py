@@ -74,8 +74,7 @@ def test_no_function_of_the_programs_that_raises_ends_the_client() -> None:
 
 
 def test_of_changes_of_state_that_nobody_waits_for_the_last_ones_are_kept() -> None:
-    history = History(1)
-    try:
+    with History(1) as history:
         told = []
         history.client.on_state(told.append)
         for _ in range(30):
@@ -85,8 +84,6 @@ def test_of_changes_of_state_that_nobody_waits_for_the_last_ones_are_kept() -> N
         history.client.poll()
         assert len(told) == 20
         assert told[-3:] == ["waiting", "connecting", "connected"]
-    finally:
-        history.close()
 
 
 def test_a_log_that_publishes_meets_a_full_outbox_and_goes_on_afterwards() -> None:
@@ -144,9 +141,8 @@ def test_what_is_logged_while_the_log_function_runs_is_not_given_to_it() -> None
 
 def test_a_watchdog_that_raises_is_told_once_and_fed_again() -> None:
     watchdog = _Watchdog()
-    history = History(1, watchdog=watchdog)
-    errors = []
-    try:
+    with History(1, watchdog=watchdog) as history:
+        errors = []
         client = history.client
         client.on_error(errors.append)
         history.come_to_rest()
@@ -165,14 +161,11 @@ def test_a_watchdog_that_raises_is_told_once_and_fed_again() -> None:
         assert errors[1:] == [watchdog.error]
         watchdog.error = None
         assert _delivers(history)
-    finally:
-        history.close()
 
 
 def test_a_reason_is_told_once_until_there_is_a_connection_again() -> None:
-    history = History(1)
-    errors = []
-    try:
+    with History(1) as history:
+        errors = []
         history.client.on_error(errors.append)
         history.come_to_rest()
         for _ in range(2):
@@ -190,14 +183,11 @@ def test_a_reason_is_told_once_until_there_is_a_connection_again() -> None:
             history.reach(True)
             _serve(history)
             assert history.client.connected
-    finally:
-        history.close()
 
 
 def test_who_listens_later_is_told_of_what_still_goes_wrong() -> None:
-    history = History(1)
-    errors = []
-    try:
+    with History(1) as history:
+        errors = []
         history.reach(False)
         for _ in range(3):
             history.turn()
@@ -208,8 +198,6 @@ def test_who_listens_later_is_told_of_what_still_goes_wrong() -> None:
             history.turn()
             history.pass_time(200000)
         assert [type(error).__name__ for error in errors] == ["ConnectionRefused"]
-    finally:
-        history.close()
 
 
 def _refused_when_full(history: History) -> str:
@@ -222,28 +210,22 @@ def _refused_when_full(history: History) -> str:
 
 
 def test_a_full_journal_is_not_told_as_too_many_callbacks() -> None:
-    history = History(1, durable="each")
-    try:
+    with History(1, durable="each") as history:
         history.reach(False)
         assert "messages wait for the broker" in _refused_when_full(history)
         history.restart()  # now it is full, and memory is not
         assert "messages wait for the broker" in _refused_when_full(history)
-    finally:
-        history.close()
 
 
 def test_errors_that_nobody_takes_are_bounded() -> None:
-    history = History(1)
-    errors = []
-    try:
+    with History(1) as history:
+        errors = []
         history.client.on_error(errors.append)
         inbox = history.client._connection.make_inbox()
         for number in range(1000):
             inbox.new_error(ValueError(number))
         history.turn()
         assert 0 < len(errors) <= 20
-    finally:
-        history.close()
 
 
 def _element(tag: int, content: bytes) -> bytes:
@@ -296,9 +278,8 @@ def test_a_certificate_that_ends_soon_is_told_of_once_a_day() -> None:
 
 
 def test_what_is_known_of_the_end_of_a_connection_is_said() -> None:
-    history = History(1)
-    errors = []
-    try:
+    with History(1) as history:
+        errors = []
         client = history.client
         client.on_error(errors.append)
         _serve(history)
@@ -339,8 +320,6 @@ def test_what_is_known_of_the_end_of_a_connection_is_said() -> None:
         history.lose(0)
         client.poll()
         assert "gives no reason" in client.last_error.cause
-    finally:
-        history.close()
 
 
 def test_a_session_that_the_broker_has_lost_is_said() -> None:

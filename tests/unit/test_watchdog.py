@@ -51,8 +51,7 @@ def test_a_connection_and_an_attempt_count_as_getting_on() -> None:
 
 def test_a_client_feeds_it_while_it_can_try_to_connect() -> None:
     device = _Device()
-    history = History(1, watchdog=device)
-    try:
+    with History(1, watchdog=device) as history:
         history.come_to_rest()
         assert history.client.connected
         assert device.fed
@@ -64,8 +63,6 @@ def test_a_client_feeds_it_while_it_can_try_to_connect() -> None:
             history.turn()
             assert device.fed > before
         assert not history.client.connected
-    finally:
-        history.close()
 
 
 class _SlowTls:

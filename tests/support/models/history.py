@@ -38,8 +38,9 @@ INTERVAL_MS = 5000
 
 
 class History:
-    """A device, its broker and the network between them; to be closed, since `World` stands in the
-    real network's place.
+    """A device, its broker and the network between them.
+
+    For a `with` block, since `World` stands in the real network's place.
     """
 
     restarts = 0
@@ -138,6 +139,12 @@ class History:
     def close(self) -> None:
         """Put the real network back."""
         self.world.__exit__()
+
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def _connected(self) -> None:
         self.broker.cut()

@@ -311,7 +311,7 @@ class Inbox:
     def _put_back(self, message: "Message") -> None:
         """Have a message that was not handled wait again, wherever that was interrupted."""
         with self.lock:
-            if message not in self.messages:
+            if message not in self.messages and message not in self._early.messages:
                 self.messages.insert(0, message)
             self._bytes_qos0 = sum(size_of(one) for one in self.messages if not one.qos)
 

@@ -17,7 +17,7 @@ from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
 from support.network.net import wait_until
-from support.packets import PUBCOMP, PUBREC, PUBREL, answer
+from support.packets import PUBCOMP, PUBREC, PUBREL, SUBSCRIBE, answer, field, publish
 
 WINDOW = Limits().in_flight
 
@@ -136,6 +136,117 @@ def test_a_retained_message_that_was_taken_back_is_gone(door: Door) -> None:
         device.connect(device_id)
         device.subscribe(f"devices/{device_id}/#")
         assert device.drain() == []
+
+
+def test_a_qos_2_message_is_completed_however_often_it_is_asked_for(door: Door) -> None:
+    device_id = door.new_id()
+    credentials, topic = door.credentials(device_id), f"devices/{device_id}/n"
+    with door.enter("controller") as controller:
+        controller.subscribe(topic)
+        for released in (False, True):
+            with door.peer(credentials) as device:
+                device.connect(device_id, clean=False)
+                for dup in (False, True):
+                    got = device.ask(publish(topic, b"once", 2, 5, dup=dup), PUBREC)
+                    assert got.packet_id == 5
+                if released:
+                    device.ask(answer(PUBREL, 5), PUBCOMP)
+        with door.peer(credentials) as device:
+            device.connect(device_id, clean=False)
+            device.ask(answer(PUBREL, 5), PUBCOMP)
+            device.publish(topic, b"next", 2)
+        assert [controller.receive()[1] for _ in range(2)] == [b"once", b"next"]
+        assert controller.drain() == []
+
+
+def test_a_connection_that_ends_right_after_it_began_locks_nobody_out(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    for _ in range(10):
+        device = door.peer(credentials)
+        device.connect(device_id, clean=False)
+        device.send(publish(f"devices/{device_id}/n", b"x", 2, 5))
+        device.drop()
+    with door.peer(credentials) as device:
+        device.connect(device_id)
+
+
+@pytest.mark.parametrize("name", ["+", "a/#", "nul\0", "bell\7"])
+def test_what_is_no_topic_reaches_nobody_as_a_will_or_a_message(door: Door, name: str) -> None:
+    device_id = door.new_id()
+    credentials, topic = door.credentials(device_id), f"devices/{device_id}/{name}"
+    with door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/#")
+        with door.peer(credentials) as device:
+            device.connect(device_id, will=(topic, b"will"))
+        with door.peer(credentials) as device:
+            device.connect(device_id)
+            device.send(publish(topic, b"x", 1, 5))
+            if "+" not in name and "#" not in name:  # those amqtt drops by itself
+                device.wait_closed()
+        controller.publish(f"devices/{device_id}/command/last", b"last")
+        assert controller.receive() == (f"devices/{device_id}/command/last", b"last")
+
+
+def test_a_subscription_made_again_has_its_new_quality_of_service(door: Door) -> None:
+    device_id = door.new_id()
+    topic = f"devices/{device_id}/command/n"
+    with door.enter("controller") as controller, door.peer(door.credentials(device_id)) as device:
+        device.connect(device_id)
+        for qos in (0, 1, 0):
+            assert device.subscribe(topic, qos) == qos
+            controller.publish(topic, b"1")
+            got = device.receive_unacknowledged()
+            assert got.qos == qos
+            device.acknowledge(got)
+
+
+def test_retained_messages_come_with_a_subscription_and_not_with_a_connection(door: Door) -> None:
+    device_id = door.new_id()
+    credentials, topic = door.credentials(device_id), f"devices/{device_id}/command/n"
+    with door.enter("controller") as controller:
+        controller.publish(topic, b"kept", retain=True)
+    with door.peer(credentials) as device:
+        device.connect(device_id, clean=False)
+        device.subscribe(topic)
+        assert device.receive() == (topic, b"kept")
+        device.disconnect()
+    with door.peer(credentials) as device:
+        assert device.connect(device_id, clean=False) is True
+        assert device.drain() == []
+        device.subscribe(topic)
+        assert device.receive() == (topic, b"kept")
+
+
+def test_the_will_of_a_kept_session_is_that_of_its_last_connection(door: Door) -> None:
+    device_id = door.new_id()
+    credentials, topic = door.credentials(device_id), f"devices/{device_id}/status"
+    with door.enter("controller") as controller:
+        controller.subscribe(topic)
+        for retain in (False, True):
+            with door.peer(credentials) as device:
+                device.connect(device_id, clean=False, will=(topic, b"off"), will_retain=retain)
+            assert controller.receive() == (topic, b"off")
+    with door.enter("controller") as controller:
+        controller.subscribe(topic)
+        assert controller.receive() == (topic, b"off")
+
+
+def test_the_will_of_a_client_that_came_by_websockets_is_sent(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("door")
+    with open_door(authority, directory, "amqtt", websockets=True) as door:
+        device_id = door.new_id()
+        topic = f"devices/{device_id}/status"
+        with door.enter("controller") as controller:
+            controller.subscribe(topic)
+            for _ in range(5):
+                with door.peer(door.credentials(device_id)) as device:
+                    device.connect(device_id, will=(topic, b"off"))
+                    device.send(answer(SUBSCRIBE, 1, field(topic) + b"\1"))
+                assert controller.receive() == (topic, b"off")
+        assert "Traceback" not in door.broker.log.read_text()
 
 
 def test_messages_for_an_absent_client_wait_for_it_in_order(door: Door) -> None:

@@ -48,6 +48,9 @@ def make_context(settings: Settings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # Some Pythons (Debian 12's for one) set it, and take a connection that was cut for one that the
+    # peer has ended: RFC 8446, section 6.1.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     alpn = settings.alpn
     if alpn:

@@ -111,6 +111,7 @@ class Peer:
         clean: bool = True,
         keep_alive_s: int = 60,
         will: tuple[str, bytes] | None = None,
+        will_retain: bool = True,
         username: str | None = None,
         password: str | None = None,
     ) -> bool:
@@ -118,7 +119,8 @@ class Peer:
         flags = 0x02 if clean else 0
         payload = field(client_id)
         if will is not None:
-            flags |= 0x04 | 0x20  # retained, so that whoever subscribes later would see it as well
+            # Retained, so that whoever subscribes later would see it as well.
+            flags |= 0x04 | (0x20 if will_retain else 0)
             payload += field(will[0]) + field(will[1])
         if username is not None:
             flags |= 0x80

@@ -34,6 +34,7 @@ from securemqtt_tools.broker.config import (
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
 from securemqtt_tools.cli import FatalError
 
+_PAUSE_S = 0.02
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
 
 
@@ -99,6 +100,8 @@ class AdmissionReader(ReaderAdapter):
     def __init__(self, receive: Callable[[], Awaitable[bytes]], longest: int) -> None:
         self._receive = receive
         self._longest = longest
+        self.waits: Callable[[], bool] = lambda: False  # whether nothing is to be read for now
+        self.will_retain = False
         self._buffer = bytearray()
         self._idle_s: float | None = CONNECT_S
         self._last_s = asyncio.get_running_loop().time()
@@ -125,6 +128,9 @@ class AdmissionReader(ReaderAdapter):
         that amqtt cancels.
         """
         loop = asyncio.get_running_loop()
+        while self.waits():
+            await asyncio.sleep(_PAUSE_S)  # so TCP makes the peer wait
+            self._last_s = loop.time()
         remaining_s = (
             None if self._idle_s is None else max(0.0, self._last_s + self._idle_s - loop.time())
         )
@@ -142,6 +148,7 @@ class AdmissionReader(ReaderAdapter):
         """Put a CONNECT in front of what is read next, and hold the peer to its keep-alive:
         MQTT-3.1.2-24.
         """
+        self.will_retain = bool(connect.will_retain_flag)
         keep_alive_s = connect.keep_alive
         self._idle_s = keep_alive_s * 1.5 if keep_alive_s else None
         self._buffer[:0] = connect.to_bytes()

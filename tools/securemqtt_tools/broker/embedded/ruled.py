@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker, RetainedApplicationMessage, Server
 from amqtt.contexts import Action, ListenerConfig, ListenerType
 from amqtt.contexts import BrokerConfig as AmqttConfig
-from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
-from amqtt.session import ApplicationMessage, Session
+from amqtt.mqtt.publish import PublishPacket
+from amqtt.session import Session
 
+from securemqtt.protocol.topics import problem
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.embedded.admission import AdmissionReader
+from securemqtt_tools.broker.embedded.inbound import InboundHandler
 from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow
 from securemqtt_tools.broker.rules import READ, WRITE, allows, permitted
 
 LISTENER = "default"
-
-
-class _Inlet(asyncio.Queue[ApplicationMessage]):
-    """Where amqtt's handler puts what came in, before it acknowledges: it is handed out at once.
-
-    As a queue it would be lost with a clean session whose client publishes, gets its answer and
-    leaves.
-    """
-
-    def __init__(self, take: Callable[[ApplicationMessage], None]) -> None:
-        super().__init__()
-        self._take = take
-
-    def put_nowait(self, item: ApplicationMessage) -> None:
-        self._take(item)
-
-    async def put(self, item: ApplicationMessage) -> None:
-        self._take(item)
+_REFUSED = 0x80
+_log = logging.getLogger(__name__)
 
 
 class RuledBroker(Broker):
@@ -48,7 +35,7 @@ class RuledBroker(Broker):
         listener = ListenerConfig(type=ListenerType.EXTERNAL)
         super().__init__(AmqttConfig(listeners={LISTENER: listener}, plugins={}))
         self.settings = config
-        self._windows: dict[BrokerProtocolHandler, OutboundWindow] = {}
+        self._windows: dict[InboundHandler, OutboundWindow] = {}
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
         # admission made them so
@@ -61,12 +48,21 @@ class RuledBroker(Broker):
         kind = WRITE if action == Action.PUBLISH else READ
         return allows(permitted(session.client_id or "", self.settings.roles, kind), topic)
 
+    async def _initialize_client_session(
+        self, reader: AdmissionReader, writer: WriterAdapter, address: str, port: int
+    ) -> tuple[InboundHandler, Session]:
+        _, session = await super()._initialize_client_session(reader, writer, address, port)
+        session.will_retain = reader.will_retain  # which amqtt does not note for a kept session
+        handler = InboundHandler(self.plugins_manager, lambda packet: self._take(session, packet))
+        reader.waits = lambda: handler.busy
+        return handler, session
+
     async def _handle_client_session(
         self,
         reader: ReaderAdapter,
         writer: WriterAdapter,
         client_session: Session,
-        handler: BrokerProtocolHandler,
+        handler: InboundHandler,
         server: Server,
         listener_name: str,
     ) -> None:
@@ -75,9 +71,6 @@ class RuledBroker(Broker):
             client_session.retained_messages = Backlog(limits)
         window = OutboundWindow(handler, client_session.retained_messages, limits)
         self._windows[handler] = window
-        client_session.delivered_message_queue = _Inlet(
-            lambda message: self._take(client_session, window, message)
-        )
         try:
             await super()._handle_client_session(
                 reader, writer, client_session, handler, server, listener_name
@@ -88,29 +81,51 @@ class RuledBroker(Broker):
             if client_session.clean_session and self._get_handler(client_session) is handler:
                 await self._delete_session(client_session.client_id)
 
+    async def _client_message_loop(self, client_session: Session, handler: InboundHandler) -> None:
+        self._windows[handler].serving = True
+        await super()._client_message_loop(client_session, handler)
+
+    async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
+        """Note a subscription; one to the same filter takes the place of the first [MQTT-3.8.4-3].
+
+        Return the code for SUBACK.
+        """
+        topic_filter, qos = subscription
+        if qos > 2 or problem(topic_filter, True):
+            return _REFUSED
+        if self._allows(session, topic_filter, Action.SUBSCRIBE):
+            self._del_subscription(topic_filter, session)
+        code: int = await super().add_subscription(subscription, session)
+        return code
+
     async def _handle_disconnect(
         self,
         client_session: Session,
-        handler: BrokerProtocolHandler,
+        handler: InboundHandler,
         disconnect_waiter: asyncio.Future[object],
     ) -> None:
         will_topic = client_session.will_topic or ""
-        if not self._allows(client_session, will_topic, Action.PUBLISH):
+        allowed = self._allows(client_session, will_topic, Action.PUBLISH)
+        if problem(will_topic, False) or not allowed:
             client_session.will_flag = False
         await super()._handle_disconnect(client_session, handler, disconnect_waiter)
 
-    def _take(self, session: Session, window: OutboundWindow, message: ApplicationMessage) -> None:
-        topic = message.topic
-        if not topic or topic.startswith("$") or "#" in topic or "+" in topic:
-            window.end(f"it published to {topic!r}")
-        elif self._allows(session, topic, Action.PUBLISH):
-            self._hand_out(topic, message.data, message.qos)
-            if message.publish_packet.retain_flag:
+    def _take(self, session: Session, packet: PublishPacket) -> bool:
+        """Take a message; return False for one that must not be."""
+        topic, data = packet.topic_name, packet.data
+        wrong = problem(topic, False)
+        if wrong or topic.startswith("$"):
+            _log.warning("%s published to what is no topic: %s", session.client_id, wrong or "$")
+            return False
+        if self._allows(session, topic, Action.PUBLISH):
+            self._hand_out(topic, data, packet.qos)
+            if packet.retain_flag:
                 self._retained_messages.pop(topic, None)
-                if message.data:
+                if data:
                     self._retained_messages[topic] = RetainedApplicationMessage(
-                        session, topic, message.data, message.qos
+                        session, topic, data, packet.qos
                     )
+        return True
 
     async def _broadcast_message(
         self, session: Session | None, topic: str, data: bytes, force_qos: int | None = None
@@ -147,13 +162,14 @@ class RuledBroker(Broker):
         self, subscription: tuple[str, int], session: Session
     ) -> None:
         topic_filter, granted = subscription
-        # amqtt calls this at each connection for the subscriptions of everybody.
+        # amqtt calls this at each connection for the subscriptions of everybody; those of a session
+        # that was kept have had theirs.
         own = any(
             one.client_id == session.client_id
             for one, _ in self._subscriptions.get(topic_filter, ())
         )
         window = self._windows.get(self._get_handler(session))
-        if window is None or not own:
+        if window is None or not (own and window.serving):
             return
         if self._allows(session, topic_filter, Action.SUBSCRIBE):
             for topic, retained in self._retained_messages.items():

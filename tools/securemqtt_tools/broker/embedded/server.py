@@ -169,15 +169,15 @@ class Embedded:
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
             await self._admission.admit(identity, reader, writer)
             connection = Connection(identity, transport.abort, asyncio.Event())
-            await self._take_over(connection)
-            _log.info("%s connected", identity.name)
             try:
+                await self._take_over(connection)
+                _log.info("%s connected", identity.name)
                 await self.broker.external_connected(reader, writer, LISTENER)
+                _log.info("%s disconnected", identity.name)
             finally:
                 connection.ended.set()
                 if self._connections.get(identity.name) is connection:
                     del self._connections[identity.name]
-                _log.info("%s disconnected", identity.name)
         except NotAdmitted as refusal:
             _log.warning("refused: %s", refusal)
         except (AMQTTError, MQTTError, NoDataError, OSError) as error:

@@ -129,14 +129,14 @@ class Inbox:
 
     # What the link tells
 
-    def begin(self, session_present: bool) -> None:
+    def begin(self, session_present: bool, in_doubt: bool = False) -> None:
         """Note that a connection stands, and whether the broker has kept the session."""
         owner = self._owner
         with self.lock:
             lost = 0 if session_present else self._left
             owner.counters["dropped_in"] += lost
             self._left = 0
-            self._received.begin(session_present)
+            self._received.begin(session_present, in_doubt)
             early_ms = int(owner.settings.early_s * 1000)
             self._early.begin(owner.moment_ms + early_ms if session_present else 0)
         if lost:

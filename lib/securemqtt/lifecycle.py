@@ -79,7 +79,7 @@ def connected(connection: "Owner", session_present: bool) -> None:
     """The broker has accepted us: say so, and ask for what it does not know any more."""
     connection.moment_ms = now_ms()
     if connection.inbox is not None:
-        connection.inbox.begin(session_present)
+        connection.inbox.begin(session_present, connection.link.session.in_doubt)
         _made_again(connection.inbox, session_present)
     if connection.link.session.unasked and not connection.unasked_told:
         connection.unasked_told = True

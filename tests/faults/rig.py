@@ -11,6 +11,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -205,6 +206,8 @@ class Sender:
         """The numbers of the commands it has handled, as far as it was asked."""
         self.late: dict[str, set[int]] = defaultdict(set)
         """By topic, the numbers that were found parked."""
+        # A file: a pipe that nobody reads is full after a while, and stops who writes into it.
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by __exit__)
         # -u: an answer is there when it was printed, as on MicroPython
         command = micropython_command(*kit.flags) if board else [sys.executable, "-u"]
         self._process = subprocess.Popen(
@@ -219,7 +222,7 @@ class Sender:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env={**(micropython_environment() if board else os.environ), **kit.environment},
         )
@@ -230,17 +233,15 @@ class Sender:
     def __exit__(self, *exc: object) -> None:
         self._process.kill()
         self._process.communicate()
+        self._errors.close()
 
     def check(self, said: str = "") -> None:
         """Raise AssertionError with its last words, which go on from what it `said`, if it has
         ended.
         """
-        if (
-            self._process.poll() is not None
-            and self._process.stdout is not None
-            and self._process.stderr is not None
-        ):
-            said += self._process.stdout.read() + self._process.stderr.read()
+        if self._process.poll() is not None and self._process.stdout is not None:
+            self._errors.seek(0)
+            said += self._process.stdout.read() + self._errors.read()
             raise AssertionError(f"the device has gone: {said}")
 
     def ask(self, command: str = "report") -> dict[str, Any]:

@@ -490,6 +490,27 @@ def test_where_memory_runs_out_amid_matching_nothing_is_lost() -> None:
         assert history.broker.acknowledged == acknowledged + 3
 
 
+def test_a_command_runs_once_though_an_attempt_in_between_saw_no_answer() -> None:
+    with _connected() as history:
+        before = len(history.handled)
+        history.send_down(1)
+        history.carry(0, _ALL)
+        history.client.flush(0)
+        history.client.poll()  # handled, and the acknowledgement is not written yet
+        assert len(history.handled) == before + 1
+        history.lose(0)
+        history.turn()
+        while history.client.state != "connecting":
+            history.pass_time(1000)
+            history.turn()
+        history.lose_answers(False)  # CONNACK for one: the session is in doubt
+        history.turn()
+        assert not history.client.connected
+        history.come_to_rest()
+        assert history.handled.count(history.handled[before]) == 1
+        assert history.client.stats["not_run_again"] == 1
+
+
 def test_a_handler_that_leaves_is_the_last_one_of_run_forever() -> None:
     with _connected() as history:
         handled = []

@@ -175,6 +175,24 @@ def test_of_qos_2_the_id_says_it_until_it_is_released() -> None:
     assert _kept(received, _message("b", 7, 2, False, 2))
 
 
+def test_in_doubt_what_was_handled_with_qos_1_is_known_still_and_nothing_of_qos_2() -> None:
+    received = Received()
+    handled, waiting, twice = _message("a", 7), _message("b", 8), _message("c", 9, qos=2)
+    for message in (handled, waiting, twice):
+        assert _kept(received, message)
+    for message in (handled, twice):
+        received.done(message, True)
+    received.begin(False, True)
+    assert not _kept(received, _message("a", 7, 2, True))
+    assert not _kept(received, _message("b", 8, 2, True))  # joins the one that waits
+    assert _kept(received, _message("other", 9, 2, False, 2))
+    assert _acknowledged(received) == [7]
+    received.done(waiting, True)
+    assert _acknowledged(received) == [8]
+    received.begin(False)
+    assert _kept(received, _message("b", 8, 3, True))
+
+
 def test_a_broker_that_releases_nothing_is_in_error_after_1000_messages() -> None:
     received = Received()
     for packet_id in range(1, 1001):

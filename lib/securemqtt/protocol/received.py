@@ -50,15 +50,21 @@ class Received:
         self._handled: "list[_Handled]" = []  # of QoS 1, oldest first
         self._unreleased: "set[int]" = set()  # ids of QoS 2 that were handled, until PUBREL
 
-    def begin(self, session_present: bool) -> None:
-        """Note that a connection begins: what is not acknowledged comes again, or is forgotten."""
+    def begin(self, session_present: bool, in_doubt: bool = False) -> None:
+        """Note that a connection begins: what is not acknowledged comes again, or is forgotten.
+
+        `in_doubt`: the session may be the old one or not. What comes again with QoS 1 is known by
+        its content and DUP, which a new session does not have; QoS 2 by its id alone, so that a new
+        message might be taken for it.
+        """
         self._arrived = []
         for entry in self._handled:
             if entry.mark != _NEVER:
                 entry.mark = _LOST
         if not session_present:
-            self._open = {}
-            self._handled = []
+            kept = [message for message in self._open.values() if in_doubt and message.qos == 1]
+            self._open = {message.packet_id: message for message in kept}
+            self._handled = self._handled if in_doubt else []
             self._unreleased = set()
 
     def is_new(self, message: "Message") -> bool:

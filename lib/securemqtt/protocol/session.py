@@ -166,6 +166,7 @@ class Session:
         self._grace_ms = 0  # until when the peer has time after the loop was away; 0: no such time
         self.doubtful = False  # an attempt wrote CONNECT and saw no CONNACK
         self.unasked = False  # the broker has kept a session that was to be a clean one
+        self.in_doubt = False  # it has a session for us, which may be a new one: see `accepted`
         self.answers = 0
         self.confirmed = 0
         # What is on its way, sent after so many acknowledgements; 0 if nothing is.
@@ -189,6 +190,7 @@ class Session:
         if flags and clean_session:
             self.unasked = True
         kept = bool(flags) and not (self.doubtful or clean_session)
+        self.in_doubt = bool(flags) and not (kept or clean_session)
         self.doubtful = False
         for packet_id in list(self.unanswered):
             if packet_id in self.withheld:

@@ -63,8 +63,12 @@ def crowd(directory: Path, prefix: str, count: int) -> None:
 
 
 def die(directory: Path, rounds: int, seed: int) -> None:
-    """Work in a child that is killed at a random moment, `rounds` times over."""
-    moments = random.Random(seed)
+    """Work in a child that is killed at a random moment, `rounds` times over.
+
+    How far it comes in what time depends on what else this machine does, so the latest moment
+    follows it: later while children die before their first certificate, else sooner.
+    """
+    moments, latest_s = random.Random(seed), 0.12
     for number in range(rounds):
         started, begun = os.pipe()
         child = os.fork()
@@ -73,15 +77,17 @@ def die(directory: Path, rounds: int, seed: int) -> None:
             os.write(begun, b"x")
             for step in range(1000):
                 issue(authority, f"victim-{number}-{step}")
+                os.write(begun, b"x")
                 authority.revoke(f"victim-{number}-{step}")
                 sign_crl(authority)
             os._exit(1)  # it should never have got this far
         os.close(begun)
         os.read(started, 1)
-        os.close(started)
-        time.sleep(moments.uniform(0, 0.12))
+        time.sleep(moments.uniform(0, latest_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        latest_s *= 0.95 if os.read(started, 1) else 1.2
+        os.close(started)
 
 
 def renew(home: Path, count: int) -> None:

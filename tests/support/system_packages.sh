@@ -9,6 +9,8 @@ need mosquitto mosquitto
 if [ "$1" != --demo ]; then
     need mosquitto_pub mosquitto-clients
     need tshark tshark
+    need zsh zsh
+    need fish fish
     ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || missing="$missing libnss-wrapper"
 fi
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"

@@ -28,7 +28,10 @@ COMMANDS = {
     "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, list, show",
     "broker": "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check",
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
+    "pub": "publish messages: say something, or send lines from a pipe",
+    "sub": "show messages as they come",
     "simboard": "a simulated board on a serial port, with MicroPython, flash and Wi-Fi",
+    "completion": "have the Tab key complete commands, options, ids and topics",
     "demo": "the whole system on this machine, with intruders: every promise, checked",
 }
 _EXAMPLES = """\
@@ -51,8 +54,30 @@ class FatalError(Exception):
     """
 
 
-class _OutputError(FatalError):
-    """Standard output takes no more: a full disk, a pipe whose reader has gone."""
+class OutputError(FatalError):
+    """Standard output takes no more: a full disk, or, with `reader_gone`, a pipe that nobody reads
+    any more.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write the output: {error.strerror}")
+        self.reader_gone = isinstance(error, BrokenPipeError)
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Have what goes wrong in writing to standard output be an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+def discard_output() -> None:
+    """Have what standard output holds back go nowhere, else Python would fail with it at the
+    end.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Output:
@@ -62,19 +87,12 @@ class _Output:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with self._told():
+        with writing_output():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with self._told():
+        with writing_output():
             self._stream.flush()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise _OutputError(f"cannot write the output: {error.strerror}") from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -93,9 +111,8 @@ def _whole_output() -> Iterator[None]:
             yield
         finally:
             sys.stdout.flush()
-    except _OutputError:
-        # What is left in the buffer, else Python itself would fail with it at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    except OutputError:
+        discard_output()
         raise
     finally:
         sys.stdout = output
@@ -178,8 +195,8 @@ def add_home_option(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=default_home(),
         metavar="DIR",
-        help="where the authority, the broker and the cache are kept (default: $SECUREMQTT_HOME, "
-        "else ~/.securemqtt)",
+        help="where the authority, the broker, bundles and the cache are kept (default: "
+        "$SECUREMQTT_HOME, else ~/.securemqtt)",
     )
 
 
@@ -253,6 +270,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
+    from securemqtt_tools import completion
+
     if command is not None:
         parser = _Parser(prog=f"{command}.py")
         _add_version_option(parser)
@@ -267,12 +286,16 @@ def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
     )
     _add_version_option(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    if completion.is_asked():
+        arguments = completion.words_so_far()
     # Only the command that is called is loaded: the others may need packages that are not there,
     # and time.
     for name, help_line in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_line)
         if arguments[:1] == [name]:
             _configure(subparser, _module(name))
+    if completion.is_asked():
+        completion.answer(parser)
     return parser.parse_args(arguments or ["--help"])
 
 

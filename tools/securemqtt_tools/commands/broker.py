@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from securemqtt_tools import completion
 from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
@@ -106,7 +107,8 @@ def _reload(parser: argparse.ArgumentParser) -> None:
 
 
 def _grant(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the id in the certificate")
+    identity = parser.add_argument("id", metavar="ID", help="the id in the certificate")
+    completion.completed(identity, completion.ids)
     roles = "; ".join(f"{name} {role.summary}" for name, role in ROLES.items())
     parser.add_argument(
         "role", choices=[*ROLES, PLAIN], help=f"{roles}; {PLAIN} has its own prefix only"
@@ -114,9 +116,10 @@ def _grant(parser: argparse.ArgumentParser) -> None:
 
 
 def _password(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    identity = parser.add_argument(
         "id", metavar="ID", help="the id in the certificate; it is the user name too"
     )
+    completion.completed(identity, completion.ids)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
         "--out", type=Path, metavar="FILE", help="write the new password to FILE, owner-only"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from securemqtt_tools import completion
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import ca_actions as actions
 from securemqtt_tools.pki.authority import CRL_DAYS, LIFETIME_DAYS, REASONS
@@ -68,9 +69,10 @@ def _server(parser: argparse.ArgumentParser) -> None:
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    ids = parser.add_argument(
         "ids", nargs="+", metavar="ID", help="device id: 1 to 64 of A-Z a-z 0-9 _ -"
     )
+    completion.completed(ids, completion.ids)
     _add_issue_options(parser, LIFETIME_DAYS[DEVICE])
     _add_key_type(parser)
     _add_key_options(parser)
@@ -149,9 +151,10 @@ def _list(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    subject = parser.add_argument(
         "subject", nargs="?", metavar="NAME|SERIAL", help="default: the authority itself"
     )
+    completion.completed(subject, completion.subjects)
     parser.add_argument("--role", choices=ROLES, help="if a device and a server have the same name")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -161,9 +164,10 @@ def _show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_subject(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    subject = parser.add_argument(
         "subject", metavar="NAME|SERIAL", help="device id, server name, or serial number in hex"
     )
+    completion.completed(subject, completion.subjects)
     parser.add_argument("--role", choices=ROLES, help="if a device and a server have the same name")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from securemqtt_tools import completion
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
 from securemqtt_tools.broker.rules import READ, WRITE, permitted
 from securemqtt_tools.cli import (
@@ -62,7 +63,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "board", choices=[*boards, _PI], metavar="BOARD", help=f"{', '.join(boards)}, or {_PI}"
     )
-    parser.add_argument("--id", required=True, help="the device's id: 1 to 64 of A-Z a-z 0-9 _ -")
+    identity = parser.add_argument(
+        "--id", required=True, help="the device's id: 1 to 64 of A-Z a-z 0-9 _ -"
+    )
+    completion.completed(identity, completion.ids)
     parser.add_argument(
         "--broker",
         required=True,

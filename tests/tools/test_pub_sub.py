@@ -1,0 +1,298 @@
+"""`securemqtt pub` and `securemqtt sub` as a user has them: programs, against the real broker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.pki import Authority
+from support.identities.bundles import write_bundle
+from support.network.net import free_port
+from support.speed import seconds
+
+_MAIN = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
+_numbers = itertools.count()
+RUN_S = seconds(60)
+
+
+@pytest.fixture
+def home(
+    authority: Authority, broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Make a home with the bundles of an operator and of a device of this test's own."""
+    home = tmp_path / "home"
+    for name in ("controller", f"desk-{next(_numbers)}"):
+        write_bundle(home / "bundles" / name, authority, name, port=broker.port)
+    shutil.copytree(home / "bundles" / "controller", home / "bundles" / "off-the-air")
+    config = home / "bundles" / "off-the-air" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "port": free_port()}))
+    monkeypatch.setenv("SECUREMQTT_HOME", str(home))
+    monkeypatch.setenv("SECUREMQTT_BUNDLE", str(device(home)))
+    return home
+
+
+def device(home: Path) -> Path:
+    (bundle,) = (home / "bundles").glob("desk-*")
+    return bundle
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", _MAIN, *arguments]
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command(*arguments), input=stdin, capture_output=True, timeout=RUN_S, check=False
+    )
+
+
+@pytest.fixture
+def listen(broker: BrokerProcess, home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start `securemqtt sub` with some arguments."""
+    running = []
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            command("sub", "--as", "controller", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_what_is_said_is_heard(home: Path, listen: Callable[..., subprocess.Popen[bytes]]) -> None:
+    assert run("pub", "~/note", "kept", "--retain").returncode == 0
+    listening = listen(f"devices/{device(home).name}/#", "--count", "3")
+    assert listening.stdout is not None
+    assert listening.stdout.readline() == b"kept\n"  # so the subscription stands
+    done = run("pub", "~/note", "--as", device(home).name, stdin=b"one\r\ntwo\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert listening.communicate(timeout=RUN_S)[0] == b"one\ntwo\n"
+    assert listening.returncode == 0
+
+
+def test_json_has_what_there_is(home: Path, listen: Callable[..., subprocess.Popen[bytes]]) -> None:
+    topic = f"devices/{device(home).name}/a"
+    (home / "bytes").write_bytes(b"\xff\x00")
+    listening = listen(topic, "--json", "--timestamps", "--wait", str(int(RUN_S)), "--count", "8")
+    assert listening.stdout is not None
+    expected = [
+        ({"celsius": 21.5}, ("pub", "~/a", '{"celsius": 21.5}', "--retain")),
+        ("fenêtre \x1b[31m", ("pub", "~/a", "-m", "fenêtre \x1b[31m", "--qos", "0")),
+        ("", ("pub", "~/a", "--null")),
+        ('{"a": NaN}', ("pub", "~/a", '{"a": NaN}')),
+        ("[1e999]", ("pub", "~/a", "[1e999]")),
+        ("[" * 5000, ("pub", "~/a", "[" * 5000)),
+        ("\x7f\u2028", ("pub", "~/a", "\x7f\u2028")),
+        ("/wA=", ("pub", "~/a", "--file", str(home / "bytes"))),
+    ]
+    for wanted, arguments in expected:
+        assert run(*arguments).returncode == 0
+        line = listening.stdout.readline()
+        assert line.decode().rstrip("\n").isprintable()
+        fields = json.loads(line)
+        assert fields.pop("payload", None) == wanted or fields.pop("payload_base64") == wanted
+        assert fields.pop("time").startswith("20")
+        assert fields == {"topic": topic, "qos": fields["qos"], "retain": bool(fields["retain"])}
+    assert listening.wait(RUN_S) == 0
+
+
+def test_what_others_wrote_is_escaped_and_raw_is_as_it_was(home: Path) -> None:
+    payload = b"\x1b[2J\xff\xc2\x9b\x07" + "\u202e\u2028\U000e0001".encode()
+    assert run("pub", "~/wild", "--file", "-", "--retain", stdin=payload).returncode == 0
+    shown = run("sub", "~/wild", "--count", "1", "--verbose")
+    assert shown.returncode == 0
+    topic = f"devices/{device(home).name}/wild".encode()
+    assert shown.stdout.startswith(topic + b" ")
+    assert shown.stdout.strip().decode().isprintable() and shown.stdout.isascii()
+    assert run("sub", "~/wild", "--count", "1", "--raw").stdout == payload
+
+
+def test_retained_messages_are_shown_alone_or_left_out(home: Path) -> None:
+    for name in ("a", "b"):
+        assert run("pub", f"~/{name}", name, "--retain").returncode == 0
+    shown = run("sub", "~/+", "--retained-only", "-v")
+    assert shown.returncode == 0
+    assert sorted(line.split()[1] for line in shown.stdout.splitlines()) == [b"a", b"b"]
+    assert run("sub", "~/+", "--no-retained", "--wait", "2").stdout == b""
+
+
+def test_who_has_no_bundle_is_told_which_there_are(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/etc/securemqtt").exists():
+        pytest.skip("this computer has a bundle in /etc/securemqtt")
+    monkeypatch.delenv("SECUREMQTT_BUNDLE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run("pub", "~/note", "hello")
+    there = f"{home / 'bundles'}: of controller, {device(home).name}, off-the-air; or".encode()
+    assert done.returncode == 1 and there in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_what_the_bundle_does_not_allow_is_told(home: Path) -> None:
+    config = device(home) / "config.json"
+    allowed = [f"devices/{device(home).name}/#"]
+    config.write_text(json.dumps({**json.loads(config.read_text()), "may_publish": allowed}))
+    assert run("pub", "~/note", "hello").returncode == 0
+    done = run("pub", "devices/somebody-else/note", "hello")
+    assert done.returncode == 1
+    assert b"the broker has dropped it, if its rules are what the bundle says" in done.stderr
+
+
+def test_the_time_is_over(home: Path) -> None:
+    done = run("sub", "~/nothing", "--count", "1", "--wait", "1")
+    assert (done.returncode, done.stdout, done.stderr) == (27, b"", b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_sigterm_end_it_without_a_word(
+    number: signal.Signals, home: Path, listen: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    assert run("pub", "~/note", "here", "--retain").returncode == 0
+    listening = listen(f"devices/{device(home).name}/note")
+    assert listening.stdout is not None and listening.stdout.readline() == b"here\n"
+    listening.send_signal(number)
+    assert listening.communicate(timeout=RUN_S) == (b"", b"")
+    assert listening.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_pub_delivers_what_it_has_read_when_it_is_told_to_end(
+    number: signal.Signals, home: Path, listen: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    assert run("pub", "~/log", "kept", "--retain").returncode == 0
+    listening = listen(f"devices/{device(home).name}/log")
+    assert listening.stdout is not None and listening.stdout.readline() == b"kept\n"
+    saying = subprocess.Popen(
+        command("pub", "~/log", "-l"), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert saying.stdin is not None
+        for line in (b"one\n", b"two\n"):
+            saying.stdin.write(line)
+            saying.stdin.flush()
+            assert listening.stdout.readline() == line  # as it comes, not at the end
+        saying.send_signal(number)
+        said = saying.communicate(timeout=RUN_S)[1]
+    finally:
+        saying.kill()
+        saying.communicate()
+    assert (saying.returncode, said) == (130, b"securemqtt: interrupted\n")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_who_reads_the_output_may_go_and_need_not_wait_for_a_message(raw: bool, home: Path) -> None:
+    assert run("pub", "~/note", "here", "--retain").returncode == 0
+    reader, writer = os.pipe()
+    topic = f"devices/{device(home).name}/note"
+    listening = subprocess.Popen(
+        command("sub", topic, "--as", "controller", *(["--raw"] if raw else [])),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        os.close(writer)
+        assert os.read(reader, 100).strip() == b"here"
+        os.close(reader)
+        said = listening.communicate(timeout=RUN_S)[1]
+    finally:
+        listening.kill()
+        listening.communicate()
+    assert (listening.returncode, said) == (0, b"")
+
+
+@pytest.mark.parametrize("form", ["--json", "--raw", "--no-verbose"])
+def test_a_full_disk_is_one_line(form: str, home: Path) -> None:
+    assert run("pub", "~/note", "here", "--retain").returncode == 0
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command("sub", "~/note", form),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=RUN_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"securemqtt: cannot write the output: No space left on device\n"
+
+
+def test_who_knows_mosquitto_pub_and_sub_finds_their_options(home: Path) -> None:
+    name = device(home).name
+    bundle = home / "bundles" / name
+    for arguments in (("-t", "~/b", "-m", "left out"), ("-t", "~/a", "over there", "-q", "2")):
+        assert run("pub", "-r", "-i", name, "--home", str(home), *arguments).returncode == 0
+    assert run("pub", "-t", "~/c", "-s", "-r", stdin=b"all\nof it").returncode == 0
+    shown = run(
+        *("sub", "--bundle", str(bundle), "-v", "-C", "2", "-W", str(int(RUN_S)), "-q", "0"),
+        *("-t", "~/+", "-T", "~/b"),
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert sorted(shown.stdout.splitlines()) == [
+        f"devices/{name}/a over there".encode(),
+        f"devices/{name}/c all\\x0aof it".encode(),
+    ]
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colour_is_for_terminals(no_color: str, home: Path) -> None:
+    assert run("pub", "~/note", "here", "--retain").returncode == 0
+    arguments = command("sub", "~/note", "-C", "1", "--timestamps")
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": no_color}
+    main, other = pty.openpty()
+    try:
+        done = subprocess.run(arguments, stdout=other, env=environment, timeout=RUN_S, check=False)
+        assert done.returncode == 0
+        written = os.read(main, 4096)
+    finally:
+        os.close(main)
+        os.close(other)
+    topic = f"devices/{device(home).name}/note".encode()
+    assert topic in written and written.endswith(b"here\r\n")
+    assert (b"\x1b[" in written) == (not no_color)
+    piped = subprocess.run(
+        arguments, capture_output=True, env=environment, timeout=RUN_S, check=False
+    )
+    assert piped.stdout.endswith(b" here\n") and b"\x1b" not in piped.stdout
+    assert topic not in piped.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("pub", "~/a", "x", "--timeout", "0"), "a whole number from 1 to 3600 s, not '0'"),
+        (("pub", "a/+", "x"), "is no topic name"),
+        (("pub", "~/a", "x", "--as", "nobody"), "there is no bundle of 'nobody'"),
+        (("pub", "~/a", "x", "--as", "../controller"), "there is no bundle of"),
+        (("pub", "~/a", "x", "--null"), "one of MESSAGE, --message"),
+        (("pub", "~/a", "--file", "/nowhere"), "cannot read /nowhere: No such file"),
+        (("pub",), "which topic?"),
+        (("pub", "-t", "~/a", "one", "two"), "one of MESSAGE"),
+        (("sub",), "which FILTER?"),
+        (("sub", "~/a", "-T", "a/#/b"), "is no topic filter"),
+        (("sub", "a/#/b"), "is no topic filter"),
+        (("sub", "~/a", "--bundle", "/nowhere"), "/nowhere"),
+        (("sub", "~/a", "--as", "off-the-air"), "refused the connection [111]"),
+    ],
+)
+def test_a_mistake_is_one_line(home: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    text = done.stderr.decode()
+    assert done.returncode == 1 and words in text, text
+    assert text.startswith("securemqtt: ") and len(text.splitlines()) == 1

@@ -1,0 +1,150 @@
+"""A client at somebody's desk, for `securemqtt pub` and `securemqtt sub`: which bundle it uses, how
+it connects, and how it leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from securemqtt import Client
+from securemqtt.errors import BundleNotFound, SecureMQTTError
+from securemqtt_tools import completion
+from securemqtt_tools.cli import FatalError, add_home_option, whole_number
+
+IDENTITY = """
+The connection is made as whoever the bundle is of. A broker has one connection for each id: a
+program that runs with the same id elsewhere is cut off, and its session ends. So give yourself an
+id of your own, once, that may do all that an operator may:
+  securemqtt broker grant me operator
+  securemqtt provision pi --id me --broker mqtt.local --out ~/.securemqtt/bundles/me"""
+_LEAVING_S = 1
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which bundle is used, and with which QoS."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="the bundle to connect with (default: $SECUREMQTT_BUNDLE, else /etc/securemqtt, else "
+        "~/.config/securemqtt)",
+    )
+    identity = which.add_argument(
+        "-i",
+        "--as",
+        dest="identity",
+        metavar="ID",
+        help="connect as ID, whose bundle is in HOME/bundles/ID",
+    )
+    completion.completed(identity, completion.bundles)
+    parser.add_argument(
+        "-q", "--qos", type=int, choices=(0, 1, 2), default=1, help="quality of service (default 1)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=whole_number(1, 3600, "s"),
+        default=30,
+        metavar="S",
+        help="how long a connection may take (default 30)",
+    )
+    add_home_option(parser)
+
+
+@contextmanager
+def connected(args: argparse.Namespace) -> Iterator[Client]:
+    """Connect, and leave in order, also when the process is told to end. Raise FatalError."""
+    with _told_to_end():
+        try:
+            with _log_held_back():
+                client = _client(args)
+                client.connect(args.timeout)
+        except SecureMQTTError as error:
+            raise FatalError(str(error)) from error
+        try:
+            yield client
+        except SecureMQTTError as error:
+            raise FatalError(str(error)) from error
+        finally:
+            client.disconnect(_LEAVING_S)
+
+
+@contextmanager
+def _log_held_back() -> Iterator[None]:
+    """Log what the block has to say when it has ended well: an error says it all, in one line."""
+    logger = logging.getLogger("securemqtt")
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        held.append(record)
+        return False
+
+    logger.addFilter(hold)
+    try:
+        yield
+    finally:
+        logger.removeFilter(hold)
+    for record in held:
+        logger.handle(record)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Have SIGTERM, and SIGHUP when the terminal goes, do what Ctrl-C does: raise
+    KeyboardInterrupt. What was ignored, as nohup has it, stays so.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, leave) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _client(args: argparse.Namespace) -> Client:
+    bundle = _bundle(args)
+    try:
+        return Client(bundle, status=False, clean_session=True)
+    except BundleNotFound as error:
+        if bundle is not None:
+            raise
+        there = ", ".join(completion.bundles(args))
+        known = f": of {there}" if there else ""
+        raise FatalError(
+            "no bundle was found in the usual places. Name one: with --as ID, which takes that in "
+            f"{_bundles(args)}{known}; or with --bundle DIR (see --help)"
+        ) from error
+
+
+def _bundles(args: argparse.Namespace) -> Path:
+    home: Path = args.home.expanduser()
+    return home / "bundles"
+
+
+def _bundle(args: argparse.Namespace) -> Path | None:
+    """Return the bundle's directory; None: where the library looks."""
+    bundle: Path | None = args.bundle
+    identity: str | None = args.identity
+    if identity is not None:
+        bundle = _bundles(args) / identity
+        if Path(identity).name != identity or not (bundle / "config.json").exists():
+            raise FatalError(
+                f"there is no bundle of {identity!r} in {bundle.parent}: make one with `securemqtt "
+                f"provision pi --id {identity} --broker … --out {bundle}`"
+            )
+    return bundle

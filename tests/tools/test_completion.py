@@ -90,6 +90,8 @@ def answer(arguments: list[str], environment: dict[str, str], directory: Path) -
         ("securemqtt broker grant greenhouse-1 ", ["operator", "monitor", "device"]),
         ("securemqtt broker grant g", ["greenhouse-1"]),
         ("securemqtt provision pico_w --id ", ["greenhouse-1", "hub", "me"]),
+        ("securemqtt broker client-config gr", ["greenhouse-1"]),
+        ("securemqtt broker client-config me --for node", ["node-red"]),
         ("securemqtt completion ", ["bash", "zsh", "fish"]),
         ("securemqtt pub '~/a' --file not", ["notes.txt"]),
         ("securemqtt pub '~/a' not", []),  # a message, no file

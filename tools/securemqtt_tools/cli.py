@@ -26,7 +26,8 @@ from securemqtt_tools.resources import tools_remedy
 # need packages that are not installed.
 COMMANDS = {
     "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, list, show",
-    "broker": "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check",
+    "broker": "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check, "
+    "client-config",
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
     "pub": "publish messages: say something, or send lines from a pipe",
     "sub": "show messages as they come",

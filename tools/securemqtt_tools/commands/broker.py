@@ -12,14 +12,16 @@ Examples:
   securemqtt broker grant controller operator     let it read all devices and send them commands
   securemqtt broker reload                        after a revocation
   securemqtt broker check                         what does it look like from outside?
+  securemqtt broker client-config me --for mosquitto     lines for other people's clients
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from securemqtt_tools import completion
+from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
@@ -148,6 +150,39 @@ def _install(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _client_config(parser: argparse.ArgumentParser) -> None:
+    identity = parser.add_argument("id", metavar="ID", help="the id in the certificate")
+    completion.completed(identity, completion.ids)
+    parser.add_argument(
+        "--for", dest="kind", required=True, choices=KINDS, metavar="CLIENT", help=", ".join(KINDS)
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="where its files are (default: HOME/bundles/ID, else what ca device has written)",
+    )
+    parser.add_argument(
+        "--directory",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="where the client will find the files, on its own computer (default: where they are)",
+    )
+    parser.add_argument("--host", help="the broker's name (default: the bundle's)")
+    parser.add_argument(
+        "--websockets", action="store_true", help="through the broker's port for WebSockets"
+    )
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="the password of ID, where the broker demands one",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write it to FILE, owner-only, instead"
+    )
+
+
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="where it runs (default: this host)")
 
@@ -222,5 +257,22 @@ after reload.""",
         _check,
         actions.check,
         ("check", "check --host mqtt.local"),
+    ),
+    Subcommand(
+        "client-config",
+        "print what another client needs to connect as an id: ready lines, with the id's files",
+        _client_config,
+        actions.client_config,
+        (
+            "client-config me --for mosquitto",
+            "client-config dashboard --for node-red --directory /home/pi/certificates",
+            "client-config garage --for esp-idf --out main/securemqtt.h",
+        ),
+        """
+
+The lines name the files of the id, which `securemqtt provision pi` or `securemqtt ca device` has
+made; nothing is issued here. The private key is never printed. For ESP-IDF and Arduino it is part
+of the header, which is written to the file that --out names, and which only you may read. One
+certificate is one id: give each client an id of its own.""",
     ),
 )

@@ -16,6 +16,8 @@ from rich.markup import escape
 from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, passwords
+from securemqtt_tools.broker.clients import KINDS
+from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
@@ -204,6 +206,36 @@ def check(args: argparse.Namespace) -> int:
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     return 1 if any(finding.good is False for finding in findings) else 0
+
+
+def client_config(args: argparse.Namespace) -> int:
+    """Print what another client needs, or write it to a file."""
+    kind = KINDS[args.kind]
+    if kind.holds_key and args.out is None:
+        raise FatalError(
+            "this header holds the private key, which is not for a terminal: name the file that it "
+            "is to go to, owner-only, with --out FILE"
+        )
+    if args.websockets and not kind.websockets:
+        raise FatalError(f"{args.kind} does not speak WebSockets: leave out --websockets")
+    if args.out is not None and args.out.exists():
+        raise FatalError(f"{args.out} exists and was left as it is: choose another file")
+    identity = find(
+        args.home,
+        check_device_id(args.id),
+        bundle=args.bundle,
+        host=args.host,
+        websockets=args.websockets,
+        password_file=args.password_file,
+        elsewhere=args.directory,
+    )
+    text = kind.write(identity)
+    if args.out is None:
+        print(text, end="")
+    else:
+        write_file(args.out, text.encode())
+        print(f"It is in {args.out}, which only you may read.")
+    return 0
 
 
 def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:

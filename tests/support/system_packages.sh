@@ -11,6 +11,7 @@ if [ "$1" != --demo ]; then
     need tshark tshark
     need zsh zsh
     need fish fish
+    need systemctl systemd
     ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || missing="$missing libnss-wrapper"
 fi
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"

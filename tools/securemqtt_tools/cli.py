@@ -31,6 +31,7 @@ COMMANDS = {
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
     "pub": "publish messages: say something, or send lines from a pipe",
     "sub": "show messages as they come",
+    "service": "your program as a service of systemd: show, install, status, remove",
     "simboard": "a simulated board on a serial port, with MicroPython, flash and Wi-Fi",
     "completion": "have the Tab key complete commands, options, ids and topics",
     "demo": "the whole system on this machine, with intruders: every promise, checked",

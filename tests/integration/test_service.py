@@ -1,0 +1,452 @@
+"""A program becomes a service of a real systemd, which runs in namespaces of its own: it reports to
+a real broker, ends in order, and keeps what it could not deliver.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paho
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+import securemqtt
+import securemqtt_tools
+from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.pki import Authority
+from support.brokers.mqtt import Peer, client_context
+from support.identities.bundles import write_bundle
+from support.identities.credentials import issued_credentials
+from support.network.net import free_port, wait_until
+from support.network.proxy import Proxy
+from support.requirements import unavailable
+from support.speed import seconds
+from support.systemd.machine import SHARED, Machine
+
+OWNER = "keeper"
+# Counts on over its restarts; what it publishes is in order and without gaps, or something is lost.
+COUNTER = """\
+import os
+import pathlib
+import signal
+import sys
+
+from securemqtt import Client
+
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+kept = pathlib.Path(os.environ["STATE_DIRECTORY"], "count")
+count = int(kept.read_text()) if kept.exists() else 0
+client = Client(outbox="durable", connect_timeout_s=1)
+print("runs as", os.getuid(), "with", sys.argv[1:])
+with client:
+    while True:
+        client.publish("~/count", {"count": count})
+        count += 1
+        kept.write_text(str(count))
+        client.wait(0.2)
+"""
+# As somebody writes it who has never heard of signals.
+PLAIN = """\
+from securemqtt import Client
+
+client = Client()
+with client:
+    print("here")
+    while True:
+        client.publish("~/here", "yes")
+        client.wait(1)
+"""
+
+
+class Installation:
+    """A machine with a Python of its own, in which securemqtt is installed."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.python = SHARED / "venv" / "bin" / "python"
+
+    def command(
+        self, *words: str | Path, user: str | None = None, sudo_user: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Call `securemqtt service …`, as a user or as sudo does for one."""
+        environment = {"HOME": "/root"}
+        if sudo_user is not None:
+            environment["SUDO_USER"] = sudo_user
+        if user is not None:
+            home = f"/home/{user}"
+            environment = {"HOME": home, "XDG_RUNTIME_DIR": f"/run/user/{self.uid(user)}"}
+        main = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
+        return self.machine.run(
+            self.python, "-c", main, "service", *words, user=user, environment=environment
+        )
+
+    def checked(
+        self, *words: str | Path, user: str | None = None, sudo_user: str | None = None
+    ) -> str:
+        """Call `securemqtt service …`, which must succeed; return what it says."""
+        done = self.command(*words, user=user, sudo_user=sudo_user)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        return done.stdout
+
+    def uid(self, user: str) -> int:
+        """Return a user's number."""
+        return int(self.machine.checked("id", "-u", user))
+
+    def put(self, name: str, text: str, owner: str = "root", mode: str = "644") -> Path:
+        """Write a file into the machine and return its path there."""
+        path = SHARED / name
+        here = self.machine.shared / name
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.write_text(text)
+        self.machine.checked("chown", f"{owner}:", path)
+        self.machine.checked("chmod", mode, path)
+        return path
+
+    def state(self, name: str, *options: str) -> dict[str, str]:
+        """Return what systemd says of a service."""
+        said = self.machine.checked("systemctl", "show", *options, f"{name}.service")
+        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the directory that a test and the machine share; in it, a virtual environment of the
+    system's Python that has what `pip install securemqtt` brings.
+    """
+    shared = tmp_path_factory.mktemp("machine")
+    shared.chmod(0o755)
+    if subprocess.run(["/usr/bin/python3", "-c", "import venv"], check=False).returncode:
+        unavailable("the system has no Python with venv: apt-get install python3-venv")
+    venv = shared / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], check=True)
+    (packages,) = venv.glob("lib/python3*/site-packages")
+    for package in (securemqtt, securemqtt_tools, paho):
+        (source,) = package.__path__
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, packages / package.__name__, ignore=ignored)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def installation(shared: Path) -> Iterator[Installation]:
+    """Run a machine."""
+    with Machine(shared) as machine:
+        machine.checked("useradd", "--create-home", "--shell", "/bin/sh", OWNER)
+        yield Installation(machine)
+
+
+def _bundle(
+    installation: Installation, authority: Authority, device_id: str, port: int, owner: str = "root"
+) -> Path:
+    name = f"bundle-{device_id}"
+    here = write_bundle(installation.machine.shared / name, authority, device_id, port=port)
+    here.chmod(0o700)
+    installation.machine.checked("chown", "-R", f"{owner}:", SHARED / name)
+    return SHARED / name
+
+
+@contextmanager
+def _operator(authority: Authority, port: int, directory: Path) -> Iterator[Peer]:
+    ca = directory / "ca.pem"
+    ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
+    identity = issued_credentials(directory, authority.issue_device("controller", renew=True))
+    with Peer(port, client_context(ca, identity)) as peer:
+        peer.connect("controller")
+        yield peer
+
+
+def _receive(peer: Peer, topic: str) -> bytes:
+    while True:
+        received, payload = peer.receive()
+        if received == topic:
+            return payload
+
+
+def _count(peer: Peer, device_id: str) -> int:
+    return int(json.loads(_receive(peer, f"devices/{device_id}/count"))["count"])
+
+
+def test_a_program_of_roots_reports_leaves_in_order_and_loses_nothing(
+    installation: Installation, authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    with _operator(authority, broker.port, tmp_path) as operator:
+        operator.subscribe("devices/counter/#")
+        with Proxy(broker.port) as proxy:
+            bundle = _bundle(installation, authority, "counter", proxy.port)
+            program = installation.put("counter.py", COUNTER)
+            options = ("--bundle", bundle, "--arguments=--every 'a b' '$HOME' 100%")
+            said = installation.checked("install", program, *options)
+            assert "counter runs, and starts at each boot." in said
+            assert "SIGTERM" not in said
+            counts = [_count(operator, "counter")]
+            assert counts == [0]
+        # With the broker away, what is published is in the outbox, on the disk.
+        before = _kept(installation, "counter")
+        wait_until(lambda: _kept(installation, "counter") > before + 3, seconds(60))
+        installation.machine.checked("systemctl", "stop", "counter")
+        state = installation.state("counter")
+        assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
+        assert (state["ExecMainCode"], state["ExecMainStatus"]) == ("1", "0")  # it exited, with 0
+        published = _kept(installation, "counter")
+        # The machine starts again, with the broker there.
+        with Proxy(broker.port, ("127.0.0.1", proxy.port)):
+            installation.machine.checked("systemctl", "start", "counter")
+            while counts[-1] < published + 3:
+                counts.append(_count(operator, "counter"))
+            installation.machine.checked("systemctl", "stop", "counter")
+            while _receive(operator, "devices/counter/status") != b"offline":
+                pass
+    assert sorted(set(counts)) == list(range(max(counts) + 1))
+    printed = installation.machine.checked("journalctl", "--unit=counter", "--output=cat")
+    (uid,) = {
+        int(number)
+        for number in re.findall(
+            r"runs as (\d+) with \['--every', 'a b', '\$HOME', '100%'\]", printed
+        )
+    }
+    assert 61184 <= uid <= 65519  # systemd's dynamic users
+    assert "Traceback" not in printed
+
+
+def _kept(installation: Installation, name: str) -> int:
+    return int(installation.machine.checked("cat", f"/var/lib/{name}/count"))
+
+
+def test_a_users_program_runs_as_that_user_and_plain_ones_end_in_order_too(
+    installation: Installation, authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    bundle = _bundle(installation, authority, "plain", broker.port, OWNER)
+    program = f"/home/{OWNER}/plain.py"
+    directories = ("install", f"--owner={OWNER}", "--directory")
+    for command in (
+        ("install", f"--owner={OWNER}", installation.put("plain.py", PLAIN), program),
+        (*directories, f"/home/{OWNER}/.ssh", f"/home/{OWNER}/.config"),
+        ("touch", f"/home/{OWNER}/.ssh/id_ed25519"),
+        ("cp", "--recursive", "--preserve", bundle, f"/home/{OWNER}/.config/securemqtt"),
+    ):
+        installation.machine.checked(*command)
+    with _operator(authority, broker.port, tmp_path) as operator:
+        operator.subscribe("devices/plain/#")
+        said = installation.checked("install", program, sudo_user=OWNER)
+        assert "ended as by Ctrl-C" in said
+        assert _receive(operator, "devices/plain/status") == b"online"
+        process = installation.state("plain")["MainPID"]
+        status = installation.machine.checked("cat", f"/proc/{process}/status")
+        assert f"\nUid:\t{installation.uid(OWNER)}\t" in status
+        assert "\nNoNewPrivs:\t1\n" in status
+        assert "\nCapBnd:\t0000000000000000\n" in status
+        in_its_place = ("nsenter", f"--target={process}", "--mount", "ls", "-A")
+        assert installation.machine.checked(*in_its_place, f"/home/{OWNER}/.ssh") == ""
+        assert "plain.py" in installation.machine.checked(*in_its_place, f"/home/{OWNER}")
+        installation.machine.checked("systemctl", "stop", "plain")
+        while _receive(operator, "devices/plain/status") != b"offline":
+            pass
+    assert installation.state("plain")["Result"] == "success"  # SIGINT is an end in order
+
+
+def test_status_says_what_to_know_and_remove_leaves_only_what_it_kept(
+    installation: Installation, authority: Authority, broker: BrokerProcess
+) -> None:
+    bundle = _bundle(installation, authority, "shown", broker.port)
+    program = installation.put("shown.py", PLAIN)
+    plan = installation.checked("install", program, "--bundle", bundle, "--dry-run")
+    unit = Path("/etc/systemd/system/shown.service")
+    assert plan.startswith(f"{unit} would be:\n\n# Written by `securemqtt service install`.")
+    assert installation.machine.run("test", "-e", unit).returncode == 1
+    installation.checked("install", program, "--bundle", bundle)
+    wait_until(lambda: "here" in installation.command("status", "shown").stdout, seconds(60))
+    status = installation.command("status", "shown")
+    assert status.returncode == 0
+    assert status.stdout.startswith("shown: runs (process ")
+    assert "  sudo journalctl --unit shown --follow" in status.stdout
+    changed = installation.checked(
+        "install", program, "--bundle", bundle, "--dry-run", "--group", "daemon"
+    )
+    assert "\n-PrivateDevices=yes" in changed
+    assert "\n+SupplementaryGroups=daemon" in changed
+    removed = installation.checked("remove", "shown")
+    assert removed.splitlines() == [
+        f"shown has ended, and {unit} is gone.",
+        "  What it kept, with messages that were not delivered, is still in /var/lib/shown.",
+    ]
+    assert installation.state("shown")["LoadState"] == "not-found"
+    again = installation.command("remove", "shown")
+    assert again.returncode == 1
+    assert "securemqtt has installed no shown among the system's services" in again.stderr
+
+
+def test_a_program_that_always_fails_is_left_alone_and_status_says_so(
+    installation: Installation, authority: Authority
+) -> None:
+    bundle = _bundle(installation, authority, "failing", free_port())
+    program = installation.put("failing.py", "raise SystemExit('no sensor')\n")
+    # Ten times in a second, for the test's sake; the rest is as installed.
+    installation.put("quick.conf", "[Service]\nRestartSec=10ms\n")
+    folder = "/etc/systemd/system/failing.service.d"
+    installation.machine.checked("mkdir", folder)
+    installation.machine.checked("cp", SHARED / "quick.conf", folder)
+    installation.checked("install", program, "--bundle", bundle)
+    wait_until(lambda: installation.state("failing")["ActiveState"] == "failed", seconds(60))
+    status = installation.command("status", "failing")
+    assert status.returncode == 3
+    assert (
+        "failing: has failed (exit-code) and is left alone, started again 10 times" in status.stdout
+    )
+    assert "no sensor" in status.stdout
+    installation.checked("remove", "failing")
+
+
+def test_a_service_of_the_users_own(
+    installation: Installation, authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    bundle = _bundle(installation, authority, "own", broker.port, OWNER)
+    program = installation.put("own.py", COUNTER, OWNER)
+    installation.put(
+        "manager.service",
+        f"""[Service]
+User={OWNER}
+Type=notify
+Delegate=yes
+Environment=XDG_RUNTIME_DIR=/run/user/{installation.uid(OWNER)}
+RuntimeDirectory=user/{installation.uid(OWNER)}
+ExecStart=/lib/systemd/systemd --user
+""",
+    )
+    machine = installation.machine
+    machine.checked("cp", SHARED / "manager.service", "/run/systemd/system/manager.service")
+    refused = installation.command("install", program, "--bundle", bundle, "--user", user=OWNER)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    machine.checked("systemctl", "start", "manager")
+    with _operator(authority, broker.port, tmp_path) as operator:
+        operator.subscribe("devices/own/#")
+        said = installation.checked("install", program, "--bundle", bundle, "--user", user=OWNER)
+        assert "sudo loginctl enable-linger" in said
+        assert _count(operator, "own") == 0
+        status = installation.command("status", "own", "--user", user=OWNER)
+        assert status.stdout.startswith("own: runs (process ")
+        installation.checked("remove", "own", "--user", user=OWNER)
+        while _receive(operator, "devices/own/status") != b"offline":
+            pass
+    machine.checked("systemctl", "stop", "manager")
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_systemd_has_nothing_against_the_unit(
+    installation: Installation, authority: Authority, system: bool
+) -> None:
+    name = f"analysed-{'system' if system else 'user'}"
+    bundle = _bundle(installation, authority, name, free_port())
+    program = installation.put(f"{name}.py", COUNTER)
+    scope = "--system" if system else "--user"
+    text = installation.checked("show", program, "--bundle", bundle, scope)
+    unit = installation.put(f"{name}.service", text)
+    verify = installation.machine.run(
+        "systemd-analyze",
+        scope,
+        "verify",
+        "--man=no",
+        unit,
+        environment={"HOME": "/root", "XDG_RUNTIME_DIR": "/run"},
+    )
+    said = [line for line in verify.stderr.splitlines() if name in line]
+    assert (verify.returncode, said) == (0, []), verify.stderr
+    if system:
+        security = installation.machine.checked(
+            "systemd-analyze", "security", "--offline=yes", "--no-pager", unit
+        )
+        found = re.search(r"Overall exposure level for .*: ([0-9.]+)", security)
+        assert found is not None
+        assert float(found[1]) <= 1.5
+
+
+class TestWhatCannotWork:
+    """One line each, and nothing is written."""
+
+    def _refused(
+        self, installation: Installation, *words: str | Path, user: str | None = None
+    ) -> str:
+        done = installation.command(*words, user=user)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        line = done.stderr.rstrip()
+        assert (
+            installation.machine.run("sh", "-c", "ls /etc/systemd/system | grep refused").stdout
+            == ""
+        )
+        return line
+
+    def test_programs(self, installation: Installation, authority: Authority) -> None:
+        bundle = ("--bundle", _bundle(installation, authority, "refused", free_port()))
+        missing = self._refused(installation, "install", SHARED / "refused.py", *bundle)
+        assert missing == f"securemqtt: there is no program {SHARED}/refused.py"
+        broken = installation.put("refused.py", "while True\n")
+        assert f"{broken}, line 1 is no Python" in self._refused(
+            installation, "install", broken, *bundle
+        )
+        good = installation.put("refused.py", PLAIN)
+        for name in ("Refused!", "dbus", "systemd-journald"):
+            line = self._refused(installation, "install", good, *bundle, "--name", name)
+            assert "no name for a service" in line or f"is a service {name} already" in line
+        open_to_all = installation.put("refused.py", PLAIN, mode="666")
+        assert f"anybody may change {open_to_all}" in self._refused(
+            installation, "install", open_to_all, *bundle
+        )
+        hidden = installation.put("refused.py", PLAIN, OWNER, mode="200")
+        assert f"{OWNER} could not read {hidden}" in self._refused(
+            installation, "install", hidden, *bundle
+        )
+        passing = "/tmp/refused.py"
+        installation.machine.checked("cp", good, passing)
+        assert "is below /tmp, which no service sees" in self._refused(
+            installation, "install", passing, *bundle
+        )
+        at_home = f"/home/{OWNER}/refused.py"
+        installation.machine.checked("cp", good, at_home)
+        installation.machine.checked("chown", "root:", at_home)
+        installation.machine.checked("chmod", "644", at_home)
+        assert "is in somebody's home" in self._refused(installation, "install", at_home, *bundle)
+        good = installation.put("refused.py", PLAIN)
+        assert "there is no group unheard-of" in self._refused(
+            installation, "install", good, *bundle, "--group", "unheard-of"
+        )
+        line = self._refused(installation, "install", good, *bundle, "--arguments='a\nb'")
+        assert "is not printable" in line
+        line = self._refused(installation, "install", good, *bundle, user=OWNER)
+        assert "a service of the system is root's to install" in line
+
+    def test_bundles(self, installation: Installation, authority: Authority) -> None:
+        program = installation.put("refused.py", PLAIN)
+        nowhere = self._refused(installation, "install", program)
+        assert nowhere.startswith("securemqtt: there is no bundle in /etc/securemqtt or /root/")
+        bundle = _bundle(installation, authority, "refused-bundle", free_port())
+        here = installation.machine.shared / bundle.name
+        (here / "outbox").mkdir()
+        line = self._refused(installation, "install", program, "--bundle", bundle)
+        assert f"then remove it: rm -r {bundle}/outbox" in line
+        (here / "outbox").rmdir()
+        (here / "device.key").chmod(0o644)
+        line = self._refused(installation, "install", program, "--bundle", bundle)
+        assert "is open to others than its owner" in line
+        (here / "device.key").unlink()
+        line = self._refused(installation, "install", program, "--bundle", bundle)
+        assert "device.key" in line
+
+    def test_no_systemd(
+        self, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from securemqtt_tools.cli import main
+
+        if Path("/run/systemd/system").exists():
+            pytest.skip("this machine has a systemd that runs")
+        bundle = write_bundle(tmp_path / "bundle", authority, "refused-here", port=free_port())
+        program = tmp_path / "refused.py"
+        program.write_text(PLAIN)
+        status = main(["service", "install", str(program), "--bundle", str(bundle), "--user"])
+        assert status == 1
+        assert "systemd does not run on this machine" in capsys.readouterr().err

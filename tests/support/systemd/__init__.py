@@ -1,0 +1,1 @@
+"""A real systemd for tests, in namespaces of its own."""

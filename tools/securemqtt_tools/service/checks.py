@@ -1,0 +1,222 @@
+"""What can be seen of a program before it is a service; each mistake is one line."""
+
+from __future__ import annotations
+
+import ast
+import grp
+import os
+import pwd
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from securemqtt.config import load
+from securemqtt.errors import SecureMQTTError, WrongKeyPassword
+from securemqtt.platform import bundle_places
+from securemqtt.tls.openssl import make_context
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.service.unit import FORBIDDEN, Service
+
+_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+# A service does not see these, or sees empty ones.
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_PASSING = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (named, not used)
+_SECRETS = (".ssh", ".gnupg", ".securemqtt")
+_READ, _SEARCH, _WRITE = 4, 1, 2
+
+
+def plan(
+    program: Path,
+    *,
+    name: str | None,
+    arguments: Sequence[str],
+    bundle: Path | None,
+    groups: Sequence[str],
+    system: bool,
+    home: Path,
+) -> Service:
+    """Return what is to run. Raise FatalError for what cannot work."""
+    path = program.expanduser().resolve()
+    answers = _answers_sigterm(path)
+    # The link in a virtual environment, not what it leads to: that knows nothing of its packages.
+    python = Path(sys.executable)
+    used = (path, python, Path(sys.prefix), Path(sys.base_prefix))
+    for one in used:
+        _check_path(one)
+    for argument in arguments:
+        _check_printable(argument)
+    owner = None
+    if system:
+        _check_lasting(path, python)
+        owner = _owner(path)
+        _check_reach(owner, path, python)
+    places = [home, *(Path(pwd.getpwnam(owner).pw_dir, one) for one in _SECRETS)] if owner else []
+    return Service(
+        name=_name(name, path),
+        program=path,
+        arguments=tuple(arguments),
+        python=python,
+        bundle=_bundle(bundle, system),
+        system=system,
+        owner=owner,
+        groups=tuple(_group(one) for one in groups),
+        hidden=tuple(dict.fromkeys(places)),
+        answers_sigterm=answers,
+    )
+
+
+def _answers_sigterm(program: Path) -> bool:
+    """Return True if a program has an answer to SIGTERM. Raise FatalError if it is none."""
+    try:
+        tree = ast.parse(program.read_bytes(), filename=program.name)
+    except FileNotFoundError as error:
+        raise FatalError(f"there is no program {program}") from error
+    except OSError as error:
+        raise FatalError(f"cannot read the program {program}: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise FatalError(f"{program}{line} is no Python: {error.args[0]}") from error
+    return any(
+        isinstance(one, (ast.Attribute, ast.Name))
+        and (one.attr if isinstance(one, ast.Attribute) else one.id) == "SIGTERM"
+        for one in ast.walk(tree)
+    )
+
+
+def _check_path(path: Path) -> None:
+    """Raise FatalError for a path that cannot be written into a unit."""
+    _check_printable(str(path))
+    if set(str(path)) & FORBIDDEN:
+        raise FatalError(
+            f"{path} cannot be written into a unit of systemd: rename it, without quotes, $, ;"
+        )
+
+
+def _check_printable(text: str) -> None:
+    if not text.isprintable():
+        raise FatalError(f"{text!r} cannot be written into a unit of systemd: it is not printable")
+
+
+def _name(given: str | None, program: Path) -> str:
+    name = re.sub("[^a-z0-9_-]+", "-", program.stem.lower()) if given is None else given
+    if not _NAME.fullmatch(name):
+        raise FatalError(
+            f"{name!r} is no name for a service: 1 to 31 of a-z 0-9 _ -, the first a letter"
+            + (" (--name NAME)" if given is None else "")
+        )
+    return name
+
+
+def _owner(program: Path) -> str | None:
+    """Return the user whose program it is, None if it is root's. Raise FatalError."""
+    status = program.stat()
+    for one in (program, program.parent):
+        if one.stat().st_mode & _WRITE:
+            raise FatalError(f"anybody may change {one}: chmod o-w {one}")
+    if status.st_uid == 0:
+        return None
+    try:
+        return pwd.getpwuid(status.st_uid).pw_name
+    except KeyError as error:
+        raise FatalError(
+            f"{program} belongs to user {status.st_uid}, who does not exist: "
+            f"sudo chown root: {program}"
+        ) from error
+
+
+def _check_lasting(*paths: Path) -> None:
+    """Raise FatalError for what lies where things come and go: a service has one of its own."""
+    for path in paths:
+        for place in _PASSING:
+            if place in (*path.parents, *path.resolve().parents):
+                raise FatalError(
+                    f"{path} is below {place}, which no service sees: put it elsewhere"
+                )
+
+
+def _check_reach(owner: str | None, program: Path, python: Path) -> None:
+    """Raise FatalError if the service could not read its program, or Python."""
+    library = Path(sys.modules["securemqtt"].__file__ or "")
+    for path in (program, python, Path(os.__file__), library):
+        resolved = path.resolve()
+        at_home = any(place in (*path.parents, *resolved.parents) for place in _HOMES)
+        if owner is None and at_home:
+            raise FatalError(
+                f"{path} is in somebody's home, and {program}, which is root's, is to run as a "
+                f"user who sees none: put it below /opt (docs/pi-service.md), or give the program "
+                "to its user: sudo chown USER: " + str(program)
+            )
+        if not _may_read(resolved, owner):
+            raise FatalError(
+                f"{owner or 'a user of its own'} could not read {path}: put it below /opt "
+                "(docs/pi-service.md), or see to its mode (chmod)"
+            )
+
+
+def _may_read(path: Path, owner: str | None) -> bool:
+    """Return True if a user, or one whom nothing belongs to, may read a file."""
+    uid, groups = -1, set[int]()
+    if owner is not None:
+        entry = pwd.getpwnam(owner)
+        uid, groups = entry.pw_uid, set(os.getgrouplist(owner, entry.pw_gid))
+    return all(
+        _allowed(parent.stat(), uid, groups, _SEARCH) for parent in path.parents
+    ) and _allowed(path.stat(), uid, groups, _READ)
+
+
+def _allowed(status: os.stat_result, uid: int, groups: set[int], right: int) -> bool:
+    shift = 6 if status.st_uid == uid else 3 if status.st_gid in groups else 0
+    return bool(status.st_mode >> shift & right)
+
+
+def _group(name: str) -> str:
+    try:
+        return grp.getgrnam(name).gr_name
+    except KeyError as error:
+        raise FatalError(f"there is no group {name} on this machine (--group)") from error
+
+
+def _bundle(given: Path | None, system: bool) -> Path:
+    """Return the bundle's directory, seen to be whole. Raise FatalError."""
+    directory = given.expanduser().resolve() if given else _found(system)
+    _check_path(directory)
+    try:
+        make_context(settings := load(str(directory), {}))
+    except WrongKeyPassword:  # the program will have it
+        settings = load(str(directory), {})
+    except SecureMQTTError as error:
+        raise FatalError(str(error)) from error
+    if not system:
+        return directory
+    for name in (settings.ca, settings.certificate, settings.key, settings.password_file):
+        for one in [name] if isinstance(name, str) else name or []:
+            if "/" in str(one):
+                raise FatalError(
+                    f"{directory}/config.json names {one}: a service is given the files in the "
+                    "bundle itself; put it there"
+                )
+    for path in sorted(directory.iterdir()):
+        if path.is_dir():
+            raise FatalError(
+                f"{path} is in the bundle, and the service has an outbox of its own: run the "
+                f"program until it has sent what is there, then remove it: rm -r {path}"
+            )
+    return directory
+
+
+def _found(system: bool) -> Path:
+    places = [Path(one) for one in bundle_places()]
+    user = os.environ.get("SUDO_USER")
+    if system and user and "SECUREMQTT_BUNDLE" not in os.environ:
+        try:
+            places.append(Path(pwd.getpwnam(user).pw_dir, ".config", "securemqtt"))
+        except KeyError:
+            user = None
+    for place in places:
+        if (place / "config.json").exists():
+            return place.resolve()
+    raise FatalError(
+        f"there is no bundle in {' or '.join(map(str, places))}: name it with --bundle DIR, or "
+        "make one: securemqtt provision pi --out DIR --id ID --broker HOST"
+    )

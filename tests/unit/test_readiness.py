@@ -47,6 +47,18 @@ class _Radio:
         return self._status
 
 
+class _Cable:
+    """The `network` of a board that has Ethernet and no radio."""
+
+    LAN = object
+
+
+class _RadioAndCable(_Radio):
+    """That of one that has both, as an ESP32's firmware says, whether a cable is there or not."""
+
+    LAN = object
+
+
 class _Ntp:
     """A board's `ntptime`: `settime` raises what it is told to."""
 
@@ -62,7 +74,7 @@ class _Ntp:
 
 
 def _run(
-    radio: "_Radio | None" = None,
+    radio: "_Radio | _Cable | None" = None,
     ntp: "_Ntp | None" = None,
     failures: int = 0,
     access: object = _ACCESS,
@@ -102,6 +114,21 @@ def test_wi_fi_that_is_up_is_left_alone() -> None:
     radio = _Radio(0)
     assert _run(radio, access=None) == []
     assert radio.calls == []
+
+
+def test_a_board_without_wi_fi_is_ready_at_once() -> None:
+    assert _run(_Cable(), access=None) == []
+    assert _run(_Cable(), failures=4) == []
+
+
+def test_wi_fi_beside_a_cable_is_left_alone_unless_the_bundle_says_how_to_join() -> None:
+    radio = _RadioAndCable(1 << 30)
+    for failures in (0, 4):
+        assert _run(radio, failures=failures, access=None, path=directory("cable")) == []
+    assert radio.calls == []
+    radio = _RadioAndCable(4)
+    assert len(_run(radio)) == 3
+    assert radio.calls == ["on", ("greenhouse", "correct horse")]
 
 
 def test_wi_fi_that_is_down_is_joined_step_by_step() -> None:

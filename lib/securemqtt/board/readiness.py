@@ -41,7 +41,7 @@ def ready(settings: "Settings", failures: int) -> "Iterator[int]":
 
 def prepare_board(settings: "Settings", failures: int) -> "Iterator[int]":
     """Return a generator that brings up a board's Wi-Fi and sets its clock; see `ready`."""
-    wlan = _radio()
+    wlan = _radio(settings)
     if wlan is not None:
         if failures and failures % _ATTEMPTS_PER_RADIO == 0:
             log("warning", "starting Wi-Fi anew")
@@ -51,10 +51,20 @@ def prepare_board(settings: "Settings", failures: int) -> "Iterator[int]":
     set_clock_if_wrong(settings)
 
 
-def _radio() -> "Any":
+def _radio(settings: "Settings") -> "Any":
+    """Return a board's Wi-Fi; None where there is none to bring up.
+
+    A board may have a cable or a modem in its place, or beside it. Those are the program's to bring
+    up, and so is Wi-Fi then if the bundle does not say how to join.
+    """
     try:
         import network
     except ImportError:
+        return None
+    if not hasattr(network, "WLAN"):
+        return None
+    other = hasattr(network, "LAN") or hasattr(network, "PPP")
+    if other and not bundle.exists(bundle.path_of(settings.path, "wifi.json")):
         return None
     return network.WLAN(network.STA_IF)
 

@@ -5,6 +5,7 @@ parent.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -48,6 +49,14 @@ def door(request: pytest.FixtureRequest, authority: Authority, tmp_path: Path) -
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_it_starts_where_python_has_no_prlimit(
+    config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(resource, "prlimit")  # as on macOS
+    with BrokerProcess(config.directory, engine="amqtt") as broker:
+        assert listens(broker.port)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -159,3 +159,20 @@ def test_a_mosquitto_that_fails_does_not_end_version(
         main(["--version"])
     assert ended.value.code == 0
     assert f"Mosquitto of unknown version: {said}" in capsys.readouterr().out
+
+
+def test_windows_itself_is_refused_in_words() -> None:
+    """No Windows was there: this only says that it is one."""
+    for program, wanted in (
+        ("import os, sys, securemqtt_tools.cli as c; os.name = 'nt'; sys.exit(c.main(['ca']))", 1),
+        ("import os, logging, random, threading, typing; os.name = 'nt'; import securemqtt", 1),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=seconds(60),
+            check=False,
+        )
+        assert done.returncode == wanted
+        assert "not on Windows itself: use" in done.stderr.splitlines()[-1]

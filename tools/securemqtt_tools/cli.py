@@ -31,6 +31,7 @@ COMMANDS = {
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
     "pub": "publish messages: say something, or send lines from a pipe",
     "sub": "show messages as they come",
+    "selftest": "try the contract's scenarios on your board: a report that can be sent in",
     "service": "your program as a service of systemd: show, install, status, remove",
     "simboard": "a simulated board on a serial port, with MicroPython, flash and Wi-Fi",
     "completion": "have the Tab key complete commands, options, ids and topics",
@@ -249,6 +250,13 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if os.name == "nt":  # where most commands would lack a module of Python's own
+        print(
+            "securemqtt: the tools run on Linux and macOS, not on Windows itself: use them within "
+            "WSL 2, as docs/works-or-not-shown.md says",
+            file=sys.stderr,
+        )
+        return 1
     try:
         with _whole_output():
             args = _parse(arguments, command)
@@ -274,6 +282,11 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
     from securemqtt_tools import completion
 
+    # `provision selftest PORT` takes none of the options of `provision`.
+    if command == "provision" and arguments[:1] == ["selftest"]:
+        command, arguments = "selftest", arguments[1:]
+    elif command is None and arguments[:2] == ["provision", "selftest"]:
+        arguments = arguments[1:]
     if command is not None:
         parser = _Parser(prog=f"{command}.py")
         _add_version_option(parser)

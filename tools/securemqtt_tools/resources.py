@@ -1,7 +1,8 @@
 """Find the data that comes with the tools: board profiles and the firmware's application files.
 
-In a checkout they are `boards/` and `firmware/` at the top; an installation carries the same
-folders as the packages `securemqtt_tools.boards` and `securemqtt_tools.firmware`.
+In a checkout they are `boards/` and `firmware/` at the top, and `tests/contract/scenarios/`; an
+installation carries the same folders as the packages `securemqtt_tools.boards`, `….firmware` and
+`….scenarios`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ def boards_directory() -> Path:
 def firmware_directory() -> Path:
     """Return the directory of boot.py and main.py, the application that is put on a board."""
     return _find("firmware", "main.py")
+
+
+def scenarios_directory() -> Path:
+    """Return the directory of the contract's scenarios, which `selftest` runs on a board."""
+    installed = _PACKAGE / "scenarios"
+    return installed if installed.exists() else _CHECKOUT / "tests" / "contract" / "scenarios"
 
 
 def checkout_cache() -> Path | None:

@@ -17,6 +17,12 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 T = TypeVar("T")
 
+if os.name == "nt":
+    raise ImportError(
+        "securemqtt runs on Linux and macOS, not on Windows itself: use it within WSL 2, as "
+        "docs/works-or-not-shown.md says"
+    )
+
 BACKEND = "paho"
 # Whether Wi-Fi and clock are this library's to set up; a computer's system does that.
 BOARD = False

@@ -14,6 +14,7 @@ _PLACES = {
     "tools/securemqtt_tools": "securemqtt_tools",
     "boards": "securemqtt_tools/boards",
     "firmware": "securemqtt_tools/firmware",
+    "tests/contract/scenarios": "securemqtt_tools/scenarios",
 }
 _DIST_INFO = (
     "METADATA",

@@ -27,7 +27,8 @@ def spawn(
     """Start a program whose output is appended to `log` and that the kernel kills when this process
     ends.
 
-    `open_files` raises its limit of open files, as far as the system lets it. Raise OSError.
+    `open_files` raises its limit of open files, as far as the system can and lets us. Raise
+    OSError.
     """
     # in util-linux, which Debian always has; without it nothing guards the child
     setpriv = shutil.which("setpriv")
@@ -43,7 +44,7 @@ def spawn(
             # a Ctrl-C at the terminal is for us: we then stop the child in order
             start_new_session=True,
         ).result()
-    if open_files:
+    if open_files and hasattr(resource, "prlimit"):  # Linux; elsewhere the shell's limit stays
         _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         wanted = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (wanted, hard))

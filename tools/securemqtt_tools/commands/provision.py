@@ -7,6 +7,7 @@ Examples:
   securemqtt provision pico_w --id greenhouse-1 --broker mqtt.local --main my_sensor.py
   securemqtt provision pi --out ~/.config/securemqtt --id hub --broker mqtt.local
   securemqtt provision pi --ssh pi@hub.local --id hub --broker mqtt.local
+  securemqtt provision selftest /dev/ttyACM0      what does the library do on this very board?
 
 A second run changes only what differs; one that was cut short is finished by running it again.
 """

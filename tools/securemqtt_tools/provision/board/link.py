@@ -91,6 +91,10 @@ class BoardError(FatalError):
         self.errno = errno
 
 
+class _OverdueError(Exception):
+    """A script is not at its end in time."""
+
+
 class Board:
     """A board whose program is interrupted and whose raw REPL is ours.
 
@@ -139,6 +143,49 @@ class Board:
         if err:
             raise _board_error(err.decode(errors="replace"))
         return str(out.decode(errors="replace"))
+
+    def follow(
+        self, script: str, heard: Callable[[str], str | None], deadline_s: float
+    ) -> str | None:
+        """Run a script, give each line that it prints to `heard`, and what that returns to the
+        script, as a line of its standard input.
+
+        Return False if the script was not at its end in time; it is interrupted then. What it
+        raises is for it to print. Raise FatalError when the board goes away.
+        """
+        end = time.monotonic() + deadline_s
+        line = bytearray()
+
+        def consume(data: bytes) -> None:
+            if time.monotonic() > end:
+                raise _OverdueError
+            if data != b"\n":
+                line.extend(data)
+                return
+            answer = heard(line.decode(errors="replace").rstrip("\r"))
+            line.clear()
+            if answer is not None:
+                self._transport.serial.write(answer.encode() + b"\n")
+
+        with self._answering():
+            self._transport.exec_raw_no_follow(script)
+            try:
+                _, err = self._transport.follow(deadline_s, consume)
+            except (TransportError, _OverdueError):
+                if time.monotonic() < end:
+                    raise
+            else:
+                return str(err.decode(errors="replace"))
+        self.recover()
+        return None
+
+    def recover(self) -> None:
+        """Interrupt what runs, and have the raw REPL again, with a fresh heap."""
+        with self._answering():
+            self._transport.serial.timeout = _QUIET_S
+            self._interrupt()
+            self._transport.serial.timeout = SILENCE_S
+        self.soft_reset()
 
     def query(self, script: str, timeout_s: float = SILENCE_S) -> Any:
         """Run a script whose last line of output is JSON, and return what that says."""

@@ -1,0 +1,266 @@
+"""`provision selftest` against a simulated board: by the real mpremote, with a real broker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.play import SCENARIOS as FILES
+from securemqtt_tools.cli import main
+from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.selftest.report import HELD, MEMORY, OVERDUE, outcome_of
+from securemqtt_tools.selftest.running import SCENARIOS
+from securemqtt_tools.selftest.visit import PLACE, scenario_names
+from securemqtt_tools.simboard import SimulatedBoard
+from support.boards.provisioning import WIFI_PASSWORD, Provisioner, contents
+from support.network.net import wait_until
+from support.speed import seconds
+
+_TOOLS = Path(__file__).resolve().parents[2] / "tools"
+# What runs on the board when nobody interrupts it.
+PROGRAM = b"""\
+import os, time
+with open("/started", "w") as f: f.write("again")
+while True: time.sleep(1)
+"""
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def board(provisioner: Provisioner, simulated_board: SimulatedBoard) -> SimulatedBoard:
+    """Provision a board, with a program of the user's."""
+    device_id = f"tried-{next(_numbers)}"
+    outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi, "--no-connect")
+    assert (outcome.status, outcome.err) == (0, "")
+    with Board(simulated_board.port) as link:
+        link.write("/main.py", PROGRAM)
+    return simulated_board
+
+
+class Selftest:
+    """The command, with a directory for its reports."""
+
+    def __init__(self, home: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.home = home
+        self.reports = home / "reports"
+        self.reports.mkdir()
+        self.out = self.error = ""
+        self._capture = capture
+
+    def run(self, board: SimulatedBoard, *options: str) -> int:
+        """Run it and return the exit status."""
+        words = ("provision", "selftest", board.port, "--address", "127.0.0.1")
+        places = ("--home", str(self.home), "--report", str(self.reports))
+        self._capture.readouterr()
+        status = main([*words, *places, *options])
+        self.out, self.error = self._capture.readouterr()
+        return status
+
+    @contextmanager
+    def started(self, board: SimulatedBoard, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """Run it as a process of its own, which is ended with the block."""
+        words = [sys.executable, str(_TOOLS / "provision.py"), "selftest", board.port]
+        words += ["--address", "127.0.0.1", "--home", str(self.home)]
+        process = subprocess.Popen(
+            [*words, "--report", str(self.reports), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    @property
+    def markdown(self) -> str:
+        """The report for people."""
+        (path,) = self.reports.glob("*.md")
+        return path.read_text()
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report for programs."""
+        (path,) = self.reports.glob("*.json")
+        report: dict[str, Any] = json.loads(path.read_text())
+        return report
+
+
+@pytest.fixture
+def selftest(provisioner: Provisioner, capsys: pytest.CaptureFixture[str]) -> Selftest:
+    """Make the command, in the provisioner's home."""
+    return Selftest(provisioner.home, capsys)
+
+
+def _own_files(board: SimulatedBoard) -> dict[str, str | None]:
+    """Return the board's files but for the program's mark; its program is interrupted."""
+    return {path: digest for path, digest in contents(board).items() if path != "/started"}
+
+
+def _runs_again(board: SimulatedBoard) -> bool:
+    """Return True if the user's program has been started since `_forget_start`."""
+    return "/started" in contents(board)
+
+
+def _forget_start(board: SimulatedBoard) -> None:
+    with Board(board.port) as link:
+        link.remove(["/started"])
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"it never said {text!r}")
+
+
+def _only(*names: str) -> list[str]:
+    return [word for name in names for word in ("--only", name)]
+
+
+def test_the_board_is_tried_and_given_back_as_it_was(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    before = _own_files(board)
+    _forget_start(board)
+    status = selftest.run(board, *_only("connecting", "publishing", "reconnecting"))
+    assert (status, selftest.error) == (0, "")
+    assert "All 3 scenarios held." in selftest.out
+    assert "3/3 reconnecting: 25 checks" in selftest.out
+    wait_until(lambda: _runs_again(board), seconds(30))
+    assert _own_files(board) == before
+    report = selftest.report
+    assert [one["outcome"] for one in report["results"]] == [HELD] * 3
+    assert all(len(one["checks"]) >= 20 for one in report["results"])
+    assert report["board"]["micropython"].startswith("1.")
+    assert report["board"]["library"] == "the one on the board"
+    assert (
+        0 < report["figures"]["heap_free_connected"] < report["figures"]["heap_free_after_import"]
+    )
+    assert "| connecting | held | 33 |" in selftest.markdown
+    for text in (selftest.markdown, json.dumps(report), selftest.out):
+        for secret in ("Farm", WIFI_PASSWORD, "BEGIN", "192.0.2"):
+            assert secret not in text
+    for text in (selftest.markdown, json.dumps(report)):
+        assert "127.0.0.1" not in text
+        assert "serial" not in text
+
+
+@pytest.mark.long
+def test_every_scenario_holds(selftest: Selftest, board: SimulatedBoard) -> None:
+    before = _own_files(board)
+    assert selftest.run(board) == 0, selftest.markdown
+    assert [one["scenario"] for one in selftest.report["results"]] == list(SCENARIOS)
+    assert _own_files(board) == before
+
+
+def test_a_scenario_that_takes_too_long_is_told_and_the_next_is_run(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    before = _own_files(board)
+    # It is asleep for 9 s at least.
+    options = _only("long_handler", "queueing")
+    assert selftest.run(board, *options, "--deadline", "10", "--serial-number") == 1
+    assert selftest.error.splitlines() == [
+        "securemqtt: 1 of 2 scenarios did not hold or were not run (long_handler): the report says "
+        "why"
+    ]
+    late, queueing = selftest.report["results"]
+    assert (late["outcome"], queueing["outcome"]) == (OVERDUE, HELD)
+    assert "not at its end after 10 s" in selftest.markdown
+    assert len(bytes.fromhex(selftest.report["board"]["serial_number"])) >= 4
+    assert _own_files(board) == before
+
+
+def test_another_library_on_the_board_is_left_alone_and_not_used(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    with Board(board.port) as link:
+        link.write("/lib/securemqtt/__init__.mpy", b"not this version")
+    before = _own_files(board)
+    assert selftest.run(board, *_only("queueing")) == 0
+    assert selftest.report["board"]["library"] == "one for the occasion"
+    assert _own_files(board) == before
+
+
+def test_a_board_that_loses_its_power_leaves_a_report_and_the_next_run_tidies_up(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    before = _own_files(board)
+    with selftest.started(board, *_only("queueing", "long_handler")) as process:
+        _read_until(process, "queueing: 23 checks")
+        board.power_cut()
+        _, error = process.communicate(timeout=seconds(60))
+    assert process.returncode == 1
+    assert "went away or stopped answering" in error
+    assert len(error.splitlines()) == 1
+    assert "went away" in selftest.report["broken_off"]
+    assert [one["outcome"] for one in selftest.report["results"]] == [HELD]
+    for path in selftest.reports.iterdir():
+        path.unlink()
+    board.power_on()
+    assert any(path.startswith(PLACE) for path in contents(board))
+    assert selftest.run(board, *_only("queueing")) == 0
+    assert _own_files(board) == before
+
+
+def test_ctrl_c_gives_the_board_back(selftest: Selftest, board: SimulatedBoard) -> None:
+    before = _own_files(board)
+    _forget_start(board)
+    with selftest.started(board, *_only("queueing", "long_handler")) as process:
+        _read_until(process, "queueing: 23 checks")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=seconds(60))
+    assert (process.returncode, error) == (130, "securemqtt: interrupted\n")
+    wait_until(lambda: _runs_again(board), seconds(30))
+    assert _own_files(board) == before
+
+
+def test_what_cannot_work_is_one_line(selftest: Selftest, simulated_board: SimulatedBoard) -> None:
+    for options, said in (
+        (["--report", "/nowhere"], "there is no directory /nowhere for the report"),
+        (["--only", "everything"], "invalid choice: 'everything'"),
+        (["--deadline", "1"], "must be a whole number from 10 to 3600 s"),
+        ([], "the board does not reach its Wi-Fi: provision it first"),
+    ):
+        assert selftest.run(simulated_board, *options) == 1
+        assert said in selftest.error
+        assert len(selftest.error.splitlines()) == 1
+    assert main(["provision", "selftest", "/dev/no-such-port"]) == 1
+
+
+def test_an_address_that_is_not_this_machines_is_told(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    before = _own_files(board)
+    assert selftest.run(board, "--address", "192.0.2.77") == 1
+    assert len(selftest.error.splitlines()) == 1
+    assert "192.0.2.77" in selftest.error
+    assert _own_files(board) == before
+
+
+def test_each_scenario_is_run_or_known_not_to_be() -> None:
+    assert {path.stem for path in FILES.glob("*.py")} == {"common", *scenario_names()}
+    assert set(scenario_names()) == {*SCENARIOS, "busy", "threads", "refusing"}
+
+
+def test_a_lack_of_memory_is_told_apart() -> None:
+    for said in (
+        {"error": "OutOfMemory"},
+        {"error": "AssertionError", "log": ["warning connection lost: OutOfMemory: …"]},
+        {"error": "NoReport", "traceback": "MemoryError: memory allocation failed"},
+    ):
+        assert outcome_of({"held": False, "log": [], **said}) == MEMORY

@@ -1,0 +1,106 @@
+"""Run the contract's scenarios on your board, against a broker that this machine runs meanwhile,
+and write a report that can be sent in.
+
+The board's identity, program and files stay as they are: what is needed goes into a directory of
+its own, with certificates for the occasion, and is removed at the end. The board's own program
+rests meanwhile, and starts again.
+
+Examples:
+  securemqtt provision selftest /dev/ttyACM0
+  securemqtt provision selftest /dev/ttyUSB0 --address 192.168.1.5
+  securemqtt provision selftest /dev/ttyACM0 --only connecting --only publishing
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+
+from securemqtt_tools.broker.process import AUTO, ENGINES
+from securemqtt_tools.cli import FatalError, add_home_option, whole_number
+from securemqtt_tools.pki.files import READABLE, write_file
+from securemqtt_tools.provision.steps import Steps
+from securemqtt_tools.selftest.report import HELD, Report
+from securemqtt_tools.selftest.running import DEADLINE_S, SCENARIOS, Order, run_selftest
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("port", metavar="PORT", help="the board's serial port (mpremote devs)")
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="this machine's address, as the board reaches it (default: found by the board's own)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=SCENARIOS,
+        metavar="SCENARIO",
+        help=f"run this one; may be repeated: {', '.join(SCENARIOS)}",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=whole_number(10, 3600, "s"),
+        default=DEADLINE_S,
+        metavar="S",
+        help=f"how long each scenario may take (default: {DEADLINE_S} s)",
+    )
+    parser.add_argument("--engine", choices=ENGINES, default=AUTO, help="which broker to run")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the report is written (default: here)",
+    )
+    parser.add_argument(
+        "--serial-number",
+        action="store_true",
+        help="have the board's serial number in the report",
+    )
+    add_home_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it; 0 when every scenario held. Raise FatalError."""
+    if not args.report.is_dir():
+        raise FatalError(f"there is no directory {args.report} for the report")
+    begun = datetime.now(timezone.utc)
+    report = Report(begun)
+    steps = Steps(Console(highlight=False))
+    order = Order(
+        port=args.port,
+        scenarios=tuple(args.only or SCENARIOS),
+        address=args.address,
+        engine=args.engine,
+        cache=args.home / "cache",
+        deadline_s=args.deadline,
+        serial_number=args.serial_number,
+    )
+    try:
+        run_selftest(order, report, steps)
+    except FatalError as error:
+        report.broken_off = str(error)
+        if report.results:
+            _write(report, args.report, steps)
+        raise
+    _write(report, args.report, steps)
+    missing = [one.scenario for one in report.results if one.outcome != HELD]
+    if missing:
+        raise FatalError(
+            f"{len(missing)} of {len(report.results)} scenarios did not hold or were not run "
+            f"({', '.join(missing)}): the report says why"
+        )
+    steps.say(f"All {len(report.results)} scenarios held.")
+    return 0
+
+
+def _write(report: Report, directory: Path, steps: Steps) -> None:
+    stem = f"securemqtt-selftest-{report.begun:%Y%m%d-%H%M%S}"
+    for ending, text in ((".md", report.as_markdown()), (".json", report.as_json())):
+        write_file(directory / (stem + ending), text.encode(), READABLE)
+    steps.say(f"  report: {directory / stem}.md and .json")

@@ -56,12 +56,19 @@ PLAIN = """\
 from securemqtt import Client
 
 client = Client()
-with client:
-    print("here")
-    while True:
-        client.publish("~/here", "yes")
-        client.wait(1)
+try:
+    with client:
+        print("here")
+        while True:
+            client.publish("~/here", "yes")
+            client.wait(1)
+finally:
+    print("left", client.state)
 """
+
+
+# /dev/net/tun, which anybody's kernel has and lets be opened.
+DEVICE = ("10", "200")
 
 
 class Installation:
@@ -248,6 +255,9 @@ def test_a_users_program_runs_as_that_user_and_plain_ones_end_in_order_too(
         while _receive(operator, "devices/plain/status") != b"offline":
             pass
     assert installation.state("plain")["Result"] == "success"  # SIGINT is an end in order
+    # Its will would have said "offline", too.
+    printed = installation.machine.checked("journalctl", "--unit=plain", "--output=cat")
+    assert "\nleft closed\n" in printed
 
 
 def test_status_says_what_to_know_and_remove_leaves_only_what_it_kept(
@@ -291,7 +301,9 @@ def test_a_program_that_always_fails_is_left_alone_and_status_says_so(
     folder = "/etc/systemd/system/failing.service.d"
     installation.machine.checked("mkdir", folder)
     installation.machine.checked("cp", SHARED / "quick.conf", folder)
-    installation.checked("install", program, "--bundle", bundle)
+    installed = installation.command("install", program, "--bundle", bundle)
+    assert installed.returncode == 1
+    assert "failing is installed, and its program has ended at once" in installed.stderr
     wait_until(lambda: installation.state("failing")["ActiveState"] == "failed", seconds(60))
     status = installation.command("status", "failing")
     assert status.returncode == 3
@@ -300,6 +312,28 @@ def test_a_program_that_always_fails_is_left_alone_and_status_says_so(
     )
     assert "no sensor" in status.stdout
     installation.checked("remove", "failing")
+
+
+def test_hardware_is_a_groups_that_was_named(
+    installation: Installation, authority: Authority
+) -> None:
+    bundle = _bundle(installation, authority, "hardware", free_port())
+    text = 'print(open("/dev/sensor", "rb"))\n' + PLAIN
+    program = installation.put("hardware.py", text)
+    # Any device will do that is not one of those that every service has.
+    installation.machine.checked("mknod", "--mode=660", "/dev/sensor", "c", *DEVICE)
+    installation.machine.checked("chgrp", "games", "/dev/sensor")
+    refused = installation.command("install", program, "--bundle", bundle)
+    assert refused.returncode == 1
+    printed = installation.machine.checked("journalctl", "--unit=hardware", "--output=cat")
+    assert "No such file or directory: '/dev/sensor'" in printed
+    installation.checked("install", program, "--bundle", bundle, "--group", "games")
+    printed = installation.machine.checked("journalctl", "--unit=hardware", "--output=cat")
+    assert "<_io.BufferedReader name='/dev/sensor'>" in printed
+    # Where the kernel has a filter for devices (not here), it would shut out all but the clock.
+    text = installation.checked("show", program, "--bundle", bundle, "--group", "games")
+    assert "ProtectClock" not in text
+    installation.checked("remove", "hardware")
 
 
 def test_a_service_of_the_users_own(

@@ -177,6 +177,7 @@ def _install(args: argparse.Namespace) -> None:
         _write(path, text)
         print(f"Wrote {path}.")
     systemd.start(service.name)
+    systemd.check_running(service.name)
     print(f"{service.name} runs, and starts {'at each boot' if systemd.lingers() else 'with you'}.")
     if not systemd.lingers():
         print(

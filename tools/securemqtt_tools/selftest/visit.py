@@ -162,6 +162,7 @@ class Visit:
 
     def more_facts(self, serial_number: bool) -> dict[str, Any]:
         """Return what a report says of the board beyond `facts`."""
+        self._fresh()
         more: dict[str, Any] = self._board.query(_MORE_FACTS)
         if serial_number:
             more["serial_number"] = self._board.query(_SERIAL_NUMBER)

@@ -7,6 +7,7 @@ import pwd
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from securemqtt_tools.cli import FatalError
@@ -14,6 +15,9 @@ from securemqtt_tools.service.unit import MARK, STOP_S
 
 _ANSWER_S = 30
 _STOPPING_S = _ANSWER_S + STOP_S
+# How long a program is watched that has just been started: most mistakes show by then.
+_FIRST_S = 3
+_POLL_S = 0.2
 # The first that takes a directory of credentials
 _OLDEST = 250
 _SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -118,6 +122,18 @@ class Systemd:
         self._ask("enable", f"{name}.service")
         self._ask("reset-failed", f"{name}.service", required=False)
         self._ask("restart", f"{name}.service", hint=f"{self.journal} {name} has the reason")
+
+    def check_running(self, name: str) -> None:
+        """Watch a service that was started for a moment. Raise FatalError if it ends at once."""
+        end = time.monotonic() + _FIRST_S
+        while time.monotonic() < end:
+            known = self.properties(name)
+            if known.get("ActiveState") != "active" or known.get("NRestarts", "0") != "0":
+                raise FatalError(
+                    f"{name} is installed, and its program has ended at once: what it said is in "
+                    f"`{self.journal} {name}`"
+                )
+            time.sleep(_POLL_S)
 
     def stop(self, name: str) -> None:
         """Stop the service, and have it start no more. Raise FatalError."""

@@ -44,9 +44,8 @@ _SYSTEM_ONLY = (
     ("none of root's powers", ("CapabilityBoundingSet=", "AmbientCapabilities=")),
     ("nothing but its own directory can be written to", ("ProtectSystem=strict", "PrivateTmp=yes")),
     (
-        "clock, kernel and machine are not its to change, nor other programs to look at",
+        "kernel and machine are not its to change, nor other programs to look at",
         (
-            "ProtectClock=yes",
             "ProtectHostname=yes",
             "ProtectKernelLogs=yes",
             "ProtectKernelModules=yes",
@@ -173,8 +172,10 @@ def _home_and_devices(service: Service) -> Iterable[str]:
         yield "ProtectHome=read-only"
         yield from (f"InaccessiblePaths=-{_plain(path)}" for path in service.hidden)
     if not service.groups:
+        # ProtectClock= is a list of devices, too, and would shut out those of a group.
         yield "# No hardware. For sensors on I²C, SPI, GPIO: install again with --group i2c, …"
         yield "PrivateDevices=yes"
+        yield "ProtectClock=yes"
 
 
 def _plain(value: Path | str) -> str:

@@ -1,11 +1,11 @@
-# The first process of new namespaces: make a root of its own, on which nothing outside is written
-# but in the directory SHARED, which is /srv/test in here; become systemd.
+# The first process of new namespaces: make a root of its own over FILES, where nothing outside is
+# written but in the directory SHARED, which is /srv/test in here; become systemd.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-base=$1 shared=$2
+base=$1 shared=$2 files=$3
 mount -t tmpfs none "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
+mount -t overlay overlay -o "lowerdir=$files,upperdir=$base/upper,workdir=$base/work" "$base/root"
 cd "$base/root"
 mkdir -p srv/test
 mount --bind "$shared" srv/test

@@ -1,7 +1,9 @@
 """systemd as the first process of namespaces of its own (processes, mounts, cgroups), on an overlay
 of this machine's files: it starts real services, and leaves nothing behind.
 
-The network is the machine's, so that services reach a test's broker.
+SECUREMQTT_SYSTEMD names the root directory of another system, such as debootstrap makes, whose
+files and systemd are to be used instead. The network is the machine's, so that services reach a
+test's broker.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from support.requirements import unavailable
 from support.speed import seconds
 
 _ENTER = Path(__file__).with_name("enter.sh")
-_SYSTEMD = Path("/lib/systemd/systemd")
+_FILES = Path(os.environ.get("SECUREMQTT_SYSTEMD", "/"))
+_SYSTEMD = _FILES / "lib/systemd/systemd"
 _CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8")
 # Where the directory that is shared with the test is, inside.
@@ -44,7 +47,7 @@ class Machine:
         # In its cgroup first: the namespace begins there.
         script = f'echo $$ > "$0/cgroup.procs"; exec unshare {namespaces} sh "$@"'
         self._process = subprocess.Popen(
-            ["sh", "-c", script, self._cgroup, _ENTER, self._base, self.shared],
+            ["sh", "-c", script, self._cgroup, _ENTER, self._base, self.shared, _FILES],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

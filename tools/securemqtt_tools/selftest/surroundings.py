@@ -114,7 +114,7 @@ class Surroundings:
                 one.join()
             self._publish(topics, texts, qos, retain=False)
 
-        flood = threading.Thread(target=publish, name="flood")
+        flood = threading.Thread(target=publish, name="flood", daemon=True)
         self._floods.append(flood)
         flood.start()
 

@@ -18,7 +18,7 @@ import pytest
 from contract.play import SCENARIOS as FILES
 from securemqtt_tools.cli import main
 from securemqtt_tools.provision.board.link import Board
-from securemqtt_tools.selftest.report import HELD, MEMORY, OVERDUE, outcome_of
+from securemqtt_tools.selftest.report import HELD, MEMORY, NOT_RUN, OVERDUE, outcome_of
 from securemqtt_tools.selftest.running import SCENARIOS
 from securemqtt_tools.selftest.visit import PLACE, scenario_names
 from securemqtt_tools.simboard import SimulatedBoard
@@ -175,14 +175,25 @@ def test_a_scenario_that_takes_too_long_is_told_and_the_next_is_run(
     options = _only("long_handler", "queueing")
     assert selftest.run(board, *options, "--deadline", "10", "--serial-number") == 1
     assert selftest.error.splitlines() == [
-        "securemqtt: 1 of 2 scenarios did not hold or were not run (long_handler): the report says "
-        "why"
+        "securemqtt: 1 of 2 scenarios did not hold (long_handler): the report says why"
     ]
     late, queueing = selftest.report["results"]
     assert (late["outcome"], queueing["outcome"]) == (OVERDUE, HELD)
     assert "not at its end after 10 s" in selftest.markdown
     assert len(bytes.fromhex(selftest.report["board"]["serial_number"])) >= 4
     assert _own_files(board) == before
+
+
+def test_without_mosquitto_the_embedded_broker_serves(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    options = _only("restarting", "reconnecting", "queueing")
+    assert selftest.run(board, *options, "--engine", "amqtt") == 0
+    said = "All 2 scenarios held; restarting was not run: it needs Mosquitto."
+    assert said in selftest.out
+    assert selftest.report["host"]["broker"] == "amqtt"
+    outcomes = [one["outcome"] for one in selftest.report["results"]]
+    assert outcomes == [NOT_RUN, HELD, HELD]
 
 
 def test_another_library_on_the_board_is_left_alone_and_not_used(

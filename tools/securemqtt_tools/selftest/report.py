@@ -88,12 +88,6 @@ class Report:
             **more,
         }
 
-    @property
-    def all_held(self) -> bool:
-        """Whether each scenario was run, and held."""
-        held = all(one.outcome == HELD for one in self.results)
-        return held and bool(self.results) and not self.broken_off
-
     def as_json(self) -> str:
         """Return the report for programs."""
         content = {

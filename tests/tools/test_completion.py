@@ -77,7 +77,7 @@ def answer(arguments: list[str], environment: dict[str, str], directory: Path) -
     ("line", "expected"),
     [
         ("securemqtt ", list(COMMANDS)),
-        ("securemqtt s", ["sub", "simboard"]),
+        ("securemqtt s", ["sub", "simboard", "selftest", "service"]),
         ("securemqtt ca re", ["renew", "renew-intermediate", "revoke"]),
         ("securemqtt pub --as ", ["hub", "me"]),
         ("securemqtt pub --as=h", ["hub"]),

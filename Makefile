@@ -13,7 +13,7 @@ RELEASE := .build/release
 RELEASE_STAMP := $(RELEASE)/.installed
 
 .PHONY: help setup system system-demo demo test test-long test-parts test-matrix lint bench soak clean
-.PHONY: hooks documents lock release release-rehearsal
+.PHONY: hooks documents pictures lock release release-rehearsal
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
@@ -76,6 +76,9 @@ documents: setup
 	@$(BIN)/python tests/support/documents/errors_page.py
 	@$(BIN)/python tests/support/documents/board_packages.py
 	@$(BIN)/python tests/support/documents/options_page.py
+
+pictures: setup
+	@PYTHONPATH=tests $(BIN)/python tests/support/documents/pictures.py
 
 $(RELEASE_STAMP): tests/support/release/tools.lock
 	@$(PYTHON) tests/support/setup_environment.py $(RELEASE) $<

@@ -11,10 +11,15 @@ import os
 import sys
 import time
 
-from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
 
 SETTING = json.loads(sys.argv[1])
+if SETTING.get("face") == "asyncio":
+    from asyncio_face import Client
+else:
+    from securemqtt import Client
+# Whether a thread serves the network while the program does something else.
+THREADED = sys.implementation.name == "cpython" and SETTING.get("face") != "asyncio"
 # How many times slower this machine is than the one by which times were chosen.
 SLOWNESS = float(os.getenv("SECUREMQTT_TEST_SLOWNESS"))
 # Long enough for this machine; nothing waits for it when all is well.

@@ -37,8 +37,12 @@ class Admission:
         # was not room; and whether there was none among those deferred.
         self._refused: "tuple[Delivery, Exception | None, bool] | None" = None
 
-    def enqueue(self, delivery: "Delivery", newest_only: bool, now: int) -> "Delivery | None":
+    def enqueue(
+        self, delivery: "Delivery", newest_only: bool, now: int, sync: bool = True
+    ) -> "Delivery | None":
         """Put a message into the outbox; return what to tell its sender by, None if refused.
+
+        `sync`: and wait until it is in the storage, where each message is to be.
 
         Where this call interrupts who is at work there, that is done later: if the message is
         refused then, or too many are deferred already, it is `dropped`.
@@ -67,7 +71,7 @@ class Admission:
         if accepted is not None:
             if idle:
                 self._owner.wake()
-            if outbox.sync_on_put:
+            if sync and outbox.sync_on_put:
                 outbox.sync()
         return accepted
 

@@ -10,7 +10,7 @@ from .admission import Admission
 from .arguments import milliseconds
 from .log import log
 from .messages import Delivery
-from .outbox.memory import Outbox
+from .outbox import make_outbox
 from .platform import BOARD, Lock, Loop, const, now_ms, temporary
 
 if not BOARD:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .inbox import Inbox
-    from .lifecycle import State
+    from .lifecycle import State, Turner
     from .settings import Settings
     from .transport.base import Link
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 _TURN_MS = const(1000)
 # How long the next attempt waits where not even what follows a failed one had room.
 _EXHAUSTED_MS = const(10_000)
-# How long a probing connection may take.
-_PROBE_MS = const(5_000)
 # How often this device's certificate is looked at.
 _DAY_MS = const(86_400_000)
 
@@ -50,7 +48,10 @@ class Connection:
     """
 
     def __init__(
-        self, settings: "Settings", make_link: "Callable[[Settings, Connection], Link]"
+        self,
+        settings: "Settings",
+        make_link: "Callable[[Settings, Connection], Link]",
+        make_loop: "Callable[[Connection], Turner]" = Loop,
     ) -> None:
         self.settings = settings
         self.lock = Lock()
@@ -62,6 +63,7 @@ class Connection:
         self.reasons_told: "list[type]" = []
         self.left = False  # `stop` was called after `start`
         self.serves_forever = False  # whether a `wait` ends once it was
+        self.more = False  # whether the last turn had more to send than it could
         self.counters = {
             "sent": 0,
             "acknowledged": 0,
@@ -95,7 +97,7 @@ class Connection:
         self.link: "Link" = make_link(settings, self)
         limit = self.link.max_publish_bytes
         self.max_publish_bytes = min(limit, settings.max_publish_bytes or limit)
-        self.outbox = self._make_outbox()
+        self.outbox = make_outbox(settings, self)
         self.outbox.notify = self.lock.notify_all
         self.admission = Admission(self, self.outbox)
         self.watchdog = None
@@ -103,17 +105,9 @@ class Connection:
             from .board.watchdog import Watchdog
 
             self.watchdog = Watchdog(settings.watchdog, now_ms())
-        self.loop = Loop(self)
+        self.loop: "Turner" = make_loop(self)
         if not BOARD:
             self.process = Process(self)
-
-    def _make_outbox(self) -> Outbox:
-        settings = self.settings
-        if settings.outbox == "durable":
-            from .outbox.durable import DurableOutbox
-
-            return DurableOutbox(settings, self)
-        return Outbox(settings.outbox_messages, settings.outbox_bytes, settings.outbox_full)
 
     # What the client asks for
 
@@ -198,8 +192,9 @@ class Connection:
 
     def patience_ms(self) -> int:
         """Return how long a probing connection may take, within the time that `connect` has."""
-        left_ms = self.decide_by_ms - now_ms() if self.decide_by_ms else _PROBE_MS
-        return min(_PROBE_MS, max(0, left_ms))
+        longest_ms = self.loop.patience_ms
+        left_ms = self.decide_by_ms - now_ms() if self.decide_by_ms else longest_ms
+        return min(longest_ms, max(0, left_ms))
 
     @property
     def parked(self) -> int:
@@ -234,6 +229,7 @@ class Connection:
         Return for how many ms there is nothing to do.
         """
         link = self.link
+        self.more = False
         try:
             if self.watchdog is not None:
                 failure = self.watchdog.feed(link.up, now_ms())
@@ -242,6 +238,9 @@ class Connection:
             if self.lock.deferred:
                 self.lock.settle()
             self.outbox.tick()
+            if link.leaving:  # a reconnection on purpose: it is opened again after that
+                link.serve(min(wait_ms, _TURN_MS))
+                return 0
             if self.state in ("waiting", "starting"):
                 left_ms = self.moment_ms - now_ms()
                 if left_ms > 0:
@@ -261,10 +260,10 @@ class Connection:
             if link.up:
                 self._look_at_certificate()
             # QoS 0 fills no window, so no answer comes that would end a wait.
-            more = link.up and self._feed(link) and link.room() > 0
-            link.serve(0 if more else min(wait_ms, _TURN_MS))
+            self.more = link.up and self._feed(link) and link.room() > 0
+            link.serve(0 if self.more else min(wait_ms, _TURN_MS))
         except MemoryError as error:
-            self.link.close(False)
+            self.link.close()
             self._lost(_exhausted(error))
         except Exception as error:
             from .errors import SecureMQTTError
@@ -345,14 +344,15 @@ class Connection:
         with temporary():
             from . import lifecycle
 
-            lifecycle.finish(self)
+            leaving = lifecycle.finish(self)
+        for _ in leaving:
+            self.link.serve(_TURN_MS)
 
     def _drop(self) -> None:
-        self.link.close(False)
+        self.link.close()
         self.readying = None
         with self.lock:
-            if self.outbox.parking is not None:
-                self.outbox.parking.lost(self.link, False, now_ms())
+            self.outbox.ended(self.link, now_ms())
         try:
             self.outbox.release()
         except MemoryError:  # it is released with the process
@@ -386,7 +386,7 @@ class Connection:
                 outbox.parking.acknowledged(delivery)
             outbox.forget(delivery)
             if delivery.awaited or outbox.held <= self.parked:
-                self.lock.notify_all()
+                self.loop.notify(delivery)
 
 
 def _exhausted(error: MemoryError) -> Exception:

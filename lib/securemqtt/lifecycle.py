@@ -1,8 +1,7 @@
 """What happens to a connection once in a while: it stands, it is lost, it ends; it is asked for a
 subscription, or refuses a message.
 
-Loaded for the occasion, and forgotten again on a board. What runs for each message is in
-connection.py.
+Loaded for the occasion, and forgotten again on a board; connection.py has the rest.
 """
 
 from .log import log, printable
@@ -10,7 +9,6 @@ from .messages import Delivery
 from .platform import const, now_ms, random_between
 
 TYPE_CHECKING = const(False)
-
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +25,26 @@ if TYPE_CHECKING:
     from .transport.base import Link
 
     State = Literal["closed", "starting", "connecting", "connected", "waiting"]
+
+    class Turner(Protocol):
+        """What turns the loop: `platform.Loop`, or asyncio's `driver.Driver`."""
+
+        patience_ms: int
+
+        def start(self) -> None:
+            """Begin."""
+
+        def stop(self, finish: Callable[[], None]) -> None:
+            """Have `finish` called as the last turn."""
+
+        def wake(self) -> None:
+            """End a pause, or a wait."""
+
+        def notify(self, delivery: Delivery) -> None:
+            """Tell who waits that a message is acknowledged."""
+
+        def wait_for(self, condition: Callable[[], object], timeout_ms: int) -> bool:
+            """Serve the network until `condition` holds; return True if it does in time."""
 
     class Owner(Protocol):
         """The connection, as far as it is seen from here."""
@@ -58,9 +76,6 @@ if TYPE_CHECKING:
 
         def make_inbox(self) -> Inbox:
             """Return what there is for handlers, made with the first use."""
-
-        def stop(self) -> None:
-            """Leave in order."""
 
         def wake(self) -> None:
             """Have the loop look at once at what there is to do."""
@@ -155,13 +170,12 @@ def catch_up(connection: "Owner") -> None:
     if not connection.catch_up_ms:
         connection.catch_up_ms = now_ms() + _CATCH_UP_MS
     if link.session.room() == connection.settings.window or now_ms() >= connection.catch_up_ms:
-        link.close(True)
+        link.leave()
         with connection.lock:
-            if connection.outbox.parking is not None:
-                connection.outbox.parking.lost(link, False, now_ms())
+            connection.outbox.ended(link, now_ms())
         connection.counters["catch_ups"] += 1
         connection.set_state("connecting")
-        link.open()
+        connection.readying = iter(())  # all is: the loop opens the link once it has left
 
 
 def _struck(connection: "Owner", error: Exception, now: int) -> int:
@@ -213,32 +227,38 @@ def look_at_certificate(connection: "Owner") -> None:
         _tell(connection, warning)
 
 
-def finish(connection: "Owner") -> None:
-    """Leave: the last turn of the loop."""
+def finish(connection: "Owner") -> "Iterator[None]":
+    """Return a generator that leaves in order; it yields while the link is to be served for it."""
+    from .protocol.backoff import lasting
+
+    return _finishing(connection, lasting)
+
+
+def _finishing(connection: "Owner", lasting: "Callable[[int, int], int]") -> "Iterator[None]":
     connection.told = connection.outbox.count
     if connection.told:
         log("warning", "leaving with {} messages undelivered".format(connection.told))
-    from .protocol.backoff import lasting
-
     link = connection.link
-    orderly = link.up
-    if orderly and connection.inbox is not None:
-        connection.inbox.answer(link)  # else what was handled would come again
-    if orderly and connection.settings.status:
-        link.send(_status(connection, b"offline"))
-    link.close(orderly)
+    if link.up:
+        if connection.inbox is not None:
+            connection.inbox.answer(link)  # else what was handled would come again
+        if connection.settings.status:
+            link.send(_status(connection, b"offline"))
+        link.leave()
+    while link.leaving:
+        yield
+    link.close()  # what was only being opened
+    connection.readying = None
     with connection.lock:
-        if connection.outbox.parking is not None:
-            connection.outbox.parking.lost(link, False, now_ms())
+        connection.outbox.ended(link, now_ms())
     connection.failures_in_a_row = lasting(connection.failures_in_a_row, _lived_ms(connection))
     connection.outbox.release()
     connection.set_state("closed")
 
 
 def given_up(connection: "Owner", timeout_s: float) -> Exception:
-    """Stop trying; return the error that says why `connect` has failed."""
+    """Return the error that says why `connect` has failed."""
     error = connection.reason
-    connection.stop()
     if isinstance(error, MemoryError):
         from .errors import OutOfMemory
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bench_asyncio
 import bench_cpython
 import bench_durable
 import bench_heap
@@ -35,6 +36,7 @@ Measure = Callable[..., Iterator[Figure]]
 SIDES: dict[str, tuple[Measure, ...]] = {
     "micropython": (bench_heap.measure, bench_rates.measure),
     "cpython": (bench_cpython.measure,),
+    "asyncio": (bench_asyncio.measure,),
     "network": (bench_network.measure,),
     "durable": (bench_durable.measure,),
     "queued": (bench_queued.measure,),

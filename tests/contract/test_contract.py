@@ -27,17 +27,28 @@ _NOT_EVERYWHERE = {"threads": (CPYTHON,), "exhausted": FORMS}
 # What they are about is a broker with the limits that Mosquitto has by itself.
 _ITS_OWN_LIMITS = ("busy",)
 _NAMES = sorted(
-    path.stem for path in SCENARIOS.glob("*.py") if path.stem not in ("common", "refusing")
+    path.stem
+    for path in SCENARIOS.glob("*.py")
+    if path.stem not in ("common", "refusing") and not path.stem.startswith("asyncio_")
 )
 # The embedded broker's sessions end with it, and with them what it has acknowledged.
 _NOT_EMBEDDED = ("restarting",)
 # Against the embedded broker MicroPython runs the library in one form, as it is on a board.
-CASES = [
+BLOCKING = [
     pytest.param(name, interpreter, engine, id=f"{name}-{interpreter}-{engine}")
     for name in _NAMES
     for interpreter in _NOT_EVERYWHERE.get(name, INTERPRETERS)
     for engine in ("mosquitto", "amqtt")
     if engine == "mosquitto" or (interpreter != FORMS[0] and name not in _NOT_EMBEDDED)
+]
+# From an interrupt, or another thread, nothing can be awaited.
+_NOT_ASYNCIO = ("callers", "threads")
+OVER_ASYNCIO = [
+    (name, interpreter)
+    for name in _NAMES
+    if name not in _NOT_ASYNCIO
+    for interpreter in _NOT_EVERYWHERE.get(name, INTERPRETERS)
+    if interpreter != FORMS[0]
 ]
 
 
@@ -130,7 +141,19 @@ def setting(
     return make
 
 
-@pytest.mark.parametrize(("scenario", "interpreter", "engine"), CASES)
+def _played(
+    scenario: str,
+    interpreter: str,
+    environment: Environment,
+    setting: dict[str, object],
+    directory: Path,
+) -> None:
+    outcome = play(interpreter, scenario, setting, directory, environment.act)
+    assert outcome.status == 0, "\n".join([*outcome.lines[-60:], outcome.errors[-3000:]])
+    assert len(outcome.checks) >= 4
+
+
+@pytest.mark.parametrize(("scenario", "interpreter", "engine"), BLOCKING)
 def test_contract(
     scenario: str,
     interpreter: str,
@@ -139,6 +162,31 @@ def test_contract(
     setting: Callable[[str], dict[str, object]],
     board_directory: Path,
 ) -> None:
-    outcome = play(interpreter, scenario, setting(interpreter), board_directory, environment.act)
-    assert outcome.status == 0, "\n".join([*outcome.lines[-60:], outcome.errors[-3000:]])
-    assert len(outcome.checks) >= 4
+    _played(scenario, interpreter, environment, setting(interpreter), board_directory)
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+@pytest.mark.parametrize(("scenario", "engine"), [("asyncio_tasks", "mosquitto")])
+def test_tasks(
+    scenario: str,
+    interpreter: str,
+    engine: str,
+    environment: Environment,
+    setting: Callable[[str], dict[str, object]],
+    board_directory: Path,
+) -> None:
+    _played(scenario, interpreter, environment, setting(interpreter), board_directory)
+
+
+@pytest.mark.parametrize(("scenario", "interpreter"), OVER_ASYNCIO)
+@pytest.mark.parametrize("engine", ["mosquitto"])
+def test_contract_over_asyncio(
+    scenario: str,
+    interpreter: str,
+    engine: str,
+    environment: Environment,
+    setting: Callable[[str], dict[str, object]],
+    board_directory: Path,
+) -> None:
+    over_asyncio = {**setting(interpreter), "face": "asyncio"}
+    _played(scenario, interpreter, environment, over_asyncio, board_directory)

@@ -23,6 +23,7 @@ from faults.hostility import (
     stream,
 )
 from faults.rig import (
+    ASYNCIO,
     CONNECT_S,
     KEEP_ALIVE_S,
     NOWHERE,
@@ -33,6 +34,7 @@ from faults.rig import (
     Kit,
     Scene,
     Sender,
+    is_board,
 )
 from securemqtt_tools.simboard.clock import find_libfaketime
 from support.brokers.servers import Serve, after, broker_context, tls_server
@@ -103,6 +105,8 @@ class Fault:
     """Whether only a board can suffer it: MicroPython."""
     computer: bool = False
     """Whether only a computer can suffer it: CPython."""
+    interrupts: bool = False
+    """Whether it publishes where nothing can be awaited."""
     commands_s: float | None = None
     """How often the device is sent a command in a trial; the soak sends some in any case."""
     within_s: float | None = None
@@ -535,7 +539,7 @@ def slow_handler(scene: Scene) -> Iterator[None]:
         "a handler that took its time",
     )
     yield
-    if scene.interpreter == "micropython":  # which was deaf meanwhile
+    if scene.interpreter != "cpython":  # which has a thread; others were deaf meanwhile
         wait_until(
             lambda: scene.report()["connects"] > before["connects"],
             PATIENCE_S,
@@ -655,8 +659,12 @@ FAULTS = {
     "a message at which the broker hangs up": Fault(
         poison, within_s=BEHIND_S, commands_s=COMMANDS_S, program=True
     ),
-    "a fork that publishes": Fault(fork, commands_s=COMMANDS_S, program=True, computer=True),
-    "publishes from callbacks": Fault(callbacks, commands_s=COMMANDS_S, program=True),
+    "a fork that publishes": Fault(
+        fork, commands_s=COMMANDS_S, program=True, computer=True, interrupts=True
+    ),
+    "publishes from callbacks": Fault(
+        callbacks, commands_s=COMMANDS_S, program=True, interrupts=True
+    ),
 }
 
 
@@ -668,6 +676,7 @@ def suffered_by(interpreter: str, *, names: bool) -> list[str]:
         name
         for name, fault in FAULTS.items()
         if fault.names == names
-        and not (fault.board and interpreter == "cpython")
-        and not (fault.computer and interpreter != "cpython")
+        and not (fault.board and not is_board(interpreter))
+        and not (fault.computer and is_board(interpreter))
+        and not (fault.interrupts and interpreter in ASYNCIO)
     ]

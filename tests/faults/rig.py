@@ -35,6 +35,8 @@ from support.network.proxy import Proxy
 from support.speed import seconds, slowness
 
 INTERPRETERS = ("cpython", "micropython")
+# The same with the asyncio face of the client.
+ASYNCIO = ("cpython asyncio", "micropython asyncio")
 NAMES = ["localhost", "127.0.0.1", "broker.test"]
 KEEP_ALIVE_S = 5
 # A peer that says nothing is given up after 1.5 × the keep-alive.
@@ -55,6 +57,11 @@ PATIENCE_S = seconds(60)
 GRACE_S = seconds(10)
 _HERE = Path(__file__).parent
 _OBSERVER = "observer"
+
+
+def is_board(interpreter: str) -> bool:
+    """Return True for MicroPython, with either face."""
+    return interpreter.startswith("micropython")
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ class Sender:
         kit: Kit,
         prefix: Sequence[str],
     ) -> None:
-        board = interpreter == "micropython"
+        board = is_board(interpreter)
         self.topic = topic
         self.handled: list[int] = []
         """The numbers of the commands it has handled, as far as it was asked."""
@@ -224,7 +231,11 @@ class Sender:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**(micropython_environment() if board else os.environ), **kit.environment},
+            env={
+                **(micropython_environment() if board else os.environ),
+                **kit.environment,
+                "SECUREMQTT_TEST_FACE": "asyncio" if interpreter in ASYNCIO else "",
+            },
         )
 
     def __enter__(self) -> Sender:
@@ -348,7 +359,7 @@ class Scene:
         with ExitStack() as stack:
             self.stack = stack
             self.proxy = stack.enter_context(Proxy(self.ground.broker.port))
-            board = self.interpreter == "micropython"
+            board = is_board(self.interpreter)
             self.bundle = write_bundle(
                 self.directory,
                 self.ground.authority,

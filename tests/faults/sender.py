@@ -18,8 +18,15 @@ import select
 import sys
 import time
 
-from securemqtt import Client, log_to
+from securemqtt import log_to
 from securemqtt.errors import OutboxFull, UsageError
+
+if os.getenv("SECUREMQTT_TEST_FACE") == "asyncio":
+    here = __file__.rpartition("/")[0]
+    sys.path.insert(0, here + "/../contract/scenarios")
+    from asyncio_face import Client
+else:
+    from securemqtt import Client
 
 try:
     import micropython

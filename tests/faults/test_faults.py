@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faults.repertoire import FAULTS, find_nss_wrapper, suffered_by
-from faults.rig import INTERPRETERS
+from faults.rig import ASYNCIO, INTERPRETERS
 from faults.trial import Result, row, run_all
 from faults.wifi import lose_wifi
 from securemqtt_tools.pki import Authority
@@ -34,7 +34,7 @@ def undergo_all(authority: Authority, directory: Path, interpreter: str, names: 
 
 
 @pytest.mark.timeout(seconds(300))
-@pytest.mark.parametrize("interpreter", INTERPRETERS)
+@pytest.mark.parametrize("interpreter", INTERPRETERS + ASYNCIO)
 def test_nothing_is_lost_and_recovery_is_in_time(
     authority: Authority, tmp_path: Path, interpreter: str
 ) -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_lost_and_recovery_is_in_time(
 
 
 @pytest.mark.timeout(seconds(200))
-@pytest.mark.parametrize("interpreter", INTERPRETERS)
+@pytest.mark.parametrize("interpreter", INTERPRETERS + ASYNCIO)
 def test_nothing_is_lost_to_a_name_server(
     authority: Authority, tmp_path: Path, interpreter: str
 ) -> None:

@@ -33,6 +33,15 @@ client = Client(sys.argv[1])
 with client:
     assert client.publish("~/{SECRET}", {{"note": "{SECRET}"}}).wait({seconds(20)})
 """
+SENDER_OVER_ASYNCIO = f"""
+import asyncio, sys
+from securemqtt.aio import Client
+async def main():
+    async with Client(sys.argv[1]) as client:
+        delivery = await client.publish("~/{SECRET}", {{"note": "{SECRET}"}})
+        assert await delivery.wait({seconds(20)})
+asyncio.run(main())
+"""
 
 
 def tls_versions(capture: Capture, message: int) -> set[str]:
@@ -122,9 +131,10 @@ def capturing(port: int, path: Path) -> Iterator[Capture]:
         process.stderr.close()
 
 
+@pytest.mark.parametrize("sender", [SENDER, SENDER_OVER_ASYNCIO], ids=["blocking", "asyncio"])
 @pytest.mark.parametrize("interpreter", ["cpython", "micropython"])
 def test_nothing_but_tls_is_seen(
-    interpreter: str, broker: BrokerProcess, authority: Authority, tmp_path: Path
+    interpreter: str, sender: str, broker: BrokerProcess, authority: Authority, tmp_path: Path
 ) -> None:
     board = interpreter == "micropython"
     bundle = write_bundle(
@@ -137,7 +147,7 @@ def test_nothing_but_tls_is_seen(
     )
     with capturing(broker.port, tmp_path / "wire.pcapng") as capture:
         subprocess.run(
-            [*command, "-c", SENDER, str(bundle)], env=environment, check=True, timeout=seconds(60)
+            [*command, "-c", sender, str(bundle)], env=environment, check=True, timeout=seconds(60)
         )
         capture.wait_for_end()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt import connection, platform
+from securemqtt import face, platform
 
 
 @pytest.fixture(autouse=True)
@@ -20,4 +20,4 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def real_network_is_back() -> Iterator[None]:
     """Fail a test that leaves the network in memory of support.models to those that come next."""
     yield
-    assert connection.Loop is platform.Loop
+    assert face.Loop is platform.Loop

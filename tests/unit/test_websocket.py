@@ -173,5 +173,7 @@ def test_leaving_never_raises_whatever_the_server_says_to_that(
     monkeypatch.setattr(link._stream, "readinto", said)
     monkeypatch.setattr(link._stream, "flush", lambda: True)
     link.up = True
-    link.close(True)
+    link.leave()
     assert not link.up
+    while link.leaving:
+        link.serve(1000)

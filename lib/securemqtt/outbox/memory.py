@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..errors import SecureMQTTError
     from ..messages import Delivery
+    from ..transport.base import Link
     from .parking import Parking
 
 
@@ -171,6 +172,11 @@ class Outbox:
         self.forget(delivery)
         if delivery.awaited and self.notify is not None:
             self.notify()
+
+    def ended(self, link: "Link", now_ms: int) -> None:
+        """Note that a connection is over, and that no message is suspected for it."""
+        if self.parking is not None:
+            self.parking.lost(link, False, now_ms)
 
     def note(self, delivery: "Delivery", strikes: int, tries: int = 0, wait_ms: int = 0) -> None:
         """Note how a message gets on that the broker may refuse: in a journal, if there is one.

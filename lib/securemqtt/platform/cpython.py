@@ -238,6 +238,8 @@ class Turning(Protocol):
 class Loop:
     """Turns a connection's loop in a thread of its own: a program that sleeps stays connected."""
 
+    patience_ms = 5000  # how long a probing connection may take
+
     def __init__(self, connection: Turning) -> None:
         self._connection = connection
         self._changed = connection.lock
@@ -283,6 +285,10 @@ class Loop:
         except RuntimeError:  # it is awake
             pass
         self._connection.link.wake()
+
+    def notify(self, delivery: object) -> None:
+        """Tell who waits that a message is acknowledged; with the connection's lock held."""
+        self._changed.notify_all()
 
     def wait_for(self, condition: Callable[[], Any], timeout_ms: int) -> bool:
         """Block until `condition` holds, which is looked at with the lock held.

@@ -197,6 +197,8 @@ _READ_ON_MS = const(250)
 class Loop:
     """Turns a connection's loop where there is one thread: whoever waits turns it."""
 
+    patience_ms = 5000  # how long a probing connection may take
+
     def __init__(self, connection: "Any") -> None:
         self._connection = connection
 
@@ -209,6 +211,9 @@ class Loop:
 
     def wake(self) -> None:
         """Do nothing: whoever could be waiting is the caller."""
+
+    def notify(self, delivery: object) -> None:
+        """Do nothing: no other thread waits."""
 
     def wait_for(self, condition: "Callable[[], Any]", timeout_ms: int) -> bool:
         """Turn the loop, at least once, until `condition` holds.

@@ -25,6 +25,7 @@ class FakeLink:
     """
 
     max_publish_bytes = 268_435_460
+    leaving = False  # it takes no time
 
     def __init__(self, settings: Settings, owner: Connection) -> None:
         self.up = self.heard = False
@@ -101,7 +102,10 @@ class FakeLink:
         if message.qos == 2:
             self._owner.make_inbox().released(number)
 
-    def close(self, orderly: bool) -> None:
+    def leave(self) -> None:
+        self.close()
+
+    def close(self) -> None:
         with self.lock:
             self.up = self._opening = False
             self._requests.clear()
@@ -135,7 +139,7 @@ class FakeLink:
         if not (self.up or self._opening):
             return False
         if self.refusal is not None:
-            self.close(False)
+            self.close()
             # A new one each time: one that is raised again carries its old traceback, too.
             raise copy.copy(self.refusal)
         if self._opening:

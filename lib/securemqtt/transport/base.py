@@ -123,11 +123,20 @@ class Link(Protocol):
     def acknowledge(self, message: Message) -> None:
         """Write PUBACK or PUBREC for a message that has come on this connection, which is up."""
 
-    def close(self, orderly: bool) -> None:
-        """Drop the connection. Never raises.
+    # The end
 
-        `orderly`: write what is pending and DISCONNECT first, within 5 s.
+    leaving: bool
+    """`leave` was called, and is not done yet."""
+
+    def leave(self) -> None:
+        """Begin to leave in order: write what is pending and DISCONNECT, then hear the broker out.
+
+        `serve` carries that on, and raises nothing meanwhile; it takes 5 s at most. The connection
+        counts as lost from now on: `up` is False. Where there is none, nothing is left to do.
         """
+
+    def close(self) -> None:
+        """Drop the connection at once. Never raises."""
 
 
 class BoardLink(Protocol):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import select
-import socket
 from collections.abc import Iterator
 
 from ..diagnosis.finding import Finding
@@ -28,6 +27,7 @@ from .base import Owner
 from .paho_engine import Engine
 from .probe_openssl import probe
 from .stream_openssl import Stream
+from .waiting import Waiting
 
 _CONNACK, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBACK, _PINGRESP = (
     0x20,
@@ -60,13 +60,9 @@ class PahoLink:
     max_publish_bytes = 268_435_460  # MQTT's own limit (section 2.2.3)
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
-        self._woken = False
-        self._wake_out, self._wake_in = socket.socketpair()
-        self._wake_out.setblocking(False)
-        self._wake_in.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(self._wake_out, select.POLLIN)
-        self._polled = (-1, 0)
+        self.waiting = Waiting()
+        # Where `serve` has waited for nothing: for how long it would have.
+        self.quiet_ms = 0
         self._settings = settings
         self._owner = owner
         self.up = False
@@ -80,33 +76,26 @@ class PahoLink:
         self.session = Session(settings.window, first_id, settings.keep_alive_s * 1000)
         self.heard = False
         self._opening: Iterator[int] | None = None
+        self._leaving: Iterator[int] | None = None
         self._connection_number = 0
         disown_in_children(self)
 
     def disown(self) -> None:
         """Close the parent's sockets in a forked child, else the parent's end would not show."""
         self._stream.disown()
-        self._wake_out.close()
-        self._wake_in.close()
+        self.waiting.close()
 
     def __del__(self) -> None:
-        self._wake_out.close()
-        self._wake_in.close()
+        self.waiting.close()
 
     def wake(self) -> None:
-        if not self._woken:
-            self._woken = True
-            try:
-                self._wake_in.send(b"\0")
-            # so many threads at once that the buffer is full: that wakes, too
-            except BlockingIOError:
-                return
+        self.waiting.wake()
 
     def room(self) -> int:
         return self.session.room() if self._stream.unsent() < _UNSENT_BYTES else 0
 
     def open(self) -> None:
-        self._drop()
+        self.close()
         now = now_ms()
         self._deadline_ms = now + int(self._settings.connect_timeout_s * 1000)
         self.session.begin(now)
@@ -119,13 +108,15 @@ class PahoLink:
 
     def serve(self, wait_ms: int) -> None:
         try:
-            if self._opening is None:
+            if self._leaving is not None:
+                self._leave_further(self._leaving, wait_ms)
+            elif self._opening is None:
                 self._serve(wait_ms)
             else:
                 self._open_further(self._opening, wait_ms)
         except Exception as error:
             stage = self._stream.stage
-            self._drop()
+            self.close()
             ours = translate(error, stage, self._settings, self._probe)
             if ours is None:  # it is one of ours already, or a mistake in the program
                 raise
@@ -168,71 +159,62 @@ class PahoLink:
     def acknowledge(self, message: Message) -> None:
         self._write(_PUBREC if message.qos == 2 else _PUBACK, message.packet_id)
 
-    def close(self, orderly: bool) -> None:
-        if orderly and self.up:
-            try:
-                self._engine.disconnect()
-                self._engine.loop_write()
-                deadline_ms = now_ms() + _CLOSE_MS
-                self._drain(deadline_ms)
-                self._hear_out(deadline_ms)
-            except (OSError, MalformedPacket):  # the latter is what a WebSocket may say
-                self.up = False  # it is gone already: the broker sends the will then
-        self._drop()
+    @property
+    def leaving(self) -> bool:
+        return self._leaving is not None
 
-    def _drain(self, deadline_ms: int) -> None:
-        while not self._stream.flush() and now_ms() < deadline_ms:
-            self._wait(select.POLLOUT, deadline_ms - now_ms())
+    def leave(self) -> None:
+        if self.up:
+            self.up = self.heard = False
+            self._deadline_ms = now_ms() + _CLOSE_MS
+            self._leaving = self._farewell()
 
-    def _hear_out(self, deadline_ms: int) -> None:
-        """Throw away what comes until the peer closes, or the deadline is over.
+    def _farewell(self) -> Iterator[int]:
+        """Say DISCONNECT, in steps: yields what to wait for. Then throw away what comes until the
+        peer closes.
 
         A socket that is closed with something unread is reset, and with that the peer may lose what
         was written last: acknowledgements, and DISCONNECT (RFC 1122, section 4.2.2.13).
         """
+        self._engine.disconnect()
+        self._engine.loop_write()
+        while not self._stream.flush():
+            yield select.POLLOUT
         scratch = memoryview(bytearray(_BUFFER_BYTES))
-        try:
-            while now_ms() < deadline_ms:
-                if not self._stream.readinto(scratch):
-                    self._wait(select.POLLIN, deadline_ms - now_ms())
-        except OSError:
-            return
+        while True:
+            if not self._stream.readinto(scratch):
+                yield select.POLLIN
 
-    def _drop(self) -> None:
-        good = self.up
+    def _leave_further(self, farewell: Iterator[int], wait_ms: int) -> None:
+        try:
+            self.quiet_ms = left_ms = self._deadline_ms - now_ms()
+            if left_ms > 0:
+                self._wait(next(farewell), min(wait_ms, left_ms))
+            else:
+                self._drop(True)
+        # As it should be; or the peer had gone already, and the broker sends the will. The last is
+        # what a WebSocket may say.
+        except (OSError, MalformedPacket):
+            self._drop(True)
+
+    def close(self) -> None:
+        self._drop(self.up)
+
+    def _drop(self, good: bool) -> None:
         self.up = False
-        self._opening = None
+        self._opening = self._leaving = None
         self._reader.reset()
-        if self._polled[0] >= 0:
-            self._poll.unregister(self._polled[0])
-            self._polled = (-1, 0)
+        self.waiting.forget()
         self._stream.close(good)
 
     def _wait(self, events: int, timeout_ms: int) -> bool:
         """Wait for the network or `wake`; return True if the network is ready."""
-        stream = self._stream
-        wanted = (stream.fileno(), events)
-        if wanted != self._polled:
-            if self._polled[0] >= 0:
-                self._poll.unregister(self._polled[0])
-            if wanted[0] >= 0:
-                self._poll.register(*wanted)
-            self._polled = wanted
-        ready = False
-        for fd, _ in self._poll.poll(max(timeout_ms, 0)):
-            if fd == self._polled[0]:
-                ready = True
-            else:
-                self._wake_out.recv(64)
-                # Only now: whoever called `wake` before has put what he has where the next turn
-                # looks for it.
-                self._woken = False
-        return ready
+        return self.waiting.wait(self._stream.fileno(), events, timeout_ms)
 
     # Opening
 
     def _open_further(self, opening: Iterator[int], wait_ms: int) -> None:
-        left_ms = self._deadline_ms - now_ms()
+        self.quiet_ms = left_ms = self._deadline_ms - now_ms()
         if left_ms <= 0:
             raise OSError(errno.ETIMEDOUT, "connect_timeout_s is over")
         events = next(opening, None)
@@ -240,6 +222,7 @@ class PahoLink:
             self._wait(events, min(wait_ms, left_ms))
             return
         self._opening = None
+        self.quiet_ms = 0
         # writes CONNECT, and prepares what is in flight for being sent again
         self._engine.reconnect()
 
@@ -248,7 +231,7 @@ class PahoLink:
     def _serve(self, wait_ms: int) -> None:
         stream = self._stream
         now = now_ms()
-        left_ms = self._left_ms(now)
+        self.quiet_ms = left_ms = self._left_ms(now)
         if self._engine.want_write():
             self._engine.loop_write()
         if stream.unsent():

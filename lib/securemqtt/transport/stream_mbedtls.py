@@ -114,18 +114,12 @@ class Stream:
                 raise OSError(errno.ETIMEDOUT)
             self.wait(100, True)
 
-    def hear_out(self, deadline: int) -> None:
-        """Throw away what comes until the peer closes, or `deadline` is over.
+    def discard(self) -> bool:
+        """Throw away what is there, once all is written; return True if there was anything.
 
-        A socket that is closed with something unread is reset, and with that the peer may lose what
-        was written last: acknowledgements, and DISCONNECT (RFC 1122, section 4.2.2.13).
+        OSError(ECONNRESET) when the peer has closed.
         """
-        try:
-            while now_ms() < deadline:
-                if not self.readinto(self._view):
-                    self.wait(100, False)
-        except OSError:
-            return
+        return self.readinto(self._view) > 0
 
     def readinto(self, buffer: memoryview) -> int:
         """Read what is there; 0 if nothing is. OSError(ECONNRESET) when the peer has closed."""

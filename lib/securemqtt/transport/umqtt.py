@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _PUBACK = const(0x40)
 _PINGRESP = const(0xD0)
 _PINGREQ = b"\xc0\0"
+_DISCONNECT = b"\xe0\0"
 # How much is read in one turn: then the program has its turn, however much more there is.
 _TURN_BYTES = const(4096)
 # A packet that has begun must be whole within this time: a peer that trickles bytes is no better
@@ -70,6 +71,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             settings.window, random_between(1, 65535), settings.keep_alive_s * 1000
         )
         self._attempt: "Iterator[None] | None" = None
+        self.leaving = False
         self.connect_packet = b""  # what is written first, while an attempt is under way
         # For the attempt, then for a packet that has begun; 0 if there is none.
         self.deadline_ms = 0
@@ -87,7 +89,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
     # Opening
 
     def open(self) -> None:
-        self.close(False)
+        self.close()
         with temporary():
             from . import opening
 
@@ -96,6 +98,9 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
     # Carrying
 
     def serve(self, wait_ms: int) -> None:
+        if self.leaving:
+            self._leave_further(wait_ms)
+            return
         try:
             if self._attempt is not None:
                 for _ in self._attempt:
@@ -108,7 +113,7 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
             self._serve(wait_ms)
         except Exception as error:
             stage = self.sock.stage
-            self.close(False)
+            self.close()
             ours = self._translated(error, stage)
             if ours is None:  # it is one of ours already, or a mistake in the program
                 raise
@@ -221,16 +226,36 @@ class UmqttLink(MQTTClient):  # type: ignore[misc]
 
         umqtt_receiving.acknowledge(self, message)
 
-    def close(self, orderly: bool) -> None:
-        if orderly and self.up:
-            try:
-                self.sock.write(b"\xe0\0")
-                deadline = now_ms() + _CLOSE_MS
-                self.sock.drain(_CLOSE_MS)
-                self.sock.hear_out(deadline)
-            except (OSError, MemoryError):
-                self.up = False  # it is gone already: the broker sends the will then
-        self.up = self.heard = False
+    # The end
+
+    def leave(self) -> None:
+        if self.up:
+            self.up = self.heard = False
+            self.leaving = True
+            self.deadline_ms = now_ms() + _CLOSE_MS
+            self.sock.write(_DISCONNECT)
+
+    def _leave_further(self, wait_ms: int) -> None:
+        """Write what is left, then throw away what comes until the peer closes.
+
+        A socket that is closed with something unread is reset, and with that the peer may lose what
+        was written last: acknowledgements, and DISCONNECT (RFC 1122, section 4.2.2.13).
+        """
+        stream = self.sock
+        left_ms = self.deadline_ms - now_ms()
+        try:
+            if left_ms > 0:
+                flushed = stream.flush()
+                if not (flushed and stream.discard()):
+                    stream.wait(min(wait_ms, left_ms), not flushed)
+                return
+        except (OSError, MemoryError):
+            # As it should be; or the peer had gone already, and the broker sends the will.
+            pass
+        self.close()
+
+    def close(self) -> None:
+        self.up = self.heard = self.leaving = False
         self._attempt = None
         self.connect_packet = b""
         self.sock.close()

@@ -11,10 +11,15 @@ import os
 import sys
 import time
 
-from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
 
 SETTING = json.loads(sys.argv[1])
+if SETTING.get("face") == "asyncio":
+    from asyncio_face import Client
+else:
+    from securemqtt import Client
+# Whether a thread serves the network while the program does something else.
+THREADED = sys.implementation.name == "cpython" and SETTING.get("face") != "asyncio"
 
 
 def _told(name):

@@ -230,7 +230,7 @@ else:
     import time
     from unittest import mock
 
-    from securemqtt import connection as _connection
+    from securemqtt import face as _face
     from securemqtt.platform import cpython as _cpython
     from securemqtt.transport import paho as _paho
 
@@ -318,6 +318,8 @@ else:
         It does not pause: the test's clock is not its to move.
         """
 
+        patience_ms = 5000
+
         def __init__(self, connection: object) -> None:
             self._connection = connection
 
@@ -330,6 +332,9 @@ else:
         def wake(self) -> None:
             pass
 
+        def notify(self, delivery: object) -> None:
+            pass
+
         def wait_for(self, condition: object, timeout_ms: int) -> bool:
             if self._connection.state != "closed":
                 self._connection.turn(0)
@@ -340,7 +345,7 @@ else:
         stream = type("Stream", (_Stream,), {"world": world})
         patches = [
             mock.patch.object(_cpython, "time", _Time(world)),
-            mock.patch.object(_connection, "Loop", _Loop),
+            mock.patch.object(_face, "Loop", _Loop),
             mock.patch.multiple(
                 _paho,
                 Stream=stream,

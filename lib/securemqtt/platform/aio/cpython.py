@@ -1,0 +1,139 @@
+"""CPython's side of the asyncio face: the program's event loop waits for the link's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol
+
+
+class Waiting(Protocol):
+    """What the link waited for last: transport/waiting.py."""
+
+    fd: int
+    events: int
+    wake_fd: int
+
+    def slept(self) -> None:
+        """Note that `wake` was heard."""
+
+
+class Link(Protocol):
+    """The link, as far as it is seen from here."""
+
+    heard: bool
+    quiet_ms: int
+
+    @property
+    def waiting(self) -> Waiting:
+        """What it waits for."""
+
+    def wake(self) -> None:
+        """End a wait; from another thread, too."""
+
+
+class Turned(Protocol):
+    """The connection, as far as it is seen from here."""
+
+    more: bool
+
+    @property
+    def link(self) -> Link:
+        """Its way to the broker."""
+
+
+# poll's numbers (select.POLLIN, select.POLLOUT), which a link gives.
+_IN, _OUT = 1, 4
+
+
+class Awaitable:
+    """What can be awaited, for the outcome that its kind gives."""
+
+    def _outcome(self) -> Coroutine[Any, Any, bool]:
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        return self._outcome().__await__()
+
+
+class Rest:
+    """The time between two turns of a connection's loop: other tasks run, until the network or
+    `wake` has something for the next one.
+
+    Belongs to the event loop in which it was begun, but for `wake`.
+    """
+
+    def __init__(self, connection: Turned) -> None:
+        self._connection = connection
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._woken = False
+        self._ended: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        """Go with the event loop that runs now; `end` is due."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._loop.add_reader(self._connection.link.waiting.wake_fd, self._heard)
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._connection.link.waiting.wake_fd)
+
+    def is_here(self) -> bool:
+        """Return True if the event loop that runs is the one it was begun in."""
+        return self._loop is asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        """End a pause; any thread may call."""
+        if threading.get_ident() == self._thread:
+            self._woken = True
+            self._finish()
+        else:
+            self._connection.link.wake()
+
+    def _heard(self) -> None:
+        self._connection.link.waiting.slept()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def pause(self, idle_ms: int, longest_ms: int) -> None:
+        """Let others run: for `idle_ms` if that is not 0, else until the network has something.
+
+        For `longest_ms` at most.
+        """
+        loop, link = self._loop, self._connection.link
+        if loop is None:
+            return
+        if self._woken or (not idle_ms and (self._connection.more or link.heard)):
+            self._woken = False
+            await asyncio.sleep(0)
+            return
+        fd, events = (-1, 0) if idle_ms else (link.waiting.fd, link.waiting.events)
+        self._ended = loop.create_future()
+        pause_ms = min(idle_ms or link.quiet_ms, longest_ms)
+        timer = loop.call_later(max(pause_ms, 0) / 1000, self._finish)
+        # For this pause only: the link may close the socket in its turn, and the next may have the
+        # same number.
+        if fd >= 0 and events & _IN:
+            loop.add_reader(fd, self._finish)
+        if fd >= 0 and events & _OUT:
+            loop.add_writer(fd, self._finish)
+        try:
+            await self._ended
+        finally:
+            self._ended = None
+            self._woken = False
+            timer.cancel()
+            if fd >= 0:
+                loop.remove_reader(fd)
+                loop.remove_writer(fd)
+
+    async def beside(self, function: Callable[[], None]) -> None:
+        """Have what blocks done in the event loop's executor."""
+        await asyncio.get_running_loop().run_in_executor(None, function)

@@ -7,9 +7,9 @@ The event loop runs while something is awaited, and stands still in between, as 
 
 import asyncio
 import sys
-import time
 
 from securemqtt import aio
+from securemqtt.platform import now_ms
 
 _loop = asyncio.new_event_loop()
 
@@ -110,20 +110,20 @@ class Client:
                     entry[2] = _loop.create_task(entry[0].listen(entry[1]))
 
     def wait(self, seconds):
-        end = time.time() + seconds
+        end_ms = now_ms() + int(seconds * 1000)
         handled = False
         while True:
-            run(self._serve(0 if handled else end - time.time()))
+            run(self._serve(0 if handled else end_ms - now_ms()))
             handled = not self._busy and self._handle()
-            if time.time() >= end:
+            if now_ms() >= end_ms:
                 return
 
-    async def _serve(self, seconds):
+    async def _serve(self, wait_ms):
         """Let the tasks run until one has a message, or the time is over."""
-        end = time.time() + seconds
+        end_ms = now_ms() + wait_ms
         for _ in range(3):
             await asyncio.sleep(0)
-        while time.time() < end and (self._busy or not self._has_message()):
+        while now_ms() < end_ms and (self._busy or not self._has_message()):
             await asyncio.sleep(0.005)
 
     def _has_message(self):

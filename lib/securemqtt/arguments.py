@@ -23,23 +23,23 @@ def milliseconds(seconds: float, name: str) -> int:
     return int(seconds * 1000) if seconds > 0 else 0
 
 
-def full_topic(client_id: str, topic: str, qos: int) -> str:
+def full_topic(prefix: str, topic: str, qos: int) -> str:
     """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
     if isinstance(topic, str) and type(qos) is int and 0 <= qos <= 2:
         full = topic
         if topic == "~" or topic[:2] == "~/":
-            full = "devices/" + client_id + topic[1:]
+            full = prefix + topic[1:]
         if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
             return full
-    return checked_topic(client_id, topic, qos, False)
+    return checked_topic(prefix, topic, qos, False)
 
 
-def checked_topic(client_id: str, topic: str, qos: int, is_filter: bool) -> str:
+def checked_topic(prefix: str, topic: str, qos: int, is_filter: bool) -> str:
     """Return a topic with `~` put into words. Raise InvalidTopic, UsageError."""
     with temporary():
         from .protocol.topics import checked
 
-        return checked(topic, qos, client_id, is_filter)
+        return checked(topic, qos, prefix, is_filter)
 
 
 def check_function(name: str, value: object, optional: bool) -> None:

@@ -24,6 +24,7 @@ class Settings:
     host: str
     port: int
     client_id: str
+    prefix: str  # what ~ stands for
     transport: str  # "tls" or "wss"
     ws_path: str
     alpn: "str | list[str] | None"

@@ -57,6 +57,7 @@ def _load_trust(context: "Any", settings: "Settings") -> None:
 def _load_identity(context: "Any", settings: "Settings") -> None:
     names = bundle.names(settings.certificate)
     if not names:
+        bundle.check_without_certificate(settings)
         return
     if settings.key is None:
         from ..errors import UsageError

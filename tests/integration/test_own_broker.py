@@ -1,0 +1,274 @@
+"""docs/own-broker.md is true: its programs, as they stand there, on CPython and on MicroPython,
+against brokers that are not ours, over real TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from securemqtt_tools.broker.passwords import set_password
+from securemqtt_tools.pki import Authority
+from support.brokers.mqtt import Peer
+from support.brokers.servers import mosquitto
+from support.identities.credentials import Credentials, issued_credentials
+from support.interpreters.micropython import ROOT, micropython_command, micropython_environment
+from support.speed import seconds
+
+PAGE = ROOT / "docs" / "own-broker.md"
+INTERPRETERS = ("cpython", "micropython")
+RUN_S = seconds(60)
+READING = ("home/greenhouse/reading", b'{"celsius": 21.5}')
+
+
+def programs() -> dict[str, str]:
+    """Return the page's programs by the file that their first line names."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return {block.splitlines()[0].removeprefix("# "): block for block in blocks}
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Somebody else's broker, and a bare client of it that sees all that passes."""
+
+    port: int
+    watcher: Peer
+
+
+class Place:
+    """A directory with a program and its files: PEM for CPython, DER for MicroPython."""
+
+    def __init__(self, directory: Path, interpreter: str) -> None:
+        self.directory = directory
+        self.is_board = interpreter == "micropython"
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file given in PEM as this interpreter takes it; its owner's only."""
+        if self.is_board:
+            name = name.replace(".pem", ".der")
+            if b"PRIVATE KEY" in content:
+                key = load_pem_private_key(content, None)
+                content = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+            elif b"CERTIFICATE" in content:
+                content = x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
+        path = self.directory / name
+        path.touch(0o600)
+        path.write_bytes(content)
+
+    def run(self, program: str, port: int, **environment: str) -> str:
+        """Run a program of the page to its end; return what it prints."""
+        program = program.replace('"mqtt.example.org"', '"localhost"').replace("8883", str(port))
+        if self.is_board:  # as the page says
+            program = program.replace('.pem"', '.der"')
+        (self.directory / "main.py").write_text(program)
+        done = subprocess.run(
+            [*(micropython_command() if self.is_board else [sys.executable]), "main.py"],
+            env={**(micropython_environment() if self.is_board else os.environ), **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = done.stdout.splitlines(keepends=True)
+        # On a board the log is on standard output, too.
+        return "".join(line for line in lines if not line.startswith("securemqtt "))
+
+
+@pytest.fixture
+def place(interpreter: str, tmp_path: Path) -> Place:
+    return Place(tmp_path, interpreter)
+
+
+def pem(authority: Authority) -> bytes:
+    """Return an authority's root."""
+    return authority.root.public_bytes(Encoding.PEM)
+
+
+@pytest.fixture(scope="module")
+def public_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make a stand-in for a public CA: it signs with an intermediate, which the server sends."""
+    directory = tmp_path_factory.mktemp("public") / "ca"
+    return Authority.create(directory, name="A public CA", passphrase=None, intermediate=True)
+
+
+@pytest.fixture(scope="module")
+def fullchain(public_ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Credentials:
+    """Issue the certificate of a broker, as certbot has it: fullchain.pem and privkey.pem."""
+    issued = public_ca.issue_server(["localhost", "mqtt.example.org"])
+    return issued_credentials(tmp_path_factory.mktemp("fullchain"), issued)
+
+
+@pytest.fixture(scope="module")
+def with_passwords(
+    public_ca: Authority, fullchain: Credentials, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Broker, str]]:
+    """Run a Mosquitto set up as Home Assistant's add-on sets up its own: TLS without client
+    certificates, `cafile` the server's own file, users with passwords. Yield greenhouse's.
+    """
+    directory = tmp_path_factory.mktemp("home-assistant")
+    users = directory / "users"
+    users.touch()
+    password, watching = set_password(users, "greenhouse"), set_password(users, "watcher")
+    users.chmod(0o644)
+    lines = (
+        f"cafile {fullchain.certificate}",
+        f"certfile {fullchain.certificate}",
+        f"keyfile {fullchain.key}",
+        "require_certificate false",
+        "allow_anonymous false",
+        f"password_file {users}",
+    )
+    context = ssl.create_default_context(cadata=pem(public_ca).decode())
+    with mosquitto(directory, *lines) as port, Peer(port, context) as watcher:
+        watcher.connect("watcher", username="watcher", password=watching)
+        watcher.subscribe("#")
+        yield Broker(port, watcher), password
+
+
+@pytest.fixture(scope="module")
+def with_certificates(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker]:
+    """Run somebody's Mosquitto with mutual TLS, and rules of its own."""
+    directory = tmp_path_factory.mktemp("certificates")
+    own = issued_credentials(directory, authority.issue_server(["localhost"], renew=True))
+    ca = directory / "ca.pem"
+    ca.write_bytes(pem(authority))
+    rules = directory / "rules"
+    rules.write_text("pattern readwrite home/%u/#\nuser watcher\ntopic read #\n")
+    rules.chmod(0o644)
+    lines = (
+        f"cafile {ca}",
+        f"certfile {own.certificate}",
+        f"keyfile {own.key}",
+        "require_certificate true",
+        "use_identity_as_username true",
+        f"acl_file {rules}",
+    )
+    credentials = issued_credentials(directory, authority.issue_device("watcher", renew=True))
+    context = ssl.create_default_context(cafile=str(ca))
+    context.load_cert_chain(credentials.certificate, credentials.key)
+    with mosquitto(directory, *lines) as port, Peer(port, context) as watcher:
+        watcher.connect("watcher")
+        watcher.subscribe("#")
+        yield Broker(port, watcher)
+
+
+def heard(broker: Broker) -> list[tuple[str, bytes]]:
+    """Return what has passed the broker, the status apart."""
+    return [one for one in broker.watcher.drain() if not one[0].endswith("/status")]
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_certificates_in_files(
+    place: Place, authority: Authority, with_certificates: Broker
+) -> None:
+    issued = authority.issue_device("greenhouse", renew=True)
+    place.put("ca.pem", pem(authority))
+    place.put("device.pem", issued.chain_pem())
+    place.put("device.key.pem", issued.key_pem())
+    printed = place.run(programs()["certificates.py"], with_certificates.port)
+    assert printed == "acknowledged: True\n"
+    assert heard(with_certificates) == [READING]
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_the_status_is_where_the_prefix_says(
+    place: Place, public_ca: Authority, with_passwords: tuple[Broker, str]
+) -> None:
+    broker, password = with_passwords
+    place.put("ca.pem", pem(public_ca))
+    place.put("password.txt", password.encode() + b"\n")
+    broker.watcher.drain()
+    assert place.run(programs()["password.py"], broker.port) == "acknowledged: True\n"
+    status = "home/greenhouse/status"
+    assert broker.watcher.drain() == [(status, b"online"), READING, (status, b"offline")]
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_a_public_ca_by_its_root(
+    place: Place, public_ca: Authority, with_passwords: tuple[Broker, str]
+) -> None:
+    broker, password = with_passwords
+    place.put("root.pem", pem(public_ca))
+    place.put("password.txt", password.encode() + b"\n")
+    program = programs()["password.py"].replace("ca.pem", "root.pem")
+    assert place.run(program, broker.port) == "acknowledged: True\n"
+    assert heard(broker) == [READING]
+
+
+@pytest.mark.parametrize("interpreter", ["cpython"])
+def test_a_public_ca_that_the_system_trusts(
+    place: Place, public_ca: Authority, with_passwords: tuple[Broker, str]
+) -> None:
+    broker, password = with_passwords
+    place.put("system.pem", pem(public_ca))
+    place.put("password.txt", password.encode() + b"\n")
+    trusted = str(place.directory / "system.pem")
+    printed = place.run(programs()["public_ca.py"], broker.port, SSL_CERT_FILE=trusted)
+    assert printed == "acknowledged: True\n"
+    assert heard(broker) == [READING]
+
+
+_FAILS = """
+from securemqtt.errors import SecureMQTTError
+
+try:
+    client.connect({seconds})
+except SecureMQTTError as error:
+    print(type(error).__name__)
+"""
+
+
+def failing(program: str) -> str:
+    """Make of a program of the page one that says with which error it cannot connect."""
+    made = program.partition("with client:")[0]
+    try_to = _FAILS.format(seconds=seconds(20))
+    return made.replace("client = Client(", "def made():\n  return Client(") + (
+        try_to.replace("    client.connect", "    made().connect")
+    )
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_what_goes_wrong_is_told_and_the_broker_always_verified(
+    place: Place, authority: Authority, public_ca: Authority, with_passwords: tuple[Broker, str]
+) -> None:
+    broker, password = with_passwords
+    place.put("ca.pem", pem(public_ca))
+    place.put("password.txt", b"a guess\n")
+    program = failing(programs()["password.py"])
+    assert place.run(program, broker.port) == "NotAuthorised\n"
+    place.put("password.txt", password.encode())
+    place.put("ca.pem", pem(authority))
+    assert place.run(program, broker.port) == "UnknownCA\n"
+    nothing = re.sub(r'    (username|password_file)=".*",\n', "", program)
+    assert nothing != program
+    assert place.run(nothing, broker.port) == "UsageError\n"
+    assert heard(broker) == []
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_a_broker_that_wants_a_certificate_says_so_to_a_password(
+    place: Place, authority: Authority, with_certificates: Broker
+) -> None:
+    place.put("ca.pem", pem(authority))
+    place.put("password.txt", b"a guess\n")
+    program = failing(programs()["password.py"])
+    assert place.run(program, with_certificates.port) == "ClientCertificateMissing\n"

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.clock import check_clock
 from securemqtt_tools.profiles import Profile
 from securemqtt_tools.provision.board import survey
@@ -45,7 +44,7 @@ from securemqtt_tools.provision.bundle import (
     identity_files,
     named_files,
 )
-from securemqtt_tools.provision.identity import Held, fault, refuse_mix_up
+from securemqtt_tools.provision.identity import Held, Source, reason_for
 from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.resources import firmware_directory
 
@@ -64,7 +63,7 @@ class Order:
 
     profile: Profile
     settings: Settings
-    authority: Authority
+    authority: Source
     cache: Path
     port: str | None = None
     wifi: bytes | None = field(default=None, repr=False)
@@ -199,8 +198,7 @@ class _Provisioning:
         order = self._order
         if order.renew:
             return "to be renewed"
-        refuse_mix_up(identity, order.authority, order.settings, order.authority.now)
-        return fault(identity, order.authority, order.settings.device_id, order.authority.now)
+        return reason_for(identity, order.authority, order.settings)
 
     def _check_wifi(self, facts: Facts, held: dict[str, str | None]) -> None:
         order = self._order
@@ -286,7 +284,8 @@ class _Provisioning:
         lines = plan.describe()
         if reason:
             lines.append(
-                f"issue a certificate ({reason}) and write it and its private key to {SECURE}"
+                f"{'import the' if self._order.settings.imported else 'issue a'} certificate "
+                f"({reason}) and write it and its private key to {SECURE}"
             )
         else:
             lines += files.describe()
@@ -338,7 +337,8 @@ class _Provisioning:
                 order.profile.journal_bytes,
             )
             self._put(files, config, secure, names)
-            step.note = f"issued to {device_id}, until {ends}"
+            verb = "imported for" if order.settings.imported else "issued to"
+            step.note = f"{verb} {device_id}, until {ends}"
 
     def _configure(
         self,

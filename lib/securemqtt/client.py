@@ -31,11 +31,11 @@ class Client:
     usual places. `options` override what its config.json says; docs/options.md has what each is,
     and so has `help(securemqtt.ClientOptions)` on a computer:
 
-        host, port, client_id, prefix, transport, ws_path, alpn, system_trust, ca, certificate, key,
-        key_password, username, password, password_file, keep_alive_s, clean_session, will,
-        status, clock_floor, ntp_host, certificate_warning_days, window, max_packet_bytes,
-        max_publish_bytes, may_publish, may_subscribe, connect_timeout_s, outbox, outbox_messages,
-        outbox_bytes, outbox_full, outbox_dir, outbox_fsync, outbox_interval_s,
+        host, preset, port, client_id, prefix, transport, ws_path, alpn, system_trust, ca,
+        certificate, key, key_password, username, password, password_file, keep_alive_s,
+        clean_session, will, status, clock_floor, ntp_host, certificate_warning_days, window,
+        max_packet_bytes, max_publish_bytes, may_publish, may_subscribe, connect_timeout_s, outbox,
+        outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync, outbox_interval_s,
         outbox_journal_bytes, early_s, skip_redelivered, watchdog
 
     Durations are in seconds; one below 0 has passed already, and counts as 0.
@@ -254,11 +254,11 @@ class Client:
         known = self._known_topic
         plain = type(qos) is int and 0 <= qos <= 2 and type(retain) is type(newest_only) is bool
         if known is None or topic != known[0] or not plain:
-            known = topic, full_topic(connection.settings.prefix, topic, qos)
-            check_flag("retain", retain)
+            known = topic, full_topic(connection.settings, topic, qos, retain)
             check_flag("newest_only", newest_only)
             allowed = _is_allowed(connection, connection.settings.may_publish, known[1], False)
-            self._known_topic = known if allowed else None
+            limited = connection.settings.limits is not None  # then QoS and retain count, too
+            self._known_topic = known if allowed and not limited else None
         if type(payload) is not bytes:
             payload = encode(payload)
         now = now_ms()
@@ -296,7 +296,7 @@ class Client:
 
             what = "acknowledge must be handled or later, not {}"
             raise UsageError(what.format(quoted(acknowledge)))
-        topic_filter = checked_topic(self._connection.settings.prefix, topic_filter, qos, True)
+        topic_filter = checked_topic(self._connection.settings, topic_filter, qos, True)
         check_function("the handler of a subscription", handler, False)
         connection = self._connection
         _is_allowed(connection, connection.settings.may_subscribe, topic_filter, True)
@@ -310,7 +310,7 @@ class Client:
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker. Raise InvalidTopic."""
-        topic_filter = checked_topic(self._connection.settings.prefix, topic_filter, 0, True)
+        topic_filter = checked_topic(self._connection.settings, topic_filter, 0, True)
         if self._connection.inbox is not None:  # else there is no subscription
             with temporary():
                 from . import lifecycle

@@ -51,9 +51,14 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         what += "by the certificate acknowledges and drops"
         log("warning", what.format(quoted(theirs), quoted(options["client_id"])))
     given.update(options)
-    values: "dict[str, Any]" = {"path": directory}
+    values: "dict[str, Any]" = {"path": directory, "limits": None}
+    chosen: "dict[str, Any]" = {}
+    if given.get("preset") is not None:
+        from . import presets
+
+        chosen = presets.defaults(given)
     for name, kind, default, allowed, unit, _ in OPTIONS:
-        value = given.get(name, default)
+        value = given.get(name, chosen.get(name, default))
         if value is not None or default is not None:
             value = _checked(name, kind, unit, allowed, value)
         values[name] = value
@@ -63,6 +68,10 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         values["prefix"] = PREFIX + values["client_id"]
     _check_together(values)
     _prepare_will(values)
+    if values["preset"] is not None:
+        from . import presets
+
+        presets.apply(values)
     if values["password_file"] and values["password"] is None:
         values["password"] = bundle.read_password(directory, values["password_file"])
     return Settings(values)

@@ -22,6 +22,8 @@ class ClientOptions(TypedDict, total=False):
 
     host: the broker, by a name or address that its certificate has (a str of 1 to 253 bytes without
         blanks; default none)
+    preset: whose cloud the broker is in: what that does not take is refused here (aws, azure,
+        hivemq-cloud or emqx; default none)
     port: the broker's port (a whole number from 1 to 65535; default 8883)
     client_id: this device's id; at our own broker the common name of its certificate (1 to 64 of
         A-Z a-z 0-9 _ -, the first no -; where the bundle is not `provision`'s, 1 to 65535 bytes in
@@ -90,6 +92,7 @@ class ClientOptions(TypedDict, total=False):
     """
 
     host: str
+    preset: Literal["aws", "azure", "hivemq-cloud", "emqx"] | None
     port: int
     client_id: str
     prefix: str | None

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 # bytes of UTF-8, or the values there are to choose from.
 OPTIONS: "tuple[Option, ...]" = (
     ("host", "name", "", (1, 253), "", "the broker, by a name or address that its certificate has"),
+    (
+        "preset",
+        "choice",
+        None,
+        ("aws", "azure", "hivemq-cloud", "emqx"),
+        "",
+        "whose cloud the broker is in: what that does not take is refused here",
+    ),
     ("port", "whole", 8883, (1, 65535), "", "the broker's port"),
     (
         "client_id",

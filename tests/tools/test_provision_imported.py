@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.imported import Imported, read_identity
+from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Outcome, Provisioner, read
 from support.brokers.mqtt import Peer
@@ -142,7 +142,7 @@ def identity(workshop: Workshop, certificate: Path, key: Path, **changes: object
     """Read an identity for a board."""
     options = {"device_id": None, "for_board": True, "password": None, **changes}
     anchors = options.pop("anchors", [workshop.ca])
-    return read_identity(anchors, certificate, key, **options)  # type: ignore[arg-type]
+    return read_imported(anchors, certificate, key, **options)  # type: ignore[arg-type]
 
 
 def refused(workshop: Workshop, certificate: Path, key: Path, **changes: object) -> str:
@@ -196,7 +196,7 @@ def test_an_intermediate_stands_behind_what_it_issued(workshop: Workshop) -> Non
     chain.write_bytes(certificate.read_bytes() + workshop.device("unrelated")[0].read_bytes())
     assert "is broken" in refused(workshop, chain, key)
     chain.write_bytes(intermediate[0].read_bytes() + certificate.read_bytes())
-    assert "is broken" in refused(workshop, chain, key)
+    assert "begins with a CA's certificate" in refused(workshop, chain, key)
 
 
 def test_what_would_fail_on_the_device_is_said_here(workshop: Workshop) -> None:

@@ -69,10 +69,12 @@ class Workshop:
         key = self.key(name, *how)
         return self.sign(name, key), key
 
-    def server(self, name: str = "server") -> tuple[Path, Path]:
+    def server(
+        self, name: str = "server", issuer: tuple[Path, Path] | None = None
+    ) -> tuple[Path, Path]:
         """Make those of a broker on this machine."""
         key = self.key(name)
-        return self.sign(name, key, _SERVER), key
+        return self.sign(name, key, _SERVER, issuer), key
 
     def intermediate(self, name: str = "intermediate") -> tuple[Path, Path]:
         """Make those of a CA below the root."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -34,13 +35,14 @@ from securemqtt_tools.cli import (
     whole_number,
 )
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id, server_name
 from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
 from securemqtt_tools.profiles import load_all, load_profile
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
 from securemqtt_tools.provision.bundle import Rules, Settings
 from securemqtt_tools.provision.identity import Source
-from securemqtt_tools.provision.imported import Imported, read_identity
+from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
 from securemqtt_tools.provision.steps import Steps
@@ -184,13 +186,15 @@ def run(args: argparse.Namespace) -> int:
     host, port = parse_broker(args.broker)
     is_pi = args.board == _PI
     imported = _imported(args, is_pi)
+    config = None if imported else _our_broker(args, host, port)
+    roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
         device_id=imported.device_id if imported else check_device_id(args.id),
         host=host,
         port=port,
         keep_alive_s=args.keep_alive,
         ntp_host=None if is_pi else args.ntp,
-        rules=None if imported else _rules(args, host, port),
+        rules=_rules(args, config) if config else None,
         prefix=args.prefix,
         imported=imported is not None,
     )
@@ -200,7 +204,8 @@ def run(args: argparse.Namespace) -> int:
     steps = Steps(Console(highlight=False))
     for remark in imported.remarks if imported else ():
         steps.say(f"  {remark}")
-    order = _pi_order(args, settings, source) if is_pi else _board_order(args, settings, source)
+    make_order = _pi_order if is_pi else _board_order
+    order = replace(make_order(args, settings, source), roots=roots)
     changed = (
         provision_pi(order, steps) if isinstance(order, PiOrder) else provision_board(order, steps)
     )
@@ -216,7 +221,7 @@ def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
     """Return the identity that was given in files; None if one is to be issued."""
     if not args.certificate:
         return None
-    return read_identity(
+    return read_imported(
         args.ca,
         args.certificate,
         args.key,
@@ -238,21 +243,26 @@ def _key_password(args: argparse.Namespace) -> bytes:
         ) from error
 
 
-def _rules(args: argparse.Namespace, host: str, port: int) -> Rules | None:
-    """Return what our own broker lets a device do; None if the device goes to another one.
-
-    Raise FatalError for a keep-alive with which it lets nobody in.
-    """
+def _our_broker(args: argparse.Namespace, host: str, port: int) -> BrokerConfig | None:
+    """Return our own broker if the device goes there; None if it goes to another one."""
     directory = args.home / "broker"
     if not (directory / SETTINGS).exists():
         return None
     config = BrokerConfig.open(directory)
     if host not in config.names or port not in (config.port, config.websockets_port):
         return None
+    return config
+
+
+def _rules(args: argparse.Namespace, config: BrokerConfig) -> Rules:
+    """Return what our own broker lets a device do.
+
+    Raise FatalError for a keep-alive with which it lets nobody in.
+    """
     allowed_s = config.limits.keep_alive_s
     if allowed_s and args.keep_alive is not None and args.keep_alive > allowed_s:
         raise FatalError(
-            f"--keep-alive {args.keep_alive} is too long: the broker of {directory} allows "
+            f"--keep-alive {args.keep_alive} is too long: the broker of {config.directory} allows "
             f"{allowed_s} s at most"
         )
     return Rules(

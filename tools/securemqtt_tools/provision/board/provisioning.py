@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography import x509
+
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.clock import check_clock
 from securemqtt_tools.profiles import Profile
@@ -74,6 +76,11 @@ class Order:
     dry_run: bool = False
     connect: bool = True
     romfs: bool = False
+    roots: tuple[x509.Certificate, ...] = ()  # to be trusted beside the authority's
+
+    def anchors(self) -> list[x509.Certificate]:
+        """Return the CAs by which the board is to verify its broker."""
+        return [*self.authority.trust_anchors(), *self.roots]
 
 
 def provision_board(order: Order, steps: Steps) -> bool:
@@ -275,7 +282,7 @@ class _Provisioning:
         """Return the names for config.json if the certificate stays, and the trust anchors that are
         missing on the board.
         """
-        anchors = anchor_files(self._order.authority.trust_anchors(), identity.hashes, der=True)
+        anchors = anchor_files(self._order.anchors(), identity.hashes, der=True)
         current = identity.config if isinstance(identity.config.get("key"), str) else BOARD_NAMES
         names = {**anchors.names, "certificate": current.get("certificate"), "key": current["key"]}
         return names, make_plan(_placed(anchors), secure)
@@ -323,7 +330,7 @@ class _Provisioning:
                 device_id, days=order.certificate_days, renew=True
             )
             ends = f"{issued.certificate.not_valid_after_utc:%Y-%m-%d}"
-            anchors = anchor_files(order.authority.trust_anchors(), identity.hashes, der=True)
+            anchors = anchor_files(order.anchors(), identity.hashes, der=True)
             private = identity_files(issued, identity.hashes, der=True)
             del issued  # with it goes the key: what is left of it here is what is sent
             names = {**anchors.names, **private.names}

@@ -70,6 +70,7 @@ class PiOrder:
     certificate_days: int | None = None
     renew: bool = False
     dry_run: bool = False
+    roots: tuple[x509.Certificate, ...] = ()  # to be trusted beside the authority's
 
 
 def provision_pi(order: PiOrder, steps: Steps) -> bool:
@@ -87,7 +88,7 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         else:
             reason = reason_for(held, authority, settings)
         step.note = f"{place.title}, certificate: {reason or 'good'}"
-    anchors = anchor_files(authority.trust_anchors(), held.hashes, der=False)
+    anchors = anchor_files([*authority.trust_anchors(), *order.roots], held.hashes, der=False)
     current = held.config if isinstance(held.config.get("key"), str) else PI_NAMES
     names: dict[str, Any] = {
         **anchors.names,

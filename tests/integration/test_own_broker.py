@@ -28,6 +28,7 @@ from support.brokers.mqtt import Peer
 from support.brokers.servers import mosquitto
 from support.identities.credentials import Credentials, issued_credentials
 from support.interpreters.micropython import ROOT, micropython_command, micropython_environment
+from support.requirements import require_program
 from support.speed import seconds
 
 PAGE = ROOT / "docs" / "own-broker.md"
@@ -187,6 +188,60 @@ def test_certificates_in_files(
     printed = place.run(programs()["certificates.py"], with_certificates.port)
     assert printed == "acknowledged: True\n"
     assert heard(with_certificates) == [READING]
+
+
+@pytest.mark.parametrize("interpreter", ["micropython"])
+def test_the_pages_commands_make_der_of_pem(
+    place: Place, authority: Authority, with_certificates: Broker
+) -> None:
+    issued = authority.issue_device("greenhouse", renew=True)
+    for name, content in (
+        ("ca.pem", pem(authority)),
+        ("device.pem", issued.certificate_pem()),
+        ("device.key.pem", issued.key_pem()),
+    ):
+        (place.directory / name).write_bytes(content)
+    lines = re.search(r"^```\n(openssl x509.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert lines is not None and lines[1].count("openssl") == 3
+    shell(lines[1], place.directory)
+    printed = place.run(programs()["certificates.py"], with_certificates.port)
+    assert printed == "acknowledged: True\n"
+    assert heard(with_certificates) == [READING]
+
+
+def test_the_pages_command_shows_the_root(with_passwords: tuple[Broker, str]) -> None:
+    line = re.search(r"^openssl s_client.*$", PAGE.read_text(), re.MULTILINE)
+    assert line is not None
+    command = line[0].replace("-connect mqtt.example.org", "-connect localhost")
+    command = command.replace("8883", str(with_passwords[0].port))
+    issuers = shell(command, Path.cwd()).splitlines()
+    assert len(issuers) == 2 and issuers[-1].endswith("A public CA root"), issuers
+
+
+def shell(command: str, directory: Path) -> str:
+    """Run lines of the page in a shell; return what they print."""
+    require_program("openssl")
+    done = subprocess.run(
+        ["/bin/sh", "-ec", command],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("interpreter", ["micropython"])
+def test_a_board_is_told_what_takes_the_place_of_the_systems_trust(place: Place) -> None:
+    place.put("password.txt", b"any\n")
+    program = programs()["public_ca.py"].partition("with client:")[0]
+    program = "try:\n" + "".join(f"    {line}\n" for line in program.splitlines())
+    program += "except Exception as error:\n    print(type(error).__name__, error.what)\n"
+    assert place.run(program, 8883) == (
+        "NotSupported MicroPython has no system_trust: give that CA's root as DER in ca\n"
+    )
 
 
 @pytest.mark.parametrize("interpreter", INTERPRETERS)

@@ -290,6 +290,20 @@ def test_what_aws_counts_of_a_topic() -> None:
         client.publish("a", b"", 2)  # the topic is known by now
 
 
+def test_azure_takes_websockets_on_a_port_of_their_own() -> None:
+    options = {"preset": "azure", "host": "mqtt.example.org", "client_id": "a", "username": "a"}
+    options |= {"password": "p", "system_trust": True}
+    for more, port in (
+        ({}, 8883),
+        ({"transport": "wss"}, 443),
+        ({"transport": "wss", "port": 8443}, 8443),
+    ):
+        client = Client(**{**options, **more})  # type: ignore[arg-type]
+        assert client._connection.settings.port == port
+    with pytest.raises(SecureMQTTError, match="AWS IoT Core takes no transport=wss here"):
+        Client(**{**options, "preset": "aws", "transport": "wss"})  # type: ignore[arg-type]
+
+
 def test_a_preset_takes_the_smaller_of_two_limits() -> None:
     secrets = {"username": "u", "password": "p", "system_trust": True}
     options = {"preset": "aws", "host": "mqtt.example.org", "client_id": "a", **secrets}

@@ -56,13 +56,13 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         "levels": 15,
         "filter_levels": 15,
     },
-    # https://docs.hivemq.com/hivemq-cloud/: no numbers. Its clusters share their addresses, so the
-    # name goes along in TLS, as it does with all of these.
+    # https://community.hivemq.com/t/frequently-asked-questions-hivemq-cloud/514: all of MQTT, and no
+    # numbers. Clusters share addresses, so the name goes along in TLS, as with all of these.
     "hivemq-cloud": {"title": "HiveMQ Cloud"},
     "emqx": {
         "title": "EMQX Cloud",
-        # https://docs.emqx.com/en/cloud/latest/create/restriction.html: of a serverless deployment,
-        # which has the narrowest
+        # https://docs.emqx.com/en/cloud/latest/create/restriction.html (read in its Japanese form):
+        # of a serverless deployment, which has the narrowest
         "id_bytes": 1024,
         "packet_bytes": 1048576,
         "filter_levels": 10,

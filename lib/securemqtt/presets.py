@@ -56,7 +56,7 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         "levels": 15,
         "filter_levels": 15,
     },
-    # https://community.hivemq.com/t/frequently-asked-questions-hivemq-cloud/514: all of MQTT, and no
+    # https://community.hivemq.com/t/frequently-asked-questions-hivemq-cloud/514: all of MQTT, no
     # numbers. Clusters share addresses, so the name goes along in TLS, as with all of these.
     "hivemq-cloud": {"title": "HiveMQ Cloud"},
     "emqx": {

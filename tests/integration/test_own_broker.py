@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -23,11 +24,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from securemqtt_tools.broker.passwords import set_password
+from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.simboard import SimulatedBoard
+from support.boards.simboard import mpremote, require_libfaketime, require_micropython
 from support.brokers.mqtt import Peer
 from support.brokers.servers import mosquitto
 from support.identities.credentials import Credentials, issued_credentials
-from support.interpreters.micropython import ROOT, micropython_command, micropython_environment
+from support.interpreters.micropython import (
+    ROOT,
+    micropython_command,
+    micropython_environment,
+    umqtt_directory,
+)
 from support.requirements import require_program
 from support.speed import seconds
 
@@ -71,12 +80,21 @@ class Place:
         path.touch(0o600)
         path.write_bytes(content)
 
-    def run(self, program: str, port: int, **environment: str) -> str:
-        """Run a program of the page to its end; return what it prints."""
+    @property
+    def main(self) -> Path:
+        """The program."""
+        return self.directory / "main.py"
+
+    def write(self, program: str, port: int) -> None:
+        """Write a program of the page, for this machine's broker."""
         program = program.replace('"mqtt.example.org"', '"localhost"').replace("8883", str(port))
         if self.is_board:  # as the page says
             program = program.replace('.pem"', '.der"')
-        (self.directory / "main.py").write_text(program)
+        self.main.write_text(program)
+
+    def run(self, program: str, port: int, **environment: str) -> str:
+        """Run a program of the page to its end; return what it prints."""
+        self.write(program, port)
         done = subprocess.run(
             [*(micropython_command() if self.is_board else [sys.executable]), "main.py"],
             env={**(micropython_environment() if self.is_board else os.environ), **environment},
@@ -187,6 +205,39 @@ def test_certificates_in_files(
     place.put("device.key.pem", issued.key_pem())
     printed = place.run(programs()["certificates.py"], with_certificates.port)
     assert printed == "acknowledged: True\n"
+    assert heard(with_certificates) == [READING]
+
+
+def test_a_board_without_a_bundle_joins_its_wifi_and_connects(
+    authority: Authority, with_certificates: Broker, tmp_path: Path
+) -> None:
+    require_micropython()
+    require_libfaketime()
+    place = Place(tmp_path, "micropython")
+    issued = authority.issue_device("greenhouse", renew=True)
+    place.put("ca.pem", pem(authority))
+    place.put("device.pem", issued.chain_pem())
+    place.put("device.key.pem", issued.key_pem())
+    place.put("wifi.json", b'{"ssid": "Farm", "password": "correct horse battery"}')
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ca").symlink_to(authority.directory)
+    shutil.copytree(umqtt_directory(), home / "cache" / "umqtt.simple")
+    files = [str(path) for path in tmp_path.iterdir() if path.is_file()]
+    place.write(programs()["certificates.py"], with_certificates.port)
+    with SimulatedBoard() as simulated:
+        # The library alone: no Wi-Fi, and a bundle that is not used.
+        arguments = ["simulated", "--home", str(home), "--id", "unused", "--no-connect"]
+        arguments += ["--port", simulated.port, "--broker", "nowhere.example"]
+        assert main(arguments, command="provision") == 0
+        mpremote(simulated, "fs", "cp", *files, ":/")
+        mpremote(simulated, "fs", "cp", str(place.main), ":/main.py")
+        since = simulated.position()
+        simulated.soft_reset()  # its clock stays, which provision has set: no time server is here
+        simulated.wait_for_output("acknowledged: ", RUN_S, since)
+        simulated.wait_for_output(">>> ", RUN_S, since)
+        console = simulated.console(since)
+        assert "joined Wi-Fi Farm" in console and "acknowledged: True" in console, console
     assert heard(with_certificates) == [READING]
 
 

@@ -163,6 +163,25 @@ def test_what_no_device_would_take_is_refused(provisioner: Provisioner, certbot:
     assert not (provisioner.home / "broker" / "broker.json").exists()
 
 
+def test_a_certificate_that_cannot_be_read_keeps_no_revocation_from_working(
+    provisioner: Provisioner, certbot: Certbot
+) -> None:
+    assert init(provisioner, certbot, "--root", str(certbot.root)).status == 0
+    directory = provisioner.home / "broker"
+    revoked = provisioner.authority.issue_device("revoked-public").certificate.serial_number
+    provisioner.authority.revoke("revoked-public")
+    certbot.key.chmod(0o644)
+    shown_before = BrokerConfig.open(directory).server_certificate()
+    with BrokerProcess(directory, engine="amqtt"):
+        outcome = broker(provisioner, "reload")
+    assert outcome.said("is shown as it was", "chmod 600") and "takes it up" in outcome.out
+    config = BrokerConfig.open(directory)
+    assert config.crl().get_revoked_certificate_by_serial_number(revoked) is not None
+    assert config.server_certificate() == shown_before
+    certbot.key.chmod(0o600)
+    assert broker(provisioner, "reload").status == 0
+
+
 def test_a_certificate_that_nobody_renews_is_warned_of(
     provisioner: Provisioner, certbot: Certbot
 ) -> None:

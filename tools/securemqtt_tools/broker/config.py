@@ -58,6 +58,10 @@ TLS12_CIPHERS = (
 TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 
+class NotRenewedError(FatalError):
+    """All is up to date, revocations too, but the public certificate, which could not be taken."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one client may take of the broker.
@@ -235,7 +239,7 @@ class BrokerConfig:
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, or the CRL or the server's certificate has
         used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
-        Raise FatalError.
+        Raise FatalError; NotRenewedError last of all, so that it keeps no revocation from working.
         """
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
@@ -248,7 +252,7 @@ class BrokerConfig:
         authority.write_crl(self.directory / CRL)
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if self.is_public or _aged(begin, end, now, last):
+        if not self.is_public and _aged(begin, end, now, last):
             self.renew_certificate(authority)
         revoked = {
             one.subject
@@ -257,6 +261,13 @@ class BrokerConfig:
         }
         self._except_from_trust(authority.issuing_certificate, revoked)
         self.save()
+        if self.is_public:
+            try:
+                self.renew_certificate(authority)
+            except FatalError as error:
+                raise NotRenewedError(
+                    f"the public certificate is shown as it was: {error}"
+                ) from error
         return self
 
     def _except_from_trust(self, ca: x509.Certificate, device_ids: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, passwords
 from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
-from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
@@ -127,7 +127,12 @@ def run(args: argparse.Namespace) -> int:
 
 def reload(args: argparse.Namespace) -> int:
     """Bring the broker's files up to date and tell the running one."""
-    config = BrokerConfig.open(_directory(args)).refresh(_authority(args))
+    config = BrokerConfig.open(_directory(args))
+    try:
+        config.refresh(_authority(args))
+    except NotRenewedError:
+        _tell(config)  # of a revocation, perhaps
+        raise
     _say_crl(config)
     _tell(config)
     return 0

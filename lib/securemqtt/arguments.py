@@ -3,6 +3,11 @@
 from .log import quoted
 from .platform import const, is_plain, temporary
 
+TYPE_CHECKING = const(False)
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
 # What a PUBLISH has at most beside topic and payload: fixed header, length of the topic, packet id.
 _HEAD_BYTES = const(9)
 # Nobody waits for 31 years; and any clock here can count so far.
@@ -23,23 +28,36 @@ def milliseconds(seconds: float, name: str) -> int:
     return int(seconds * 1000) if seconds > 0 else 0
 
 
-def full_topic(client_id: str, topic: str, qos: int) -> str:
-    """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError."""
+def full_topic(settings: "Settings", topic: str, qos: int, retain: bool) -> str:
+    """Return a topic name with `~` put into words. Raise InvalidTopic, UsageError, also for a
+    `retain` that is no flag.
+    """
+    full = ""
     if isinstance(topic, str) and type(qos) is int and 0 <= qos <= 2:
         full = topic
         if topic == "~" or topic[:2] == "~/":
-            full = "devices/" + client_id + topic[1:]
-        if 0 < len(full) < 16384 and "+" not in full and "#" not in full and is_plain(full):
-            return full
-    return checked_topic(client_id, topic, qos, False)
+            full = settings.prefix + topic[1:]
+        if not 0 < len(full) < 16384 or "+" in full or "#" in full or not is_plain(full):
+            full = ""
+    check_flag("retain", retain)
+    if not full:
+        return checked_topic(settings, topic, qos, False, retain)
+    if settings.limits is not None:
+        settings.limits.check(full, qos, retain, False)
+    return full
 
 
-def checked_topic(client_id: str, topic: str, qos: int, is_filter: bool) -> str:
+def checked_topic(
+    settings: "Settings", topic: str, qos: int, is_filter: bool, retain: bool = False
+) -> str:
     """Return a topic with `~` put into words. Raise InvalidTopic, UsageError."""
     with temporary():
         from .protocol.topics import checked
 
-        return checked(topic, qos, client_id, is_filter)
+        full = checked(topic, qos, settings.prefix, is_filter)
+    if settings.limits is not None:
+        settings.limits.check(full, qos, retain, is_filter)
+    return full
 
 
 def check_function(name: str, value: object, optional: bool) -> None:

@@ -183,6 +183,20 @@ def own_certificate(settings: "Settings") -> bytes:
     return binascii.a2b_base64(content[start + len(_BEGIN_CERTIFICATE) : content.find(_END, start)])
 
 
+def check_without_certificate(settings: "Settings") -> None:
+    """Raise UsageError where a device has no certificate to show, unless user name and password
+    were given in its place, so that it was meant.
+    """
+    if settings.key is None and settings.username is not None and settings.password is not None:
+        return
+    from .errors import UsageError
+
+    if settings.key is not None:
+        raise UsageError("a key is given, but no certificate")
+    what = "there is no certificate by which the broker could know this device: give certificate"
+    raise UsageError(what + " and key, or, where it goes by passwords, username and password")
+
+
 def not_after(certificate: bytes) -> str:
     """Return when a certificate in DER ends: YYYYMMDDhhmmss in UTC, nothing if it is not found.
 

@@ -25,11 +25,11 @@ class Client(Face):
     usual places. `options` override what its config.json says; docs/options.md has what each is,
     and so has `help(securemqtt.ClientOptions)` on a computer:
 
-        host, port, client_id, transport, ws_path, alpn, system_trust, ca, certificate, key,
-        key_password, username, password, password_file, keep_alive_s, clean_session, will,
-        status, clock_floor, ntp_host, certificate_warning_days, window, max_packet_bytes,
-        max_publish_bytes, may_publish, may_subscribe, connect_timeout_s, outbox, outbox_messages,
-        outbox_bytes, outbox_full, outbox_dir, outbox_fsync, outbox_interval_s,
+        host, preset, port, client_id, prefix, transport, ws_path, alpn, system_trust, ca,
+        certificate, key, key_password, username, password, password_file, keep_alive_s,
+        clean_session, will, status, clock_floor, ntp_host, certificate_warning_days, window,
+        max_packet_bytes, max_publish_bytes, may_publish, may_subscribe, connect_timeout_s, outbox,
+        outbox_messages, outbox_bytes, outbox_full, outbox_dir, outbox_fsync, outbox_interval_s,
         outbox_journal_bytes, early_s, skip_redelivered, watchdog
 
     Durations are in seconds; one below 0 has passed already, and counts as 0.

@@ -9,7 +9,7 @@ from . import bundle
 from .log import log, printable, quoted
 from .messages import encode, has_half_pair
 from .platform import const
-from .protocol.topics import expand, problem, valid_id
+from .protocol.topics import PREFIX, expand, problem, valid_elsewhere, valid_id
 from .schema import OPTIONS, in_words
 from .settings import Settings
 
@@ -41,6 +41,8 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         bundle.check_protected(directory)
         bundle.check_protected(bundle.path_of(directory, "config.json"))
         given = bundle.read_json(directory, "config.json")
+    # What `provision` wrote, with a certificate of our own authority.
+    ours = "format" in given and not given.get("imported")
     theirs = given.get("client_id")
     if theirs and options.get("client_id", theirs) != theirs:
         what = (
@@ -49,14 +51,27 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         what += "by the certificate acknowledges and drops"
         log("warning", what.format(quoted(theirs), quoted(options["client_id"])))
     given.update(options)
-    values: "dict[str, Any]" = {"path": directory}
+    values: "dict[str, Any]" = {"path": directory, "limits": None}
+    chosen: "dict[str, Any]" = {}
+    if given.get("preset") is not None:
+        from . import presets
+
+        chosen = presets.defaults(given)
     for name, kind, default, allowed, unit, _ in OPTIONS:
-        value = given.get(name, default)
+        value = given.get(name, chosen.get(name, default))
         if value is not None or default is not None:
             value = _checked(name, kind, unit, allowed, value)
         values[name] = value
+    if ours:
+        _check_provisioned(values)
+    if values["prefix"] is None:
+        values["prefix"] = PREFIX + values["client_id"]
     _check_together(values)
     _prepare_will(values)
+    if values["preset"] is not None:
+        from . import presets
+
+        presets.apply(values)
     if values["password_file"] and values["password"] is None:
         values["password"] = bundle.read_password(directory, values["password_file"])
     return Settings(values)
@@ -103,7 +118,9 @@ def _is_right(kind: str, allowed: "Any", value: "Any") -> bool:
     if kind == "choice":
         return isinstance(value, str) and value in allowed
     if kind == "id":
-        return valid_id(value)
+        return valid_elsewhere(value)
+    if kind == "topic":
+        return isinstance(value, str) and value[-1:] != "/" and not problem(value, False)
     if kind == "name" or kind == "text" or kind == "secret":
         return _is_text(value, allowed, 33 if kind == "name" else 1)
     if kind == "protocols":
@@ -150,6 +167,18 @@ def _path(value: "Any") -> "str | None":
 # One beside the others
 
 
+def _check_provisioned(values: "dict[str, Any]") -> None:
+    """Raise UsageError for what cannot be of a bundle that `provision` has made: our own broker
+    knows a device by its certificate, and the rules there by an id that is one level of a topic.
+    """
+    if not valid_id(values["client_id"]):
+        what = "client_id must be 1 to 64 of A-Z a-z 0-9 _ -, the first no -, in a bundle that"
+        raise _usage_error(what + " `provision` has made, not " + quoted(values["client_id"]))
+    if not values["certificate"]:
+        what = "the bundle names no certificate, and one that `provision` has made has one"
+        raise _usage_error(what + ": it was changed since")
+
+
 def _check_together(values: "dict[str, Any]") -> None:
     if values["outbox"] == "durable":
         values["outbox_dir"] = _outbox_directory(values["path"], values["outbox_dir"])
@@ -189,14 +218,14 @@ def _prepare_will(values: "dict[str, Any]") -> None:
     ~/status, retained.
     """
     will = values["will"]
-    client_id = values["client_id"]
+    prefix = values["prefix"]
     if will is None:
         if values["status"]:
-            values["will"] = (expand("~/status", client_id), b"offline", 1, True)
+            values["will"] = (expand("~/status", prefix), b"offline", 1, True)
         return
     topic, payload, qos, retain = tuple(will) + (1, False)[len(will) - 2 :]
     if isinstance(topic, str):
-        topic = expand(topic, client_id)
+        topic = expand(topic, prefix)
     wrong = problem(topic, False)
     if wrong:
         from .errors import InvalidTopic

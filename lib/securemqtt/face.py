@@ -139,11 +139,11 @@ class Face:
         known = self._known_topic
         plain = type(qos) is int and 0 <= qos <= 2 and type(retain) is type(newest_only) is bool
         if known is None or topic != known[0] or not plain:
-            known = topic, full_topic(connection.settings.client_id, topic, qos)
-            check_flag("retain", retain)
+            known = topic, full_topic(connection.settings, topic, qos, retain)
             check_flag("newest_only", newest_only)
             allowed = _is_allowed(connection, connection.settings.may_publish, known[1], False)
-            self._known_topic = known if allowed else None
+            limited = connection.settings.limits is not None  # then QoS and retain count, too
+            self._known_topic = known if allowed and not limited else None
         if type(payload) is not bytes:
             payload = encode(payload)
         now = now_ms()
@@ -183,7 +183,7 @@ class Face:
 
     def _checked_filter(self, topic_filter: str, qos: int) -> str:
         """Return a filter in full. Raise InvalidTopic, UsageError."""
-        return checked_topic(self._connection.settings.client_id, topic_filter, qos, True)
+        return checked_topic(self._connection.settings, topic_filter, qos, True)
 
     def _check_certificate(self) -> None:
         """Raise ClientCertificateExpired."""

@@ -326,13 +326,13 @@ def is_allowed(connection: "Owner", topic: str, is_filter: bool) -> bool:
     if first:
         what = (
             "{} may not {} {}, and the broker will not say so: it may {} {}. What to do: use such"
-            " a topic (~ is devices/{}); or give it a role at the broker, and provision it again."
+            " a topic (~ is {}); or give it a role at the broker, and provision it again."
             " More of this is only counted: stats['outside']."
         )
         verb = "subscribe to" if is_filter else "publish to"
         here = " ".join(allowed) or "nothing"
-        device = settings.client_id
-        log("warning", what.format(device, verb, printable(topic), verb, here, device))
+        shown = verb, printable(topic), verb, here, settings.prefix
+        log("warning", what.format(settings.client_id, *shown))
     return False
 
 
@@ -342,8 +342,7 @@ def _lived_ms(connection: "Owner") -> int:
 
 
 def _status(connection: "Owner", payload: bytes) -> Delivery:
-    topic = "devices/" + connection.settings.client_id + "/status"
-    return Delivery(topic, payload, 0, True)
+    return Delivery(connection.settings.prefix + "/status", payload, 0, True)
 
 
 # Subscriptions

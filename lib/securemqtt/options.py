@@ -22,9 +22,14 @@ class ClientOptions(TypedDict, total=False):
 
     host: the broker, by a name or address that its certificate has (a str of 1 to 253 bytes without
         blanks; default none)
+    preset: whose cloud the broker is in: what that does not take is refused here (aws, azure,
+        hivemq-cloud or emqx; default none)
     port: the broker's port (a whole number from 1 to 65535; default 8883)
-    client_id: this device's id: the common name of its certificate (1 to 64 of A-Z a-z 0-9 _ -, the
-        first no -; default none)
+    client_id: this device's id; at our own broker the common name of its certificate (1 to 64 of
+        A-Z a-z 0-9 _ -, the first no -; where the bundle is not `provision`'s, 1 to 65535 bytes in
+        UTF-8 without / + # and control characters; default none)
+    prefix: what ~ stands for; without it, devices/ and client_id (a topic without + and #, its last
+        character no /; default none)
     transport: wss: WebSockets (CPython only); none without TLS (tls or wss; default "tls")
     ws_path: the path of the WebSocket (a str of 1 to 1024 bytes without blanks; default "/mqtt")
     alpn: protocol names to offer in TLS (CPython only) (a str of 1 to 255 bytes in ASCII, or a list
@@ -37,8 +42,8 @@ class ClientOptions(TypedDict, total=False):
     key: the device's private key, readable for its owner only (a str or a Path; default none)
     key_password: what opens an encrypted key (CPython only) (str, bytes, or a function that gives
         one of them; default none)
-    username: the user, on top of the certificate (a str of at most 65535 bytes in UTF-8, without
-        NUL; default none)
+    username: the user: on top of the certificate, or with a password in its place (a str of at most
+        65535 bytes in UTF-8, without NUL; default none)
     password: the user's password; needs username (a str of at most 65535 bytes in UTF-8, without
         NUL; default none)
     password_file: a file with the password, the owner's only (a str or a Path; default none)
@@ -87,8 +92,10 @@ class ClientOptions(TypedDict, total=False):
     """
 
     host: str
+    preset: Literal["aws", "azure", "hivemq-cloud", "emqx"] | None
     port: int
     client_id: str
+    prefix: str | None
     transport: Literal["tls", "wss"]
     ws_path: str
     alpn: str | Sequence[str] | None

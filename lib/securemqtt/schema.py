@@ -19,8 +19,24 @@ if TYPE_CHECKING:
 # bytes of UTF-8, or the values there are to choose from.
 OPTIONS: "tuple[Option, ...]" = (
     ("host", "name", "", (1, 253), "", "the broker, by a name or address that its certificate has"),
+    (
+        "preset",
+        "choice",
+        None,
+        ("aws", "azure", "hivemq-cloud", "emqx"),
+        "",
+        "whose cloud the broker is in: what that does not take is refused here",
+    ),
     ("port", "whole", 8883, (1, 65535), "", "the broker's port"),
-    ("client_id", "id", "", None, "", "this device's id: the common name of its certificate"),
+    (
+        "client_id",
+        "id",
+        "",
+        None,
+        "",
+        "this device's id; at our own broker the common name of its certificate",
+    ),
+    ("prefix", "topic", None, None, "", "what ~ stands for; without it, devices/ and client_id"),
     (
         "transport",
         "choice",
@@ -36,7 +52,14 @@ OPTIONS: "tuple[Option, ...]" = (
     ("certificate", "paths", (), None, "", "the device's certificate first, then intermediates"),
     ("key", "path", None, None, "", "the device's private key, readable for its owner only"),
     ("key_password", "opener", None, None, "", "what opens an encrypted key (CPython only)"),
-    ("username", "text", None, (0, 65535), "", "the user, on top of the certificate"),
+    (
+        "username",
+        "text",
+        None,
+        (0, 65535),
+        "",
+        "the user: on top of the certificate, or with a password in its place",
+    ),
     ("password", "secret", None, (0, 65535), "", "the user's password; needs username"),
     ("password_file", "path", None, None, "", "a file with the password, the owner's only"),
     (
@@ -181,7 +204,9 @@ def in_words(kind: str, allowed: "Any", unit: str) -> str:
 
 
 _WORDS = {
-    "id": "1 to 64 of A-Z a-z 0-9 _ -, the first no -",
+    "id": "1 to 64 of A-Z a-z 0-9 _ -, the first no -; where the bundle is not `provision`'s,"
+    " 1 to 65535 bytes in UTF-8 without / + # and control characters",
+    "topic": "a topic without + and #, its last character no /",
     "flag": "True or False",
     "path": "a str or a Path",
     "paths": "a str or a Path, or a list of them",

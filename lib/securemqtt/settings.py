@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .limits import Limits
+
 
 class Settings:
     """What a client was told, checked, each under its name; its meaning is in docs/options.md.
@@ -20,10 +22,13 @@ class Settings:
     of its class in a board's memory: what finds and checks the options goes again.
     """
 
+    limits: "Limits | None"  # the preset's
     path: str  # the bundle's directory, "" without one
     host: str
+    preset: "str | None"
     port: int
     client_id: str
+    prefix: str  # what ~ stands for
     transport: str  # "tls" or "wss"
     ws_path: str
     alpn: "str | list[str] | None"

@@ -31,8 +31,9 @@ def strict_port(
 
 
 def test_no_client_certificate(lab: Laboratory, device: Device, strict_port: int) -> None:
+    alone = {"certificate": [], "key": None, "username": "u", "password": "p"}
     report = device.fails(
-        lab.bundle(device, strict_port, certificate=[], key=None), "ClientCertificateMissing"
+        lab.bundle(device, strict_port, imported=True, **alone), "ClientCertificateMissing"
     )
     assert not report.transient
     assert "provision.py" in report.remedy

@@ -43,6 +43,23 @@ def test_a_bundle_gives_its_settings_over_the_defaults() -> None:
     )
 
 
+def test_without_a_certificate_there_must_be_a_password() -> None:
+    def without(**options: object) -> None:
+        options = dict({"host": "mqtt.local", "client_id": "pi-1"}, **options)
+        bundle.check_without_certificate(config.load(None, options))
+
+    write(scratch() + "/password", "correct horse\n")
+    set_mode(scratch() + "/password", "600")
+    without(username="u", password="p")
+    without(username="u", password="")
+    without(username="u", password_file=scratch() + "/password")
+    for options in ({}, {"username": "u"}):
+        what = raised("UsageError", without, **options).what
+        assert what.startswith("there is no certificate by which the broker could know")
+    what = raised("UsageError", without, username="u", password="p", key="device.key").what
+    assert what == "a key is given, but no certificate"
+
+
 def test_options_come_before_the_bundle() -> None:
     settings = _load(dict(_GOOD, port=1, keep_alive_s=100), port=2)
     assert (settings.port, settings.keep_alive_s) == (2, 100)

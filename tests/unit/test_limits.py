@@ -57,6 +57,21 @@ def test_a_topic_that_is_not_the_devices_own_is_warned_of_once_and_counted() -> 
         assert history.client.stats["outside"] == 4
         assert len(lines) == 1
         assert "devices/e/a" in lines[0] and "devices/d/#" in lines[0] and "role" in lines[0]
+        assert "(~ is devices/d)" in lines[0]
+    finally:
+        history.close()
+
+
+def test_the_prefix_is_what_the_rules_are_asked_for() -> None:
+    history = History(1, prefix="home/hall", may_publish=["home/hall/#"])
+    try:
+        lines = _warnings()
+        assert history.client.publish("~/a", b"").topic == "home/hall/a"
+        history.client.subscribe("~/command/+", print)
+        assert "home/hall/command/+" in history.client._connection.inbox.subscriptions
+        assert lines == []
+        history.client.publish("devices/d/a", b"")
+        assert len(lines) == 1 and "(~ is home/hall)" in lines[0]
     finally:
         history.close()
 

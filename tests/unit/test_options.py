@@ -80,7 +80,8 @@ def test_no_option_takes_a_value_of_another_type() -> None:
         "seconds": (None, True, "1", [], _NAN, _INFINITY, -_INFINITY, -1, 1e9, 1 << 90),
         "flag": (None, 0, 1, 1.0, "yes", "", b"", [], object()),
         "choice": (None, 1, True, "", "TLS", b"tls", ["tls"], object()),
-        "id": (None, 1, "", "-a", "a b", "a\n", b"a", ["a"], "é"),
+        "id": (None, 1, "", "a/b", "a+", "#", "a\n", b"a", ["a"], "a\0", "a" + chr(0xD800)),
+        "topic": (1, True, b"a", ["a"], "", "a/", "/", "a/+", "#", "a\n", "a\0", object()),
         "name": (1, True, b"a", ["a"], "", "a b", "a\r\nb", "a\0", "x" * 2000, "\x7f", object()),
         "text": (1, True, b"a", ["a"], "a\0b", "a" + chr(0xD800)),
         "path": (1, True, b"a", ["a"], "", "a\0b", object(), _Path(b"a"), _Path(7), _Path, Path),
@@ -121,7 +122,7 @@ def test_the_edges_of_each_range_are_taken_and_what_is_beyond_is_not() -> None:
                 assert name in _what(**{name: value})
         elif kind == "choice":
             for value in allowed:
-                options = {"outbox_dir": scratch(), name: value}
+                options = {"outbox_dir": scratch(), "username": "u", name: value}
                 assert getattr(_load(**options), name) == value
     for value in (0.1, 1, 3600):
         assert _load(connect_timeout_s=value).connect_timeout_s == value
@@ -137,8 +138,42 @@ def test_user_and_password_may_be_as_long_as_mqtt_can_say() -> None:
 def test_none_is_taken_where_the_default_is_none() -> None:
     optional = [name for name, _, default, _, _, _ in OPTIONS if default is None]
     settings = _load(**dict.fromkeys(optional))
-    assert all(getattr(settings, name) is None for name in optional if name != "will")
-    assert settings.will[0] == "devices/pi-1/status"
+    derived = ("will", "prefix")
+    assert all(getattr(settings, name) is None for name in optional if name not in derived)
+    assert settings.will[0] == "devices/pi-1/status" and settings.prefix == "devices/pi-1"
+
+
+def test_the_prefix_leads_status_and_will() -> None:
+    settings = _load(client_id="urn:dev:1.2", prefix="home/hall")
+    assert (settings.client_id, settings.prefix) == ("urn:dev:1.2", "home/hall")
+    assert settings.will == ("home/hall/status", b"offline", 1, True)
+    assert _load(prefix="home", will=("~/gone", "x")).will[0] == "home/gone"
+    assert _load(client_id="a.b").will[0] == "devices/a.b/status"
+    assert _what(prefix="a/") == (
+        "prefix must be a topic without + and #, its last character no /, not 'a/'"
+    )
+
+
+def test_a_bundle_of_provisions_holds_to_our_own_broker() -> None:
+    path = directory("bundle")
+    ours = dict(_GOOD, format=1, ca="ca.pem", certificate="device.pem", key="device.key")
+
+    def wrong(**changes: object) -> str:
+        write(path + "/config.json", json.dumps(dict(ours, **changes)))
+        return raised("UsageError", load, path, {}).what
+
+    assert wrong(client_id="a.b").startswith("client_id must be 1 to 64 of A-Z a-z 0-9 _ -")
+    secrets = {"username": "u", "password": "p"}
+    for none in ((), None, []):
+        assert wrong(certificate=none, **secrets).startswith("the bundle names no certificate")
+    # One that somebody else made, or that holds another authority's certificate.
+    for changes in ({"imported": True}, {"format": None}):
+        config = dict(ours, client_id="a.b", certificate=[], **secrets)
+        config.update(changes)
+        if config["format"] is None:
+            del config["format"]
+        write(path + "/config.json", json.dumps(config))
+        assert load(path, {}).client_id == "a.b"
 
 
 def test_what_is_right_is_taken() -> None:

@@ -1,6 +1,6 @@
 """Topic names and filters, by the letter of MQTT 3.1.1, section 4.7."""
 
-from securemqtt.protocol.topics import expand, problem, valid_id
+from securemqtt.protocol.topics import expand, problem, valid_elsewhere, valid_id
 
 
 def test_an_id_is_1_to_64_of_the_characters_that_cannot_leave_a_topic() -> None:
@@ -27,14 +27,24 @@ def test_an_id_is_1_to_64_of_the_characters_that_cannot_leave_a_topic() -> None:
         assert not valid_id(bad), bad
 
 
+def test_an_id_at_anothers_broker_is_one_level_of_a_topic() -> None:
+    for good in ("a", "-", "-a", "sensor.1:2", "a b", "é@x=y", "$SYS", "urn:dev:1", "x" * 65535):
+        assert valid_elsewhere(good), good
+    for bad in ("", "a/b", "/", "+", "a#", "a\0", "a\n", "\x7f", chr(0xD800), "x" * 65536):
+        assert not valid_elsewhere(bad), bad
+    for bad in (None, 7, b"a", ["a"]):
+        assert not valid_elsewhere(bad), bad
+
+
 def test_a_tilde_stands_for_the_devices_own_prefix_at_the_start_only() -> None:
-    assert expand("~/led", "pi") == "devices/pi/led"
-    assert expand("~", "pi") == "devices/pi"
-    assert expand("~led", "pi") == "~led"
-    assert expand("a/~/led", "pi") == "a/~/led"
-    assert expand("/~", "pi") == "/~"
-    assert expand("$share/g/~/led", "pi") == "$share/g/devices/pi/led"
-    assert expand("$share/~/led", "pi") == "$share/~/led"
+    for prefix in ("devices/pi", "zigbee/hall", "$aws/things/pi", "p"):
+        assert expand("~/led", prefix) == prefix + "/led"
+        assert expand("~", prefix) == prefix
+        assert expand("~led", prefix) == "~led"
+        assert expand("a/~/led", prefix) == "a/~/led"
+        assert expand("/~", prefix) == "/~"
+        assert expand("$share/g/~/led", prefix) == "$share/g/" + prefix + "/led"
+        assert expand("$share/~/led", prefix) == "$share/~/led"
 
 
 def test_a_name_may_be_any_text_without_wildcards_and_nul() -> None:

@@ -162,7 +162,8 @@ def test_what_no_server_may_send(frame: bytes) -> None:
 def test_leaving_never_raises_whatever_the_server_says_to_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = load(None, {"client_id": "d", "host": "mqtt.local", "system_trust": True})
+    broker = {"host": "mqtt.local", "system_trust": True, "username": "d", "password": ""}
+    settings = load(None, {"client_id": "d", **broker})
     link = Connection(settings, PahoLink).link
     websocket = open_socket()
 

@@ -14,6 +14,7 @@ from types import FrameType
 
 from securemqtt import Client
 from securemqtt.errors import BundleNotFound, SecureMQTTError
+from securemqtt.settings import Settings
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, whole_number
 
@@ -24,6 +25,15 @@ id of your own, once, that may do all that an operator may:
   securemqtt broker grant me operator
   securemqtt provision pi --id me --broker mqtt.local --out ~/.securemqtt/bundles/me"""
 _LEAVING_S = 1
+
+
+class DeskClient(Client):
+    """A client that also says what it was told: what its `~` stands for, and what a cloud takes."""
+
+    @property
+    def settings(self) -> Settings:
+        """The options, checked."""
+        return self._connection.settings
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +68,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def connected(args: argparse.Namespace) -> Iterator[Client]:
+def connected(args: argparse.Namespace) -> Iterator[DeskClient]:
     """Connect, and leave in order, also when the process is told to end. Raise FatalError."""
     with _told_to_end():
         try:
@@ -116,10 +126,10 @@ def _told_to_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _client(args: argparse.Namespace) -> Client:
+def _client(args: argparse.Namespace) -> DeskClient:
     bundle = _bundle(args)
     try:
-        return Client(bundle, status=False, clean_session=True)
+        return DeskClient(bundle, status=False, clean_session=True)
     except BundleNotFound as error:
         if bundle is not None:
             raise

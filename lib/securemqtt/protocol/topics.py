@@ -2,8 +2,11 @@
 
 from ..log import quoted
 from ..messages import has_half_pair
+from ..platform import const
 
 PREFIX = "devices/"
+# MQTT counts the bytes of a text in two (section 1.5.3).
+_LONGEST = const(65535)
 
 
 def valid_id(client_id: object) -> bool:
@@ -18,15 +21,26 @@ def valid_id(client_id: object) -> bool:
     )
 
 
-def expand(topic: str, client_id: str) -> str:
+def valid_elsewhere(client_id: object) -> bool:
+    """Return True if another's broker may know a device by this id: what MQTT can say, without
+    control characters and without what would make more than one level of a topic of it.
+
+    MQTT lets every broker take 1 to 23 letters and digits, and any broker more [MQTT-3.1.3-5, -6];
+    a certificate's common name ends at 64 characters (RFC 5280, ub-common-name), but need not be
+    the id there.
+    """
+    return isinstance(client_id, str) and "/" not in client_id and not problem(client_id, False)
+
+
+def expand(topic: str, prefix: str) -> str:
     """Put this device's own prefix in place of a leading `~`: `~/led` becomes
     `devices/<client_id>/led`. In `$share/<group>/<filter>` it leads the filter.
     """
     if topic[:7] == "$share/" and topic.count("/") > 1:
         share, group, shared = topic.split("/", 2)
-        return "/".join((share, group, expand(shared, client_id)))
+        return "/".join((share, group, expand(shared, prefix)))
     if topic == "~" or topic[:2] == "~/":
-        return PREFIX + client_id + topic[1:]
+        return prefix + topic[1:]
     return topic
 
 
@@ -40,7 +54,7 @@ def problem(topic: str, is_filter: bool) -> str | None:
     content = topic.encode("utf-8", "surrogatepass")
     if has_half_pair(content):
         return "it holds half a surrogate pair, which UTF-8 cannot say"
-    if len(content) > 65535:
+    if len(content) > _LONGEST:
         return "it is longer than 65,535 bytes"
     # Brokers may close the connection for them (section 1.5.3), and Mosquitto does: a message that
     # can never arrive would keep all behind it from arriving.
@@ -77,13 +91,13 @@ def _is_noncharacter(content: bytes, at: int) -> bool:
     return content[at + 1] & 15 == 15 and content[at + 2] == 0xBF and content[at + 3] >= 0xBE
 
 
-def checked(topic: str, qos: int, client_id: str, is_filter: bool) -> str:
+def checked(topic: str, qos: int, prefix: str, is_filter: bool) -> str:
     """Return a topic name, or filter, with `~` put into words.
 
     Raise InvalidTopic, or UsageError for a QoS that MQTT does not know.
     """
     if isinstance(topic, str):
-        topic = expand(topic, client_id)
+        topic = expand(topic, prefix)
     wrong = problem(topic, is_filter)
     if wrong:
         from ..errors import InvalidTopic

@@ -272,7 +272,7 @@ class FakeBroker:
             )
 
     def _checked(self, topic: str, qos: int, is_filter: bool) -> str:
-        return checked(topic, qos, self._connection.settings.client_id, is_filter)
+        return checked(topic, qos, self._connection.settings.prefix, is_filter)
 
     def _nobody(self, topic: str) -> UsageError:
         has = ", ".join(self._link.granted) or "none"

@@ -25,7 +25,7 @@ def make_context(settings: "Settings") -> "Any":
     """
     for name, value in (
         ("alpn", settings.alpn),
-        ("system_trust", settings.system_trust),
+        ("system_trust: give that CA's root as DER in ca", settings.system_trust),
         ("key_password", settings.key_password),
         ("transport but tls", settings.transport != "tls"),
     ):
@@ -57,6 +57,7 @@ def _load_trust(context: "Any", settings: "Settings") -> None:
 def _load_identity(context: "Any", settings: "Settings") -> None:
     names = bundle.names(settings.certificate)
     if not names:
+        bundle.check_without_certificate(settings)
         return
     if settings.key is None:
         from ..errors import UsageError

@@ -85,6 +85,7 @@ def _load_trust(context: ssl.SSLContext, settings: Settings) -> None:
 def _load_identity(context: ssl.SSLContext, settings: Settings) -> None:
     names = bundle.names(settings.certificate)
     if not names:
+        bundle.check_without_certificate(settings)
         return
     if settings.key is None:
         raise UsageError("the bundle names a certificate, but no key")

@@ -20,6 +20,7 @@ PAGE = ROOT / "docs" / "options.md"
 MODULE = LIBRARY / "options.py"
 _ANNOTATIONS = {
     "id": "str",
+    "topic": "str",
     "name": "str",
     "text": "str",
     "secret": "str",

@@ -109,6 +109,8 @@ class History:
             host="broker.example",
             client_id="d",
             ca=[scratch() + "/ca.der"],
+            username="d",  # in place of a certificate
+            password="",
             window=WINDOW,
             keep_alive_s=KEEP_ALIVE_MS // 1000,
             connect_timeout_s=CONNECT_TIMEOUT_MS // 1000,

@@ -3,6 +3,7 @@
 - broker.json: the settings, the only file that is not made from others
 - ca.pem, crl.pem: whom to trust, whom no longer; ca.websockets.pem is both in one, for Mosquitto
   2.0, which checks no CRL on WebSockets
+- root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - acl: who may do what
 - passwords: their hashes
@@ -24,6 +25,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from securemqtt_tools.broker.public import find_root, read_public, root_pem
 from securemqtt_tools.broker.rules import ROLES, mosquitto_acl
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
@@ -37,6 +39,7 @@ CA = "ca.pem"
 CRL = "crl.pem"
 WEBSOCKETS_CA = "ca.websockets.pem"
 SERVER = "server.pem"
+ROOT = "root.pem"
 ACL = "acl"
 PASSWORDS = "passwords"
 DATA = "data"
@@ -53,6 +56,10 @@ TLS12_CIPHERS = (
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
 TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+
+
+class NotRenewedError(FatalError):
+    """All is up to date, revocations too, but the public certificate, which could not be taken."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,9 @@ class BrokerConfig:
     save_interval_s: int = 60
     save_each_change: bool = False
     limits: Limits = field(default_factory=Limits)
+    # Where a public certificate and its key are kept up to date; None: our authority issues one.
+    certificate: str | None = None
+    key: str | None = None
 
     @classmethod
     def create(
@@ -102,6 +112,8 @@ class BrokerConfig:
         passwords: bool = False,
         roles: Mapping[str, str] | None = None,
         save_each_change: bool = False,
+        public: tuple[Path, Path] | None = None,
+        root: Path | None = None,
     ) -> BrokerConfig:
         """Set up a broker in `directory`: server certificate for `names`, trust, CRL, rules,
         settings.
@@ -109,7 +121,9 @@ class BrokerConfig:
         Port 0 stands for a free one, chosen when the broker first starts and kept from then on.
         Without `bind` the broker listens on all addresses, or on loopback when `names` has nothing
         else. `roles` maps identities to names in ROLES. `save_each_change` writes sessions to disk
-        at each change, not every minute: a crash loses less. Raise FatalError.
+        at each change, not every minute: a crash loses less. `public` are the files of a public
+        certificate and its key, which are taken in place of one of the authority's; `root` has its
+        root, where this computer does not trust that. Raise FatalError.
         """
         config = cls(
             directory=directory.resolve(),
@@ -120,9 +134,14 @@ class BrokerConfig:
             passwords=passwords,
             roles=dict(roles or {}),
             save_each_change=save_each_change,
+            certificate=str(public[0].absolute()) if public else None,
+            key=str(public[1].absolute()) if public else None,
         )
         config.check()
+        trusted = find_root(public[0], root) if public else None
         make_directory(config.directory / DATA)
+        if trusted is not None:
+            write_files(config.directory, {ROOT: root_pem(trusted)})
         config.renew_certificate(authority)
         return config.refresh(authority)
 
@@ -190,13 +209,28 @@ class BrokerConfig:
         write_files(self.directory, files)
 
     def renew_certificate(self, authority: Authority) -> None:
-        """Issue a new certificate for this server; write it with its key, and the trust anchors.
+        """Issue a new certificate for this server, or take the public one as it is now; write it
+        with its key, and the trust anchors.
 
         Raise FatalError.
         """
-        issued = authority.issue_server(self.names, renew=True)
+        if self.certificate and self.key:
+            files = Path(self.certificate), Path(self.key)
+            server = read_public(*files, self.names, authority.now)
+        else:
+            issued = authority.issue_server(self.names, renew=True)
+            server = issued.key_pem() + issued.chain_pem()
         anchors = b"".join(one.public_bytes(Encoding.PEM) for one in authority.trust_anchors())
-        write_files(self.directory, {CA: anchors, SERVER: issued.key_pem() + issued.chain_pem()})
+        write_files(self.directory, {CA: anchors, SERVER: server})
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the server shows a public certificate."""
+        return self.certificate is not None
+
+    def server_trust(self) -> Path:
+        """Return the file of the CAs by which to verify this server."""
+        return self.directory / (ROOT if self.is_public else CA)
 
     def refresh(self, authority: Authority) -> BrokerConfig:
         """Bring the CRL and the server's certificate up to date; return and save the settings that
@@ -205,7 +239,7 @@ class BrokerConfig:
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, or the CRL or the server's certificate has
         used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
-        Raise FatalError.
+        Raise FatalError; NotRenewedError last of all, so that it keeps no revocation from working.
         """
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
@@ -217,7 +251,8 @@ class BrokerConfig:
             authority.crl_pem()
         authority.write_crl(self.directory / CRL)
         certificate = self.server_certificate()
-        if _aged(certificate.not_valid_before_utc, certificate.not_valid_after_utc, now, last):
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if not self.is_public and _aged(begin, end, now, last):
             self.renew_certificate(authority)
         revoked = {
             one.subject
@@ -226,6 +261,13 @@ class BrokerConfig:
         }
         self._except_from_trust(authority.issuing_certificate, revoked)
         self.save()
+        if self.is_public:
+            try:
+                self.renew_certificate(authority)
+            except FatalError as error:
+                raise NotRenewedError(
+                    f"the public certificate is shown as it was: {error}"
+                ) from error
         return self
 
     def _except_from_trust(self, ca: x509.Certificate, device_ids: Iterable[str]) -> None:

@@ -10,6 +10,9 @@ from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.cli import FatalError
 
 _NOTICE = timedelta(days=60)
+# A public one lives for 90 days or less, and is renewed when a third of that is left.
+_PUBLIC_NOTICE = timedelta(days=10)
+_RENEWAL = "see why certbot, or what renews it, did not, then run securemqtt broker reload"
 _REMEDY = "run securemqtt broker reload where the authority is"
 
 
@@ -25,15 +28,17 @@ def warnings(config: BrokerConfig, now: datetime) -> list[str]:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     periods.append(("its certificate", begin, end, "no device connects"))
     for what, begin, last, effect in periods:
+        public = config.is_public and last == end
+        notice, remedy = (_PUBLIC_NOTICE, _RENEWAL) if public else (_NOTICE, _REMEDY)
         if last is None or now > last:
             raise FatalError(
-                f"the broker cannot run: {what} has run out, so that {effect}; {_REMEDY}"
+                f"the broker cannot run: {what} has run out, so that {effect}; {remedy}"
             )
         if now < begin:
             raise FatalError(
                 f"the broker cannot run: {what} begins on {begin:%Y-%m-%d}; set this computer's "
                 f"clock"
             )
-        if last - now < _NOTICE:
-            found.append(f"{what} runs out on {last:%Y-%m-%d}, and then {effect}: {_REMEDY}")
+        if last - now < notice:
+            found.append(f"{what} runs out on {last:%Y-%m-%d}, and then {effect}: {remedy}")
     return found

@@ -72,6 +72,22 @@ def _init(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="listen on this address only (default: all; loopback if NAMEs are loopback)",
     )
+    parser.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="show this public certificate, with its chain (certbot's fullchain.pem, lego's .crt), "
+        "in place of one of your authority's",
+    )
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="its private key (privkey.pem, .key)"
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="FILE",
+        help="its root (default: found among the CAs that this computer trusts)",
+    )
     for role in ROLES:
         parser.add_argument(
             f"--{role}",
@@ -197,6 +213,8 @@ _COMMANDS = (
             "init",
             "init mqtt.local 192.168.1.5 --operator controller",
             "init mqtt.local --websockets --passwords",
+            "init mqtt.example.org --certificate /etc/letsencrypt/live/mqtt.example.org/"
+            "fullchain.pem \\\n      --key /etc/letsencrypt/live/mqtt.example.org/privkey.pem",
         ),
         """
 
@@ -204,6 +222,10 @@ With --passwords, a client needs a certificate of the authority and its own user
 The embedded broker also sees to it that both belong to the same id. Mosquitto cannot: there the
 user name alone says who a client is, so whoever has the password of one device and the certificate
 of another passes for the first.
+
+With --certificate and --key the broker shows a certificate that browsers trust, too. Who may enter
+stays with your authority. Both files are read again at each `broker reload`, and once a day by
+`broker run`, so that certbot and lego can renew them.
 
 With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There an id with a
 revoked certificate is refused with any certificate, also a newer one, until the revoked one would

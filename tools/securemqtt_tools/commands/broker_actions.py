@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+from cryptography import x509
 from rich.console import Console
 from rich.markup import escape
 
@@ -18,15 +19,17 @@ from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, passwords
 from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
-from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
+from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
+from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import passphrase_source
@@ -43,10 +46,15 @@ def init(args: argparse.Namespace) -> int:
         )
     roles = _roles_so_far(directory)
     roles |= {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
+    if bool(args.certificate) != bool(args.key) or (args.root and not args.certificate):
+        raise FatalError("a public certificate comes with its key: give --certificate and --key")
+    public = (args.certificate, args.key) if args.certificate else None
     config = BrokerConfig.create(
         directory,
         _authority(args),
-        names=args.names or _own_names(),
+        names=args.names or (_names_in(args.certificate) if public else _own_names()),
+        public=public,
+        root=args.root,
         port=args.port,
         bind=args.bind,
         websockets_port=args.websockets,
@@ -57,6 +65,14 @@ def init(args: argparse.Namespace) -> int:
     print(f"The broker is set up in {directory}: {_where(config)}, for {', '.join(config.names)}.")
     for identity, role in config.roles.items():
         print(f"{identity} {ROLES[role].summary}.")
+    if config.is_public:
+        root = x509.load_pem_x509_certificate((directory / files.ROOT).read_bytes())
+        print(
+            f"It shows the certificate in {config.certificate}. Devices that are provisioned from "
+            f"now on trust {root.subject.rfc4514_string()!r} beside our own authority; provision "
+            "the others again."
+        )
+        print("After each renewal of the certificate: securemqtt broker reload.")
     if config.passwords:
         print("Each device needs a password as well: securemqtt broker password ID --out FILE")
     print("Next: securemqtt broker run, or install.")
@@ -111,7 +127,12 @@ def run(args: argparse.Namespace) -> int:
 
 def reload(args: argparse.Namespace) -> int:
     """Bring the broker's files up to date and tell the running one."""
-    config = BrokerConfig.open(_directory(args)).refresh(_authority(args))
+    config = BrokerConfig.open(_directory(args))
+    try:
+        config.refresh(_authority(args))
+    except NotRenewedError:
+        _tell(config)  # of a revocation, perhaps
+        raise
     _say_crl(config)
     _tell(config)
     return 0
@@ -193,7 +214,7 @@ def check(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True, highlight=False)
     for port in filter(None, (config.port, config.websockets_port)):
         with Console(stderr=True).status("Knocking"):
-            found = looking.check(host, port, config.names[0], config.directory / files.CA)
+            found = looking.check(host, port, config.names[0], config.server_trust())
         console.print(
             f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of "
             f"{escape(host)}:"
@@ -261,6 +282,13 @@ def _authority(args: argparse.Namespace) -> Authority:
     directory: Path = args.home / "ca"
     check_exists(directory)
     return Authority.open(directory, passphrase_source(args.passphrase_file))
+
+
+def _names_in(certificate: Path) -> list[str]:
+    names = names_of(read_certificates(certificate)[0])
+    if not names or any("*" in name for name in names):
+        raise FatalError("which of the certificate's names do devices use? Give NAME")
+    return names
 
 
 def _own_names() -> list[str]:

@@ -7,6 +7,8 @@ Examples:
   securemqtt provision pico_w --id greenhouse-1 --broker mqtt.local --main my_sensor.py
   securemqtt provision pi --out ~/.config/securemqtt --id hub --broker mqtt.local
   securemqtt provision pi --ssh pi@hub.local --id hub --broker mqtt.local
+  securemqtt provision pico_w --broker mqtt.example.org --wifi Farm \
+      --ca ca.crt --certificate greenhouse.crt --key greenhouse.key --prefix home/greenhouse
   securemqtt provision selftest /dev/ttyACM0      what does the library do on this very board?
 
 A second run changes only what differs; one that was cut short is finished by running it again.
@@ -17,10 +19,12 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
 from securemqtt_tools.broker.rules import READ, WRITE, permitted
@@ -31,11 +35,14 @@ from securemqtt_tools.cli import (
     whole_number,
 )
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id, server_name
 from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
 from securemqtt_tools.profiles import load_all, load_profile
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
 from securemqtt_tools.provision.bundle import Rules, Settings
+from securemqtt_tools.provision.identity import Source
+from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
 from securemqtt_tools.provision.steps import Steps
@@ -65,7 +72,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "board", choices=[*boards, _PI], metavar="BOARD", help=f"{', '.join(boards)}, or {_PI}"
     )
     identity = parser.add_argument(
-        "--id", required=True, help="the device's id: 1 to 64 of A-Z a-z 0-9 _ -"
+        "--id",
+        help="the device's id: 1 to 64 of A-Z a-z 0-9 _ - (with --certificate also others; default "
+        "there: its common name)",
     )
     completion.completed(identity, completion.ids)
     parser.add_argument(
@@ -94,8 +103,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="MQTT keep-alive in seconds (default: 60)",
     )
+    parser.add_argument(
+        "--prefix",
+        metavar="TOPIC",
+        help="what ~ stands for at this broker (default: devices/ID)",
+    )
     add_home_option(parser)
     add_passphrase_option(parser)
+    made = parser.add_argument_group(
+        "files that were made elsewhere, with openssl say; then nothing is issued"
+    )
+    made.add_argument(
+        "--ca",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="the CA that issued the broker's certificate, PEM or DER; may be given again",
+    )
+    made.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="the device's certificate, PEM or DER; in PEM with intermediates behind it",
+    )
+    made.add_argument(
+        "--key", type=Path, metavar="FILE", help="its private key, which only you may read"
+    )
+    made.add_argument(
+        "--key-password-file",
+        type=Path,
+        metavar="FILE",
+        help="what opens an encrypted key (-: standard input); default: ask",
+    )
     board = parser.add_argument_group("a board")
     board.add_argument("--port", help="its serial port (default: the one board found on USB)")
     board.add_argument("--wifi", metavar="SSID", help="the Wi-Fi to join; asks for its password")
@@ -146,46 +185,84 @@ def run(args: argparse.Namespace) -> int:
     _check_options(args)
     host, port = parse_broker(args.broker)
     is_pi = args.board == _PI
+    imported = _imported(args, is_pi)
+    config = None if imported else _our_broker(args, host, port)
+    roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
-        device_id=check_device_id(args.id),
+        device_id=imported.device_id if imported else check_device_id(args.id),
         host=host,
         port=port,
         keep_alive_s=args.keep_alive,
         ntp_host=None if is_pi else args.ntp,
-        rules=_rules(args, host, port),
+        rules=_rules(args, config) if config else None,
+        prefix=args.prefix,
+        imported=imported is not None,
     )
-    authority = Authority.open(args.home / "ca", passphrase=passphrase_source(args.passphrase_file))
+    source = imported or Authority.open(
+        args.home / "ca", passphrase=passphrase_source(args.passphrase_file)
+    )
     steps = Steps(Console(highlight=False))
-    order = (
-        _pi_order(args, settings, authority) if is_pi else _board_order(args, settings, authority)
-    )
+    for remark in imported.remarks if imported else ():
+        steps.say(f"  {remark}")
+    make_order = _pi_order if is_pi else _board_order
+    order = replace(make_order(args, settings, source), roots=roots)
     changed = (
         provision_pi(order, steps) if isinstance(order, PiOrder) else provision_board(order, steps)
     )
     if args.dry_run:
         steps.say("Dry run: nothing was changed." if changed else "There is nothing to change.")
     else:
-        steps.say(
-            f"{args.id} is {'ready' if changed else 'up to date: there was nothing to change'}."
-        )
+        outcome = "ready" if changed else "up to date: there was nothing to change"
+        steps.say(f"{settings.device_id} is {outcome}.")
     return 0
 
 
-def _rules(args: argparse.Namespace, host: str, port: int) -> Rules | None:
-    """Return what our own broker lets a device do; None if the device goes to another one.
+def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
+    """Return the identity that was given in files; None if one is to be issued."""
+    if not args.certificate:
+        return None
+    return read_imported(
+        args.ca,
+        args.certificate,
+        args.key,
+        device_id=args.id,
+        for_board=not is_pi,
+        password=lambda: _key_password(args),
+    )
 
-    Raise FatalError for a keep-alive with which it lets nobody in.
-    """
+
+def _key_password(args: argparse.Namespace) -> bytes:
+    try:
+        return passphrase_source(args.key_password_file, f"Password of {args.key}")()
+    except FatalError as error:
+        if args.key_password_file:
+            raise
+        raise FatalError(
+            f"{args.key} is encrypted, and there is no terminal to ask for its password: give "
+            "--key-password-file FILE"
+        ) from error
+
+
+def _our_broker(args: argparse.Namespace, host: str, port: int) -> BrokerConfig | None:
+    """Return our own broker if the device goes there; None if it goes to another one."""
     directory = args.home / "broker"
     if not (directory / SETTINGS).exists():
         return None
     config = BrokerConfig.open(directory)
     if host not in config.names or port not in (config.port, config.websockets_port):
         return None
+    return config
+
+
+def _rules(args: argparse.Namespace, config: BrokerConfig) -> Rules:
+    """Return what our own broker lets a device do.
+
+    Raise FatalError for a keep-alive with which it lets nobody in.
+    """
     allowed_s = config.limits.keep_alive_s
     if allowed_s and args.keep_alive is not None and args.keep_alive > allowed_s:
         raise FatalError(
-            f"--keep-alive {args.keep_alive} is too long: the broker of {directory} allows "
+            f"--keep-alive {args.keep_alive} is too long: the broker of {config.directory} allows "
             f"{allowed_s} s at most"
         )
     return Rules(
@@ -229,11 +306,33 @@ def _check_options(args: argparse.Namespace) -> None:
             )
     if is_pi and not (args.out or args.ssh):
         raise FatalError("where should the Pi's bundle go? Give --out DIR or --ssh USER@HOST")
+    _check_files(args)
+    if args.prefix is not None and (args.prefix[-1:] == "/" or problem(args.prefix, False)):
+        raise FatalError("--prefix must be a topic without + and #, its last character no /")
     if args.wifi_password_file and not args.wifi:
         raise FatalError("--wifi-password-file needs --wifi SSID")
 
 
-def _board_order(args: argparse.Namespace, settings: Settings, authority: Authority) -> Order:
+def _check_files(args: argparse.Namespace) -> None:
+    files = ("ca", "certificate", "key")
+    given = [name for name in files if getattr(args, name)]
+    if not given:
+        if args.key_password_file:
+            raise FatalError("--key-password-file is for --key FILE")
+        if not args.id:
+            raise FatalError("which device is it? Give --id ID")
+        return
+    missing = [f"--{name}" for name in files if name not in given]
+    if missing:
+        raise FatalError(
+            f"files that were made elsewhere come as three, --ca, --certificate and --key: "
+            f"{' and '.join(missing)} is missing"
+        )
+    if args.certificate_days:
+        raise FatalError("--certificate-days is for a certificate that is issued here")
+
+
+def _board_order(args: argparse.Namespace, settings: Settings, authority: Source) -> Order:
     forced = {"boot.py": args.force_boot, "main.py": args.force_main or args.main}
     if args.main and not args.main.is_file():
         raise FatalError(f"there is no program {args.main}")
@@ -274,7 +373,7 @@ def _wifi(args: argparse.Namespace) -> bytes | None:
     return json.dumps({"ssid": args.wifi, "password": password.decode()}).encode()
 
 
-def _pi_order(args: argparse.Namespace, settings: Settings, authority: Authority) -> PiOrder:
+def _pi_order(args: argparse.Namespace, settings: Settings, authority: Source) -> PiOrder:
     return PiOrder(
         settings=settings,
         authority=authority,

@@ -35,7 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = _EXAMPLES + IDENTITY
     topic = parser.add_argument(
-        "topic", nargs="?", metavar="TOPIC", help="where to; ~ is devices/ID"
+        "topic",
+        nargs="?",
+        metavar="TOPIC",
+        help="where to; ~ is devices/ID, or the prefix of the bundle",
     )
     parser.add_argument(
         "message", nargs="?", metavar="MESSAGE", help="what to say (default: lines from a pipe)"

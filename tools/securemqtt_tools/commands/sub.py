@@ -12,13 +12,13 @@ import select
 import sys
 import time
 
-from securemqtt import Client, Message
+from securemqtt import Message
 from securemqtt.arguments import checked_topic
 from securemqtt.errors import SecureMQTTError, SubscriptionRefused
 from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, OutputError, discard_output, whole_number
-from securemqtt_tools.desk import IDENTITY, add_connection_options, connected
+from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected
 from securemqtt_tools.printing import Printer
 
 _EXAMPLES = """\
@@ -122,10 +122,10 @@ class _Listener:
         self._errors: list[Exception] = []
         self._unwritten: OutputError | None = None
 
-    def listen(self, client: Client) -> int:
+    def listen(self, client: DeskClient) -> int:
         """Listen until it is time to end; return the exit status. Raise FatalError."""
         args = self._args
-        self._left_out = [checked_topic(client.client_id, one, 0, True) for one in args.filter_out]
+        self._left_out = [checked_topic(client.settings, one, 0, True) for one in args.filter_out]
         client.on_error(self._errors.append)
         for topic_filter in args.filters + args.more_filters:
             client.subscribe(topic_filter, self._note, args.qos)

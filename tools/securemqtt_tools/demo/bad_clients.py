@@ -5,6 +5,7 @@ of the attempt.
 from __future__ import annotations
 
 from pathlib import Path
+from secrets import token_hex
 
 from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
@@ -25,11 +26,13 @@ _ATTEMPT_S = 20.0
 def write_bundle(
     directory: Path, trusted: Authority, device_id: str, port: int, issued: Issued | None
 ) -> Path:
-    """Write a bundle that trusts the right CA and shows what was `issued`, or nothing; return its
-    directory.
+    """Write a bundle that trusts the right CA and shows what was `issued`, or has only a password
+    to show, and that a guess; return its directory.
     """
     anchors = anchor_files(trusted.trust_anchors(), {}, der=False)
     names = {**anchors.names}
+    if issued is None:
+        names.update(imported=True, username=device_id, password=token_hex())
     content = {**anchors.content}
     if issued is not None:
         private = identity_files(issued, {}, der=False)

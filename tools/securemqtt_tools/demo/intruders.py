@@ -29,7 +29,7 @@ _READINGS = 5
 
 
 def no_certificate(environment: Environment) -> str:
-    """Whoever trusts the broker, but has nothing to show."""
+    """Whoever trusts the broker, but has nothing to show for himself but a password."""
     return words(refusal(_bundle(environment, DEVICE_ID, None, "nobody"), ClientCertificateMissing))
 
 

@@ -57,6 +57,8 @@ class Settings:
     keep_alive_s: int | None = None
     ntp_host: str | None = None
     rules: Rules | None = None
+    prefix: str | None = None
+    imported: bool = False
 
     def entries(self) -> dict[str, Any]:
         """Return the keys of config.json that these settings fix."""
@@ -70,6 +72,10 @@ class Settings:
             entries["ntp_host"] = self.ntp_host
         if self.keep_alive_s is not None:
             entries["keep_alive_s"] = self.keep_alive_s
+        if self.prefix is not None:
+            entries["prefix"] = self.prefix
+        if self.imported:
+            entries["imported"] = True
         if self.rules is not None:
             entries.update(self.rules.entries())
         return entries
@@ -115,7 +121,9 @@ def identity_files(
     """
     tag = issued.serial[:8].lower()
     if der:
-        chain = dict(zip(("device.der", "intermediate.der"), issued.chain_der(), strict=False))
+        names = ["device.der", "intermediate.der"]
+        names += [f"intermediate{number}.der" for number in range(2, len(issued.chain))]
+        chain = dict(zip(names, issued.chain_der(), strict=False))
         key, key_content = "device.key.der", issued.key_der()
     else:
         chain = {"device.pem": issued.chain_pem()}
@@ -141,7 +149,9 @@ def config_text(
     outbox, is for a device that has none yet; `clock_floor` (seconds since 1970) alone is no reason
     for a change.
     """
-    kept = current if current.get("client_id") == settings.device_id else {}
+    kept = dict(current) if current.get("client_id") == settings.device_id else {}
+    if not settings.imported:
+        kept.pop("imported", None)
     elsewhere = (kept.get("host"), kept.get("port")) != (settings.host, settings.port)
     if settings.rules is None and elsewhere:
         kept = {key: kept[key] for key in kept if key not in RULE_KEYS}

@@ -4,9 +4,10 @@ earlier run noted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki import Authority, Issued
 from securemqtt_tools.pki.entry import ISSUED
 from securemqtt_tools.pki.names import serial_text
 from securemqtt_tools.pki.profiles import DEVICE
@@ -35,6 +36,44 @@ class Held:
     chain: tuple[x509.Certificate, ...] = ()
     key_fits: bool = False
     claimed_by: str | None = None
+
+
+class Source(Protocol):
+    """Where a device's identity comes from: our authority, or files (`imported.Imported`)."""
+
+    @property
+    def now(self) -> datetime:
+        """The time."""
+
+    @property
+    def issuing_certificate(self) -> x509.Certificate:
+        """The certificate to hold a clock against."""
+
+    def trust_anchors(self) -> Sequence[x509.Certificate]:
+        """Return the CAs by which the device is to verify its broker."""
+
+    def unlock(self) -> None:
+        """Ask for the passphrase now, if one is needed. Raise FatalError."""
+
+    def issue_device(self, device_id: str, *, days: int | None, renew: bool) -> Issued:
+        """Return certificate and key for a device. Raise FatalError."""
+
+
+def reason_for(held: Held, source: Source, settings: Settings) -> str | None:
+    """Say why a device needs a certificate of this source, or return None when its own will do.
+
+    Raise FatalError when this would give one id to two devices, or take a device's id away.
+    """
+    if isinstance(source, Authority):
+        refuse_mix_up(held, source, settings, source.now)
+        return fault(held, source, settings.device_id, source.now)
+    refuse_another(held, settings.device_id)
+    wanted = source.issue_device(settings.device_id, days=None, renew=False).chain
+    if not held.chain:
+        return "the device has none yet"
+    if held.chain != wanted:
+        return "the device has another one"
+    return None if held.key_fits else "its private key is missing or is another's"
 
 
 def fault(held: Held, authority: Authority, device_id: str, now: datetime) -> str | None:
@@ -64,14 +103,8 @@ def refuse_mix_up(held: Held, authority: Authority, settings: Settings, now: dat
     must be asked for.
     """
     device_id = settings.device_id
-    holder = held.config.get("client_id") or held.claimed_by
-    if holder == device_id:
+    if refuse_another(held, device_id):
         return
-    if holder:
-        raise FatalError(
-            f"this device is {str(holder)!r}: plug in the right one, or make it {device_id} with "
-            f"--renew"
-        )
     for entry in authority.inventory.entries(DEVICE, device_id):
         if entry.state_at(now) == ISSUED:
             raise FatalError(
@@ -79,6 +112,20 @@ def refuse_mix_up(held: Held, authority: Authority, settings: Settings, now: dat
                 f"this device: choose "
                 "another --id, or add --renew if this device takes its place"
             )
+
+
+def refuse_another(held: Held, device_id: str) -> bool:
+    """Return True if a device has this id already, False if it has none.
+
+    Raise FatalError if it has another one.
+    """
+    holder = held.config.get("client_id") or held.claimed_by
+    if holder and holder != device_id:
+        raise FatalError(
+            f"this device is {str(holder)!r}: plug in the right one, or make it {device_id} with "
+            f"--renew"
+        )
+    return bool(holder)
 
 
 def common_name(certificate: x509.Certificate) -> str:

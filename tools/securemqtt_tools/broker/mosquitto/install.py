@@ -230,7 +230,7 @@ class Installation:
 
     def _await_answer(self) -> None:
         """Wait until our own certificate answers on our port."""
-        context = ssl.create_default_context(cafile=str(self.config.directory / files.CA))
+        context = ssl.create_default_context(cafile=str(self.config.server_trust()))
         own = self.config.server_certificate().public_bytes(Encoding.DER)
         deadline = time.monotonic() + self.answer_s
         while True:

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography import x509
+
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.clock import check_clock
 from securemqtt_tools.profiles import Profile
 from securemqtt_tools.provision.board import survey
@@ -45,7 +46,7 @@ from securemqtt_tools.provision.bundle import (
     identity_files,
     named_files,
 )
-from securemqtt_tools.provision.identity import Held, fault, refuse_mix_up
+from securemqtt_tools.provision.identity import Held, Source, reason_for
 from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.resources import firmware_directory
 
@@ -64,7 +65,7 @@ class Order:
 
     profile: Profile
     settings: Settings
-    authority: Authority
+    authority: Source
     cache: Path
     port: str | None = None
     wifi: bytes | None = field(default=None, repr=False)
@@ -75,6 +76,11 @@ class Order:
     dry_run: bool = False
     connect: bool = True
     romfs: bool = False
+    roots: tuple[x509.Certificate, ...] = ()  # to be trusted beside the authority's
+
+    def anchors(self) -> list[x509.Certificate]:
+        """Return the CAs by which the board is to verify its broker."""
+        return [*self.authority.trust_anchors(), *self.roots]
 
 
 def provision_board(order: Order, steps: Steps) -> bool:
@@ -199,8 +205,7 @@ class _Provisioning:
         order = self._order
         if order.renew:
             return "to be renewed"
-        refuse_mix_up(identity, order.authority, order.settings, order.authority.now)
-        return fault(identity, order.authority, order.settings.device_id, order.authority.now)
+        return reason_for(identity, order.authority, order.settings)
 
     def _check_wifi(self, facts: Facts, held: dict[str, str | None]) -> None:
         order = self._order
@@ -277,7 +282,7 @@ class _Provisioning:
         """Return the names for config.json if the certificate stays, and the trust anchors that are
         missing on the board.
         """
-        anchors = anchor_files(self._order.authority.trust_anchors(), identity.hashes, der=True)
+        anchors = anchor_files(self._order.anchors(), identity.hashes, der=True)
         current = identity.config if isinstance(identity.config.get("key"), str) else BOARD_NAMES
         names = {**anchors.names, "certificate": current.get("certificate"), "key": current["key"]}
         return names, make_plan(_placed(anchors), secure)
@@ -286,7 +291,8 @@ class _Provisioning:
         lines = plan.describe()
         if reason:
             lines.append(
-                f"issue a certificate ({reason}) and write it and its private key to {SECURE}"
+                f"{'import the' if self._order.settings.imported else 'issue a'} certificate "
+                f"({reason}) and write it and its private key to {SECURE}"
             )
         else:
             lines += files.describe()
@@ -324,7 +330,7 @@ class _Provisioning:
                 device_id, days=order.certificate_days, renew=True
             )
             ends = f"{issued.certificate.not_valid_after_utc:%Y-%m-%d}"
-            anchors = anchor_files(order.authority.trust_anchors(), identity.hashes, der=True)
+            anchors = anchor_files(order.anchors(), identity.hashes, der=True)
             private = identity_files(issued, identity.hashes, der=True)
             del issued  # with it goes the key: what is left of it here is what is sent
             names = {**anchors.names, **private.names}
@@ -338,7 +344,8 @@ class _Provisioning:
                 order.profile.journal_bytes,
             )
             self._put(files, config, secure, names)
-            step.note = f"issued to {device_id}, until {ends}"
+            verb = "imported for" if order.settings.imported else "issued to"
+            step.note = f"{verb} {device_id}, until {ends}"
 
     def _configure(
         self,

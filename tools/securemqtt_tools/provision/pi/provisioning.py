@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from securemqtt_tools.pki import Authority
 from securemqtt_tools.provision.bundle import (
     CONFIG,
     PI_NAMES,
@@ -26,7 +25,7 @@ from securemqtt_tools.provision.bundle import (
     identity_files,
     named_files,
 )
-from securemqtt_tools.provision.identity import Held, fault, refuse_mix_up
+from securemqtt_tools.provision.identity import Held, Source, reason_for
 from securemqtt_tools.provision.steps import Steps
 
 CLAIM = "claim.json"
@@ -65,12 +64,13 @@ class PiOrder:
     """What is to be done."""
 
     settings: Settings
-    authority: Authority
+    authority: Source
     place: Place
     key_passphrase: bytes | None = field(default=None, repr=False)
     certificate_days: int | None = None
     renew: bool = False
     dry_run: bool = False
+    roots: tuple[x509.Certificate, ...] = ()  # to be trusted beside the authority's
 
 
 def provision_pi(order: PiOrder, steps: Steps) -> bool:
@@ -86,10 +86,9 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         if order.renew:
             reason: str | None = "to be renewed"
         else:
-            refuse_mix_up(held, authority, settings, authority.now)
-            reason = fault(held, authority, settings.device_id, authority.now)
+            reason = reason_for(held, authority, settings)
         step.note = f"{place.title}, certificate: {reason or 'good'}"
-    anchors = anchor_files(authority.trust_anchors(), held.hashes, der=False)
+    anchors = anchor_files([*authority.trust_anchors(), *order.roots], held.hashes, der=False)
     current = held.config if isinstance(held.config.get("key"), str) else PI_NAMES
     names: dict[str, Any] = {
         **anchors.names,
@@ -105,7 +104,8 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
     config = config_text(settings, names, held.config, clock_floor)
     if not (reason or files or config) or order.dry_run:
         if reason:
-            steps.say(f"  would issue a certificate ({reason}) and write it, with its private key")
+            do = "import the" if settings.imported else "issue a"
+            steps.say(f"  would {do} certificate ({reason}) and write it, with its private key")
         for name in [*files, *([CONFIG] if reason or config else [])]:
             steps.say(f"  would write {name}")
         return bool(reason or files or config)
@@ -116,7 +116,8 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
                 settings.device_id, days=order.certificate_days, renew=True
             )
             step.note = (
-                f"certificate issued, until {issued.certificate.not_valid_after_utc:%Y-%m-%d}"
+                f"certificate {'imported' if settings.imported else 'issued'}, until "
+                f"{issued.certificate.not_valid_after_utc:%Y-%m-%d}"
             )
             private = identity_files(
                 issued, held.hashes, der=False, key_passphrase=order.key_passphrase

@@ -1,0 +1,127 @@
+"""Certificates and keys that somebody else has made: read, PEM or DER, and held to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import explained, read_private
+from securemqtt_tools.pki.keys import Passphrase, PrivateKey
+
+
+def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of a file: at least one. Raise FatalError."""
+    with explained(f"read {path}"):
+        content = path.read_bytes()
+    try:
+        if b"-----BEGIN" in content:
+            return tuple(x509.load_pem_x509_certificates(content))
+        return (x509.load_der_x509_certificate(content),)
+    except ValueError as error:
+        what = "holds no certificate in PEM or DER, or is damaged"
+        if b"PRIVATE KEY" in content:
+            what = "holds a private key, and a certificate is wanted here"
+        raise FatalError(f"{path} {what}") from error
+
+
+def read_key(path: Path, password: Passphrase) -> PrivateKey:
+    """Return the key of a file that only its owner may read; `password` is called only for an
+    encrypted one. It may be of a kind that only computers can use. Raise FatalError.
+    """
+    content = read_private(path)
+    is_pem = b"-----BEGIN" in content
+    load = serialization.load_pem_private_key if is_pem else serialization.load_der_private_key
+    secret: bytes | None = None
+    try:
+        try:
+            key = load(content, None)
+        except TypeError:  # so `cryptography` says that it is encrypted
+            secret = password() if callable(password) else password
+            key = load(content, secret)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        what = f"{path} holds no private key in PEM or DER, or is damaged"
+        if secret is not None:
+            what = f"{path} does not open with this password"
+        elif b"BEGIN CERTIFICATE" in content:
+            what = f"{path} holds a certificate, and a private key is wanted here"
+        raise FatalError(what) from error
+    return cast(PrivateKey, key)
+
+
+def read_identity(
+    certificate: Path, key: Path, password: Passphrase, now: datetime
+) -> tuple[tuple[x509.Certificate, ...], PrivateKey]:
+    """Return a certificate with the intermediates behind it, and its key.
+
+    Raise FatalError where they do not belong together, are out of date, or in the wrong order.
+    """
+    chain = read_certificates(certificate)
+    # Some tools write the root into the chain, too: nobody needs it there.
+    chain = (chain[0], *(one for one in chain[1:] if one.issuer != one.subject))
+    if is_ca(chain[0]):
+        raise FatalError(f"{certificate} begins with a CA's certificate: its own comes first")
+    for one in chain:
+        check_dates(one, f"the certificate in {certificate}", now)
+    for issued, issuer in pairwise(chain):
+        if not was_issued(issued, [issuer]):
+            raise FatalError(
+                f"the chain in {certificate} is broken: {issuer.subject.rfc4514_string()!r} did "
+                f"not issue {issued.subject.rfc4514_string()!r}; the certificate itself comes "
+                "first, each issuer behind what it issued"
+            )
+    private = read_key(key, password)
+    if private.public_key() != chain[0].public_key():
+        raise FatalError(f"{key} is not the key of the certificate in {certificate}")
+    return chain, private
+
+
+def check_dates(certificate: x509.Certificate, title: str, now: datetime) -> None:
+    """Raise FatalError for a certificate that has ended, or not begun."""
+    if now >= certificate.not_valid_after_utc:
+        raise FatalError(f"{title} ended on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    if now < certificate.not_valid_before_utc:
+        raise FatalError(
+            f"{title} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on, and "
+            f"this computer's clock shows {now:%Y-%m-%d %H:%M}"
+        )
+
+
+def is_for(certificate: x509.Certificate, role: x509.ObjectIdentifier) -> bool:
+    """Return True if a certificate may be used in a role, or says nothing of roles."""
+    usage = extension(certificate, x509.ExtendedKeyUsage)
+    allowed = (role, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+    return usage is None or any(one in usage.value for one in allowed)
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Return True if a certificate says that it may issue others."""
+    basic = extension(certificate, x509.BasicConstraints)
+    return basic is not None and bool(basic.value.ca)
+
+
+def extension(certificate: x509.Certificate, kind: Any) -> Any:
+    """Return an extension of a certificate, None if it has none of this kind."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind)
+    except x509.ExtensionNotFound:
+        return None
+
+
+def was_issued(certificate: x509.Certificate, issuers: Sequence[x509.Certificate]) -> bool:
+    """Return True if one of these has issued a certificate."""
+    for issuer in issuers:
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            continue
+        return True
+    return False

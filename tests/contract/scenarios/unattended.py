@@ -2,7 +2,18 @@
 it is told to.
 """
 
-from common import SETTING, SLOWNESS, device, failure_of, observer, ok, topic, until, want
+from common import (
+    SETTING,
+    SLOWNESS,
+    device,
+    failure_of,
+    granted,
+    observer,
+    ok,
+    topic,
+    until,
+    want,
+)
 
 away = device(port=SETTING["closed_port"], connect_timeout_s=1)
 errors = []
@@ -48,6 +59,7 @@ ended.subscribe("~/command/end", lambda message: ended.disconnect())
 watcher.start()
 ended.start()
 ok(until(lambda: ended.connected and watcher.connected, ended, watcher), "both are connected")
+ok(granted(ended), "and the broker has its subscription")
 watcher.publish(topic("command/end"), "now")
 ok(watcher.flush(20), "the command was sent")
 ended.run_forever()

@@ -12,6 +12,7 @@ if [ "$1" != --demo ]; then
     need zsh zsh
     need fish fish
     need systemctl systemd
+    need g++ g++
     ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || missing="$missing libnss-wrapper"
 fi
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"

@@ -166,7 +166,12 @@ def test_ctrl_c_and_sigterm_end_it_without_a_word(
     number: signal.Signals, home: Path, listen: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     assert run("pub", "~/note", "here", "--retain").returncode == 0
-    listening = listen(f"devices/{device(home).name}/note")
+    # Ignored where these tests run under nohup, and then by what they start, too.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        listening = listen(f"devices/{device(home).name}/note")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert listening.stdout is not None and listening.stdout.readline() == b"here\n"
     listening.send_signal(number)
     assert listening.communicate(timeout=RUN_S) == (b"", b"")

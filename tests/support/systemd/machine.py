@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 from support.network.net import wait_until
 from support.processes import children
 from support.requirements import unavailable
@@ -135,4 +137,6 @@ def _require() -> None:
 
 def _cgroups() -> Path:
     found = [path for path in _CGROUPS if (path / "cgroup.controllers").exists()]
-    return found[0] if found else unavailable("no cgroups of version 2 are mounted here")
+    if not found:  # no package that is missing: a chroot, or a container, that has none
+        pytest.skip("no cgroups of version 2 are mounted here")
+    return found[0]

@@ -20,11 +20,12 @@ from .early import size_of
 from .face import Face
 from .log import log, printable
 from .platform import INBOX_QOS0_BYTES, const, now_ms, temporary
-from .platform.aio import Awaitable
+from .platform.aio import Awaitable, ended_well
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from os import PathLike
     from typing import Any
 
@@ -77,6 +78,7 @@ class Client(Face):
         """
         connection = self._connection
         timeout_ms = milliseconds(timeout_s, "timeout_s")
+        self._driver.check_loop()
         try:
             connection.decide_by_ms = now_ms() + timeout_ms
             connection.start_now()
@@ -89,7 +91,7 @@ class Client(Face):
                 await self._driver.leave()
                 raise error
         except asyncio.CancelledError:
-            connection.abandon()
+            self._driver.abandon()
             raise
         finally:
             connection.decide_by_ms = 0
@@ -99,6 +101,7 @@ class Client(Face):
 
         Never raises for the network's sake. Raise OutboxInUse, RuntimeError without a loop.
         """
+        self._driver.check_loop()
         self._connection.start()
 
     async def disconnect(self, timeout_s: float = 10) -> None:
@@ -109,9 +112,13 @@ class Client(Face):
         """
         connection = self._connection
         milliseconds(timeout_s, "timeout_s")  # also where it is not needed
+        self._driver.check_loop()
         try:
             if connection.state == "connected":
                 await self.flush(timeout_s)
+        except asyncio.CancelledError:
+            self._driver.abandon()
+            raise
         finally:
             if connection.state != "closed":
                 await self._driver.leave()
@@ -119,6 +126,7 @@ class Client(Face):
     async def __aenter__(self) -> "Client":
         """Keep the connection up within the block: see `securemqtt.Client.__enter__`."""
         connection = self._connection
+        self._driver.check_loop()
         try:
             self._check_certificate()
             connection.start_now()
@@ -130,7 +138,7 @@ class Client(Face):
                 raise own
         except BaseException:
             if connection.state != "closed":
-                connection.abandon()
+                self._driver.abandon()
             raise
         return self
 
@@ -177,8 +185,22 @@ class Client(Face):
         queue = self._queues.get(topic_filter)
         if queue is None:
             queue = self._queues[topic_filter] = _Queue(self._desk)
-        self._subscribe(topic_filter, queue.take_in, qos, True)
+        if not self._is_asked(topic_filter, qos):
+            self._subscribe(topic_filter, queue.take_in, qos, True)
         return Messages(queue, self._driver)
+
+    def _is_asked(self, topic_filter: str, qos: int) -> bool:
+        """Return True if a subscription stands, or was asked for: to ask once more would have the
+        broker send what it has kept (retained) once more.
+        """
+        inbox = self._connection.inbox
+        if inbox is None:
+            return False
+        with inbox.lock:
+            one = inbox.subscriptions.get(topic_filter)
+            if one is None or one.handler is None or one.qos != qos:
+                return False
+            return one.granted or one.unanswered > 0 or not self._connection.link.up
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker; its iterators end. Raise InvalidTopic."""
@@ -255,15 +277,24 @@ class Messages:
     def __aiter__(self) -> "Messages":
         return self
 
-    async def __anext__(self) -> "Message":
+    def __anext__(self) -> "Coroutine[Any, Any, Message]":
+        # Who takes the message is who calls this. What is awaited may run in a task of its own:
+        # `asyncio.wait_for` has it so, on a board and before Python 3.12.
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no event loop runs here: it will when this is awaited
+            task = None
+        return self._next(task)
+
+    async def _next(self, task: "Any") -> "Message":
         queue = self._queue
-        task = asyncio.current_task()
-        queue.done(task)
+        task = task or asyncio.current_task()
+        queue.done(task, self)
         while not queue.ready():
             if not await self._driver.wait_until(queue.ready, None):
                 self._driver.check_started()
                 raise StopAsyncIteration
-        message = queue.take(task)
+        message = queue.take(task, self)
         if message is None:
             raise StopAsyncIteration
         return message
@@ -310,7 +341,8 @@ class _Queue:
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
         self._waiting: "list[Message]" = []
-        self._taken: "list[tuple[Any, Message]]" = []
+        # By which task, and through which iterator.
+        self._taken: "list[tuple[Any, Messages, Message]]" = []
         self._ended = False
 
     def take_in(self, message: "Message") -> None:
@@ -320,33 +352,42 @@ class _Queue:
 
     def ready(self) -> bool:
         """Return True if there is a message to take, or none will ever come."""
-        for entry in self._taken:
-            if entry[0].done():  # the task has ended amid this one
-                self._taken.remove(entry)
-                self._waiting.insert(0, entry[1])
-                break
-        return bool(self._waiting) or self._ended
+        if self._waiting or self._ended:
+            return True
+        for entry in self._taken:  # noqa: SIM110  (a generator would be garbage in each turn)
+            if entry[0].done():
+                return True
+        return False
 
-    def take(self, task: "Any") -> "Message | None":
-        """Return the next message, for a task; None if there will be none."""
+    def take(self, task: "Any", iterator: "Messages") -> "Message | None":
+        """Return the next message, for a task; None if there will be none.
+
+        First what a task has ended amid.
+        """
+        given_back = [entry for entry in self._taken if entry[0].done()]
+        if given_back:
+            self._taken = [entry for entry in self._taken if entry not in given_back]
+            self._waiting[:0] = [entry[2] for entry in given_back]
         if not self._waiting:
             return None
         message = self._waiting.pop(0)
-        self._taken.append((task, message))
+        self._taken.append((task, iterator, message))
         return message
 
-    def done(self, task: "Any") -> None:
-        """Note that a task is through with what it took."""
+    def done(self, task: "Any", iterator: "Messages") -> None:
+        """Note that a task is through with what it took; or, where it has come to its end since,
+        as each line that is typed at a prompt does, that it took through this iterator.
+        """
         for entry in self._taken:
-            if entry[0] is task:
+            if entry[0] is task or (entry[1] is iterator and ended_well(entry[0])):
                 self._taken.remove(entry)
-                self._desk.done(entry[1])
+                self._desk.done(entry[2])
                 return
 
     def end(self) -> None:
         """Let go of what waits, or was taken: nobody wants it any more."""
         self._ended = True
-        given_up = [message for _, message in self._taken] + self._waiting
+        given_up = [entry[2] for entry in self._taken] + self._waiting
         self._taken, self._waiting = [], []
         for message in given_up:
             self._desk.done(message)

@@ -94,6 +94,7 @@ class Connection:
         self.decide_by_ms = 0  # when `connect` gives up, while it runs
         self.certificate_ms = 0  # when this device's certificate is to be looked at again
         self.readying: "Iterator[int] | None" = None
+        self.turn_ms = _TURN_MS  # how long a turn may wait for the network; asyncio's not at all
         self.link: "Link" = make_link(settings, self)
         limit = self.link.max_publish_bytes
         self.max_publish_bytes = min(limit, settings.max_publish_bytes or limit)
@@ -239,7 +240,7 @@ class Connection:
                 self.lock.settle()
             self.outbox.tick()
             if link.leaving:  # a reconnection on purpose: it is opened again after that
-                link.serve(min(wait_ms, _TURN_MS))
+                link.serve(min(wait_ms, self.turn_ms))
                 return 0
             if self.state in ("waiting", "starting"):
                 left_ms = self.moment_ms - now_ms()
@@ -261,7 +262,7 @@ class Connection:
                 self._look_at_certificate()
             # QoS 0 fills no window, so no answer comes that would end a wait.
             self.more = link.up and self._feed(link) and link.room() > 0
-            link.serve(0 if self.more else min(wait_ms, _TURN_MS))
+            link.serve(0 if self.more else min(wait_ms, self.turn_ms))
         except MemoryError as error:
             self.link.close()
             self._lost(_exhausted(error))

@@ -50,6 +50,7 @@ class Driver:
         self._awaited: "dict[Delivery, _Waiter]" = {}
         self._given_up = False  # whether one of those may have been dropped
         connection.outbox.notify = self._note_given_up
+        connection.turn_ms = 0
 
     # What the connection calls
 
@@ -57,7 +58,11 @@ class Driver:
         """Start the task. Raise RuntimeError where no event loop runs."""
         self._leaving = False
         self._broken = None
-        self._rest.begin()
+        try:
+            self._rest.begin()
+        except RuntimeError:
+            self._connection.abandon()
+            raise
         self._task = asyncio.create_task(self._run())
 
     def stop(self, finish: "Callable[[], None]") -> None:
@@ -65,7 +70,7 @@ class Driver:
         task, self._task = self._task, None
         if task is not None:
             self._rest.end()
-            if task is not asyncio.current_task():
+            if not (self._rest.is_over() or self._is_current(task)):
                 task.cancel()
         finish()
         self.look()
@@ -101,7 +106,7 @@ class Driver:
                 raise self._broken
             if self._task is None or now_ms() >= deadline_ms:
                 return False
-            self._check_loop()
+            self.check_loop()
             waiter = _Waiter(condition, deadline_ms)
             self._waiters.append(waiter)
             if timeout_ms is not None:
@@ -126,7 +131,7 @@ class Driver:
         waiter = _Waiter(decided, _NEVER_MS)
         delivery.awaited = True
         while not decided() and self._task is not None:
-            self._check_loop()
+            self.check_loop()
             self._awaited[delivery] = waiter
             try:
                 await waiter.event.wait()
@@ -137,8 +142,16 @@ class Driver:
             raise self._broken
         return delivery.acknowledged
 
-    def _check_loop(self) -> None:
-        if not self._rest.is_here():
+    def check_loop(self) -> None:
+        """Raise UsageError in another event loop than the one in which it is turned.
+
+        Where that one is closed, nobody turns it any more: then it is left, and may be started.
+        """
+        if self._task is None:
+            return
+        if self._rest.is_over():
+            self.abandon()
+        elif not self._rest.is_here():
             from .errors import UsageError
 
             raise UsageError(
@@ -156,7 +169,13 @@ class Driver:
 
     async def sync(self) -> None:
         """Bring to the storage what was published."""
-        await self._rest.beside(self._connection.outbox.sync)
+        if self._connection.settings.outbox == "durable":
+            await self._rest.beside(self._connection.outbox.sync)
+
+    def abandon(self) -> None:
+        """Leave without a word: the broker sends the will."""
+        self._connection.left = True
+        self._connection.abandon()
 
     async def leave(self) -> None:
         """Leave in order; where this is cancelled, without a word."""
@@ -169,15 +188,16 @@ class Driver:
             await self.wait_until(lambda: connection.state == "closed", None)
         finally:
             if connection.state != "closed":
-                connection.abandon()
+                self.abandon()
 
     # The task
 
     async def _run(self) -> None:
         connection = self._connection
         try:
+            await asyncio.sleep(0)  # where tasks are begun at once, `start` is done only now
             while not self._leaving:
-                idle_ms = connection.turn(0)
+                idle_ms = connection.turn(_PAUSE_MS)
                 self.look()
                 await self._rest.pause(idle_ms, self._longest_ms())
             with temporary():
@@ -190,17 +210,25 @@ class Driver:
                 await self._rest.pause(0, _PAUSE_MS)
             self._task = None
             self._rest.end()
-        except asyncio.CancelledError:
-            if self._task is not None:  # not by `stop`: the program ends all its tasks
-                connection.abandon()
-            raise
         except Exception as error:  # noqa: BLE001  (a mistake in the program: raised where it waits)
             self._broken = error
-            self._task = None
-            self._rest.end()
+            self.abandon()
             log_exception(error)
+        except BaseException:
+            # By `stop`, and it may have been started again since. Or the program ends all its
+            # tasks, or a handler the program: nobody is to wait for what will not come.
+            if self._is_current(self._task):
+                self.abandon()
+            raise
         finally:
             self.look()
+
+    @staticmethod
+    def _is_current(task: "asyncio.Task[None] | None") -> bool:
+        try:
+            return task is not None and task is asyncio.current_task()
+        except RuntimeError:  # outside all tasks
+            return False
 
     def look(self) -> None:
         """Hand out what has come, and tell those for whom something holds now."""

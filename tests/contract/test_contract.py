@@ -166,7 +166,9 @@ def test_contract(
 
 
 @pytest.mark.parametrize("interpreter", INTERPRETERS)
-@pytest.mark.parametrize(("scenario", "engine"), [("asyncio_tasks", "mosquitto")])
+@pytest.mark.parametrize(
+    ("scenario", "engine"), [("asyncio_tasks", "mosquitto"), ("asyncio_edges", "mosquitto")]
+)
 def test_tasks(
     scenario: str,
     interpreter: str,

@@ -201,7 +201,8 @@ class PahoLink:
         self._drop(self.up)
 
     def _drop(self, good: bool) -> None:
-        self.up = False
+        self.up = self.heard = False
+        self.quiet_ms = 0
         self._opening = self._leaving = None
         self._reader.reset()
         self.waiting.forget()

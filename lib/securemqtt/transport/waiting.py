@@ -16,6 +16,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self._woken = False
+        self._was_woken = False  # within `wait`
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
@@ -47,8 +48,16 @@ class Waiting:
             if found == self.fd:
                 ready = True
             else:
+                self._was_woken = True
                 self.slept()
         return ready
+
+    def was_woken(self) -> bool:
+        """Return True if a `wait` has heard `wake` since this was asked last: what came with that
+        may have come too late for the same turn.
+        """
+        woken, self._was_woken = self._was_woken, False
+        return woken
 
     def slept(self) -> None:
         """Note that `wake` was heard."""

@@ -196,4 +196,5 @@ async def main():
         ok(client.stats["dropped_in"] == client.stats["unhandled"] == 0, "nothing is dropped")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

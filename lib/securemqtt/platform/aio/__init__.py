@@ -3,8 +3,8 @@
 from .. import BOARD
 
 if BOARD:
-    from .micropython import Awaitable, Rest
+    from .micropython import Awaitable, Rest, ended_well
 else:
-    from .cpython import Awaitable, Rest  # type: ignore[assignment]
+    from .cpython import Awaitable, Rest, ended_well  # type: ignore[assignment]
 
-__all__ = ["Awaitable", "Rest"]
+__all__ = ["Awaitable", "Rest", "ended_well"]

@@ -18,6 +18,9 @@ class Waiting(Protocol):
     def slept(self) -> None:
         """Note that `wake` was heard."""
 
+    def was_woken(self) -> bool:
+        """Return True if `wake` was heard within a turn."""
+
 
 class Link(Protocol):
     """The link, as far as it is seen from here."""
@@ -57,6 +60,13 @@ class Awaitable:
         return self._outcome().__await__()
 
 
+def ended_well(task: asyncio.Task[Any]) -> bool:
+    """Return True if a task has ended, and neither by an exception nor since it was cancelled."""
+    # Not by `exception()`, which would count as its having been looked at, and not be logged.
+    failure = task._exception  # noqa: SLF001
+    return task.done() and not task.cancelled() and failure is None
+
+
 class Rest:
     """The time between two turns of a connection's loop: other tasks run, until the network or
     `wake` has something for the next one.
@@ -69,6 +79,7 @@ class Rest:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._woken = False
+        self._fd = -1  # what this pause waits for
         self._ended: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
@@ -79,12 +90,21 @@ class Rest:
 
     def end(self) -> None:
         """Wait for nothing any more."""
+        self._ended = None
+        self._forget()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._connection.link.waiting.wake_fd)
 
+    def is_over(self) -> bool:
+        """Return True if the event loop it was begun in is closed."""
+        return self._loop is not None and self._loop.is_closed()
+
     def is_here(self) -> bool:
         """Return True if the event loop that runs is the one it was begun in."""
-        return self._loop is asyncio.get_running_loop()
+        try:
+            return self._loop is asyncio.get_running_loop()
+        except RuntimeError:  # none does
+            return False
 
     def wake(self) -> None:
         """End a pause; any thread may call."""
@@ -110,30 +130,43 @@ class Rest:
         loop, link = self._loop, self._connection.link
         if loop is None:
             return
-        if self._woken or (not idle_ms and (self._connection.more or link.heard)):
+        woken = link.waiting.was_woken() or self._woken
+        if woken or (not idle_ms and (self._connection.more or link.heard)):
             self._woken = False
             await asyncio.sleep(0)
             return
         fd, events = (-1, 0) if idle_ms else (link.waiting.fd, link.waiting.events)
-        self._ended = loop.create_future()
+        ended = self._ended = loop.create_future()
         pause_ms = min(idle_ms or link.quiet_ms, longest_ms)
         timer = loop.call_later(max(pause_ms, 0) / 1000, self._finish)
-        # For this pause only: the link may close the socket in its turn, and the next may have the
-        # same number.
+        # For this pause only: the link may close the socket in its turn, and the next one that
+        # anybody makes may have the same number.
+        self._fd = fd
         if fd >= 0 and events & _IN:
             loop.add_reader(fd, self._finish)
         if fd >= 0 and events & _OUT:
             loop.add_writer(fd, self._finish)
         try:
-            await self._ended
+            await ended
         finally:
-            self._ended = None
-            self._woken = False
             timer.cancel()
-            if fd >= 0:
-                loop.remove_reader(fd)
-                loop.remove_writer(fd)
+            if self._ended is ended:  # else it was begun again
+                self._ended = None
+                self._woken = False
+                self._forget()
+
+    def _forget(self) -> None:
+        """Wait for the link's socket no longer, which may be about to be closed."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(fd)
+            self._loop.remove_writer(fd)
 
     async def beside(self, function: Callable[[], None]) -> None:
         """Have what blocks done in the event loop's executor."""
-        await asyncio.get_running_loop().run_in_executor(None, function)
+        try:
+            done = asyncio.get_running_loop().run_in_executor(None, function)
+        except RuntimeError:  # it was shut down, since the program ends: nobody else is held up
+            function()
+            return
+        await done

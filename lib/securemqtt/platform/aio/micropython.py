@@ -1,6 +1,7 @@
 """MicroPython's side of the asyncio face: the loop is turned at a pace of its own."""
 
 import asyncio
+from asyncio import core  # type: ignore[attr-defined]
 
 from micropython import const
 
@@ -28,21 +29,32 @@ class Awaitable:
         return self._outcome()
 
 
+def ended_well(task: "Any") -> bool:
+    """Return True if a task has ended, and neither by an exception nor since it was cancelled."""
+    return bool(task.done()) and isinstance(task.data, StopIteration)
+
+
 class Rest:
     """The time between two turns of a connection's loop: other tasks run."""
 
     def __init__(self, connection: "Any") -> None:
         self._connection = connection
         self._woken = False
+        self._tasks: "Any" = None
 
     def begin(self) -> None:
-        """Do nothing: there is one event loop."""
+        """Go with the event loop that there is: its tasks are what `new_event_loop` forgets."""
+        self._tasks = core._task_queue  # noqa: SLF001
 
     def end(self) -> None:
         """Do nothing."""
 
+    def is_over(self) -> bool:
+        """Return True if `new_event_loop` was called since it was begun."""
+        return self._tasks is not core._task_queue  # noqa: SLF001
+
     def is_here(self) -> bool:
-        """Return True: there is one event loop."""
+        """Return True: there is one event loop at a time."""
         return True
 
     def wake(self) -> None:

@@ -1,0 +1,239 @@
+"""The asyncio face in CPython's event loop: what it waits for and how long, what it leaves in the
+loop, other threads and loops, and the end of a program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from securemqtt.aio import Client
+from securemqtt.errors import UsageError
+from securemqtt.messages import Message
+from securemqtt.platform import now_ms
+from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.pki import Authority
+from support.identities.bundles import write_bundle
+from support.network.proxy import Proxy
+from support.speed import seconds, slowness
+
+_numbers = itertools.count()
+PATIENCE_S = seconds(20)
+# What comes at once; without a mend it takes a pause, of 1 s.
+AT_ONCE_S = 0.5 * slowness()
+
+
+@pytest.fixture
+def proxy(broker: BrokerProcess) -> Iterator[Proxy]:
+    with Proxy(broker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bundle(authority: Authority, proxy: Proxy, tmp_path: Path) -> str:
+    name = f"loop-{next(_numbers)}"
+    return str(write_bundle(tmp_path / "bundle", authority, name, port=proxy.port))
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(main(), 3 * PATIENCE_S))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async def hold() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(hold(), PATIENCE_S)
+
+
+def counted(client: Client) -> list[int]:
+    """Return a list to which the time of each turn is added, in ms."""
+    connection, turns = client._connection, []
+    turn = connection.turn
+
+    def count(wait_ms: int) -> int:
+        turns.append(now_ms())
+        return turn(wait_ms)
+
+    connection.turn = count  # type: ignore[method-assign]
+    return turns
+
+
+def test_a_back_off_takes_no_turns(bundle: str, proxy: Proxy) -> None:
+    """Also not behind an attempt that ran out of time."""
+
+    async def main() -> None:
+        client = Client(bundle, connect_timeout_s=1)
+        turns = counted(client)
+        proxy.up.hold()
+        client.start()
+        await until(lambda: client.stats["failures"] == 2)
+        await client.disconnect()
+        assert len(turns) < 100
+
+    run(main)
+
+
+def test_woken_within_a_turn(bundle: str, broker: BrokerProcess, authority: Authority) -> None:
+    """What another thread acknowledges while a turn looks at the network goes out at once."""
+
+    async def main() -> None:
+        client = Client(bundle)
+        async with client:
+            messages = client.messages("~/note")
+            link = client._connection.link
+            serve, acknowledge = link.serve, link.acknowledge
+            sent_ms: list[int] = []
+            left: list[Message] = []
+
+            def watch(message: Message) -> None:
+                sent_ms.append(now_ms())
+                acknowledge(message)
+
+            def interrupted(wait_ms: int) -> None:
+                if left:
+                    thread = threading.Thread(target=left.pop().acknowledge)
+                    thread.start()
+                    thread.join()
+                serve(wait_ms)
+
+            link.acknowledge = watch  # type: ignore[method-assign]
+            took_ms = []
+            for number in range(3):
+                await client.publish("~/note", str(number))
+                message = await asyncio.wait_for(messages.__anext__(), PATIENCE_S)
+                await client.flush(PATIENCE_S)
+                await asyncio.sleep(0.05)
+                left.append(message)
+                link.serve = interrupted  # type: ignore[method-assign]
+                begun_ms = now_ms()
+                client._driver.wake()
+                await until(lambda: len(sent_ms) > len(took_ms))
+                link.serve = serve  # type: ignore[method-assign]
+                took_ms.append(sent_ms[-1] - begun_ms)
+            assert min(took_ms) < AT_ONCE_S * 1000
+
+    run(main)
+
+
+def test_a_file_descriptor_that_is_used_again(bundle: str, proxy: Proxy) -> None:
+    """A socket that the program opens where an attempt was cancelled has the number of ours."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        client = Client(bundle)
+        proxy.up.hold()
+
+        async def attempt() -> int:
+            try:
+                await client.connect(PATIENCE_S)
+            except asyncio.CancelledError:
+                with socket.create_connection(("127.0.0.1", proxy.port)) as ours:
+                    loop.add_writer(ours, lambda: None)
+                    loop.remove_writer(ours)
+                    return ours.fileno()
+            return -1
+
+        attempting = asyncio.create_task(attempt())
+        await until(lambda: client._connection.link.waiting.fd >= 0)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+        fd = client._connection.link.waiting.fd  # type: ignore[attr-defined]
+        attempting.cancel()
+        assert await attempting == fd
+
+    run(main)
+
+
+def test_another_loop(bundle: str) -> None:
+    """In another event loop each call is refused, and the connection goes on."""
+
+    async def main() -> None:
+        client = Client(bundle)
+
+        async def failing(call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+            with pytest.raises(UsageError, match="another event loop"):
+                await call()
+
+        def elsewhere() -> None:
+            for call in (client.connect, client.disconnect, client.__aenter__):
+                asyncio.run(failing(call))
+
+        async with client:
+            await asyncio.to_thread(elsewhere)
+            assert client.connected
+            assert await (await client.publish("~/note", "")).wait(PATIENCE_S)
+
+    run(main)
+
+
+def test_started_without_a_loop(bundle: str) -> None:
+    client = Client(bundle)
+    with pytest.raises(RuntimeError):
+        client.start()
+    assert client.state == "closed"
+
+    async def main() -> None:
+        async with client:
+            assert client.connected
+
+    run(main)
+
+
+def test_an_executor_that_was_shut_down(bundle: str, tmp_path: Path) -> None:
+    """What is published as the program ends is stored all the same."""
+
+    async def main() -> None:
+        async with Client(bundle, outbox="durable", outbox_dir=str(tmp_path / "outbox")) as client:
+            await asyncio.get_running_loop().shutdown_default_executor()
+            assert await (await client.publish("~/note", "")).wait(PATIENCE_S)
+
+    run(main)
+
+
+_ENDS = """
+import asyncio, os, socket, sys
+from securemqtt.aio import Client
+
+def end(state):
+    if state == "waiting":
+        raise {error}
+
+async def main():
+    client = Client(sys.argv[1])
+    async with client:
+        client.on_state(end)
+        with socket.socket(fileno=os.dup(client._connection.link.waiting.fd)) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
+        await client.messages("~/never").__anext__()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("error", "status"), [("SystemExit(7)", 7), ("KeyboardInterrupt", 130)])
+def test_a_handler_ends_the_program(bundle: str, error: str, status: int) -> None:
+    """Nobody waits for a connection that nothing turns any more."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", _ENDS.format(error=error), bundle],
+        env={**os.environ, "PYTHONASYNCIODEBUG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode in (status, -2), done.stderr[-2000:]
+    assert time.monotonic() - begun < PATIENCE_S
+    for told in ("ResourceWarning", "was destroyed", "never awaited"):
+        assert told not in done.stderr

@@ -77,8 +77,8 @@ def test_a_traceback_on_a_board_has_true_names_and_lines(tmp_path: Path) -> None
     traceback.check()
     assert traceback.functions[:4] == [
         "main.py:<module>",
-        "securemqtt.client:__init__",
-        "securemqtt.client:_make_connection",
+        "securemqtt.face:__init__",
+        "securemqtt.face:_make_connection",
         "securemqtt.config:load",
     ]
     traceback.check_explained("UsageError", "")

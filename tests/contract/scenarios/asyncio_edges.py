@@ -5,7 +5,7 @@ limits, a second attempt right behind the first, event loops that come and go.
 import asyncio
 import time
 
-from asyncio_tasks import collect, command, device, ended, granted, until
+from asyncio_common import collect, command, device, ended, granted, until
 from common import PATIENCE_S, SETTING, SLACK_S, ok, want
 
 from securemqtt.aio import Client

@@ -165,10 +165,15 @@ class History:
         self.broker.cut()
 
     def _out_of_order(self) -> bool:
-        """Return True if a message was passed over: one at which the broker seems to hang up."""
+        """Return True if a message was passed over: one at which the broker seems to hang up; or if
+        one may come before those that are to go alone, since the broker had it half-way (QoS 2).
+        """
         parking = self.client._connection.outbox.parking
         return parking is not None and bool(
-            parking.parked.entries or parking._notes or parking._passed_over()
+            parking.parked.entries
+            or parking._notes
+            or parking._passed_over()
+            or (parking.careful and self.device.released)
         )
 
     def _send(self, data: bytes, mark: int) -> None:

@@ -36,6 +36,8 @@ SCENARIOS = (
     "callers",
     "exhausted",
     "backlog",
+    "asyncio_tasks",
+    "asyncio_edges",
 )
 # The embedded broker's sessions end with it, and with them what it has acknowledged.
 _NOT_EMBEDDED = ("restarting",)

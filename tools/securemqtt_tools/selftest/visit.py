@@ -22,7 +22,7 @@ from securemqtt_tools.resources import scenarios_directory
 PLACE = "/securemqtt-selftest"
 _LIBRARY = f"{PLACE}/lib"
 _SCENARIOS = f"{PLACE}/scenarios"
-_COMMON = "common"
+_COMMON = ("common", "asyncio_common")
 _ASYNCIO_FACE = "asyncio_face"  # for the suite's own runs over the other face
 _JOIN_S = 60
 _FIGURES_S = 180
@@ -151,7 +151,7 @@ _LOG_LINES = 20
 def scenario_names() -> list[str]:
     """Return the scenarios that there are."""
     names = (path.stem for path in scenarios_directory().glob("*.py"))
-    return sorted(name for name in names if name not in (_COMMON, _ASYNCIO_FACE))
+    return sorted(name for name in names if name not in (*_COMMON, _ASYNCIO_FACE))
 
 
 class Visit:
@@ -276,7 +276,7 @@ class Visit:
         """Return the scenarios, and the library where the board has not this very one."""
         compiler = Compiler(cache)
         version = self.facts.mpy_version
-        files = (scenarios_directory() / f"{name}.py" for name in (_COMMON, *names))
+        files = (scenarios_directory() / f"{name}.py" for name in (*_COMMON, *names))
         sources = {path.name: path.read_text() for path in files}
         scenarios = compiler.compile(sources, version)
         library = compiler.compile(board_sources(library_directory()), version)

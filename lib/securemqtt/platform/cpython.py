@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from .lock import Lock as Lock
 
 T = TypeVar("T")
 
@@ -45,127 +46,6 @@ FLASH = False
 HAS_TYPING = True
 
 _CONTROLS = re.compile("[\\0-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-# How many messages signal handlers may publish while they interrupt the client itself.
-_DEFERRED = 1000
-
-
-class Admitting(Protocol):
-    """Who does what signal handlers want of what a lock guards."""
-
-    def admit(self) -> None:
-        """Take in what waits; called with the lock held."""
-
-    def admitted(self) -> None:
-        """Tell of what was taken in; called without it."""
-
-
-class Lock(threading.Condition):
-    """What it guards has one owner at a time: a thread, and within it one piece of work.
-
-    A signal handler cannot wait for the very thread that it interrupts, and must leave alone what
-    that one may have half changed. Where `interrupts` is true for it, it calls `defer`; as soon as
-    the lock is free, what was deferred is admitted.
-    """
-
-    def __init__(self) -> None:
-        mutex = threading.RLock()
-        super().__init__(mutex)
-        self._mutex: Any = mutex  # or `_Refusing`
-        # No count of ours could say so: a signal may come between acquiring and counting.
-        self._is_ours: Callable[[], bool] = mutex._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
-        self._admission: Admitting | None = None
-        self._beside: Lock | None = None
-        self.deferred: deque[Any] = deque()
-
-    def tell(self, admission: Admitting) -> None:
-        """Have `admission` told when something was deferred."""
-        self._admission = admission
-
-    def go_with(self, other: Lock) -> None:
-        """Treat who has the `other` lock as one who has this.
-
-        It is one that is held for longer, to wait for the storage. Who gives it back calls
-        `settle`.
-        """
-        self._beside = other
-
-    def interrupts(self) -> bool:
-        """Return True if this thread has the lock already: this call comes amid its work."""
-        return self._is_ours() or (self._beside is not None and self._beside.interrupts())
-
-    def __enter__(self) -> bool:
-        return bool(self._mutex.acquire())
-
-    def __exit__(self, *exc: object) -> None:
-        self.give()
-
-    def take(self, timeout_s: int) -> bool:
-        """Take hold of the lock; return True if that succeeds in time. Then `give` is due."""
-        return bool(self._mutex.acquire(True, timeout_s))
-
-    def give(self) -> None:
-        """Let go of the lock."""
-        self._mutex.release()
-        if self.deferred:
-            self.settle()
-
-    def defer(self, entry: object) -> bool:
-        """Note what whom this call interrupts is to admit; return False if too many wait."""
-        if len(self.deferred) >= _DEFERRED:
-            return False
-        self.deferred.append(entry)
-        return True
-
-    def settle(self) -> None:
-        """Have admitted what was deferred, unless somebody has the lock, who does it afterwards."""
-        admission = self._admission
-        if admission is None:
-            return
-        while self.deferred and not self.interrupts() and self._mutex.acquire(False):
-            try:
-                admission.admit()
-            finally:
-                self._mutex.release()
-        if not self.interrupts():
-            admission.admitted()
-
-    def wait_until(self, condition: Callable[[], Any], timeout_s: float) -> bool:
-        """Block until `condition` holds, which is looked at with the lock held.
-
-        Return True if it does in time.
-        """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with self:
-                if condition():
-                    return True
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                if not self.deferred:  # else it is admitted first
-                    self.wait(left)
-
-    def disown(self, refuse: Callable[[], NoReturn]) -> None:
-        """Have `refuse` called for whoever takes hold of the lock from now on, in a forked child.
-
-        The thread that held it may be gone.
-        """
-        self._mutex = _Refusing(refuse)
-        self._is_ours = bool  # False, whatever the parent's thread had
-        self._beside = None
-
-
-class _Refusing:
-    """What there is in the place of a lock that is another process's."""
-
-    def __init__(self, refuse: Callable[[], NoReturn]) -> None:
-        self._refuse = refuse
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        self._refuse()
-
-    def release(self) -> None:
-        """Do nothing: it was taken before this process was forked."""
 
 
 def is_plain(text: str) -> bool:
@@ -274,7 +154,8 @@ class Loop:
             self._turning = _thread.allocate_lock()
             finish()
         elif self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(60)
+            with self._changed.laid_aside():
+                self._thread.join(60)
             if not self._thread.is_alive():
                 self._turning = _thread.allocate_lock()
 

@@ -89,8 +89,9 @@ class FakeBroker:
         def found() -> list[Message]:
             return [one for one in link.arrived if matches(topic_filter, one.topic)]
 
+        held = link.lock.wait_until(lambda: len(found()) >= count, patience_s)
         with link.lock:
-            if link.lock.wait_for(lambda: len(found()) >= count, patience_s):
+            if held:
                 return found()
             raise TimeoutError(
                 f"{len(found())} of {count} messages on {topic_filter} within {timeout_s} s"
@@ -254,18 +255,24 @@ class FakeBroker:
         with link.lock:
             passes = link.passes + 2  # the one that runs now may have begun too early
             link.hurry_until = max(link.hurry_until, passes)
-            connection.wake()
-            self._wait_for(lambda: resting() or link.passes >= passes)
+        connection.wake()
+        self._wait_for(lambda: resting() or link.passes >= passes)
+        with link.lock:
             unsent = connection.outbox.head is not None and link.room() > 0
             return resting() or not (unsent or link.busy())
 
     def _until(self, *states: str) -> str:
-        with self._link.lock:
-            self._wait_for(lambda: self._connection.state in states)
-            return self._connection.state
+        seen: list[str] = []
+
+        def there() -> bool:
+            seen.append(self._connection.state)
+            return seen[-1] in states
+
+        self._wait_for(there)
+        return seen[-1]
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:
-        if not self._link.lock.wait_for(condition, _PATIENCE_S):
+        if not self._link.lock.wait_until(condition, _PATIENCE_S):
             raise TimeoutError(
                 f"the client, {self._connection.state}, has not moved for {_PATIENCE_S} s; "
                 "a function given to log_to must not wait for it"

@@ -146,7 +146,7 @@ def lost(connection: "Owner", error: Exception) -> None:
             delay_ms = min(delay_ms, random_between(0, bound_ms))
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
-    log("warning", "{} Next attempt in {} ms.".format(error, delay_ms))
+    log("warning", "{} Next attempt in {:.1f} s.".format(error, delay_ms / 1000))
     inbox = connection.inbox
     if inbox is not None and inbox.on_error and type(error) not in connection.reasons_told:
         connection.reasons_told.append(type(error))

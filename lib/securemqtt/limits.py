@@ -12,6 +12,9 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
+_CAUSE = "a rule of this provider's; its broker would hang up, or never answer"
+_REMEDY = "docs/own-broker.md lists what each provider takes"
+
 
 class Limits:
     """What a program may hand to a client with a preset; made by presets.py, and never changed."""
@@ -53,9 +56,11 @@ class Limits:
     def _refuse(self, what: str) -> None:
         from .errors import UsageError
 
-        raise UsageError(self.title + " " + what)
+        raise UsageError(self.title + " " + what, cause=_CAUSE, remedy=_REMEDY)
 
     def _refuse_topic(self, what: str, topic: str) -> None:
         from .errors import InvalidTopic
 
-        raise InvalidTopic("{} {}, not {}".format(self.title, what, quoted(topic)))
+        raise InvalidTopic(
+            "{} {}, not {}".format(self.title, what, quoted(topic)), cause=_CAUSE, remedy=_REMEDY
+        )

@@ -99,7 +99,9 @@ def observer(
 
 def play(device: Path, part: str, outbox: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a part of the program to its end, with options for the interpreter."""
-    command = [sys.executable, *options, str(PROGRAM), str(device), part, outbox]
+    # Since CPython 3.12 a fork with threads is warned of; these do that on purpose.
+    quiet = ("-W", "ignore:This process:DeprecationWarning")
+    command = [sys.executable, *quiet, *options, str(PROGRAM), str(device), part, outbox]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done

@@ -441,6 +441,9 @@ class TestWhatCannotWork:
         installation.machine.checked("chown", "root:", at_home)
         installation.machine.checked("chmod", "644", at_home)
         assert "is in somebody's home" in self._refused(installation, "install", at_home, *bundle)
+        shown = installation.command("show", at_home, *bundle)
+        assert (shown.returncode, "ExecStart=" in shown.stdout) == (0, True)
+        assert "`install` would refuse it: /home/" in shown.stderr
         good = installation.put("refused.py", PLAIN)
         assert "there is no group unheard-of" in self._refused(
             installation, "install", good, *bundle, "--group", "unheard-of"

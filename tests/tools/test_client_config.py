@@ -14,6 +14,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -258,17 +259,22 @@ def _npm(package: str) -> Path:
     if npm is None:
         unavailable("npm is not installed, to fetch a client for this test: apt-get install npm")
     directory = _CACHE / f"{package}-{_PACKAGES[package]}"
-    if not (directory / "done").exists():
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        (directory / "package.json").write_text("{}")
-        wanted = f"{package}@{_PACKAGES[package]}"
-        command = [npm, "install", "--no-audit", "--no-fund", "--omit=optional", wanted]
-        done = subprocess.run(
-            command, cwd=directory, capture_output=True, text=True, timeout=_INSTALL_S, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        (directory / "done").touch()
+    if not directory.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as name:  # another worker may be at it, too
+            place = Path(name) / "place"
+            place.mkdir()
+            (place / "package.json").write_text("{}")
+            wanted = f"{package}@{_PACKAGES[package]}"
+            command = [npm, "install", "--no-audit", "--no-fund", "--omit=optional", wanted]
+            done = subprocess.run(
+                command, cwd=place, capture_output=True, text=True, timeout=_INSTALL_S, check=False
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            try:
+                place.rename(directory)
+            except OSError:  # that one was first
+                assert (directory / "node_modules").exists()
     return directory / "node_modules"
 
 
@@ -407,6 +413,17 @@ def test_a_mistake_is_one_line(
     printed = capsys.readouterr()
     assert printed.out == "" and words in printed.err
     assert printed.err.startswith("securemqtt: ") and printed.err.count("\n") == 1
+
+
+def test_an_id_whose_key_is_on_a_board_alone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(home / "ca" / "issued" / "devices" / "board")  # as provisioning leaves nothing
+    capsys.readouterr()
+    assert _ask(home, "board", "--for", "mosquitto") == 1
+    said = capsys.readouterr().err
+    assert "board has a certificate, and its key is not on this computer" in said
+    assert "Give this program an id of its own" in said and "--id board" not in said
 
 
 def test_a_key_that_others_can_read_or_that_is_encrypted(

@@ -159,8 +159,8 @@ def test_what_needs_a_part_that_is_missing_says_so(tmp_path: Path) -> None:
 def test_diagnosis_is_read_from_what_programs_print() -> None:
     said = "no CA that this device trusts has issued the certificate of mqtt.local:8883"
     rest = (
-        ". Likely cause: somebody is posing as it. What to do: find out. Next attempt in 86103 "
-        "ms.\r\n"
+        ". Likely cause: somebody is posing as it. What to do: find out. Next attempt in 86.1 "
+        "s.\r\n"
     )
     assert (
         diagnosis(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from securemqtt_tools.cli import FatalError, Subcommand, add_subcommands
-from securemqtt_tools.service.checks import plan
+from securemqtt_tools.service.checks import check_place, plan
 from securemqtt_tools.service.systemd import Systemd
 from securemqtt_tools.service.unit import Service, render
 
@@ -158,13 +159,19 @@ def _plan(args: argparse.Namespace) -> Service:
 
 
 def _show(args: argparse.Namespace) -> None:
-    print(render(_plan(args)), end="")
+    service = _plan(args)
+    print(render(service), end="")
+    try:
+        check_place(service)
+    except FatalError as error:
+        print(f"securemqtt: `install` would refuse it: {error}", file=sys.stderr)
 
 
 def _install(args: argparse.Namespace) -> None:
     systemd = Systemd(args.system)
     systemd.require("install")
     service = _plan(args)
+    check_place(service)
     systemd.check_free(service.name)
     path = systemd.unit_path(service.name)
     text = render(service)

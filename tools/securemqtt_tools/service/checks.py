@@ -46,11 +46,7 @@ def plan(
         _check_path(one)
     for argument in arguments:
         _check_printable(argument)
-    owner = None
-    if system:
-        _check_lasting(path, python)
-        owner = _owner(path)
-        _check_reach(owner, path, python)
+    owner = _owner(path) if system else None
     places = [home, *(Path(pwd.getpwnam(owner).pw_dir, one) for one in _SECRETS)] if owner else []
     return Service(
         name=_name(name, path),
@@ -64,6 +60,18 @@ def plan(
         hidden=tuple(dict.fromkeys(places)),
         answers_sigterm=answers,
     )
+
+
+def check_place(service: Service) -> None:
+    """Raise FatalError where the program, or its Python, lies where such a service sees nothing, or
+    where anybody may change it.
+    """
+    if service.system:
+        _check_lasting(service.program, service.python)
+        for one in (service.program, service.program.parent):
+            if one.stat().st_mode & _WRITE:
+                raise FatalError(f"anybody may change {one}: chmod o-w {one}")
+        _check_reach(service.owner, service.program, service.python)
 
 
 def _answers_sigterm(program: Path) -> bool:
@@ -111,9 +119,6 @@ def _name(given: str | None, program: Path) -> str:
 def _owner(program: Path) -> str | None:
     """Return the user whose program it is, None if it is root's. Raise FatalError."""
     status = program.stat()
-    for one in (program, program.parent):
-        if one.stat().st_mode & _WRITE:
-            raise FatalError(f"anybody may change {one}: chmod o-w {one}")
     if status.st_uid == 0:
         return None
     try:

@@ -17,6 +17,8 @@ from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.rules import READ, WRITE, permitted
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, read_private
+from securemqtt_tools.pki.inventory import Inventory
+from securemqtt_tools.pki.layout import INVENTORY
 from securemqtt_tools.pki.names import server_name
 
 # Mosquitto takes any path; this is what clients ask for, ours too.
@@ -174,6 +176,14 @@ def _directory(home: Path, device_id: str) -> Path:
     for directory in (home / "bundles" / device_id, home / "ca" / "issued" / "devices" / device_id):
         if directory.exists():
             return directory
+    inventory = home / "ca" / INVENTORY
+    if inventory.exists() and Inventory(inventory).entries("device", device_id):
+        raise FatalError(
+            f"{device_id} has a certificate, and its key is not on this computer: a board's never "
+            "leaves it. Give this program an id of its own: `securemqtt provision pi --id OTHER "
+            f"--broker HOST --out {home / 'bundles' / 'OTHER'}`; or name where the files are with "
+            "--bundle DIR"
+        )
     raise FatalError(
         f"there are no files of {device_id} in {home}: make them with `securemqtt provision pi "
         f"--id {device_id} --broker HOST --out {home / 'bundles' / device_id}`, or name where they "

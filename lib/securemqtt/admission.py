@@ -3,7 +3,7 @@
 The outbox and its journal have one owner at a time: who holds the connection's lock. A thread that
 publishes waits for it. A signal handler, or a board's callback, cannot wait for whom it interrupts,
 and must not touch what that one has half changed: its message is deferred, and put into the outbox
-as soon as the interrupted one is done, before anything that comes later.
+once the interrupted one is done, by the next turn of the loop at the latest, before anything later.
 """
 
 from .platform import const, temporary

@@ -204,7 +204,7 @@ def test_a_storage_that_fails_meanwhile_does_not_end_an_attempt_to_connect(
             # until the state changes.
             attempt = other.submit(client.connect)
             try:
-                wait_until(lambda: attempt.done() or client._connection.lock._waiters)
+                wait_until(lambda: attempt.done() or client._connection.lock._waiting)
                 assert not attempt.done()
             finally:
                 proxy.down.release()

@@ -25,7 +25,7 @@ def test_missing_file(lab: Laboratory, device: Device, name: str) -> None:
     bundle = lab.bundle(device, 8883)
     (bundle / name).unlink()
     report = device.fails(bundle, "FileMissing")
-    assert str(bundle / name) in report.what and "provision.py" in report.remedy
+    assert str(bundle / name) in report.what and "securemqtt provision" in report.remedy
 
 
 @pytest.mark.parametrize("name", ["ca0.crt", "device0.crt", "device.key", "config.json"])

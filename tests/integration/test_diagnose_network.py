@@ -32,7 +32,7 @@ def test_name_not_resolved(lab: Laboratory, device: Device) -> None:
 def test_connection_refused(lab: Laboratory, device: Device) -> None:
     report = device.fails(lab.bundle(device, free_port()), "ConnectionRefused")
     assert report.transient
-    assert "not running" in report.cause and "broker.py run" in report.remedy
+    assert "not running" in report.cause and "broker run" in report.remedy
 
 
 def test_no_way_into_the_network(lab: Laboratory, device: Device) -> None:

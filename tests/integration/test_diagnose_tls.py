@@ -107,7 +107,7 @@ def test_clock_as_after_power_on(lab: Laboratory, device: Device, mosquitto_port
 def test_wrong_host_name(lab: Laboratory, device: Device, host: str) -> None:
     with tls_server(lab.context(lab.server(None, "other.local")), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port, host=host), "HostNameMismatch")
-    assert f"broker.py init --force {host}" in report.remedy
+    assert f"broker init --force {host}" in report.remedy
 
 
 def test_client_certificate_used_by_a_server(lab: Laboratory, device: Device) -> None:

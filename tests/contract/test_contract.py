@@ -41,6 +41,12 @@ BLOCKING = [
     for engine in ("mosquitto", "amqtt")
     if engine == "mosquitto" or (interpreter != FORMS[0] and name not in _NOT_EMBEDDED)
 ]
+# Written for the asyncio face, and what only that has.
+NATIVE = [
+    pytest.param(name, interpreter, "mosquitto", id=f"{name}-{interpreter}-mosquitto")
+    for name in ("asyncio_tasks", "asyncio_edges")
+    for interpreter in INTERPRETERS
+]
 # From an interrupt, or another thread, nothing can be awaited.
 _NOT_ASYNCIO = ("callers", "threads")
 OVER_ASYNCIO = [
@@ -153,23 +159,8 @@ def _played(
     assert len(outcome.checks) >= 4
 
 
-@pytest.mark.parametrize(("scenario", "interpreter", "engine"), BLOCKING)
+@pytest.mark.parametrize(("scenario", "interpreter", "engine"), BLOCKING + NATIVE)
 def test_contract(
-    scenario: str,
-    interpreter: str,
-    engine: str,
-    environment: Environment,
-    setting: Callable[[str], dict[str, object]],
-    board_directory: Path,
-) -> None:
-    _played(scenario, interpreter, environment, setting(interpreter), board_directory)
-
-
-@pytest.mark.parametrize("interpreter", INTERPRETERS)
-@pytest.mark.parametrize(
-    ("scenario", "engine"), [("asyncio_tasks", "mosquitto"), ("asyncio_edges", "mosquitto")]
-)
-def test_tasks(
     scenario: str,
     interpreter: str,
     engine: str,

@@ -5,10 +5,7 @@ and lego leave it; devices trust that CA's root beside our own authority.
 from __future__ import annotations
 
 import json
-import os
 import ssl
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Outcome, Provisioner
 from support.brokers.mqtt import Peer, Refused
 from support.identities.by_openssl import Workshop
+from support.identities.programs import says
 from support.requirements import require_program
 from support.speed import seconds
 
@@ -119,21 +117,6 @@ def test_devices_trust_the_public_root_beside_ours_and_only_ours_may_enter(
 def shown(port: int, root: Path) -> str:
     """Return the certificate that a broker shows, verified."""
     return ssl.get_server_certificate(("localhost", port), ca_certs=str(root), timeout=seconds(20))
-
-
-def says(bundle: Path) -> str:
-    """Return what a program prints that publishes with this bundle."""
-    program = "from securemqtt import Client\nwith Client() as c: print(c.publish('~/a', 'x')"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{program}.wait({seconds(10)}))"],
-        env={**os.environ, "SECUREMQTT_BUNDLE": str(bundle)},
-        capture_output=True,
-        text=True,
-        timeout=seconds(60),
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_root_is_found_among_those_that_the_system_trusts(

@@ -15,6 +15,7 @@ both hold up the loop for as long as they take.
 import asyncio
 
 from .arguments import milliseconds
+from .connection import exhausted
 from .driver import Driver
 from .early import size_of
 from .face import Face
@@ -90,6 +91,9 @@ class Client(Face):
                     error = lifecycle.given_up(connection, timeout_s)
                 await self._driver.leave()
                 raise error
+        except MemoryError as error:
+            self._driver.abandon()
+            raise exhausted(error)
         except asyncio.CancelledError:
             self._driver.abandon()
             raise
@@ -136,6 +140,9 @@ class Client(Face):
             own = connection.own_fault()
             if own is not None:
                 raise own
+        except MemoryError as error:
+            self._driver.abandon()
+            raise exhausted(error)
         except BaseException:
             if connection.state != "closed":
                 self._driver.abandon()

@@ -1,6 +1,7 @@
 """`Client`: the thin API. What it does is done by its `Connection`."""
 
 from .arguments import check_function, milliseconds
+from .connection import exhausted
 from .face import Face
 from .log import quoted
 from .platform import const, now_ms, temporary
@@ -58,11 +59,9 @@ class Client(Face):
                     error = lifecycle.given_up(connection, timeout_s)
                 connection.stop()
                 raise error
-        except MemoryError:
+        except MemoryError as error:
             connection.abandon()
-            from .errors import OutOfMemory
-
-            raise OutOfMemory()
+            raise exhausted(error)
         finally:
             connection.decide_by_ms = 0
 
@@ -109,11 +108,9 @@ class Client(Face):
             own = connection.own_fault()
             if own is not None:
                 raise own
-        except MemoryError:
+        except MemoryError as error:
             connection.abandon()
-            from .errors import OutOfMemory
-
-            raise OutOfMemory()
+            raise exhausted(error)
         except BaseException:
             if connection.state != "closed":
                 connection.stop()

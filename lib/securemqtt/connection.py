@@ -164,7 +164,7 @@ class Connection:
             self.loop.stop(self._finish)
         except MemoryError as error:
             self.abandon()
-            raise _exhausted(error)
+            raise exhausted(error)
 
     def abandon(self) -> None:
         """Leave without a word: there is no memory for more."""
@@ -265,7 +265,7 @@ class Connection:
             link.serve(0 if self.more else min(wait_ms, self.turn_ms))
         except MemoryError as error:
             self.link.close()
-            self._lost(_exhausted(error))
+            self._lost(exhausted(error))
         except Exception as error:
             from .errors import SecureMQTTError
 
@@ -390,7 +390,7 @@ class Connection:
                 self.loop.notify(delivery)
 
 
-def _exhausted(error: MemoryError) -> Exception:
+def exhausted(error: MemoryError) -> Exception:
     """Return OutOfMemory; without memory even for that, `error` itself."""
     try:
         from .errors import OutOfMemory

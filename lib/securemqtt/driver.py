@@ -4,7 +4,8 @@ face that blocks.
 
 import asyncio
 
-from .log import log_exception
+from .connection import exhausted
+from .log import log, log_exception
 from .messages import Delivery
 from .platform import const, now_ms, temporary
 from .platform.aio import Rest
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # The longest pause between two turns, as that of a link's own wait.
 _PAUSE_MS = const(1000)
 _NEVER_MS = const(1 << 60)
+# The pause after a turn for which there was no memory.
+_EXHAUSTED_S = const(1)
+_EXHAUSTED = "no memory to look after the connection: in 1 s, again"
 
 
 class _Waiter:
@@ -197,9 +201,13 @@ class Driver:
         try:
             await asyncio.sleep(0)  # where tasks are begun at once, `start` is done only now
             while not self._leaving:
-                idle_ms = connection.turn(_PAUSE_MS)
-                self.look()
-                await self._rest.pause(idle_ms, self._longest_ms())
+                try:
+                    idle_ms = connection.turn(_PAUSE_MS)
+                    self.look()
+                    await self._rest.pause(idle_ms, self._longest_ms())
+                except MemoryError:  # what other tasks let go of meanwhile makes room
+                    log("warning", _EXHAUSTED)
+                    await asyncio.sleep(_EXHAUSTED_S)
             with temporary():
                 from . import lifecycle
 
@@ -211,7 +219,7 @@ class Driver:
             self._task = None
             self._rest.end()
         except Exception as error:  # noqa: BLE001  (a mistake in the program: raised where it waits)
-            self._broken = error
+            self._broken = exhausted(error) if isinstance(error, MemoryError) else error
             self.abandon()
             log_exception(error)
         except BaseException:

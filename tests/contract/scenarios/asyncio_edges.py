@@ -46,9 +46,11 @@ async def one_by_one(client, operator):
 async def in_order_again(client, operator):
     """Two tasks end amid a message: both come again, in their order."""
 
+    taking = []
+
     async def fail(messages):
-        await messages.__anext__()
-        await asyncio.sleep(0.05)
+        taking.append((await messages.__anext__()).text())
+        await until(lambda: len(taking) == 2)
         raise ValueError("amid a message")
 
     messages = client.messages("~/command/order")
@@ -106,7 +108,7 @@ async def at_once_again():
     want("up hold")
     await client.publish("~/held", "1")
     leaving = asyncio.create_task(client.disconnect(PATIENCE_S))
-    await asyncio.sleep(0.05)
+    ok(await until(lambda: client._connection.left or client._driver._waiters), "it delivers")
     begun = time.time()
     leaving.cancel()
     ok(await ended(leaving) == "cancelled", "disconnect: cancelled while it delivers")
@@ -115,12 +117,31 @@ async def at_once_again():
     want("up release")
 
 
+async def no_memory(client):
+    """Memory that other tasks keep, so that there is none between two turns."""
+    rest = client._driver._rest
+    pause = rest.pause
+    failures = []
+
+    async def exhausted(idle_ms, longest_ms):
+        if not failures:
+            failures.append(idle_ms)
+            raise MemoryError
+        await pause(idle_ms, longest_ms)
+
+    rest.pause = exhausted
+    ok(await until(lambda: failures), "a turn for which there is no memory")
+    ok(await (await client.publish("~/after", "1")), "the client goes on after it")
+    rest.pause = pause
+
+
 async def main():
     async with Client(SETTING["operator"], status=False, clean_session=True) as operator:
         async with device() as client:
             await one_by_one(client, operator)
             await in_order_again(client, operator)
             await kept_by_the_broker(client, operator)
+            await no_memory(client)
         await at_once_again()
 
 

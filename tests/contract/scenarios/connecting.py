@@ -58,6 +58,21 @@ quiet.connect()
 ok(quiet.flush(PATIENCE_S), "nothing is left to send")
 quiet.disconnect()
 
+
+def no_memory():
+    raise MemoryError
+
+
+start_now = quiet._connection.start_now
+quiet._connection.start_now = no_memory
+for name, enter in (("connect", quiet.connect), ("with", quiet.__enter__)):
+    ok(failure_of(enter) == "OutOfMemory", name + ": memory that runs out there is an error of ours")
+    ok(quiet.state == "closed", name + ": and the client has left")
+quiet._connection.start_now = start_now
+quiet.connect()
+ok(quiet.connected, "it can be tried again")
+quiet.disconnect()
+
 refusing = device(port=SETTING["closed_port"])
 ok(
     failure_of(refusing.connect, PATIENCE_S) == "ConnectionRefused",

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MINUTES ?= 10
 CELLS ?=
 # More than two cores have to do: most of the time the tests wait for a network, or its absence.
-WORKERS ?= 4
+WORKERS ?= 6
 PYTEST_OPTIONS ?=
 
 RELEASE := .build/release
@@ -48,6 +48,8 @@ demo: setup system-demo
 test: setup system
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
 
+# Randomised tests take four times as many seeds there, too.
+test-long: export SECUREMQTT_SWEEP ?= 4
 test-long: setup system
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 

@@ -24,8 +24,8 @@ from support.requirements import require_program
 
 _numbers = itertools.count()
 _NOT_EVERYWHERE = {"threads": (CPYTHON,), "exhausted": FORMS}
-# What they are about is a broker with the limits that Mosquitto has by itself.
-_ITS_OWN_LIMITS = ("busy",)
+# Those that are about a Mosquitto with the limits that it has by itself, or one that is killed.
+_SPECIAL = {"busy": "by_itself", "restarting": "saving"}
 _NAMES = sorted(
     path.stem
     for path in SCENARIOS.glob("*.py")
@@ -60,7 +60,11 @@ OVER_ASYNCIO = [
 
 @contextlib.contextmanager
 def _running(
-    directory: Path, authority: Authority, limits: Limits, engine: str = "mosquitto"
+    directory: Path,
+    authority: Authority,
+    limits: Limits,
+    engine: str = "mosquitto",
+    save_each_change: bool = False,
 ) -> Iterator[Environment]:
     if engine == "mosquitto":
         require_program("mosquitto")
@@ -70,7 +74,7 @@ def _running(
         names=["localhost", "127.0.0.1"],
         port=0,
         roles={"operator": "operator", "other": "operator"},
-        save_each_change=True,
+        save_each_change=save_each_change,
     )
     dataclasses.replace(config, limits=limits).save()
     with (
@@ -89,6 +93,14 @@ def _running(
 def ours(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """Run a Mosquitto of this module's own, since it is restarted, behind a proxy."""
     with _running(tmp_path_factory.mktemp("contract"), authority, Limits()) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def saving(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """Run one that writes each change to the disk, all of what it keeps: slow, if that is much."""
+    directory = tmp_path_factory.mktemp("saving")
+    with _running(directory, authority, Limits(), save_each_change=True) as environment:
         yield environment
 
 
@@ -114,10 +126,7 @@ def embedded(
 
 @pytest.fixture
 def environment(scenario: str, engine: str, request: pytest.FixtureRequest) -> Environment:
-    if engine == "amqtt":
-        name = "embedded"
-    else:
-        name = "by_itself" if scenario in _ITS_OWN_LIMITS else "ours"
+    name = "embedded" if engine == "amqtt" else _SPECIAL.get(scenario, "ours")
     environment: Environment = request.getfixturevalue(name)
     return environment
 

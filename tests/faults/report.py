@@ -1,5 +1,5 @@
-"""Undergo every fault on both interpreters and write what was measured into docs/faults.md: run by
-hand, `python tests/faults/report.py`.
+"""Undergo every fault on both interpreters, with both faces of the client, and write what was
+measured into docs/faults.md: run by hand, `python tests/faults/report.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.path[:0] = [
 ]
 
 from faults.repertoire import FAULTS, suffered_by  # noqa: E402
-from faults.rig import INTERPRETERS  # noqa: E402
+from faults.rig import ASYNCIO, INTERPRETERS  # noqa: E402
 from faults.trial import Result, row, run_all  # noqa: E402
 from faults.wifi import lose_wifi  # noqa: E402
 from securemqtt_tools.pki import Authority  # noqa: E402
@@ -30,9 +30,10 @@ def main() -> int:
     something was not as it must be.
     """
     measured: dict[tuple[str, str], Result] = {}
+    kinds = INTERPRETERS + ASYNCIO
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         authority = Authority.create(Path(directory) / "ca", name="faults", passphrase=None)
-        for interpreter in INTERPRETERS:
+        for interpreter in kinds:
             names = [*suffered_by(interpreter, names=False), *suffered_by(interpreter, names=True)]
             for name, result in run_all(
                 authority, Path(directory) / interpreter, interpreter, names
@@ -54,7 +55,7 @@ def main() -> int:
         "| fault | interpreter | bound, s | recovered, s | sent | lost | twice | commands "
         "|\n|---|---|--:|--:|--:|--:|--:|--:|\n"
     )
-    pairs = [(name, interpreter) for name in FAULTS for interpreter in INTERPRETERS]
+    pairs = [(name, interpreter) for name in FAULTS for interpreter in kinds]
     table += "".join(row(*pair, measured[pair]) for pair in pairs if pair in measured)
     table += row("Wi-Fi lost and back", "simulated board", wifi)
     before, _, rest = _PAGE.read_text().partition(_BEGIN)

@@ -23,8 +23,9 @@ POWER_GONE = -9
 @pytest.mark.parametrize(
     ("fsync", "program_bytes", "cuts"),
     [
-        ("each", 256, 200),
+        ("each", 256, 60),
         ("interval", 256, 50),
+        pytest.param("each", 256, 200, marks=pytest.mark.long),
         pytest.param("each", 32, 200, marks=pytest.mark.long),
         pytest.param("interval", 32, 200, marks=pytest.mark.long),
     ],

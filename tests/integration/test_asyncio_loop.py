@@ -135,21 +135,18 @@ def test_a_file_descriptor_that_is_used_again(bundle: str, proxy: Proxy) -> None
     async def main() -> None:
         loop = asyncio.get_running_loop()
         client = Client(bundle)
+        ours = socket.socket()
         proxy.up.hold()
 
         async def attempt() -> int:
             try:
                 await client.connect(PATIENCE_S)
             except asyncio.CancelledError:
-                with socket.create_connection(("127.0.0.1", proxy.port)) as ours:
-                    # It has the lowest number that is free, which may be another's.
-                    theirs = ours.fileno() == fd
-                    again = fd if theirs else fcntl.fcntl(ours, fcntl.F_DUPFD, fd)
-                    loop.add_writer(again, lambda: None)
-                    loop.remove_writer(again)
-                    if not theirs:
-                        os.close(again)
-                    return again
+                again = fcntl.fcntl(ours, fcntl.F_DUPFD, fd)  # the first that is free from fd on
+                loop.add_writer(again, lambda: None)
+                loop.remove_writer(again)
+                os.close(again)
+                return again
             return -1
 
         def awaited() -> int:
@@ -161,6 +158,7 @@ def test_a_file_descriptor_that_is_used_again(bundle: str, proxy: Proxy) -> None
         fd = awaited()
         attempting.cancel()
         assert await attempting == fd
+        ours.close()
 
     run(main)
 

@@ -231,7 +231,10 @@ def test_on_port_443_aws_is_asked_for_by_alpn(
         with Client(**options, port=stand_in.port, alpn=settings[0].alpn) as client:
             assert client.publish("a", b"x").wait(seconds(20))
         assert stand_in.violations == []
-        with Client(**options, port=stand_in.port) as without, pytest.raises(AssertionError):
+        with (
+            Client(**options, port=stand_in.port, connect_timeout_s=seconds(1)) as without,
+            pytest.raises(AssertionError),
+        ):
             assert without.publish("a", b"x").wait(1)
         assert stand_in.violations and set(stand_in.violations) == {"ALPN None"}
 

@@ -7,15 +7,15 @@ import os
 import securemqtt
 from securemqtt import Client, log_to
 from securemqtt.errors import OutboxFull
-from support.interpreters.either import MICROPYTHON
+from support.interpreters.either import MICROPYTHON, SWEEP
 from support.interpreters.strike import struck
 from support.models.history import History
 
 _ALL = 1 << 30
-# At every jump in the form that a board has; elsewhere each run takes others of the points: from
-# source there are the same jumps, only slower, and CPython has many more points.
+# Each run takes others of the points, and `make test-long` nearly all: from source MicroPython has
+# the same jumps as in the form that a board has, only slower, and CPython has many more points.
 _COMPILED = securemqtt.__file__.endswith(".mpy")
-_STEP = 1 if _COMPILED else 3 if MICROPYTHON else 7
+_STEP = max(1, (4 if _COMPILED else 12 if MICROPYTHON else 7) // SWEEP)
 
 
 class _Trial:

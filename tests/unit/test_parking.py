@@ -57,15 +57,15 @@ def _one_bad(random: Random, qos: int, before: int, behind: int, neighbours: int
 
 
 def test_what_lies_behind_a_refused_message_arrives() -> None:
-    for_seeds(12, lambda random: _one_bad(random, random.pick((1, 2)), random.below(4), 5))
+    for_seeds(4, lambda random: _one_bad(random, random.pick((1, 2)), random.below(4), 5))
 
 
 def test_a_refused_message_with_nothing_behind_it_is_parked_too() -> None:
-    for_seeds(6, lambda random: _one_bad(random, 1, 0, 0))
+    for_seeds(4, lambda random: _one_bad(random, 1, 0, 0))
 
 
 def test_several_in_a_row_are_parked_each() -> None:
-    for_seeds(6, lambda random: _one_bad(random, 1, random.below(2), 3, 3))
+    for_seeds(4, lambda random: _one_bad(random, 1, random.below(2), 3, 3))
 
 
 def _one_more(random: Random) -> None:
@@ -80,7 +80,7 @@ def _one_more(random: Random) -> None:
 
 
 def test_what_lies_behind_the_next_one_does_not_wait_for_longer() -> None:
-    for_seeds(12, _one_more)
+    for_seeds(4, _one_more)
 
 
 def _often(random: Random) -> None:
@@ -287,7 +287,7 @@ def test_where_every_connection_is_ended_nothing_is_parked() -> None:
 
 
 def test_a_program_that_wakes_and_connects_once_gets_past_it() -> None:
-    for_seeds(8, _battery)
+    for_seeds(4, _battery)
 
 
 class Weather:
@@ -310,7 +310,7 @@ def _storm(random: Random, durable: str = "") -> None:
 
 
 def test_nothing_is_lost_in_bad_weather() -> None:
-    for_seeds(20, _storm)
+    for_seeds(8, _storm)
     print(
         f"{Weather.published} messages, {Weather.refused} that the broker refuses; "
         f"{Weather.wrongly} that it takes were parked for a time"
@@ -318,4 +318,4 @@ def test_nothing_is_lost_in_bad_weather() -> None:
 
 
 def test_nothing_is_lost_in_bad_weather_and_power_cuts() -> None:
-    for_seeds(12, lambda random: _storm(random, "each"))
+    for_seeds(6, lambda random: _storm(random, "each"))

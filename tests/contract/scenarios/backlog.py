@@ -10,7 +10,6 @@ from common import SLOWNESS, THREADED, device, granted, ok, topic, until, want
 # Mosquitto 2.0.11 has more and more of a retained backlog on its way at once, and sends all of that
 # again to who reconnects: a board would be at it for many minutes.
 KEPT = 10000 if sys.implementation.name == "cpython" else 500
-# The broker writes all of it down with each change, and answers nobody meanwhile.
 client = device(keep_alive_s=int(5 * SLOWNESS))
 client.connect()
 # Retained ones are there before anybody asks.

@@ -66,7 +66,7 @@ def no_memory():
 start_now = quiet._connection.start_now
 quiet._connection.start_now = no_memory
 for name, enter in (("connect", quiet.connect), ("with", quiet.__enter__)):
-    ok(failure_of(enter) == "OutOfMemory", name + ": memory that runs out there is an error of ours")
+    ok(failure_of(enter) == "OutOfMemory", name + ": memory runs out")
     ok(quiet.state == "closed", name + ": and the client has left")
 quiet._connection.start_now = start_now
 quiet.connect()

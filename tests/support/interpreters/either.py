@@ -7,6 +7,8 @@ import os
 import random
 
 MICROPYTHON = not hasattr(random, "SystemRandom")
+# By how much a randomised test is to try more than `make test` has it.
+SWEEP = int(os.getenv("SECUREMQTT_SWEEP") or 1)
 
 
 class Skipped(Exception):
@@ -133,7 +135,7 @@ def for_seeds(count: int, trial: object) -> None:
     if MICROPYTHON:
         count = (count + 3) // 4
     start = int(given) if given else int.from_bytes(os.urandom(3), "big")
-    count = 1 if given else count * int(os.getenv("SECUREMQTT_SWEEP") or 1)
+    count = 1 if given else count * SWEEP
     for seed in range(start, start + count):
         try:
             trial(Random(seed))

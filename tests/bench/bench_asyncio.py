@@ -1,5 +1,5 @@
-"""The asyncio face: messages per second against aiomqtt and gmqtt, and what it takes of a board's
-heap beyond the other face.
+"""The asyncio face: messages per second against aiomqtt and gmqtt, what it takes of a board's heap
+beyond the other face, and for how long it holds up another task there.
 
 Same run, same broker, loopback, mutual TLS, QoS 1, 64 bytes; each side in a process of its own, in
 turn. securemqtt has its default window, gmqtt none; of aiomqtt the number of tasks counts that
@@ -18,7 +18,7 @@ _ROUNDS = 5
 _MESSAGES = 10_000
 _WINDOW = 20
 _TASKS = (20, 100, 1000)
-_HEAP_ROUNDS = 3
+_BOARD_ROUNDS = 5
 
 
 def measure(setting: Setting, rounds: int = _ROUNDS) -> Iterator[Figure]:
@@ -44,10 +44,23 @@ def measure(setting: Setting, rounds: int = _ROUNDS) -> Iterator[Figure]:
         f"which is {best}",
     )
     yield Figure("against gmqtt", {64: [mine / one for mine, one in zip(ours, gmqtt, strict=True)]})
-    beyond: dict[int, list[float]] = {board.bits: [] for board in setting.micropythons}
-    for _ in range(_HEAP_ROUNDS):
+    yield from _on_a_board(setting)
+
+
+def _on_a_board(setting: Setting) -> Iterator[Figure]:
+    bits = [board.bits for board in setting.micropythons]
+    beyond: dict[int, list[float]] = {size: [] for size in bits}
+    connecting: dict[int, list[float]] = {size: [] for size in bits}
+    connected: dict[int, list[float]] = {size: [] for size in bits}
+    for _ in range(_BOARD_ROUNDS):
         for board in setting.micropythons:
             blocking = board.figure("heap.py", setting.new_board(), "received")
             heap = board.figure("heap_asyncio.py", setting.new_board())
             beyond[board.bits].append((heap - blocking) / 1000)
+            longest = board.figures("blocked_asyncio.py", setting.new_board())
+            alone = board.figure("handshake_step.py", setting.new_board())
+            connecting[board.bits].append(longest[0] / alone)
+            connected[board.bits].append(longest[1])
     yield Figure("heap beyond that of the other face, kB", beyond)
+    yield Figure("another task held up, connecting, in mbedTLS's longest steps", connecting)
+    yield Figure("another task held up, connected, ms", connected)

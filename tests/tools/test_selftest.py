@@ -53,7 +53,6 @@ class Selftest:
     def __init__(self, home: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.home = home
         self.reports = home / "reports"
-        self.reports.mkdir()
         self.out = self.error = ""
         self._capture = capture
 
@@ -243,7 +242,7 @@ def test_ctrl_c_gives_the_board_back(selftest: Selftest, board: SimulatedBoard) 
 
 def test_what_cannot_work_is_one_line(selftest: Selftest, simulated_board: SimulatedBoard) -> None:
     for options, said in (
-        (["--report", "/nowhere"], "there is no directory /nowhere for the report"),
+        (["--report", "/dev/null/r"], "no report can be written in /dev/null/r: Not a directory"),
         (["--only", "everything"], "invalid choice: 'everything'"),
         (["--deadline", "1"], "must be a whole number from 10 to 3600 s"),
         ([], "the board does not reach its Wi-Fi: provision it first"),

@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where the report is written (default: here)",
+        help="where the report is written; made if it is not there (default: here)",
     )
     parser.add_argument(
         "--serial-number",
@@ -67,8 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; 0 when every scenario that was run held. Raise FatalError."""
-    if not args.report.is_dir():
-        raise FatalError(f"there is no directory {args.report} for the report")
+    try:
+        args.report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FatalError(f"no report can be written in {args.report}: {error.strerror}") from error
     begun = datetime.now(timezone.utc)
     report = Report(begun)
     steps = Steps(Console(highlight=False))

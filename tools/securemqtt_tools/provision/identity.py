@@ -122,8 +122,8 @@ def refuse_another(held: Held, device_id: str) -> bool:
     holder = held.config.get("client_id") or held.claimed_by
     if holder and holder != device_id:
         raise FatalError(
-            f"this device is {str(holder)!r}: plug in the right one, or make it {device_id} with "
-            f"--renew"
+            f"this device is {str(holder)!r}: take that of {device_id}, or make this one "
+            f"{device_id} with --renew"
         )
     return bool(holder)
 

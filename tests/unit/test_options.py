@@ -12,11 +12,12 @@ from securemqtt.messages import Delivery
 from securemqtt.schema import OPTIONS
 from support.interpreters.either import directory, raised, scratch, set_mode, write
 from support.models.history import History
+from support.speed import seconds
 
 _GOOD = {"host": "mqtt.local", "client_id": "pi-1"}
 _NAN, _INFINITY = float("nan"), float("inf")
 _NO_DURATIONS = ("3", b"3", None, True, _NAN, _INFINITY, -_INFINITY, 1e30, 1 << 70, [], object())
-_SOON_S = 5
+_SOON_S = seconds(5)
 
 
 class _Path:

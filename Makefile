@@ -21,6 +21,7 @@ help:
 	@echo "make test-long  the slow sweeps too"
 	@echo "make test-parts the unit, contract and security suites on 32 bits and Mosquitto 2.0.21"
 	@echo "make test-matrix  ... over versions of everything, CELLS=debian13 for one: docs/matrix.md"
+	@echo "make setup      the virtual environment alone; system: the Debian packages that tests need"
 	@echo "make lint       ruff, its format, mypy --strict, and vermin: what CPython 3.10 has"
 	@echo "make bench      the figures of the README, measured here"
 	@echo "make soak       faults at random, for MINUTES=10"

@@ -4,7 +4,7 @@ import errno
 
 from securemqtt import bundle, errors
 from securemqtt.diagnosis.finding import Finding
-from securemqtt.diagnosis.translate import refused, translate
+from securemqtt.diagnosis.translate import _WHAT, refused, translate
 from securemqtt.platform import TAKES_DER
 from securemqtt.settings import Settings
 from support.interpreters.either import class_names, directory, raised, scratch, write
@@ -275,7 +275,14 @@ def test_errors_of_the_network_become_ours() -> None:
         assert "broker.example:8883" in error.what
         assert error.code is not None
         words = WORDS.get(name + "." + stage) or WORDS[name]
-        assert error.cause == words[0], (code, stage, error)
+        cause = words[0].replace("{}", "broker.example")
+        assert error.cause == cause, (code, stage, error)
+
+
+def test_each_error_of_a_connection_is_said_in_words() -> None:
+    for name in ("NetworkError",) + _TREE["NetworkError"] + _TREE["SecurityError"]:
+        # What the broker says of our certificate has words of its own.
+        assert name.startswith("ClientCertificate") or getattr(errors, name) in _WHAT, name
 
 
 def test_memory_that_ran_out_becomes_ours() -> None:

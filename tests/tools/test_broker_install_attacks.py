@@ -156,6 +156,18 @@ def test_the_service_may_read_and_nothing_else(
         assert not succeeds(user, attempt, system.folder), attempt
 
 
+def test_passwords_and_websockets_are_readable_too(
+    system: System, home: Path, user: pwd.struct_passwd
+) -> None:
+    BrokerConfig.open(home / "broker").changed(
+        passwords=True, websockets_port=free_port("127.0.0.1")
+    )
+    assert system.install(home, "--yes") == 0  # Mosquitto ends at a file that it cannot read
+    assert (system.folder / "passwords").stat().st_uid == 0
+    for path in system.folder.iterdir():
+        assert f"Unable to open {path}" not in system.log.read_text()
+
+
 def test_what_an_earlier_version_gave_away_is_taken_back(
     system: System, home: Path, user: pwd.struct_passwd, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,7 +241,9 @@ def test_a_roll_back_gives_nothing_away_either(
     check_rights(system, user)
 
 
-@pytest.mark.parametrize("where", ["etc", "conf.d", "mosquitto.conf", "etc, for its group"])
+@pytest.mark.parametrize(
+    "where", ["etc", "conf.d", "mosquitto.conf", "etc, for its group", "the way there, for all"]
+)
 def test_a_configuration_in_the_hands_of_the_service_is_refused(
     system: System,
     home: Path,
@@ -239,7 +253,10 @@ def test_a_configuration_in_the_hands_of_the_service_is_refused(
 ) -> None:
     places = {"conf.d": system.etc / "conf.d", "mosquitto.conf": system.etc / "mosquitto.conf"}
     place = places.get(where, system.etc)
-    if where == "etc, for its group":
+    if where == "the way there, for all":
+        place = system.etc.parent
+        place.chmod(0o777)
+    elif where == "etc, for its group":
         os.chown(place, 0, user.pw_gid)
         place.chmod(0o775)
     else:

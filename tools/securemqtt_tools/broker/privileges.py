@@ -21,8 +21,7 @@ def holder(path: Path) -> int:
     """Return the id of the user who decides what is at `path`: of the directories on the way to it,
     and itself, the first that is not root's has that owner. 0 if all are root's.
     """
-    resolved = path.resolve()
-    for one in (*reversed(resolved.parents), resolved):
+    for one in _way(path):
         try:
             owner = one.stat().st_uid
         except FileNotFoundError:
@@ -42,17 +41,21 @@ def name_of(user: int) -> str:
 
 def check_only_roots(path: Path) -> None:
     """Raise FatalError if anybody but root decides what is at `path`, or may change it."""
-    user = holder(path)
-    if user != 0:
-        raise FatalError(
-            f"{path} is in the hands of the user {name_of(user)}, who would decide what root's "
-            f"Mosquitto does: give it to root (chown), or say where the configuration is with --etc"
-        )
-    if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise FatalError(
-            f"{path} can be changed by others than root, who would decide what root's Mosquitto "
-            f"does: run chmod go-w {path}"
-        )
+    for one in _way(path):
+        status = one.stat()
+        if status.st_uid != 0:
+            raise FatalError(
+                f"{one} is in the hands of the user {name_of(status.st_uid)}, who would decide "
+                f"what root's Mosquitto does: give it to root (chown), or say where the "
+                f"configuration is with --etc"
+            )
+        # In /tmp and its like (sticky) nobody can move what is root's.
+        kept = status.st_mode & stat.S_ISVTX and one != path.resolve()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not kept:
+            raise FatalError(
+                f"{one} can be changed by others than root, who would decide what root's "
+                f"Mosquitto does: run chmod go-w {one}"
+            )
 
 
 def become_holder(directory: Path) -> str | None:
@@ -103,6 +106,13 @@ def check_port(port: int) -> None:
             f"port {port} is kept for root, and the broker does not run as root: choose one from "
             f"{first} on (securemqtt broker init --force --port 8883), or securemqtt broker install"
         )
+
+
+def _way(path: Path) -> Iterator[Path]:
+    """Yield the directories on the way to a path, from the top, and itself."""
+    resolved = path.resolve()
+    yield from reversed(resolved.parents)
+    yield resolved
 
 
 def _not_of(user: int, directory: Path) -> Iterator[Path]:

@@ -8,114 +8,27 @@ import os
 import shlex
 import socket
 import stat
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from securemqtt_tools.broker import BrokerConfig
-from securemqtt_tools.broker.children import spawn
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
 from securemqtt_tools.broker.ports import free_port
-from securemqtt_tools.cli import FatalError, main
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, client_context
+from support.brokers.system import System, running_system
 from support.identities.credentials import issued_credentials
 from support.network.net import wait_until
-from support.requirements import require_program
-from support.speed import seconds
-
-# A broker that cannot start is started again and again, so its pid file, and the process, may be
-# gone at any moment.
-RESTART = """
-import contextlib, os, pathlib, signal, sys, time
-pid_file, deadline = pathlib.Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
-def pid_other_than(unwanted):
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            if (pid := pid_file.read_text()) not in ("", unwanted):
-                return pid
-        if time.monotonic() > deadline:
-            sys.exit("Job for mosquitto.service failed")
-        time.sleep(0.01)
-before = pid_other_than(None)
-with contextlib.suppress(ProcessLookupError):
-    os.kill(int(before), signal.SIGTERM)
-pid_other_than(before)
-"""
-
-
-class System:
-    """A system whose Mosquitto is started again whenever it ends, as by systemd, and which runs
-    nothing of ours yet.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.program = require_program("mosquitto")
-        self.etc = directory / "etc"
-        self.log = directory / "mosquitto.log"
-        self.pid_file = directory / "mosquitto.pid"
-        self.port = free_port("127.0.0.1")
-        (self.etc / "conf.d").mkdir(parents=True)
-        (directory / "data").mkdir()
-        # the user mosquitto could not enter a test's directory
-        user = "user root\n" if os.geteuid() == 0 else ""
-        (self.etc / "mosquitto.conf").write_text(
-            f"{user}pid_file {self.pid_file}\npersistence true\npersistence_location "
-            f"{directory}/data/\n"
-            f"log_dest file {self.log}\nlog_type all\ninclude_dir {self.etc}/conf.d\n"
-        )
-        (self.etc / "conf.d" / "local.conf").write_text(f"listener {self.port} 127.0.0.1\n")
-        script = directory / "restart.py"
-        script.write_text(RESTART)
-        self.restart = shlex.join(
-            [sys.executable, str(script), str(self.pid_file), str(seconds(20))]
-        )
-        self._output = directory / "output"
-        self._ended = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep_running)
-
-    def start(self) -> None:
-        self._thread.start()
-        wait_until(lambda: self.listens(self.port), what="the system's Mosquitto")
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self._process is not None:
-            self._process.kill()
-        self._thread.join(timeout=seconds(20))
-        assert not self._thread.is_alive()
-
-    @staticmethod
-    def listens(port: int) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    def content(self) -> dict[str, bytes]:
-        """Return all files of the configuration."""
-        return {str(path): path.read_bytes() for path in self.etc.rglob("*") if path.is_file()}
-
-    def _keep_running(self) -> None:
-        while not self._ended.wait(0.02):
-            self._process = spawn(
-                [self.program, "-c", str(self.etc / "mosquitto.conf")], self._output
-            )
-            self._process.wait()
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    made = System(tmp_path)
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
+def system() -> Iterator[System]:
+    with running_system() as running:
+        yield running
 
 
 @pytest.fixture
@@ -126,20 +39,6 @@ def home(tmp_path: Path) -> Path:
         directory / "broker", authority, names=["localhost"], port=free_port("127.0.0.1")
     )
     return directory
-
-
-def install(system: System, home: Path, *options: str) -> int:
-    arguments = [
-        "install",
-        "--home",
-        home,
-        "--etc",
-        system.etc,
-        "--restart",
-        system.restart,
-        *options,
-    ]
-    return main([*map(str, arguments)], command="broker")
 
 
 def enters(home: Path, device_id: str, port: int) -> bool:
@@ -154,7 +53,7 @@ def enters(home: Path, device_id: str, port: int) -> bool:
 
 def test_install(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = BrokerConfig.open(home / "broker").port
-    assert install(system, home, "--yes") == 0
+    assert system.install(home, "--yes") == 0
     printed = capsys.readouterr()
     assert f"+listener {port} 127.0.0.1" in printed.out
     assert "+pattern readwrite devices/%u/#" in printed.out
@@ -165,33 +64,34 @@ def test_install(system: System, home: Path, capsys: pytest.CaptureFixture[str])
     )
     assert enters(home, "pump", port)
     assert system.listens(system.port)
-    folder = system.etc / "securemqtt"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    # Root gives the service's group leave to read; whoever else installs it runs it, too.
+    modes = (0o750, 0o640) if os.geteuid() == 0 else (0o700, 0o600)
+    assert stat.S_IMODE(system.folder.stat().st_mode) == modes[0]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in system.folder.iterdir()} == {modes[1]}
 
     pid = system.pid_file.read_text()
-    assert install(system, home, "--yes") == 0
+    assert system.install(home, "--yes") == 0
     assert "Nothing would change" in capsys.readouterr().out
     assert system.pid_file.read_text() == pid
 
 
 def test_installed_broker_takes_up_a_revocation(system: System, home: Path) -> None:
     config = BrokerConfig.open(home / "broker")
-    assert install(system, home, "--yes") == 0
+    assert system.install(home, "--yes") == 0
     authority = Authority.open(home / "ca")
     credentials = issued_credentials(home, authority.issue_device("lost"))
     with Peer(config.port, client_context(home / "broker" / "ca.pem", credentials)) as peer:
         peer.connect("lost")
         authority.revoke("lost")
         config.refresh(authority)
-        assert install(system, home, "--yes") == 0
+        assert system.install(home, "--yes") == 0
         peer.wait_closed()
     assert enters(home, "pump", config.port)
 
 
 def test_a_restart_that_restarts_nothing_is_noticed(system: System, home: Path) -> None:
     config = BrokerConfig.open(home / "broker")
-    assert install(system, home, "--yes") == 0
+    assert system.install(home, "--yes") == 0
     authority = Authority.open(home / "ca")
     authority.issue_device("lost")
     authority.revoke("lost")
@@ -210,7 +110,7 @@ def test_only_what_is_in_use_is_installed(
     system: System, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def announced() -> set[str]:
-        assert install(system, home, "--dry-run") == 0
+        assert system.install(home, "--dry-run") == 0
         return {
             Path(line.split()[-1]).name
             for line in capsys.readouterr().out.splitlines()
@@ -232,7 +132,7 @@ def test_dry_run_changes_nothing(
     system: System, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, pid = system.content(), system.pid_file.read_text()
-    assert install(system, home, "--dry-run") == 0
+    assert system.install(home, "--dry-run") == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == "Nothing was changed."
     assert "+require_certificate true" in out
@@ -241,7 +141,7 @@ def test_dry_run_changes_nothing(
 
 def test_asks_first(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = system.content()
-    assert install(system, home) == 1  # there is no terminal here
+    assert system.install(home) == 1  # there is no terminal here
     assert "add --yes" in capsys.readouterr().err
     assert system.content() == before
 
@@ -252,7 +152,7 @@ def test_configuration_that_mosquitto_refuses_is_not_written(
     # a second acl_file, ours, is an error
     (system.etc / "conf.d" / "aaa.conf").write_text("acl_file /nowhere\n")
     before, pid = system.content(), system.pid_file.read_text()
-    assert install(system, home, "--yes") == 1
+    assert system.install(home, "--yes") == 1
     assert "Mosquitto does not take this configuration: Error: " in capsys.readouterr().err
     assert (system.content(), system.pid_file.read_text()) == (before, pid)
 
@@ -261,7 +161,7 @@ def test_configuration_that_mosquitto_refuses_is_not_written(
 def test_what_does_not_start_is_put_back(system: System, home: Path, again: bool) -> None:
     config = BrokerConfig.open(home / "broker")
     if again:
-        assert install(system, home, "--yes") == 0
+        assert system.install(home, "--yes") == 0
     before = system.content()
     program = find_mosquitto()
     assert program is not None
@@ -281,7 +181,7 @@ def test_what_does_not_start_is_put_back(system: System, home: Path, again: bool
 def test_restart_that_fails(system: System, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = system.content()
     system.restart = "sh -c 'echo no such service >&2; exit 5'"
-    assert install(system, home, "--yes") == 1
+    assert system.install(home, "--yes") == 1
     err = capsys.readouterr().err
     assert err.endswith("failed: no such service\n")
     assert "the previous configuration is back, but: " in err
@@ -289,10 +189,12 @@ def test_restart_that_fails(system: System, home: Path, capsys: pytest.CaptureFi
 
 
 def test_trial_leaves_saved_sessions_alone(system: System, home: Path) -> None:
-    data = system.etc.parent / "data"
-    (data / "mosquitto.db").write_bytes(b"saved")
-    assert install(system, home, "--dry-run") == 0
-    assert [path.read_bytes() for path in data.iterdir()] == [b"saved"]
+    saved = system.data / "mosquitto.db"
+    saved.write_bytes(b"saved")
+    before = set(system.data.iterdir())
+    assert system.install(home, "--dry-run") == 0
+    assert set(system.data.iterdir()) == before
+    assert saved.read_bytes() == b"saved"
 
 
 @pytest.mark.parametrize(
@@ -317,7 +219,7 @@ def test_system_that_is_not_as_it_should_be(
 ) -> None:
     assert callable(damage)
     damage(system.etc)
-    assert install(system, home, "--yes") == 1
+    assert system.install(home, "--yes") == 1
     assert complaint in capsys.readouterr().err
 
 
@@ -325,5 +227,5 @@ def test_ports_must_be_fixed(
     system: System, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     BrokerConfig.open(home / "broker").changed(port=0)
-    assert install(system, home, "--yes") == 1
+    assert system.install(home, "--yes") == 1
     assert "needs fixed ports" in capsys.readouterr().err

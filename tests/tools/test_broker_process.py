@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -57,6 +58,23 @@ def test_it_starts_where_python_has_no_prlimit(
     monkeypatch.delattr(resource, "prlimit")  # as on macOS
     with BrokerProcess(config.directory, engine="amqtt") as broker:
         assert listens(broker.port)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_log_is_for_its_owner_alone(config: BrokerConfig, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    log = config.directory / "broker.log"
+    for found in (None, 0o666):  # as an earlier version, under a wide umask, has left it
+        if found is not None:
+            log.chmod(found)
+        before = os.umask(0)
+        try:
+            with BrokerProcess(config.directory, engine=engine) as broker:
+                assert broker.log == log
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -233,7 +233,15 @@ have run out, and so is an id that differs from it in capitals only. On the othe
 revoked certificate is refused.""",
     ),
     Subcommand(
-        "run", "run the broker here, until Ctrl-C", _run, actions.run, ("run", "run --engine amqtt")
+        "run",
+        "run the broker here, until Ctrl-C",
+        _run,
+        actions.run,
+        ("run", "run --engine amqtt"),
+        """
+
+It needs no rights of root's. Started by root (sudo) in the directory of another user, it becomes
+that user before it opens anything there.""",
     ),
     Subcommand(
         "reload",
@@ -271,7 +279,11 @@ revoked certificate is refused.""",
 
 Shows what would change, tries it out with the real Mosquitto, asks, writes it, restarts Mosquitto,
 and waits for it to answer; if it does not, the previous configuration is put back. Run it again
-after reload.""",
+after reload.
+
+What root installs belongs to root, and the user that Mosquitto runs as may read it and change
+nothing. So whoever takes over Mosquitto cannot change its rules. Configuration that others than
+root can change is refused.""",
     ),
     Subcommand(
         "check",

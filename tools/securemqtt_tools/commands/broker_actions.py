@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import socket
 import sys
@@ -23,6 +24,7 @@ from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.rules import ROLES
@@ -92,7 +94,11 @@ def _roles_so_far(directory: Path) -> dict[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the broker in the foreground."""
+    user = become_holder(_directory(args))
     config = BrokerConfig.open(_directory(args))
+    if user is not None:
+        for port in filter(None, (config.port, config.websockets_port)):
+            check_port(port)
     _refresh(config, lambda: _authority(args))
     broker = BrokerProcess(config.directory, engine=args.engine)
 
@@ -102,6 +108,17 @@ def run(args: argparse.Namespace) -> int:
             f"{kind} is running: {_where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.",
             flush=True,
         )
+        if user is not None:
+            print(
+                f"It has no rights of root's: it runs as {user}, whose {config.directory} is.",
+                flush=True,
+            )
+        elif os.geteuid() == 0:
+            _warn(
+                f"it runs as root, since {config.directory} is root's and no other user could read "
+                f"it: whoever breaks into the broker has this computer. Set it up as a user of "
+                f"your own, or let the system's Mosquitto run it (securemqtt broker install)"
+            )
         if broker.engine != MOSQUITTO:
             _warn(
                 "sessions and queued messages end with it: install Mosquitto for anything that "

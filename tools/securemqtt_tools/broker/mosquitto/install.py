@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import pwd
 import shlex
 import shutil
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.folder import Folder, Service
 from securemqtt_tools.broker.mosquitto.program import Places, Program, render
 from securemqtt_tools.broker.mosquitto.trial import try_out
+from securemqtt_tools.broker.privileges import check_only_roots
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained, write_file
+from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained
+from securemqtt_tools.printing import shown
 
-SERVICE_USER = "mosquitto"
+SERVICE_USER = "mosquitto"  # unless its configuration says another one
 MAIN = "mosquitto.conf"
 _FOLDER = "securemqtt"
 _NAME = "securemqtt.conf"
@@ -37,12 +39,18 @@ _DATA = Path("/var/lib/mosquitto")
 _NOT_SHOWN = frozenset({files.CA, files.WEBSOCKETS_CA, files.CRL, files.SERVER, files.PASSWORDS})
 # those that are in use
 _DEPLOYED = (files.CA, files.WEBSOCKETS_CA, files.CRL, files.SERVER, files.ACL, files.PASSWORDS)
+# who may do what with what is installed; {} is the user that Mosquitto runs as
+_OURS = "root's alone to change, for {} to read"
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A broker's files as they should be below a system's configuration directory `etc`."""
+    """A broker's files as they should be below a system's configuration directory `etc`.
+
+    Written by root, they are root's, and the user that Mosquitto runs as may read them: who takes
+    over the broker changes no rule, and cannot turn this program against root.
+    """
 
     config: BrokerConfig
     program: Program
@@ -58,19 +66,14 @@ class Installation:
 
         Raise FatalError when that cannot work.
         """
-        main = _read(self.etc / MAIN)
-        if main is None:
+        others = self._others()
+        main, included = self.etc / MAIN, self.etc / _INCLUDED
+        if not any(words == ["include_dir", str(included)] for words in _words(others[main])):
             raise FatalError(
-                f"{self.etc / MAIN} is missing: install Mosquitto, or say where its configuration "
-                f"is with --etc"
+                f"{main} does not read {included}: add the line include_dir {included}"
             )
-        included = self.etc / _INCLUDED
-        if not any(words == ["include_dir", str(included)] for words in _words(main)):
-            raise FatalError(
-                f"{self.etc / MAIN} does not read {included}: add the line include_dir {included}"
-            )
-        for path in self._others():
-            for words in _words(_read(path) or b""):
+        for path, content in others.items():
+            for words in _words(content):
                 if words[0] == "per_listener_settings" and words[1:] != ["false"]:
                     raise FatalError(
                         f"{path} says per_listener_settings, with which our rules would not hold "
@@ -82,45 +85,63 @@ class Installation:
                 "a broker for a system needs fixed ports: run securemqtt broker init --force "
                 "--port 8883"
             )
-        data = None if any(words[0] == "persistence_location" for words in _words(main)) else _DATA
-        text = render(self.config, Places(self._folder, data, None, None), self.program.version)
+        located = any(words[0] == "persistence_location" for words in _words(others[main]))
+        places = Places(self._folder, None if located else _DATA, None, None)
+        text = render(self.config, places, self.program.version)
         found = {included / _NAME: text.encode()}
-        for name in _DEPLOYED:
-            if not any(line.endswith(f" {self._folder / name}") for line in text.splitlines()):
-                continue
-            with explained(f"read {self.config.directory / name}"):
-                found[self._folder / name] = (self.config.directory / name).read_bytes()
+        with Folder.at(self.config.directory) as source:
+            for name in _DEPLOYED:
+                if not any(line.endswith(f" {self._folder / name}") for line in text.splitlines()):
+                    continue
+                saved = source.read(name)
+                if saved is None:
+                    raise FatalError(
+                        f"{self.config.directory / name} is missing: run securemqtt broker reload"
+                    )
+                found[self._folder / name] = saved
         return found
 
     def changes(self) -> dict[Path, bytes]:
-        """Return those of the planned files that are not on disk as planned."""
-        return {path: content for path, content in self.planned().items() if _read(path) != content}
+        """Return those of the planned files that are not on disk as planned: another content, or
+        not root's. Raise FatalError.
+        """
+        planned = self.planned()
+        with self._opened() as opened:
+            return opened.differing(planned)
 
     def describe(self) -> list[str]:
         """Say what would change, as a unified diff; of keys, certificates and passwords only that
-        they change.
+        they change. Raise FatalError.
         """
         lines: list[str] = []
-        for path, content in self.changes().items():
-            old = _read(path)
-            if path.name in _NOT_SHOWN:
-                lines.append(f"{'new' if old is None else 'changed'}: {path}")
-                continue
-            before = (old or b"").decode(errors="replace").splitlines()
-            origin = "/dev/null" if old is None else str(path)
-            lines += difflib.unified_diff(
-                before, content.decode().splitlines(), origin, str(path), lineterm=""
-            )
+        planned = self.planned()
+        with self._opened() as opened:
+            service = opened.service
+            if service and opened.folder and not opened.folder.has(service.rights):
+                lines.append(f"changed: {self._folder}: {_OURS.format(service.name)}")
+            for path, content in opened.differing(planned).items():
+                old = opened.read(path)
+                if old == content and service:
+                    lines.append(f"changed: {path}: {_OURS.format(service.name)}")
+                    continue
+                if path.name in _NOT_SHOWN:
+                    lines.append(f"{'new' if old is None else 'changed'}: {path}")
+                    continue
+                before = (old or b"").decode(errors="replace").splitlines()
+                origin = "/dev/null" if old is None else str(path)
+                new = content.decode().splitlines()
+                diff = difflib.unified_diff(before, new, origin, str(path), lineterm="")
+                lines += map(shown, diff)  # the old one may be anybody's
         return lines
 
     def listeners_in_clear(self) -> list[str]:
         """Return the listeners of the system's other configuration that have no certificate, each
-        as `file: line`.
+        as `file: line`. Raise FatalError.
         """
         found: list[str] = []
-        for path in self._others():
+        for path, content in self._others().items():
             open_listener = ""
-            for words in _words(_read(path) or b""):
+            for words in _words(content):
                 if words[0] in ("listener", "port"):
                     found += [open_listener] if open_listener else []
                     open_listener = f"{path}: {' '.join(words)}"
@@ -131,71 +152,86 @@ class Installation:
 
     def try_out(self) -> None:
         """Start Mosquitto with the whole configuration as it would be, but on other ports and with
-        other data.
+        other data; as the user that it will run as.
 
         Mosquitto's own --test-config (2.1) is not used: it overwrites the saved sessions with none,
         and looks at no certificate. Takes at most 20 s, longer only where another program takes one
         of the ports. Raise FatalError with what Mosquitto says.
         """
         planned = self.planned()
-        texts = [(_read(path) or b"").decode(errors="replace") for path in self._others()]
+        others = self._others()
+        texts = [content.decode(errors="replace") for content in others.values()]
         own = planned[self.etc / _INCLUDED / _NAME].decode()
         try_out(
             self.program,
             [*texts, own],
             self._folder,
             {path.name: content for path, content in planned.items()},
+            _service(others),
         )
 
     def apply(self, restart: list[str]) -> None:
         """Write the files and restart Mosquitto; where it does not come up with them, put
-        everything back as it was.
+        everything back as it was. What was the service's own is root's from then on, also then.
 
         Raise FatalError.
         """
-        changes = self.changes()
-        before = {path: _read(path) for path in changes}
-        new_folder = not self._folder.exists()
-        try:
-            with self._visit() as earlier:
-                self._write(changes)
-                _run(restart)
-                self._await_end(earlier)
-            self._await_answer()
-        except FatalError as error:
-            for path, content in before.items():
-                if content is None:
-                    path.unlink(missing_ok=True)
-            if new_folder:
-                self._folder.rmdir()
-            else:
-                self._write(
-                    {path: content for path, content in before.items() if content is not None}
-                )
+        planned = self.planned()
+        with self._opened() as opened:
+            new_folder = opened.etc.make(_FOLDER)
+        with self._opened() as opened:
+            opened.take_over()
+            changes = opened.differing(planned)
+            before = {path: opened.read(path) for path in changes}
             try:
-                _run(restart)
-            except FatalError as second:
-                raise FatalError(
-                    f"{error}; the previous configuration is back, but: {second}"
-                ) from second
-            raise FatalError(f"{error}; the previous configuration is back") from error
+                with self._visit() as earlier:
+                    opened.write(changes)
+                    _run(restart)
+                    self._await_end(earlier)
+                self._await_answer()
+            except FatalError as error:
+                opened.put_back(before)
+                if new_folder:
+                    opened.etc.remove_directory(_FOLDER)
+                try:
+                    _run(restart)
+                except FatalError as second:
+                    raise FatalError(
+                        f"{error}; the previous configuration is back, but: {second}"
+                    ) from second
+                raise FatalError(f"{error}; the previous configuration is back") from error
 
-    def _others(self) -> list[Path]:
-        included = sorted((self.etc / _INCLUDED).glob("*.conf"))
-        return [self.etc / MAIN, *(path for path in included if path.name != _NAME)]
+    def _others(self) -> dict[Path, bytes]:
+        """Read the system's own configuration, Mosquitto's main file first. Raise FatalError."""
+        main = self.etc / MAIN
+        if not main.exists():
+            raise FatalError(
+                f"{main} is missing: install Mosquitto, or say where its configuration is with "
+                f"--etc"
+            )
+        included = self.etc / _INCLUDED
+        files = sorted(one for one in included.glob("*.conf") if one.name != _NAME)
+        if os.geteuid() == 0:
+            for path in (self.etc, main, *([included] if included.exists() else []), *files):
+                check_only_roots(path)
+        found = {}
+        for path in (main, *files):
+            with explained(f"read {path} (as root: sudo)"):
+                found[path] = path.read_bytes()
+        return found
 
-    def _write(self, contents: dict[Path, bytes]) -> None:
-        owner = _service_owner()
-        with explained(f"write to {self.etc} (as root: sudo)"):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            if owner:
-                os.chown(self._folder, *owner)
-        for path, content in contents.items():
-            own = path.parent == self._folder
-            write_file(path, content, OWNER_ONLY if own else READABLE)
-            if own and owner:
-                with explained(f"give {path} to the user {SERVICE_USER}"):
-                    os.chown(path, *owner)
+    @contextmanager
+    def _opened(self) -> Iterator[_Opened]:
+        """Open the directories that have our files. Raise FatalError."""
+        service = _service(self._others())
+        with (
+            Folder.at(self.etc) as etc,
+            etc.inside(_INCLUDED) as included,
+            etc.inside(_FOLDER) as folder,
+        ):
+            if included is None:
+                raise FatalError(f"{self.etc / _INCLUDED} is missing: make this directory")
+            yield _Opened(etc, included, folder, service)
 
     @property
     def _host(self) -> str:
@@ -279,15 +315,68 @@ def _run(command: list[str]) -> None:
         raise FatalError(f"{shlex.join(command)} failed: {words[-1]}")
 
 
-def _service_owner() -> tuple[int, int] | None:
-    """Return user and group of the service, if we may give files away and it has any."""
+@dataclass(frozen=True)
+class _Opened:
+    """The directories with our files, open; `folder` is None where it is not made yet, `service`
+    where we are not root and have nothing to give.
+    """
+
+    etc: Folder
+    included: Folder
+    folder: Folder | None
+    service: Service | None
+
+    def read(self, path: Path) -> bytes | None:
+        if self._is_included(path):
+            return self.included.read(path.name)
+        return None if self.folder is None else self.folder.read(path.name, self.service)
+
+    def differing(self, planned: Mapping[Path, bytes]) -> dict[Path, bytes]:
+        return {
+            path: content
+            for path, content in planned.items()
+            if self.read(path) != content or not self._lies(path)
+        }
+
+    def take_over(self) -> None:
+        if self.service is not None and self.folder is not None:
+            self.folder.take_over(self.service.rights)
+
+    def write(self, contents: Mapping[Path, bytes]) -> None:
+        included = {path.name: text for path, text in contents.items() if self._is_included(path)}
+        ours = {path.name: text for path, text in contents.items() if not self._is_included(path)}
+        if self.folder is not None:
+            rights = None if self.service is None else self.service.rights
+            self.folder.write(ours, OWNER_ONLY, rights)
+        self.included.write(included, READABLE, None)
+
+    def put_back(self, before: Mapping[Path, bytes | None]) -> None:
+        self.write({path: content for path, content in before.items() if content is not None})
+        for path, content in before.items():
+            folder = self.included if self._is_included(path) else self.folder
+            if content is None and folder is not None:
+                folder.remove(path.name)
+
+    def _is_included(self, path: Path) -> bool:
+        return path.parent == self.included.path
+
+    def _lies(self, path: Path) -> bool:
+        if self.service is None or self.folder is None or self._is_included(path):
+            return True
+        return self.folder.lies(path.name, self.service.rights)
+
+
+def _service(configuration: Mapping[Path, bytes]) -> Service | None:
+    """Return whom Mosquitto will run as, if that is not for us to decide. Raise FatalError."""
     if os.geteuid() != 0:
         return None
-    try:
-        user = pwd.getpwnam(SERVICE_USER)
-    except KeyError:
-        return None
-    return user.pw_uid, user.pw_gid
+    users = [
+        words[1]
+        for content in configuration.values()
+        for words in _words(content)
+        if words[0] == "user" and len(words) > 1
+    ]
+    return Service.named(users[-1] if users else SERVICE_USER)
 
 
 def _words(content: bytes) -> Iterator[list[str]]:
@@ -295,10 +384,3 @@ def _words(content: bytes) -> Iterator[list[str]]:
         words = line.split()
         if words and not words[0].startswith("#"):
             yield words
-
-
-def _read(path: Path) -> bytes | None:
-    if not path.exists():
-        return None
-    with explained(f"read {path} (as root: sudo)"):
-        return path.read_bytes()

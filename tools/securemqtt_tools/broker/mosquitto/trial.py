@@ -11,30 +11,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from securemqtt_tools.broker.children import last_words, spawn
+from securemqtt_tools.broker.mosquitto.folder import Folder, Service
 from securemqtt_tools.broker.mosquitto.program import READY, Program
 from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import OWNER_ONLY
 
+_ROOTS = "/run"
+_DATA = "data"
 _START_S = 20.0
 _POLL_S = 0.05
 
 
 def try_out(
-    program: Program, texts: Sequence[str], folder: Path, contents: Mapping[str, bytes]
+    program: Program,
+    texts: Sequence[str],
+    folder: Path,
+    contents: Mapping[str, bytes],
+    service: Service | None = None,
 ) -> None:
     """Start Mosquitto with a configuration made of `texts`, in which `folder` stands for where
-    `contents`, by name, will be.
+    `contents`, by name, will be; as the user of `service`, if we are root.
 
     Takes at most 20 s, and as long again when another program takes one of its ports first. Raises
     FatalError with what Mosquitto says.
     """
-    with tempfile.TemporaryDirectory(prefix="securemqtt-") as name:
+    # Root's own place for temporary files may be closed to that user.
+    place = _ROOTS if service is not None and Path(_ROOTS).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="securemqtt-", dir=place) as name:
         scratch = Path(name)
-        for file, content in contents.items():
-            (scratch / file).write_bytes(content)
+        (scratch / _DATA).mkdir(mode=0o700)
+        with Folder.at(scratch) as opened:
+            opened.write(contents, OWNER_ONLY, service.rights if service else None)
+            if service is not None:
+                opened.take_over(service.rights)
+        if service is not None:
+            os.chown(scratch / _DATA, service.user, service.group)
         text = "\n".join(texts).replace(str(folder), str(scratch))
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            complaint = _complaint(program, text, scratch)
+            complaint = _complaint(program, text, scratch, service)
             if complaint is None:
                 return
             if attempt == PORT_ATTEMPTS or not port_was_taken(complaint):
@@ -43,12 +58,17 @@ def try_out(
                 )
 
 
-def _complaint(program: Program, text: str, scratch: Path) -> bytes | None:
+def _complaint(program: Program, text: str, scratch: Path, service: Service | None) -> bytes | None:
     """Start it on ports that are free now; return what it said if it did not come up."""
     configuration, log = scratch / "trial.conf", scratch / "trial.log"
     configuration.write_text("\n".join(_harmless(text, scratch)), encoding="utf-8")
+    if service is not None:
+        os.chown(configuration, 0, service.group)
+        configuration.chmod(service.rights.file)
     log.unlink(missing_ok=True)
-    process = spawn([str(program.path), "-c", str(configuration)], log)
+    process = spawn(
+        [str(program.path), "-c", str(configuration)], log, user=service.name if service else None
+    )
     try:
         deadline = time.monotonic() + _START_S
         while not READY.search(log.read_bytes()):
@@ -68,7 +88,7 @@ def _harmless(text: str, scratch: Path) -> Iterator[str]:
     yield "log_dest stderr"
     yield "log_type all"
     if os.geteuid() == 0:
-        yield "user root"  # who may read the scratch directory
+        yield "user root"  # a trial that is another user's is no longer root's
     for line in text.splitlines():
         words = line.split()
         key = words[0] if words else ""
@@ -79,7 +99,7 @@ def _harmless(text: str, scratch: Path) -> Iterator[str]:
         elif key in ("address", "addresses"):
             yield f"{key} 127.0.0.1:9"
         elif key == "persistence_location":
-            yield f"persistence_location {scratch}/"
+            yield f"persistence_location {scratch / _DATA}/"
         elif key not in (
             "include_dir",
             "pid_file",

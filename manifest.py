@@ -52,6 +52,7 @@ package(
         "protocol/received.py",
         "protocol/session.py",
         "protocol/topics.py",
+        "queues.py",
         "schema.py",
         "settings.py",
         "tls/__init__.py",

@@ -17,36 +17,28 @@ import asyncio
 from .arguments import milliseconds
 from .connection import exhausted
 from .driver import Driver
-from .early import size_of
 from .face import Face
-from .log import log, printable
-from .platform import INBOX_QOS0_BYTES, const, now_ms, temporary
-from .platform.aio import Awaitable, ended_well
+from .platform import const, now_ms, temporary
+from .platform.aio import Awaitable
+from .queues import Desk, Messages, Queue
 
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
     from os import PathLike
-    from typing import Any
 
     from typing_extensions import Unpack  # the type checker's own: 3.10 has none in typing
 
     from . import messages
     from .connection import Connection
-    from .messages import Message
     from .options import ClientOptions
 
 __all__ = ["Client", "Delivery", "Messages"]
 
-# How long leaving may take to deliver what is queued, where the block has ended with an exception.
+# How long leaving may take to deliver what is queued, where the block was cancelled or interrupted.
 _INTERRUPTED_S = const(2)
 # After so many messages `publish` lets other tasks run, this client's own among them.
 _TURN_MESSAGES = const(16)
-_DROPPING = (
-    "QoS 0 messages come faster than they are taken: the newest are dropped until there is room, "
-    "the first on {}. What to do: take them in a task that does nothing else"
-)
 
 
 class Client(Face):
@@ -62,8 +54,8 @@ class Client(Face):
         self, bundle: "str | PathLike[str] | None" = None, **options: "Unpack[ClientOptions]"
     ) -> None:
         super().__init__(bundle, **options)
-        self._queues: "dict[str, _Queue]" = {}
-        self._desk = _Desk(self._connection)
+        self._queues: "dict[str, Queue]" = {}
+        self._desk = Desk(self._connection)
         self._published = 0
 
     def _make_loop(self, connection: "Connection") -> Driver:
@@ -79,7 +71,7 @@ class Client(Face):
         """
         connection = self._connection
         timeout_ms = milliseconds(timeout_s, "timeout_s")
-        self._driver.check_loop()
+        await self._driver.settled()
         try:
             connection.decide_by_ms = now_ms() + timeout_ms
             connection.start_now()
@@ -103,9 +95,11 @@ class Client(Face):
     def start(self) -> None:
         """Keep the connection up from now on, trying again for ever, in the running event loop.
 
-        Never raises for the network's sake. Raise OutboxInUse, RuntimeError without a loop.
+        Never raises for the network's sake. Raise OutboxInUse, RuntimeError without a loop,
+        UsageError while another task is leaving.
         """
         self._driver.check_loop()
+        self._driver.check_staying()
         self._connection.start()
 
     async def disconnect(self, timeout_s: float = 10) -> None:
@@ -130,7 +124,7 @@ class Client(Face):
     async def __aenter__(self) -> "Client":
         """Keep the connection up within the block: see `securemqtt.Client.__enter__`."""
         connection = self._connection
-        self._driver.check_loop()
+        await self._driver.settled()
         try:
             self._check_certificate()
             connection.start_now()
@@ -150,7 +144,8 @@ class Client(Face):
         return self
 
     async def __aexit__(self, kind: "type | None", *exc: object) -> None:
-        await self.disconnect(10 if kind is None else _INTERRUPTED_S)
+        failed = kind is None or issubclass(kind, Exception)
+        await self.disconnect(10 if failed else _INTERRUPTED_S)
 
     # Messages
 
@@ -169,6 +164,7 @@ class Client(Face):
         the broker's acknowledgement. Cancelled, the message may be in the outbox all the same.
         Arguments and errors are those of `securemqtt.Client.publish`.
         """
+        self._driver.check()
         delivery = self._put(topic, payload, qos, retain, expires_s, newest_only, False)
         self._published += 1
         if self._connection.outbox.sync_on_put:
@@ -188,10 +184,11 @@ class Client(Face):
         another gets it. Each filter gets its own. The iterator ends when the client has left.
         Raise InvalidTopic, UsageError.
         """
+        self._driver.check()
         topic_filter = self._checked_filter(topic_filter, qos)
         queue = self._queues.get(topic_filter)
         if queue is None:
-            queue = self._queues[topic_filter] = _Queue(self._desk)
+            queue = self._queues[topic_filter] = Queue(self._desk)
         if not self._is_asked(topic_filter, qos):
             self._subscribe(topic_filter, queue.take_in, qos, True)
         return Messages(queue, self._driver)
@@ -211,6 +208,7 @@ class Client(Face):
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Forget a subscription, here and at the broker; its iterators end. Raise InvalidTopic."""
+        self._driver.check()
         topic_filter = self._checked_filter(topic_filter, 0)
         self._unsubscribe(topic_filter)
         queue = self._queues.pop(topic_filter, None)
@@ -272,129 +270,3 @@ class Delivery(Awaitable):
 
     async def _outcome(self) -> bool:
         return await self._driver.outcome(self.message, None)
-
-
-class Messages:
-    """What comes under one filter, message by message: what `Client.messages` returns."""
-
-    def __init__(self, queue: "_Queue", driver: Driver) -> None:
-        self._queue = queue
-        self._driver = driver
-
-    def __aiter__(self) -> "Messages":
-        return self
-
-    def __anext__(self) -> "Coroutine[Any, Any, Message]":
-        # Who takes the message is who calls this. What is awaited may run in a task of its own:
-        # `asyncio.wait_for` has it so, on a board and before Python 3.12.
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # no event loop runs here: it will when this is awaited
-            task = None
-        return self._next(task)
-
-    async def _next(self, task: "Any") -> "Message":
-        queue = self._queue
-        task = task or asyncio.current_task()
-        queue.done(task, self)
-        while not queue.ready():
-            if not await self._driver.wait_until(queue.ready, None):
-                self._driver.check_started()
-                raise StopAsyncIteration
-        message = queue.take(task, self)
-        if message is None:
-            raise StopAsyncIteration
-        return message
-
-
-class _Desk:
-    """What the queues of one client share: which message is in how many of them."""
-
-    def __init__(self, connection: "Any") -> None:
-        self._counters = connection.counters
-        self._holders: "dict[Message, int]" = {}
-        self._bytes_qos0 = 0
-        self._dropping = False
-
-    def take_in(self, message: "Message") -> bool:
-        """Note that one more queue has a message; return False if there is no room for it."""
-        if not message.qos:
-            size = size_of(message)
-            if self._bytes_qos0 and self._bytes_qos0 + size > INBOX_QOS0_BYTES:
-                self._counters["dropped_in"] += 1
-                if not self._dropping:
-                    self._dropping = True
-                    log("warning", _DROPPING.format(printable(message.topic)))
-                return False
-            self._bytes_qos0 += size
-        self._holders[message] = self._holders.get(message, 0) + 1
-        return True
-
-    def done(self, message: "Message") -> None:
-        """Note that a queue is done with a message: the last one has it acknowledged."""
-        left = self._holders.pop(message, 1) - 1
-        if not message.qos:
-            self._bytes_qos0 -= size_of(message)
-            self._dropping = self._dropping and self._bytes_qos0 > 0
-        if left:
-            self._holders[message] = left
-        elif message.qos:
-            message.acknowledge()
-
-
-class _Queue:
-    """What has come under one filter, and which task is at what."""
-
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
-        self._waiting: "list[Message]" = []
-        # By which task, and through which iterator.
-        self._taken: "list[tuple[Any, Messages, Message]]" = []
-        self._ended = False
-
-    def take_in(self, message: "Message") -> None:
-        """Have a message wait: the handler of the subscription."""
-        if self._desk.take_in(message):
-            self._waiting.append(message)
-
-    def ready(self) -> bool:
-        """Return True if there is a message to take, or none will ever come."""
-        if self._waiting or self._ended:
-            return True
-        for entry in self._taken:  # noqa: SIM110  (a generator would be garbage in each turn)
-            if entry[0].done():
-                return True
-        return False
-
-    def take(self, task: "Any", iterator: "Messages") -> "Message | None":
-        """Return the next message, for a task; None if there will be none.
-
-        First what a task has ended amid.
-        """
-        given_back = [entry for entry in self._taken if entry[0].done()]
-        if given_back:
-            self._taken = [entry for entry in self._taken if entry not in given_back]
-            self._waiting[:0] = [entry[2] for entry in given_back]
-        if not self._waiting:
-            return None
-        message = self._waiting.pop(0)
-        self._taken.append((task, iterator, message))
-        return message
-
-    def done(self, task: "Any", iterator: "Messages") -> None:
-        """Note that a task is through with what it took; or, where it has come to its end since,
-        as each line that is typed at a prompt does, that it took through this iterator.
-        """
-        for entry in self._taken:
-            if entry[0] is task or (entry[1] is iterator and ended_well(entry[0])):
-                self._taken.remove(entry)
-                self._desk.done(entry[2])
-                return
-
-    def end(self) -> None:
-        """Let go of what waits, or was taken: nobody wants it any more."""
-        self._ended = True
-        given_up = [entry[2] for entry in self._taken] + self._waiting
-        self._taken, self._waiting = [], []
-        for message in given_up:
-            self._desk.done(message)

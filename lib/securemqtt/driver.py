@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # The longest pause between two turns, as that of a link's own wait.
 _PAUSE_MS = const(1000)
 _NEVER_MS = const(1 << 60)
+# For how long it goes on where the program ends all its tasks, so that one can leave in order.
+_LAST_MS = const(3000)
 # The pause after a turn for which there was no memory.
 _EXHAUSTED_S = const(1)
 _EXHAUSTED = "no memory to look after the connection: in 1 s, again"
@@ -118,7 +120,8 @@ class Driver:
             try:
                 await waiter.event.wait()
             finally:
-                self._waiters.remove(waiter)
+                if waiter in self._waiters:  # else the event loop was closed with this task in it
+                    self._waiters.remove(waiter)
         return True
 
     async def outcome(self, delivery: "Delivery", timeout_ms: "int | None") -> bool:
@@ -154,6 +157,8 @@ class Driver:
         if self._task is None:
             return
         if self._rest.is_over():
+            # Its tasks will not go on, and must not be woken in another loop.
+            self._waiters, self._awaited = [], {}
             self.abandon()
         elif not self._rest.is_here():
             from .errors import UsageError
@@ -163,6 +168,32 @@ class Driver:
                 cause="the client was started in one event loop and is used in another",
                 remedy="make a Client in each loop, with an id of its own",
             )
+
+    def check(self) -> None:
+        """As `check_loop`; and raise what has ended the loop, if that was a mistake of the
+        program's.
+        """
+        self.check_loop()
+        if self._broken is not None:
+            raise self._broken
+
+    def check_staying(self) -> None:
+        """Raise UsageError while a task is leaving."""
+        if self._leaving and self._task is not None:
+            from .errors import UsageError
+
+            raise UsageError(
+                "the client is about to leave",
+                cause="another task has called disconnect, or has come to the end of async with",
+                remedy="wait for that task first; await connect() does",
+            )
+
+    async def settled(self) -> None:
+        """As `check_loop`; and wait until the client has left, if a task is at that."""
+        self.check_loop()
+        if self._leaving:
+            task = self._task
+            await self.wait_until(lambda: self._task is not task, None)
 
     def check_started(self) -> None:
         """Raise UsageError where the loop was never turned; none for a client that has left."""
@@ -185,13 +216,14 @@ class Driver:
         """Leave in order; where this is cancelled, without a word."""
         connection = self._connection
         connection.left = True
+        task = self._task
         try:
             await self.sync()
             self._leaving = True
             self._rest.wake()
-            await self.wait_until(lambda: connection.state == "closed", None)
+            await self.wait_until(lambda: self._task is not task, None)
         finally:
-            if connection.state != "closed":
+            if self._task is task and connection.state != "closed":
                 self.abandon()
 
     # The task
@@ -199,15 +231,17 @@ class Driver:
     async def _run(self) -> None:
         connection = self._connection
         try:
-            await asyncio.sleep(0)  # where tasks are begun at once, `start` is done only now
-            while not self._leaving:
-                try:
-                    idle_ms = connection.turn(_PAUSE_MS)
-                    self.look()
-                    await self._rest.pause(idle_ms, self._longest_ms())
-                except MemoryError:  # what other tasks let go of meanwhile makes room
-                    log("warning", _EXHAUSTED)
-                    await asyncio.sleep(_EXHAUSTED_S)
+            try:
+                await asyncio.sleep(0)  # where tasks are begun at once, `start` is done only now
+                await self._keep_up(_NEVER_MS)
+            except asyncio.CancelledError:
+                # Not by `stop`: the program ends all its tasks, as asyncio.run does. Those that
+                # have the client leave then, and have messages delivered before.
+                if not self._is_current(self._task):
+                    raise
+                await self._keep_up(now_ms() + _LAST_MS)
+                if not self._leaving:
+                    raise
             with temporary():
                 from . import lifecycle
 
@@ -230,6 +264,17 @@ class Driver:
             raise
         finally:
             self.look()
+
+    async def _keep_up(self, until_ms: int) -> None:
+        """Turn the connection's loop until the client is to leave, or until then."""
+        while not self._leaving and now_ms() < until_ms:
+            try:
+                idle_ms = self._connection.turn(_PAUSE_MS)
+                self.look()
+                await self._rest.pause(idle_ms, min(self._longest_ms(), until_ms - now_ms()))
+            except MemoryError:  # what other tasks let go of meanwhile makes room
+                log("warning", _EXHAUSTED)
+                await asyncio.sleep(_EXHAUSTED_S)
 
     @staticmethod
     def _is_current(task: "asyncio.Task[None] | None") -> bool:

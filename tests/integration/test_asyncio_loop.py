@@ -174,8 +174,24 @@ def test_another_loop(bundle: str) -> None:
                 await call()
 
         def elsewhere() -> None:
-            for call in (client.connect, client.disconnect, client.__aenter__):
+            for call in (
+                client.connect,
+                client.disconnect,
+                client.__aenter__,
+                lambda: client.publish("~/a", b""),
+                messages.__anext__,
+                listen,
+                forget,
+            ):
                 asyncio.run(failing(call))
+
+        async def listen() -> None:
+            client.messages("~/other")
+
+        async def forget() -> None:
+            client.unsubscribe("~/note")
+
+        messages = client.messages("~/note")
 
         async with client:
             await asyncio.to_thread(elsewhere)
@@ -244,3 +260,84 @@ def test_a_handler_ends_the_program(bundle: str, error: str, status: int) -> Non
     assert time.monotonic() - begun < PATIENCE_S
     for told in ("ResourceWarning", "was destroyed", "never awaited"):
         assert told not in done.stderr
+
+
+def test_what_was_published_is_delivered_though_all_tasks_are_cancelled(bundle: str) -> None:
+    """As asyncio.run does where a signal handler raises SystemExit: the client's own task, too."""
+    deliveries = []
+    clients = []
+
+    async def main() -> None:
+        async with Client(bundle) as client:
+            clients.append(client)
+            deliveries.append(await client.publish("~/note", "the last"))
+            asyncio.get_running_loop().call_soon(sys.exit)
+            await asyncio.sleep(3600)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert deliveries[0].acknowledged
+    assert clients[0].state == "closed"
+
+
+def test_all_tasks_are_cancelled_and_nobody_leaves(bundle: str) -> None:
+    """Then it goes on for some seconds, and ends."""
+    client = Client(bundle)
+
+    async def main() -> None:
+        await client.connect(PATIENCE_S)
+        asyncio.get_running_loop().call_soon(sys.exit)
+        await asyncio.sleep(3600)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert client.state == "closed"
+
+
+def test_an_exception_in_the_block_leaves_time_to_deliver(bundle: str, proxy: Proxy) -> None:
+    """As it does without asyncio."""
+    deliveries = []
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="a mistake"):
+            async with Client(bundle) as client:
+                proxy.up.hold()
+                deliveries.append(await client.publish("~/note", "the last"))
+                asyncio.get_running_loop().call_later(3, proxy.up.release)
+                raise ValueError("a mistake")
+
+    run(main)
+    assert deliveries[0].acknowledged
+
+
+def test_a_message_that_a_closed_loop_was_at(bundle: str) -> None:
+    """It is given to who asks next."""
+    client = Client(bundle)
+    taken = []
+
+    async def take() -> None:
+        async for message in client.messages("~/note"):
+            taken.append(message.text())
+            await asyncio.sleep(3600)
+
+    def granted() -> bool:
+        inbox = client._connection.inbox
+        return inbox is not None and any(one.granted for one in inbox.subscriptions.values())
+
+    async def first() -> None:
+        await client.connect(PATIENCE_S)
+        tasks.append(asyncio.create_task(take()))
+        await until(granted)
+        await client.publish("~/note", "1")
+        await until(lambda: taken == ["1"])
+
+    async def second() -> None:
+        async with client:
+            tasks.append(asyncio.create_task(take()))
+            await until(lambda: taken == ["1", "1"])
+
+    tasks: list[asyncio.Task[None]] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(first())
+    loop.close()
+    asyncio.run(second())

@@ -9,6 +9,7 @@ from asyncio_common import collect, command, device, ended, granted, until
 from common import PATIENCE_S, SETTING, SLACK_S, ok, want
 
 from securemqtt.aio import Client
+from securemqtt.errors import UsageError
 
 
 async def one_by_one(client, operator):
@@ -39,6 +40,14 @@ async def one_by_one(client, operator):
     for _ in range(2):
         taken.append(await asyncio.create_task(next_text()))
     ok(taken == ["7", "8"], "a task for each message, as at a prompt")
+    await command(operator, "single", "9", "10", "11")
+    taken = []
+    for task in [asyncio.create_task(next_text()) for _ in range(2)]:
+        taken.append(await task)
+    taken.append(await next_text())
+    ok(taken == ["9", "10", "11"], "two tasks at once, and then this one")
+    at_work = client._queues["devices/" + SETTING["id"] + "/command/single"]._taken
+    ok(len(at_work) == 1, "what both were through with is not given back")
     client.unsubscribe("~/command/single")
     ok(inbox._bytes == 0, "all of it is acknowledged")
 
@@ -135,6 +144,51 @@ async def no_memory(client):
     rest.pause = pause
 
 
+async def leaves(client):
+    """Wait until a task has begun to leave, and no longer: that takes but a few steps."""
+    while not client._driver._leaving or client._driver._task is None:
+        await asyncio.sleep(0)
+
+
+async def while_it_leaves():
+    """Connect again while another task is leaving."""
+    client = device()
+    await client.connect(PATIENCE_S)
+    leaving = asyncio.create_task(client.disconnect())
+    await leaves(client)
+    await client.connect(PATIENCE_S)
+    ok(client.connected and client.stats["connects"] == 2, "another connects once that is done")
+    ok(await ended(leaving) is None, "who left has")
+    leaving = asyncio.create_task(client.disconnect())
+    await leaves(client)
+    try:
+        client.start()
+        what = ""
+    except UsageError as error:
+        what = error.what
+    ok("about to leave" in what, "start cannot wait for it, and says so")
+    await leaving
+
+
+async def broken():
+    """A mistake of the program's that has ended the client's own task."""
+    client = device()
+    await client.connect(PATIENCE_S)
+
+    def mistaken(wait_ms):
+        raise ValueError("a mistake")
+
+    turn = client._connection.turn
+    client._connection.turn = mistaken
+    ok(await until(lambda: client.state == "closed"), "it has ended")
+    publishing = asyncio.create_task(client.publish("~/a", "1"))
+    ok(await ended(publishing) == "ValueError", "publish says why")
+    client._connection.turn = turn
+    await client.connect(PATIENCE_S)
+    ok(client.connected, "started again, it is well")
+    await client.disconnect()
+
+
 async def main():
     async with Client(SETTING["operator"], status=False, clean_session=True) as operator:
         async with device() as client:
@@ -143,6 +197,8 @@ async def main():
             await kept_by_the_broker(client, operator)
             await no_memory(client)
         await at_once_again()
+    await while_it_leaves()
+    await broken()
 
 
 asyncio.run(main())
@@ -152,6 +208,8 @@ ours = device()
 loop = asyncio.new_event_loop()
 loop.run_until_complete(ours.connect(PATIENCE_S))
 ok(ours.connected, "connected in a first event loop")
+left = [loop.create_task(collect(ours, "~/command/never", []))]
+loop.run_until_complete(granted(ours))
 if hasattr(loop, "shutdown_asyncgens"):  # CPython's
     loop.close()
 loop = asyncio.new_event_loop()

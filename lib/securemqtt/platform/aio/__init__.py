@@ -3,8 +3,8 @@
 from .. import BOARD
 
 if BOARD:
-    from .micropython import Awaitable, Rest, ended_well
+    from .micropython import Awaitable, Rest, ended_well, is_gone
 else:
-    from .cpython import Awaitable, Rest, ended_well  # type: ignore[assignment]
+    from .cpython import Awaitable, Rest, ended_well, is_gone  # type: ignore[assignment]
 
-__all__ = ["Awaitable", "Rest", "ended_well"]
+__all__ = ["Awaitable", "Rest", "ended_well", "is_gone"]

@@ -62,9 +62,15 @@ class Awaitable:
 
 def ended_well(task: asyncio.Task[Any]) -> bool:
     """Return True if a task has ended, and neither by an exception nor since it was cancelled."""
+    if not task.done() or task.cancelled():
+        return False
     # Not by `exception()`, which would count as its having been looked at, and not be logged.
-    failure = task._exception  # noqa: SLF001
-    return task.done() and not task.cancelled() and failure is None
+    return getattr(task, "_exception", task) is None
+
+
+def is_gone(task: asyncio.Task[Any]) -> bool:
+    """Return True if a task will not go on: it has ended, or its event loop is closed."""
+    return task.done() or task.get_loop().is_closed()
 
 
 class Rest:

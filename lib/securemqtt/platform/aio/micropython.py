@@ -34,6 +34,11 @@ def ended_well(task: "Any") -> bool:
     return bool(task.done()) and isinstance(task.data, StopIteration)
 
 
+def is_gone(task: "Any") -> bool:
+    """Return True if a task will not go on."""
+    return bool(task.done())
+
+
 class Rest:
     """The time between two turns of a connection's loop: other tasks run."""
 

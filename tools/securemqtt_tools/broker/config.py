@@ -138,6 +138,7 @@ class BrokerConfig:
             key=str(public[1].absolute()) if public else None,
         )
         config.check()
+        authority.check_knows(config.directory / CRL)
         trusted = find_root(public[0], root) if public else None
         make_directory(config.directory / DATA)
         if trusted is not None:
@@ -239,8 +240,11 @@ class BrokerConfig:
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, or the CRL or the server's certificate has
         used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
-        Raise FatalError; NotRenewedError last of all, so that it keeps no revocation from working.
+        Raise FatalError, also when the CRL that is here says what the authority does not know:
+        nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
+        working.
         """
+        authority.check_knows(self.directory / CRL)
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
         newest = authority.inventory.newest_crl()
@@ -258,7 +262,7 @@ class BrokerConfig:
             one.subject
             for one in entries
             if one.state == REVOKED and one.role == DEVICE and one.not_after > now
-        }
+        } | authority.inventory.forgotten()[1]
         self._except_from_trust(authority.issuing_certificate, revoked)
         self.save()
         if self.is_public:

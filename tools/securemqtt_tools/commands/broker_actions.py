@@ -35,6 +35,7 @@ from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import passphrase_source
+from securemqtt_tools.pki.recovery import check_follows
 
 _MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
 
@@ -202,6 +203,9 @@ def install(args: argparse.Namespace) -> int:
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     installation = Installation(config, program, args.etc)
+    if (args.home / "ca").exists():
+        Authority.open(args.home / "ca").check_knows(installation.crl)
+    check_follows(installation.crl, config.directory / files.CRL)
     for listener in installation.listeners_in_clear():
         _warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
     description = installation.describe()

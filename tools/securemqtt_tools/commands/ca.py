@@ -7,6 +7,7 @@ Examples:
   securemqtt ca sign greenhouse-2.csr             sign a request: the key stays on the device
   securemqtt ca revoke greenhouse-1               and write the new CRL
   securemqtt ca list --expiring 90                what ends within 90 days
+  securemqtt ca recover                           after the authority came from a backup
 """
 
 from __future__ import annotations
@@ -134,6 +135,18 @@ def _crl(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write it there too, readable by the broker"
+    )
+    add_passphrase_option(parser)
+
+
+def _recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places",
+        nargs="*",
+        type=Path,
+        metavar="FILE|DIR",
+        help="a CRL or a certificate of this authority, or a directory with some, beside what is "
+        "in HOME",
     )
     add_passphrase_option(parser)
 
@@ -276,6 +289,19 @@ _COMMANDS = (
         _crl,
         actions.crl,
         ("crl", "crl --out /etc/mosquitto/certs/crl.pem"),
+    ),
+    Subcommand(
+        "recover",
+        "after a backup was restored: take over what it does not know",
+        _recover,
+        actions.recover,
+        ("recover", "recover /etc/mosquitto/securemqtt old-laptop/crl.pem"),
+        """
+
+A backup knows nothing of what was issued and revoked after it was made. What the authority has
+signed since tells: the broker's CRL above all, and certificates. Those in HOME (broker, ca/issued,
+bundles) are found without being named. Revocations are taken over, certificates become known again,
+and a new CRL is signed. Until then a CRL that says more than the inventory is not replaced.""",
     ),
     Subcommand(
         "list",

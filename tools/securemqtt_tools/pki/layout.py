@@ -32,6 +32,7 @@ ROOT_KEY = "root.key"
 ROOT_CRL = "root-crl.pem"
 INTERMEDIATE_CERTIFICATE = "intermediate.crt"
 INTERMEDIATE_KEY = "intermediate.key"
+ISSUED = "issued"  # the files that were asked for
 
 ROOT = "root"
 INTERMEDIATE = "intermediate"

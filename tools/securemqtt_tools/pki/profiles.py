@@ -101,6 +101,24 @@ def anchor_without(ca: x509.Certificate, device_ids: Iterable[str]) -> x509.Cert
     return builder.sign(passing_key, hashes.SHA256())
 
 
+def excluded_ids(anchor: x509.Certificate, ca: x509.Certificate) -> list[str]:
+    """Return the ids that an anchor of `anchor_without` shuts out; none for an anchor of another
+    CA.
+    """
+    if anchor.subject != ca.subject or anchor.public_key() != ca.public_key():
+        return []
+    try:
+        constraints = anchor.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return []
+    return [
+        str(attribute.value)
+        for one in constraints.excluded_subtrees or ()
+        if isinstance(one, x509.DirectoryName)
+        for attribute in one.value.get_attributes_for_oid(NameOID.COMMON_NAME)
+    ]
+
+
 def leaf_certificate(
     role: str,
     common_name: str,

@@ -160,6 +160,18 @@ def test_refresh_renews_what_is_old(tmp_path: Path) -> None:
     assert crl_number(config) > number
 
 
+def test_a_server_whose_certificate_was_revoked_gets_another_key(tmp_path: Path) -> None:
+    authority = Authority.create(tmp_path / "ca", passphrase=None)
+    config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
+    stolen = config.server_certificate()
+    authority.revoke("localhost", role="server", reason="keyCompromise")
+    config.refresh(authority)
+    assert config.server_certificate().public_key() != stolen.public_key()
+    kept = config.server_certificate()
+    config.refresh(authority)
+    assert config.server_certificate() == kept
+
+
 def crl_number(config: BrokerConfig) -> int:
     return config.crl().extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 

@@ -137,6 +137,22 @@ def test_a_new_crl_goes_to_the_broker_of_the_same_home(home: Home) -> None:
     assert broker.read_bytes() == (home.directory / "ca" / "crl.pem").read_bytes()
 
 
+@pytest.mark.parametrize("arguments", [("revoke", "mqtt.local"), ("renew", "mqtt.local")], ids=str)
+def test_revoking_a_server_promises_nothing_that_no_device_can_know(
+    home: Home, arguments: tuple[str, ...]
+) -> None:
+    home.good("server", "mqtt.local", "--days", "60")
+    home.good("device", "pump")
+    (entry,) = Authority.open(home.directory / "ca").find("mqtt.local")
+    options = ["--revoke-old"] if arguments[0] == "renew" else ["--role", "server"]
+    out = home.good(*arguments, *options)
+    assert (
+        "Devices check no CRL: whoever has the old key can pass for mqtt.local until "
+        f"{entry.not_after:%Y-%m-%d}" in out
+    )
+    assert "Devices check no CRL" not in home.good("revoke", "pump")
+
+
 def test_a_key_without_a_passphrase_takes_many_words(empty: Home) -> None:
     assert "not encrypted: whoever reads them" in empty.good(
         "init", "--leave-keys-unencrypted", signs=False

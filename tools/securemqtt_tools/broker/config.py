@@ -31,7 +31,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
-from securemqtt_tools.pki.names import check_device_id
+from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 
 SETTINGS = "broker.json"
@@ -238,8 +238,9 @@ class BrokerConfig:
         go with them.
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
-        certificates were revoked since the last CRL, or the CRL or the server's certificate has
-        used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
+        certificates were revoked since the last CRL, the server's own among them, or the CRL or
+        the server's certificate has used up two thirds of its life. A running broker learns of it
+        by `BrokerProcess.reload`.
         Raise FatalError, also when the CRL that is here says what the authority does not know:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
@@ -256,7 +257,9 @@ class BrokerConfig:
         authority.write_crl(self.directory / CRL)
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if not self.is_public and _aged(begin, end, now, last):
+        serial = serial_text(certificate.serial_number)
+        is_revoked = serial in authority.inventory.revoked_serials()
+        if not self.is_public and (is_revoked or _aged(begin, end, now, last)):
             self.renew_certificate(authority)
         revoked = {
             one.subject

@@ -282,6 +282,11 @@ _COMMANDS = (
         _revoke,
         actions.revoke,
         ("revoke greenhouse-1 --reason keyCompromise", "revoke 21C821A4CA55621B"),
+        """
+
+Brokers check the CRL and refuse a revoked device. Devices check none: they take a revoked server
+until its certificate ends. So after a server's key was stolen, revoking it is the smaller half:
+docs/certificates.md has the rest.""",
     ),
     Subcommand(
         "crl",

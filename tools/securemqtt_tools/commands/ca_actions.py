@@ -16,7 +16,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import layout, recovery, report
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.deliver import deliver, prepare
-from securemqtt_tools.pki.entry import ISSUED
+from securemqtt_tools.pki.entry import ISSUED, Entry
 from securemqtt_tools.pki.files import READABLE, explained
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.issued import Issued, certificate_pem
@@ -110,6 +110,7 @@ def renew(args: argparse.Namespace) -> None:
     authority = _open(args)
     latest = authority.find(args.subject, args.role)[-1]
     passphrase = _key_passphrase(args)
+    before = authority.find(latest.subject, latest.role)
     if args.revoke_old:
         _check_crls(args, authority)
     directory = args.out or _default_output(args, latest.role, latest.subject)
@@ -120,6 +121,7 @@ def renew(args: argparse.Namespace) -> None:
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der, passphrase))
     if args.revoke_old:
         _publish_crl(args, authority)
+        _say_what_devices_know([one for one in before if one.not_after > authority.now])
     _warn(args, authority)
 
 
@@ -140,9 +142,11 @@ def revoke(args: argparse.Namespace) -> None:
     authority.find(args.subject, args.role)
     _check_crls(args, authority)
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
-    for entry in authority.revoke(args.subject, reason=args.reason, role=args.role):
+    revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
+    for entry in revoked:
         print(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}.")
     _publish_crl(args, authority)
+    _say_what_devices_know(revoked)
     _warn(args, authority)
 
 
@@ -287,7 +291,22 @@ def _write_crl(args: argparse.Namespace, authority: Authority) -> None:
     if broker.exists():
         authority.write_crl(broker)
         print(f"Given to the broker as well: {broker}")
-    print("A broker refuses what is listed from its next reload on.")
+    print("A broker refuses devices that are listed from its next reload on.")
+
+
+def _say_what_devices_know(revoked: list[Entry]) -> None:
+    """Say what a revocation does not do: who has a server's key passes for it until the end."""
+    servers = [one for one in revoked if one.role == SERVER]
+    if servers:
+        end = max(one.not_after for one in servers)
+        print(
+            f"Devices check no CRL: whoever has the old key can pass for {servers[0].subject} "
+            f"until {end:%Y-%m-%d}, when its certificate ends."
+        )
+        print(
+            "What to do when it was stolen is in docs/certificates.md; first give the broker a new "
+            "key: securemqtt broker reload."
+        )
 
 
 def _key_passphrase(args: argparse.Namespace) -> bytes | None:

@@ -151,9 +151,10 @@ def test_refresh_renews_what_is_old(tmp_path: Path) -> None:
     config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
     serial, number = config.server_certificate().serial_number, crl_number(config)
     now = authority.now
-    later = Authority.open(tmp_path / "ca", clock=lambda: now + timedelta(days=600))
-    config.refresh(later)
-    assert config.server_certificate().serial_number != serial
+    for days, renewed in ((825 / 3 - 2, False), (825 / 3 + 2, True)):
+        later = Authority.open(tmp_path / "ca", clock=lambda days=days: now + timedelta(days))
+        config.refresh(later)
+        assert (config.server_certificate().serial_number != serial) == renewed
     assert crl_number(config) == number
     much_later = Authority.open(tmp_path / "ca", clock=lambda: now + timedelta(days=8 * 365))
     config.refresh(much_later)
@@ -179,7 +180,10 @@ def crl_number(config: BrokerConfig) -> int:
 def test_health(config: BrokerConfig) -> None:
     certificate = config.server_certificate()
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    assert warnings(config, begin + timedelta(days=1)) == []
+    half = begin + (end - begin) / 2
+    assert warnings(config, half - timedelta(days=1)) == []
+    (early,) = warnings(config, half + timedelta(days=1))
+    assert "its certificate runs out on" in early
     (warning,) = warnings(config, end - timedelta(days=10))
     assert "its certificate runs out on" in warning
     for moment, complaint in (

@@ -238,9 +238,9 @@ class BrokerConfig:
         go with them.
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
-        certificates were revoked since the last CRL, the server's own among them, or the CRL or
-        the server's certificate has used up two thirds of its life. A running broker learns of it
-        by `BrokerProcess.reload`.
+        certificates were revoked since the last CRL, the server's own among them, or the CRL has
+        used up two thirds of its life, or the server's certificate a third of its own. A running
+        broker learns of it by `BrokerProcess.reload`.
         Raise FatalError, also when the CRL that is here says what the authority does not know:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
@@ -252,14 +252,18 @@ class BrokerConfig:
         unlisted = any(
             one.state == REVOKED and one.in_crl is None and one.not_after > now for one in entries
         )
-        if newest is None or unlisted or _aged(newest.issued_at, newest.next_update, now, last):
+        if (
+            newest is None
+            or unlisted
+            or _aged(newest.issued_at, newest.next_update, now, last, 2 / 3)
+        ):
             authority.crl_pem()
         authority.write_crl(self.directory / CRL)
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = serial_text(certificate.serial_number)
         is_revoked = serial in authority.inventory.revoked_serials()
-        if not self.is_public and (is_revoked or _aged(begin, end, now, last)):
+        if not self.is_public and (is_revoked or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
         revoked = {
             one.subject
@@ -315,11 +319,11 @@ class BrokerConfig:
         return config
 
 
-def _aged(begin: datetime, end: datetime, now: datetime, last: datetime) -> bool:
-    """Say whether two thirds of a life are over, and a new one would end later: nothing outlives
-    its issuer.
+def _aged(begin: datetime, end: datetime, now: datetime, last: datetime, part: float) -> bool:
+    """Say whether a part of a life is over, and a new one would end later: nothing outlives its
+    issuer.
     """
-    return now > begin + (end - begin) * 2 / 3 and end < last
+    return now > begin + (end - begin) * part and end < last
 
 
 def _default_bind(names: Sequence[str]) -> str:

@@ -27,8 +27,8 @@ from securemqtt_tools.resources import tools_remedy
 COMMANDS = {
     "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, recover, list, "
     "show",
-    "broker": "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check, "
-    "client-config",
+    "broker": "MQTT broker with mutual TLS: init, run, reload, issuer, renew, grant, password, "
+    "install, check, client-config",
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
     "pub": "publish messages: say something, or send lines from a pipe",
     "sub": "show messages as they come",

@@ -5,6 +5,7 @@
   2.0, which checks no CRL on WebSockets
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
+- issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
 - acl: who may do what
 - passwords: their hashes
 - mosquitto.conf: for the Mosquitto that is installed here
@@ -31,6 +32,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
+from securemqtt_tools.pki.layout import load_certificate
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 
@@ -39,6 +41,8 @@ CA = "ca.pem"
 CRL = "crl.pem"
 WEBSOCKETS_CA = "ca.websockets.pem"
 SERVER = "server.pem"
+ISSUER = "issuer.pem"
+ISSUER_KEY = "issuer.key"
 ROOT = "root.pem"
 ACL = "acl"
 PASSWORDS = "passwords"
@@ -98,6 +102,7 @@ class BrokerConfig:
     # Where a public certificate and its key are kept up to date; None: our authority issues one.
     certificate: str | None = None
     key: str | None = None
+    certificate_days: int = 90  # of one that the broker's own issuing key makes
 
     @classmethod
     def create(
@@ -143,6 +148,9 @@ class BrokerConfig:
         make_directory(config.directory / DATA)
         if trusted is not None:
             write_files(config.directory, {ROOT: root_pem(trusted)})
+        for name in (ISSUER, ISSUER_KEY):  # it was for the names of before
+            with explained(f"remove {config.directory / name}"):
+                (config.directory / name).unlink(missing_ok=True)
         config.renew_certificate(authority)
         return config.refresh(authority)
 
@@ -229,6 +237,15 @@ class BrokerConfig:
         """Whether the server shows a public certificate."""
         return self.certificate is not None
 
+    @property
+    def has_issuer(self) -> bool:
+        """Whether the broker has an issuing key of its own."""
+        return (self.directory / ISSUER).exists()
+
+    def issuer_certificate(self) -> x509.Certificate:
+        """Read the certificate of the broker's issuing key. Raise FatalError."""
+        return load_certificate(self.directory / ISSUER)
+
     def server_trust(self) -> Path:
         """Return the file of the CAs by which to verify this server."""
         return self.directory / (ROOT if self.is_public else CA)
@@ -263,7 +280,8 @@ class BrokerConfig:
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = serial_text(certificate.serial_number)
         is_revoked = serial in authority.inventory.revoked_serials()
-        if not self.is_public and (is_revoked or _aged(begin, end, now, last, 1 / 3)):
+        by_authority = not (self.is_public or self.has_issuer)
+        if by_authority and (is_revoked or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
         revoked = {
             one.subject

@@ -17,6 +17,11 @@ _CRL_NOTICE = timedelta(days=60)
 # A public one lives for 90 days or less, and is renewed when a third of that is left.
 _PUBLIC_NOTICE = timedelta(days=10)
 _PUBLIC_RENEWAL = "see why certbot, or what renews it, did not, then run securemqtt broker reload"
+_RENEW = (
+    "run securemqtt broker renew, and see why what should do that every day does not (docs/"
+    "certificates.md)"
+)
+_ISSUER = "run securemqtt broker issuer where the authority is"
 _RELOAD = "run securemqtt broker reload where the authority is"
 
 
@@ -61,8 +66,12 @@ def _periods(config: BrokerConfig) -> Iterator[_Period]:
     certificate = config.server_certificate()
     if config.is_public:
         yield _period("its certificate", certificate, _PUBLIC_NOTICE, _PUBLIC_RENEWAL)
-    else:
-        yield _period("its certificate", certificate, _half_life(certificate), _RELOAD)
+        return
+    remedy = _RENEW if config.has_issuer else _RELOAD
+    yield _period("its certificate", certificate, _half_life(certificate), remedy)
+    if config.has_issuer:
+        issuer = config.issuer_certificate()
+        yield _period("its issuing key's certificate", issuer, _half_life(issuer), _ISSUER)
 
 
 def _period(what: str, one: x509.Certificate, notice: timedelta, remedy: str) -> _Period:

@@ -43,6 +43,8 @@ from securemqtt_tools.pki.request import SigningRequest
 # A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
 # 825 days at most.
 LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825}
+# Of a broker's issuing key: whoever renews that must be at the authority, as for a server before.
+ISSUER_DAYS = 825
 # A CRL that runs out locks out every device at once, and freshness comes from handing the broker a
 # new one at each revocation, so the default is long.
 CRL_DAYS = 10 * 365
@@ -158,6 +160,18 @@ class Authority:
         """
         texts = [name_text(name) for name in server_names(names)]
         return self._issue(SERVER, texts[0], texts, days, key_type, renew)
+
+    def certify_issuer(
+        self, names: Sequence[str], *, root_key: Path | None = None, days: int = ISSUER_DAYS
+    ) -> Issuer:
+        """Make and certify a key that issues servers' certificates for `names` alone, so that these
+        can be short-lived and renewed without the authority.
+
+        It takes the root's key, which may lie in the file `root_key`. Raise FatalError.
+        """
+        return layout.certify_issuer(
+            self.directory, names, root_key, self._passphrase, self._clock(), days
+        )
 
     def sign_csr(
         self,

@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from securemqtt_tools.pki.files import explained, make_directory, sync_directory
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.keys import Passphrase, check_public_key, generate_key, key_pem, load_key
+from securemqtt_tools.pki.names import name_text, server_names
 from securemqtt_tools.pki.profiles import BACKDATE, Issuer, ca_certificate, revocation_list
 
 INVENTORY = "inventory.sqlite"
@@ -36,6 +37,7 @@ ISSUED = "issued"  # the files that were asked for
 
 ROOT = "root"
 INTERMEDIATE = "intermediate"
+ISSUER = "issuer"  # a broker's own, for its names alone
 LIFETIME = {ROOT: timedelta(days=20 * 365), INTERMEDIATE: timedelta(days=10 * 365)}
 _LONGEST_NAME = 50  # leaves room for " intermediate" in a common name of 64
 
@@ -105,7 +107,7 @@ def _certificates(
     root = ca_certificate(
         f"{name} root" if intermediate else name,
         root_key.public_key(),
-        1 if intermediate else 0,
+        1,  # for the intermediate, or for the issuing key of a broker
         now - BACKDATE,
         now + LIFETIME[ROOT],
         root_key,
@@ -159,6 +161,38 @@ def renew_intermediate(
     files = {INTERMEDIATE_CERTIFICATE: certificate_pem(certificate), ROOT_CRL: crl_bytes(crl)}
     write_files(directory, files)
     return certificate
+
+
+def certify_issuer(
+    directory: Path,
+    names: Sequence[str],
+    root_key_file: Path | None,
+    passphrase: Passphrase,
+    now: datetime,
+    days: int,
+) -> Issuer:
+    """Make a key that may issue servers' certificates for `names`, and nothing else, and certify it
+    with the root's key; `root_key_file` says where that is, if not in its place.
+
+    Raise FatalError, also where the root allows no such key.
+    """
+    root = load_certificate(directory / ROOT_CERTIFICATE)
+    check_clock(now, root)
+    allowed = root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    if allowed == 0:
+        raise FatalError(
+            "the root of this authority allows no key below it but those of devices and servers: "
+            "it was made by an earlier securemqtt. A new authority does"
+        )
+    signer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, passphrase))
+    alternatives = server_names(names)
+    key = generate_key("p256")
+    end = min(now + timedelta(days=days), root.not_valid_after_utc)
+    title = f"{name_text(alternatives[0])[:_LONGEST_NAME]} issuer"
+    begin = max(now - BACKDATE, root.not_valid_before_utc)
+    certificate = ca_certificate(title, key.public_key(), 0, begin, end, signer, alternatives)
+    Inventory(directory / INVENTORY).record(_entry(ISSUER, certificate, now), replacing=True)
+    return Issuer(certificate, key)
 
 
 def _entry(role: str, certificate: x509.Certificate, now: datetime) -> Entry:

@@ -217,7 +217,10 @@ def _is_from(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
-    return certificate.subject != issuer.subject
+    try:  # a CA below it, or the issuer itself, is nobody's to enter with
+        return not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _number(crl: x509.CertificateRevocationList) -> int:

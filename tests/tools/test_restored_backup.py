@@ -297,8 +297,11 @@ def test_a_new_authority_in_the_place_of_the_old_one_begins_anew(home: Home) -> 
     home.good("ca", "revoke", "lost")
     shutil.rmtree(home.ca)
     home.good("ca", "init", "--leave-keys-unencrypted")
-    home.good("broker", "init", "localhost", "--force")
+    home.good("broker", "init", "localhost", "--force", "--port", str(home.port))
     assert serials(home.crl) == set()
+    with running(home):  # the way back after the authority's key was stolen
+        assert not home.lets_in("other", home.other)
+        assert home.lets_in("other", home.credentials("other"))
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["with its authority", "broker alone"])

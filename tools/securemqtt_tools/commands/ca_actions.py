@@ -305,7 +305,7 @@ def _say_what_devices_know(revoked: list[Entry]) -> None:
         )
         print(
             "What to do when it was stolen is in docs/certificates.md; first give the broker a new "
-            "key: securemqtt broker reload."
+            "key: securemqtt broker reload, or broker renew --now where it has an issuing key."
         )
 
 

@@ -255,7 +255,8 @@ class BrokerConfig:
         go with them.
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
-        certificates were revoked since the last CRL, the server's own among them, or the CRL has
+        certificates were revoked since the last CRL, the server's own among them, this is another
+        authority than before or has another intermediate, or the CRL has
         used up two thirds of its life, or the server's certificate a third of its own. A running
         broker learns of it by `BrokerProcess.reload`.
         Raise FatalError, also when the CRL that is here says what the authority does not know:
@@ -279,9 +280,12 @@ class BrokerConfig:
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = serial_text(certificate.serial_number)
-        is_revoked = serial in authority.inventory.revoked_serials()
+        is_void = (
+            serial in authority.inventory.revoked_serials()
+            or certificate.issuer != authority.issuing_certificate.subject
+        )
         by_authority = not (self.is_public or self.has_issuer)
-        if by_authority and (is_revoked or _aged(begin, end, now, last, 1 / 3)):
+        if by_authority and (is_void or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
         revoked = {
             one.subject

@@ -277,6 +277,18 @@ _COMMANDS = (
         ("renew-intermediate --root-key /media/usb/root.key",),
     ),
     Subcommand(
+        "replace-intermediate",
+        "after its key was stolen: revoke the intermediate and make another, with the root's key",
+        _renew_intermediate,
+        actions.replace_intermediate,
+        ("replace-intermediate --root-key /media/usb/root.key",),
+        """
+
+Brokers then refuse whatever the old one has issued, yours and the thief's. Devices do not: they
+check no CRL, and take a server that the old one has issued. Where that matters, make a new
+authority.""",
+    ),
+    Subcommand(
         "revoke",
         "revoke certificates and write the new CRL",
         _revoke,

@@ -136,6 +136,22 @@ def renew_intermediate(args: argparse.Namespace) -> None:
     print("Brokers and devices get it with their next certificate: securemqtt ca renew NAME")
 
 
+def replace_intermediate(args: argparse.Namespace) -> None:
+    """Revoke the intermediate and make another."""
+    authority = _open(args)
+    source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
+    certificate = layout.replace_intermediate(
+        authority.directory, args.root_key, source, authority.now
+    )
+    print(f"There is a new intermediate, until {certificate.not_valid_after_utc:%Y-%m-%d}.")
+    print(f"The old one is revoked, in {authority.directory / layout.ROOT_CRL}.")
+    _publish_crl(args, _open(args))
+    print(
+        "Next: securemqtt broker reload, then provision every device again: until then brokers "
+        "refuse it. Devices check no CRL: docs/certificates.md."
+    )
+
+
 def revoke(args: argparse.Namespace) -> None:
     """Revoke certificates and write the new CRL."""
     authority = _open(args)

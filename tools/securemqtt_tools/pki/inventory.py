@@ -30,6 +30,7 @@ from securemqtt_tools.pki.entry import (
     to_seconds,
 )
 from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.profiles import ROLES
 
 _VERSION = 2
 _SCHEMA = """
@@ -212,7 +213,8 @@ class Inventory:
             last = _newest_crl(connection)
             number = max(last.number + 1 if last else 1, above + 1, int(f"{now:%Y%m%d%H%M%S}"))
             since = to_seconds(last.issued_at) if last else 0
-            known = _select(connection, "state = ? AND not_after >= ?", (REVOKED, since))
+            revoked = f"state = ? AND role IN {ROLES}"
+            known = _select(connection, f"{revoked} AND not_after >= ?", (REVOKED, since))
             pem = sign(number, [*known, *_forgotten(connection)])
             row = (number, to_seconds(now), to_seconds(next_update), pem)
             connection.execute("INSERT INTO crl VALUES (?, ?, ?, ?)", row)
@@ -220,6 +222,21 @@ class Inventory:
             in_crl = "UPDATE certificate SET in_crl = ? WHERE state = ? AND in_crl IS NULL"
             connection.execute(in_crl, (number, REVOKED))
         return pem
+
+    def replace_intermediate(self, entry: Entry, number: int) -> None:
+        """Add another intermediate; the others become revoked, as in the root's CRL of this
+        number, and what they have issued superseded.
+        """
+        reason, now = x509.ReasonFlags.ca_compromise.value, entry.issued_at
+        with self.transaction() as connection:
+            for old in _select(connection, "role = ? AND state != ?", (entry.role, REVOKED)):
+                _change(connection, old.serial, REVOKED, now, reason)
+                connection.execute(
+                    "UPDATE certificate SET in_crl = ? WHERE serial = ?", (number, old.serial)
+                )
+            for old in _select(connection, f"role IN {ROLES} AND state = ?", (ISSUED,)):
+                _change(connection, old.serial, SUPERSEDED, now, None)
+            _insert(connection, entry)
 
     def newest_crl(self) -> CrlRecord | None:
         """Return the CRL with the highest number, or None when there is none yet."""

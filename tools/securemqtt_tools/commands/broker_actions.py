@@ -32,6 +32,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
+from securemqtt_tools.pki.keys import Passphrase
 from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
@@ -185,10 +186,13 @@ def issuer(args: argparse.Namespace) -> int:
 
 def renew(args: argparse.Namespace) -> int:
     """Renew the broker's certificate by its issuing key, if it is time."""
-    config = BrokerConfig.open(_directory(args))
-    source = passphrase_source(
+    source: Passphrase = passphrase_source(
         args.issuer_passphrase_file, "Passphrase of the broker's issuing key"
     )
+    if args.issuer_passphrase_file and callable(source):
+        source = source()  # a credential of systemd's is root's to read
+    become_holder(_directory(args))
+    config = BrokerConfig.open(_directory(args))
     now = datetime.now(timezone.utc)
     if issuing.renew(config, source, now, args.now):
         _say_certificate(config)

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import layout, recovery, report
 from securemqtt_tools.pki.authority import Authority
@@ -180,16 +181,19 @@ def crl(args: argparse.Namespace) -> None:
 
 def recover(args: argparse.Namespace) -> None:
     """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
-    authority = _open(args)
     home: Path = args.home
-    places = [
-        *args.places,
+    authority = _open(args)
+    found = recovery.search(args.places, authority.issuing_certificate)
+    become_holder(
+        authority.directory
+    )  # root may have been needed to read what is installed, and for no more
+    places = (
         authority.directory / CRL,
         authority.directory / layout.ISSUED,
         home / "broker",
         home / "bundles",
-    ]
-    found = recovery.search(places, authority.issuing_certificate)
+    )
+    found += recovery.search(places, authority.issuing_certificate)
     for place in args.places:
         if not any(one.path.is_relative_to(place) for one in found):
             raise FatalError(f"{place} holds nothing that this authority has signed")

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.foreground import serve
@@ -20,6 +22,9 @@ from securemqtt_tools.broker.passwords import password_matches, read_hashes
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.issued import certificate_pem
+from securemqtt_tools.pki.keys import generate_key, key_pem, load_key
+from securemqtt_tools.pki.profiles import SERVER, Issuer, leaf_certificate
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.brokers.servers import mosquitto
 from support.identities.credentials import issued_credentials
@@ -290,7 +295,7 @@ def test_check(home: Home, engine: str) -> None:
     lines = said.splitlines()
     titles = [line for line in lines if line.startswith("Port ")]
     assert ["(WebSockets)" in title for title in titles] == [False, True]
-    assert sum(line.startswith("yes") for line in lines) == len(lines) - len(titles) == 10
+    assert sum(line.startswith("yes") for line in lines) == len(lines) - len(titles) == 12
     assert (
         "refuses a client without a certificate, " in said
         and "only who has a certificate of your authority may enter" in said
@@ -340,6 +345,32 @@ def test_check_finds_a_bad_client(home: Home, tmp_path: Path) -> None:
     with mosquitto(tmp_path / "run", f"certfile {server}", f"keyfile {server}") as port:
         (line,) = check_other(home, port)
     assert line.startswith("NO   proves who it is: its certificate is not from your authority")
+
+
+def test_check_finds_that_nothing_renews_the_certificate(home: Home, tmp_path: Path) -> None:
+    """What a stopped timer looks like from outside, half a life before it locks anyone out."""
+    home.good("init", "localhost")
+    key = generate_key("p256")
+    now = home.authority.now
+    root = Issuer(
+        home.authority.root, load_key(home.directory / "ca" / "root.key", home.authority.root, None)
+    )
+    old = leaf_certificate(
+        SERVER,
+        "localhost",
+        [x509.DNSName("localhost")],
+        key.public_key(),
+        now - timedelta(days=46),
+        now + timedelta(days=44),
+        root,
+    )
+    (home.broker / "server.pem").write_bytes(key_pem(key) + certificate_pem(old))
+    BrokerConfig.open(home.broker).changed(port=free_port("127.0.0.1"))
+    with BrokerProcess(home.broker, engine="amqtt"):
+        status, out, err = home.run("check")
+    assert status == 1
+    assert "NO   is renewed in time: the certificate that it shows runs out on" in out
+    assert "warning: its certificate runs out on" in err
 
 
 def test_settings_hold_no_secret(home: Home) -> None:

@@ -151,13 +151,26 @@ def test_refresh_renews_what_is_old(tmp_path: Path) -> None:
     config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
     serial, number = config.server_certificate().serial_number, crl_number(config)
     now = authority.now
-    later = Authority.open(tmp_path / "ca", clock=lambda: now + timedelta(days=600))
-    config.refresh(later)
-    assert config.server_certificate().serial_number != serial
+    for days, renewed in ((825 / 3 - 2, False), (825 / 3 + 2, True)):
+        later = Authority.open(tmp_path / "ca", clock=lambda days=days: now + timedelta(days))
+        config.refresh(later)
+        assert (config.server_certificate().serial_number != serial) == renewed
     assert crl_number(config) == number
     much_later = Authority.open(tmp_path / "ca", clock=lambda: now + timedelta(days=8 * 365))
     config.refresh(much_later)
     assert crl_number(config) > number
+
+
+def test_a_server_whose_certificate_was_revoked_gets_another_key(tmp_path: Path) -> None:
+    authority = Authority.create(tmp_path / "ca", passphrase=None)
+    config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
+    stolen = config.server_certificate()
+    authority.revoke("localhost", role="server", reason="keyCompromise")
+    config.refresh(authority)
+    assert config.server_certificate().public_key() != stolen.public_key()
+    kept = config.server_certificate()
+    config.refresh(authority)
+    assert config.server_certificate() == kept
 
 
 def crl_number(config: BrokerConfig) -> int:
@@ -167,7 +180,10 @@ def crl_number(config: BrokerConfig) -> int:
 def test_health(config: BrokerConfig) -> None:
     certificate = config.server_certificate()
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    assert warnings(config, begin + timedelta(days=1)) == []
+    half = begin + (end - begin) / 2
+    assert warnings(config, half - timedelta(days=1)) == []
+    (early,) = warnings(config, half + timedelta(days=1))
+    assert "its certificate runs out on" in early
     (warning,) = warnings(config, end - timedelta(days=10))
     assert "its certificate runs out on" in warning
     for moment, complaint in (

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.broker import BrokerConfig
+from securemqtt_tools.broker.issuing import set_up
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.pki import Authority
 from support.brokers.system import (
@@ -433,3 +435,58 @@ def test_run_by_root_without_a_broker(user: pwd.struct_passwd, python: str) -> N
         os.chown(directory, user.pw_uid, user.pw_gid)
         assert "run securemqtt broker init" in failing_run(python, directory)
         assert list(directory.iterdir()) == []
+
+
+def as_root(python: str, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Call a command as root, as sudo and a timer do, with this interpreter's packages."""
+    path = os.pathsep.join([str(ROOT / "lib"), sysconfig.get_path("purelib")])
+    return subprocess.run(
+        [python, str(ROOT / "tools" / program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+def test_renew_by_root_becomes_whose_it_is(
+    theirs: Path, user: pwd.struct_passwd, python: str
+) -> None:
+    """A timer's passphrase is root's to read; what is written is written as the user."""
+    secret = theirs.parent / "issuer-passphrase"
+    secret.write_bytes(b"correct horse battery")
+    secret.chmod(0o600)
+    config = BrokerConfig.open(theirs / "broker")
+    set_up(config, Authority.open(theirs / "ca"), secret.read_bytes(), days=30)
+    give(theirs, user)
+    before = config.server_certificate()
+    options = ("--now", "--home", theirs, "--issuer-passphrase-file", secret)
+    done = as_root(python, "broker.py", "renew", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert config.server_certificate() != before
+    assert {path.lstat().st_uid for path in theirs.rglob("*")} == {user.pw_uid}
+    plant(user, theirs / "broker" / "issuer.pem", "link", secret)
+    done = as_root(python, "broker.py", "renew", *options)
+    assert f"cannot read {theirs / 'broker' / 'issuer.pem'}: Permission denied" in done.stderr
+
+
+def test_recover_by_root_becomes_whose_it_is(
+    theirs: Path, user: pwd.struct_passwd, python: str
+) -> None:
+    """Only root can read what is installed; the authority's files stay the user's."""
+    authority = Authority.open(theirs / "ca")
+    authority.issue_device("pump")
+    backup = theirs.parent / "backup"
+    shutil.copytree(theirs / "ca", backup)
+    authority.revoke("pump")
+    installed = theirs.parent / "installed"
+    installed.mkdir(0o700)
+    (installed / "crl.pem").write_bytes(authority.crl_pem())
+    shutil.rmtree(theirs / "ca")
+    shutil.copytree(backup, theirs / "ca")
+    give(theirs, user)
+    done = as_root(python, "ca.py", "recover", installed, "--home", theirs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Taken over: revocations: 1" in done.stdout
+    assert {path.lstat().st_uid for path in theirs.rglob("*")} == {user.pw_uid}

@@ -125,8 +125,7 @@ def test_the_recipes_people_do_by_hand_are_a_command_each(home: Home, tmp_path: 
     )
     assert len(x509.load_pem_x509_crl((ca / "crl.pem").read_bytes())) == 1
     home.good("crl", "--days", "90", "--out", tmp_path / "broker" / "crl.pem")
-    crl = x509.load_pem_x509_crl((tmp_path / "broker" / "crl.pem").read_bytes())
-    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 2
+    assert (tmp_path / "broker" / "crl.pem").read_bytes() == (ca / "crl.pem").read_bytes()
 
 
 def test_a_new_crl_goes_to_the_broker_of_the_same_home(home: Home) -> None:
@@ -136,6 +135,22 @@ def test_a_new_crl_goes_to_the_broker_of_the_same_home(home: Home) -> None:
     home.good("device", "one")
     assert f"Given to the broker as well: {broker}" in home.good("revoke", "one")
     assert broker.read_bytes() == (home.directory / "ca" / "crl.pem").read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [("revoke", "mqtt.local"), ("renew", "mqtt.local")], ids=str)
+def test_revoking_a_server_promises_nothing_that_no_device_can_know(
+    home: Home, arguments: tuple[str, ...]
+) -> None:
+    home.good("server", "mqtt.local", "--days", "60")
+    home.good("device", "pump")
+    (entry,) = Authority.open(home.directory / "ca").find("mqtt.local")
+    options = ["--revoke-old"] if arguments[0] == "renew" else ["--role", "server"]
+    out = home.good(*arguments, *options)
+    assert (
+        "Devices check no CRL: whoever has the old key can pass for mqtt.local until "
+        f"{entry.not_after:%Y-%m-%d}" in out
+    )
+    assert "Devices check no CRL" not in home.good("revoke", "pump")
 
 
 def test_a_key_without_a_passphrase_takes_many_words(empty: Home) -> None:
@@ -157,7 +172,7 @@ def test_renewing_replaces_the_files(home: Home) -> None:
     before = home.issued("devices", "one", "device.key")
     assert "use ca renew (or the option --renew)" in home.bad("device", "one")
     assert home.issued("devices", "one", "device.key") == before
-    assert "CRL 1" in home.good("renew", "one", "--revoke-old", "--days", "100")
+    assert "CRL 20" in home.good("renew", "one", "--revoke-old", "--days", "100")
     certificate = x509.load_pem_x509_certificate(home.issued("devices", "one", "device.crt"))
     key = load_pem_private_key(home.issued("devices", "one", "device.key"), None)
     assert (
@@ -210,14 +225,17 @@ def test_list_and_show_speak_to_people_and_programs(home: Home) -> None:
         "mqtt.local": "issued",
     }
     assert re.search(
-        r"state +revoked on .* UTC, reason: unspecified, in CRL 1",
+        r"state +revoked on .* UTC, reason: unspecified, in CRL 20",
         home.good("show", "later", signs=False),
     )
     serial = listed[0]["serial"]
     assert json.loads(home.good("show", serial[:12], "--json", signs=False))[0]["serial"] == serial
     about = json.loads(home.good("show", "--json", signs=False))
     assert about["certificates"] == {"issued": 2, "superseded": 0, "revoked": 1, "expired": 0}
-    assert (about["root"]["subject"], about["crl"]["number"]) == ("CN=Our farm", 1)
+    assert about["root"]["subject"] == "CN=Our farm"
+    newest = Authority.open(home.directory / "ca").inventory.newest_crl()
+    assert newest is not None
+    assert about["crl"]["number"] == newest.number
     assert "CN=Our farm" in home.good("show", signs=False)
     root = x509.load_pem_x509_certificate(home.good("show", "--pem", signs=False).encode())
     assert root == Authority.open(home.directory / "ca").root

@@ -204,6 +204,15 @@ def test_a_failed_write_leaves_the_old_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
+def test_what_root_writes_into_a_users_directory_is_the_users(tmp_path: Path) -> None:
+    """After `sudo securemqtt ca …` the user can still read what was written."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can write as another user's guest")
+    os.chown(tmp_path, 65534, 65534)
+    write_file(tmp_path / "crl.pem", b"new")
+    assert (tmp_path / "crl.pem").stat().st_uid == 65534
+
+
 def test_leftovers_of_a_kill_are_removed_once_they_are_old(tmp_path: Path) -> None:
     abandoned, fresh = tmp_path / ".device.key.abc.part", tmp_path / ".device.key.def.part"
     for path in (abandoned, fresh):

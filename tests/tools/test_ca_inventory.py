@@ -116,7 +116,7 @@ def test_revoking_an_id_takes_in_what_was_superseded(own: Authority) -> None:
     assert {
         entry.serial.lstrip("0") for entry in own.revoke("gone", reason="keyCompromise")
     } == serials
-    assert crl_of(own.crl_pem()) == (1, dict.fromkeys(serials, "keyCompromise"))
+    assert crl_of(own.crl_pem())[1] == dict.fromkeys(serials, "keyCompromise")
     own.revoke(other.serial[:10].lower())
     assert states(own, "other") == ["revoked"]
     with pytest.raises(FatalError, match="there is nothing to revoke"):
@@ -138,7 +138,8 @@ def test_crl_numbers_rise_and_the_expired_leave_after_one_more_crl(tmp_path: Pat
     early.issue_device("short", days=10)
     early.revoke("short")
     found = [crl_of(at(early, MADE + timedelta(days=day)).crl_pem()) for day in (1, 11, 12)]
-    assert [(number, len(lines)) for number, lines in found] == [(1, 1), (2, 1), (3, 0)]
+    assert [number for number, _ in found] == [20260102000000, 20260112000000, 20260113000000]
+    assert [len(lines) for _, lines in found] == [1, 1, 0]
 
 
 def test_the_crl_file_never_goes_back(own: Authority, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_the_crl_file_never_goes_back(own: Authority, tmp_path: Path) -> None:
         own.write_crl(tmp_path / "crl.pem")
     own.crl_pem()
     newest = own.crl_pem()
-    assert own.write_crl(tmp_path / "crl.pem").number == 2
+    assert own.write_crl(tmp_path / "crl.pem").number == crl_of(newest)[0]
     assert (tmp_path / "crl.pem").read_bytes() == newest
 
 
@@ -269,11 +270,11 @@ def test_a_crowd_of_processes_loses_nothing(own: Authority) -> None:
     }
     assert len(given["device"]) == 4 * 6 + 1  # and one of the four got the contested id
     assert len(given["error"]) == 3
-    assert sorted(map(int, given["crl"])) == list(range(1, 4 * 6 + 1))
+    assert len(set(given["crl"])) == len(given["crl"]) == 4 * 6
     devices = check_sound(own, given["device"])
     assert len(devices) == len(given["device"])
     number, revoked = crl_of((own.directory / "crl.pem").read_bytes())
-    assert (number, len(revoked)) == (24, 24)
+    assert (number, len(revoked)) == (max(map(int, given["crl"])), 24)
 
 
 def test_a_kill_at_any_moment_loses_nothing(own: Authority) -> None:

@@ -166,7 +166,7 @@ def test_a_ca_is_bound_to_its_depth_and_has_no_purposes(kind: Authority) -> None
         with pytest.raises(x509.ExtensionNotFound):
             certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
         lengths.append(basic.value.path_length)
-    assert lengths == ([1, 0] if kind.intermediate else [0])
+    assert lengths == ([1, 0] if kind.intermediate else [1])
 
 
 def test_serial_numbers_are_random_and_long(kind: Authority) -> None:

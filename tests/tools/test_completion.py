@@ -78,7 +78,10 @@ def answer(arguments: list[str], environment: dict[str, str], directory: Path) -
     [
         ("securemqtt ", list(COMMANDS)),
         ("securemqtt s", ["sub", "simboard", "selftest", "service"]),
-        ("securemqtt ca re", ["renew", "renew-intermediate", "revoke"]),
+        (
+            "securemqtt ca re",
+            ["recover", "renew", "renew-intermediate", "replace-intermediate", "revoke"],
+        ),
         ("securemqtt pub --as ", ["hub", "me"]),
         ("securemqtt pub --as=h", ["hub"]),
         ("securemqtt pub --home ~/none --as ", []),

@@ -25,9 +25,10 @@ from securemqtt_tools.resources import tools_remedy
 # What the list of commands says of each. It stands here and not with the command, whose module may
 # need packages that are not installed.
 COMMANDS = {
-    "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, list, show",
-    "broker": "MQTT broker with mutual TLS: init, run, reload, grant, password, install, check, "
-    "client-config",
+    "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, recover, list, "
+    "show",
+    "broker": "MQTT broker with mutual TLS: init, run, reload, issuer, renew, grant, password, "
+    "install, check, client-config",
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
     "pub": "publish messages: say something, or send lines from a pipe",
     "sub": "show messages as they come",

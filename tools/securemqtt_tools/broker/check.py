@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from securemqtt.diagnosis.openssl import classify
@@ -63,10 +65,11 @@ class Finding:
     detail: str
 
 
-def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
+def check(host: str, port: int, name: str, ca: Path, least_left: float = 0.5) -> list[Finding]:
     """Try a broker as a stranger would; at most some 20 s.
 
-    Raise FatalError when it cannot be reached.
+    `least_left` is the part of its certificate's life that must be left, else what renews it has
+    failed. Raise FatalError when it cannot be reached.
     """
     context = ssl.create_default_context(cafile=str(ca))
     try:
@@ -76,6 +79,7 @@ def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
                 True,
                 f"a certificate of your authority, for {name}; {tls.version()}",
             )
+            renewed = _renewed(tls, least_left)
     except OSError as error:
         found = classify(error, "handshake")
         what = (
@@ -87,6 +91,7 @@ def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
         return [Finding(what, False, wrong.replace("{}", name))]
     findings = [
         proof,
+        renewed,
         _refuses(
             "a client without a certificate",
             _STRANGERS,
@@ -98,6 +103,23 @@ def check(host: str, port: int, name: str, ca: Path) -> list[Finding]:
         attempt = functools.partial(_outdated, host, port, name, ca, version)
         findings.append(_refuses(label, _OLD, attempt))
     return findings
+
+
+def _renewed(tls: ssl.SSLSocket, least_left: float) -> Finding:
+    certificate = tls.getpeercert() or {}
+    begin, end = (
+        ssl.cert_time_to_seconds(str(certificate[moment])) for moment in ("notBefore", "notAfter")
+    )
+    until = f"{datetime.fromtimestamp(end, timezone.utc):%Y-%m-%d}"
+    what, left = "is renewed in time", end - time.time()
+    if left > (end - begin) * least_left:
+        return Finding(what, True, f"the certificate that it shows is valid until {until}")
+    return Finding(
+        what,
+        False,
+        f"the certificate that it shows runs out on {until}, and what should have renewed it has "
+        f"not: securemqtt broker renew, or reload, and then install where it is installed",
+    )
 
 
 def _reach(host: str, port: int) -> socket.socket:

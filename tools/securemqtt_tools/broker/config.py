@@ -5,6 +5,7 @@
   2.0, which checks no CRL on WebSockets
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
+- issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
 - acl: who may do what
 - passwords: their hashes
 - mosquitto.conf: for the Mosquitto that is installed here
@@ -31,7 +32,8 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
-from securemqtt_tools.pki.names import check_device_id
+from securemqtt_tools.pki.layout import load_certificate
+from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 
 SETTINGS = "broker.json"
@@ -39,6 +41,8 @@ CA = "ca.pem"
 CRL = "crl.pem"
 WEBSOCKETS_CA = "ca.websockets.pem"
 SERVER = "server.pem"
+ISSUER = "issuer.pem"
+ISSUER_KEY = "issuer.key"
 ROOT = "root.pem"
 ACL = "acl"
 PASSWORDS = "passwords"
@@ -98,6 +102,7 @@ class BrokerConfig:
     # Where a public certificate and its key are kept up to date; None: our authority issues one.
     certificate: str | None = None
     key: str | None = None
+    certificate_days: int = 90  # of one that the broker's own issuing key makes
 
     @classmethod
     def create(
@@ -138,10 +143,14 @@ class BrokerConfig:
             key=str(public[1].absolute()) if public else None,
         )
         config.check()
+        authority.check_knows(config.directory / CRL)
         trusted = find_root(public[0], root) if public else None
         make_directory(config.directory / DATA)
         if trusted is not None:
             write_files(config.directory, {ROOT: root_pem(trusted)})
+        for name in (ISSUER, ISSUER_KEY):  # it was for the names of before
+            with explained(f"remove {config.directory / name}"):
+                (config.directory / name).unlink(missing_ok=True)
         config.renew_certificate(authority)
         return config.refresh(authority)
 
@@ -228,6 +237,15 @@ class BrokerConfig:
         """Whether the server shows a public certificate."""
         return self.certificate is not None
 
+    @property
+    def has_issuer(self) -> bool:
+        """Whether the broker has an issuing key of its own."""
+        return (self.directory / ISSUER).exists()
+
+    def issuer_certificate(self) -> x509.Certificate:
+        """Read the certificate of the broker's issuing key. Raise FatalError."""
+        return load_certificate(self.directory / ISSUER)
+
     def server_trust(self) -> Path:
         """Return the file of the CAs by which to verify this server."""
         return self.directory / (ROOT if self.is_public else CA)
@@ -237,28 +255,43 @@ class BrokerConfig:
         go with them.
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
-        certificates were revoked since the last CRL, or the CRL or the server's certificate has
-        used up two thirds of its life. A running broker learns of it by `BrokerProcess.reload`.
-        Raise FatalError; NotRenewedError last of all, so that it keeps no revocation from working.
+        certificates were revoked since the last CRL, the server's own among them, this is another
+        authority than before or has another intermediate, or the CRL has
+        used up two thirds of its life, or the server's certificate a third of its own. A running
+        broker learns of it by `BrokerProcess.reload`.
+        Raise FatalError, also when the CRL that is here says what the authority does not know:
+        nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
+        working.
         """
+        authority.check_knows(self.directory / CRL)
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
         newest = authority.inventory.newest_crl()
         unlisted = any(
             one.state == REVOKED and one.in_crl is None and one.not_after > now for one in entries
         )
-        if newest is None or unlisted or _aged(newest.issued_at, newest.next_update, now, last):
+        if (
+            newest is None
+            or unlisted
+            or _aged(newest.issued_at, newest.next_update, now, last, 2 / 3)
+        ):
             authority.crl_pem()
         authority.write_crl(self.directory / CRL)
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if not self.is_public and _aged(begin, end, now, last):
+        serial = serial_text(certificate.serial_number)
+        is_void = (
+            serial in authority.inventory.revoked_serials()
+            or certificate.issuer != authority.issuing_certificate.subject
+        )
+        by_authority = not (self.is_public or self.has_issuer)
+        if by_authority and (is_void or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
         revoked = {
             one.subject
             for one in entries
             if one.state == REVOKED and one.role == DEVICE and one.not_after > now
-        }
+        } | authority.inventory.forgotten()[1]
         self._except_from_trust(authority.issuing_certificate, revoked)
         self.save()
         if self.is_public:
@@ -308,11 +341,11 @@ class BrokerConfig:
         return config
 
 
-def _aged(begin: datetime, end: datetime, now: datetime, last: datetime) -> bool:
-    """Say whether two thirds of a life are over, and a new one would end later: nothing outlives
-    its issuer.
+def _aged(begin: datetime, end: datetime, now: datetime, last: datetime, part: float) -> bool:
+    """Say whether a part of a life is over, and a new one would end later: nothing outlives its
+    issuer.
     """
-    return now > begin + (end - begin) * 2 / 3 and end < last
+    return now > begin + (end - begin) * part and end < last
 
 
 def _default_bind(names: Sequence[str]) -> str:

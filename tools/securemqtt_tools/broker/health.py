@@ -4,16 +4,36 @@ CRL runs out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from cryptography import x509
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.cli import FatalError
 
-_NOTICE = timedelta(days=60)
+_CRL_NOTICE = timedelta(days=60)
 # A public one lives for 90 days or less, and is renewed when a third of that is left.
 _PUBLIC_NOTICE = timedelta(days=10)
-_RENEWAL = "see why certbot, or what renews it, did not, then run securemqtt broker reload"
-_REMEDY = "run securemqtt broker reload where the authority is"
+_PUBLIC_RENEWAL = "see why certbot, or what renews it, did not, then run securemqtt broker reload"
+_RENEW = (
+    "run securemqtt broker renew, and see why what should do that every day does not (docs/"
+    "certificates.md)"
+)
+_ISSUER = "run securemqtt broker issuer where the authority is"
+_RELOAD = "run securemqtt broker reload where the authority is"
+
+
+class _Period(NamedTuple):
+    """How long something is valid, and when its end is to be told."""
+
+    what: str
+    begin: datetime
+    end: datetime | None
+    effect: str
+    notice: timedelta
+    remedy: str
 
 
 def warnings(config: BrokerConfig, now: datetime) -> list[str]:
@@ -22,23 +42,45 @@ def warnings(config: BrokerConfig, now: datetime) -> list[str]:
     Raise FatalError for what is too late already.
     """
     found = []
-    crl = config.crl()
-    periods = [("its CRL", crl.last_update_utc, crl.next_update_utc, "every device is refused")]
-    certificate = config.server_certificate()
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    periods.append(("its certificate", begin, end, "no device connects"))
-    for what, begin, last, effect in periods:
-        public = config.is_public and last == end
-        notice, remedy = (_PUBLIC_NOTICE, _RENEWAL) if public else (_NOTICE, _REMEDY)
-        if last is None or now > last:
+    for one in _periods(config):
+        if one.end is None or now > one.end:
             raise FatalError(
-                f"the broker cannot run: {what} has run out, so that {effect}; {remedy}"
+                f"the broker cannot run: {one.what} has run out, so that {one.effect}; {one.remedy}"
             )
-        if now < begin:
+        if now < one.begin:
             raise FatalError(
-                f"the broker cannot run: {what} begins on {begin:%Y-%m-%d}; set this computer's "
-                f"clock"
+                f"the broker cannot run: {one.what} begins on {one.begin:%Y-%m-%d}; set this "
+                f"computer's clock"
             )
-        if last - now < notice:
-            found.append(f"{what} runs out on {last:%Y-%m-%d}, and then {effect}: {remedy}")
+        if one.end - now < one.notice:
+            found.append(
+                f"{one.what} runs out on {one.end:%Y-%m-%d}, and then {one.effect}: {one.remedy}"
+            )
     return found
+
+
+def _periods(config: BrokerConfig) -> Iterator[_Period]:
+    crl = config.crl()
+    shut = "every device is refused"
+    yield _Period("its CRL", crl.last_update_utc, crl.next_update_utc, shut, _CRL_NOTICE, _RELOAD)
+    certificate = config.server_certificate()
+    if config.is_public:
+        yield _period("its certificate", certificate, _PUBLIC_NOTICE, _PUBLIC_RENEWAL)
+        return
+    remedy = _RENEW if config.has_issuer else _RELOAD
+    yield _period("its certificate", certificate, _half_life(certificate), remedy)
+    if config.has_issuer:
+        issuer = config.issuer_certificate()
+        yield _period("its issuing key's certificate", issuer, _half_life(issuer), _ISSUER)
+
+
+def _period(what: str, one: x509.Certificate, notice: timedelta, remedy: str) -> _Period:
+    begin, end = one.not_valid_before_utc, one.not_valid_after_utc
+    return _Period(what, begin, end, "no device connects", notice, remedy)
+
+
+def _half_life(one: x509.Certificate) -> timedelta:
+    """Return half of a certificate's life: it is renewed after a third, so what should have done
+    that has failed by then.
+    """
+    return (one.not_valid_after_utc - one.not_valid_before_utc) / 2

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from cryptography import x509
+
 import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
@@ -54,6 +56,7 @@ class BrokerProcess:
         self.engine, self._program = _choose(engine)
         self._process: subprocess.Popen[bytes] | None = None
         self._revoked: frozenset[int] = frozenset()
+        self._issuer: x509.Name | None = None  # of the CRL
 
     def __enter__(self) -> BrokerProcess:
         self.start()
@@ -176,12 +179,16 @@ class BrokerProcess:
         if self._program is None:
             return False
         fragile = self.config.websockets_port is not None and self._program.version < REWORKED_SINCE
-        return fragile or not _revoked(self.config) <= self._revoked
+        crl = self.config.crl()
+        # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
+        # changed is not read again either.
+        return fragile or crl.issuer != self._issuer or not _serials(crl) <= self._revoked
 
     def _started(self, timeout_s: float) -> bool:
         self._write_configuration()
         self._rotate_log()
-        self._revoked = _revoked(self.config)
+        crl = self.config.crl()
+        self._issuer, self._revoked = crl.issuer, _serials(crl)
         self._started_at = self._log_size()
         with explained(f"start {self.engine}"):
             self._process = spawn(
@@ -255,5 +262,5 @@ def _with_free_ports(config: BrokerConfig) -> BrokerConfig:
     return config.changed(port=port, websockets_port=websockets_port)
 
 
-def _revoked(config: BrokerConfig) -> frozenset[int]:
-    return frozenset(entry.serial_number for entry in config.crl())
+def _serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
+    return frozenset(entry.serial_number for entry in crl)

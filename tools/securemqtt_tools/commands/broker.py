@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from securemqtt_tools import completion
 from securemqtt_tools.broker.clients import KINDS
+from securemqtt_tools.broker.issuing import DAYS
 from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
@@ -118,10 +119,42 @@ def _run(parser: argparse.ArgumentParser) -> None:
         help="default: mosquitto where installed, else amqtt",
     )
     add_passphrase_option(parser)
+    _add_issuer_passphrase(parser)
 
 
 def _reload(parser: argparse.ArgumentParser) -> None:
     add_passphrase_option(parser)
+
+
+def _issuer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--days",
+        type=whole_number(DAYS.start, DAYS.stop - 1, "days"),
+        default=DAYS.stop - 1,
+        help=f"how long the certificates live that it makes, {DAYS.start} to {DAYS.stop - 1} "
+        f"(default: {DAYS.stop - 1})",
+    )
+    parser.add_argument(
+        "--root-key", type=Path, metavar="FILE", help="the root's key, if it is kept elsewhere"
+    )
+    add_passphrase_option(parser)
+    _add_issuer_passphrase(parser)
+
+
+def _renew(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--now", action="store_true", help="also where less than a third of its life is over"
+    )
+    _add_issuer_passphrase(parser)
+
+
+def _add_issuer_passphrase(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--issuer-passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="read the passphrase of the broker's issuing key from FILE, which only you may read",
+    )
 
 
 def _grant(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +282,33 @@ that user before it opens anything there.""",
         _reload,
         actions.reload,
         ("reload",),
+    ),
+    Subcommand(
+        "issuer",
+        "give the broker an issuing key of its own, for short-lived certificates",
+        _issuer,
+        actions.issuer,
+        ("issuer", "issuer --days 30 --root-key /media/usb/root.key"),
+        """
+
+Devices check no CRL, so whoever steals the broker's key passes for it until its certificate ends.
+With an issuing key that is 30 to 90 days, not 825, and the broker's computer renews by itself, with
+no key of the authority's. The issuing key is for this broker's names alone (computers hold it to
+that, boards do not), and has a passphrase of its own.""",
+    ),
+    Subcommand(
+        "renew",
+        "renew the certificate by the issuing key, once a third of its life is over",
+        _renew,
+        actions.renew,
+        (
+            "renew --issuer-passphrase-file /etc/securemqtt/issuer-passphrase",
+            "renew --now        (after a key was stolen)",
+        ),
+        """
+
+For every day: it does nothing while there is nothing to do. Where the broker is installed in the
+system, broker install after it; docs/certificates.md has a timer for systemd.""",
     ),
     Subcommand(
         "grant",

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker import foreground, passwords
+from securemqtt_tools.broker import foreground, issuing, passwords
 from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
@@ -32,9 +32,11 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
+from securemqtt_tools.pki.keys import Passphrase
 from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.names import check_device_id
-from securemqtt_tools.pki.passphrase import passphrase_source
+from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
+from securemqtt_tools.pki.recovery import check_follows
 
 _MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
 
@@ -42,6 +44,7 @@ _MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
 def init(args: argparse.Namespace) -> int:
     """Set up the broker."""
     directory = _directory(args)
+    had_issuer = (directory / files.ISSUER).exists()
     if (directory / files.SETTINGS).exists() and not args.force:
         raise FatalError(
             f"there is a broker in {directory} already: to set it up anew, add --force"
@@ -77,6 +80,10 @@ def init(args: argparse.Namespace) -> int:
         print("After each renewal of the certificate: securemqtt broker reload.")
     if config.passwords:
         print("Each device needs a password as well: securemqtt broker password ID --out FILE")
+    if had_issuer and not config.is_public:
+        print(
+            "Its issuing key was for the names of before: make one with securemqtt broker issuer."
+        )
     print("Next: securemqtt broker run, or install.")
     return 0
 
@@ -99,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if user is not None:
         for port in filter(None, (config.port, config.websockets_port)):
             check_port(port)
+    _renew_by_issuer(config, args.issuer_passphrase_file)
     _refresh(config, lambda: _authority(args))
     broker = BrokerProcess(config.directory, engine=args.engine)
 
@@ -129,10 +137,9 @@ def run(args: argparse.Namespace) -> int:
         # Nobody is there to be asked for a passphrase any more.
         source = passphrase_source(args.passphrase_file) if args.passphrase_file else None
         try:
-            return _refresh(
-                BrokerConfig.open(config.directory),
-                lambda: Authority.open(args.home / "ca", source),
-            )
+            current = BrokerConfig.open(config.directory)
+            renewed = _renew_by_issuer(current, args.issuer_passphrase_file)
+            return _refresh(current, lambda: Authority.open(args.home / "ca", source)) or renewed
         except FatalError as error:
             _warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
@@ -152,6 +159,52 @@ def reload(args: argparse.Namespace) -> int:
         raise
     _say_crl(config)
     _tell(config)
+    return 0
+
+
+def issuer(args: argparse.Namespace) -> int:
+    """Give the broker an issuing key of its own."""
+    config = BrokerConfig.open(_directory(args))
+    authority = _authority(args)
+    if config.is_public:
+        raise FatalError(issuing.PUBLIC)
+    secret = new_passphrase(args.issuer_passphrase_file, "the broker's issuing key")
+    config = issuing.set_up(config, authority, secret, days=args.days, root_key=args.root_key)
+    end = config.issuer_certificate().not_valid_after_utc
+    print(
+        f"The broker has an issuing key, for {', '.join(config.names)} alone, until "
+        f"{end:%Y-%m-%d}: {config.directory / files.ISSUER_KEY}"
+    )
+    _say_certificate(config)
+    print(
+        "Have securemqtt broker renew run every day, or give broker run --issuer-passphrase-file: "
+        "docs/certificates.md."
+    )
+    _tell(config)
+    return 0
+
+
+def renew(args: argparse.Namespace) -> int:
+    """Renew the broker's certificate by its issuing key, if it is time."""
+    source: Passphrase = passphrase_source(
+        args.issuer_passphrase_file, "Passphrase of the broker's issuing key"
+    )
+    if args.issuer_passphrase_file and callable(source):
+        source = source()  # a credential of systemd's is root's to read
+    become_holder(_directory(args))
+    config = BrokerConfig.open(_directory(args))
+    now = datetime.now(timezone.utc)
+    if issuing.renew(config, source, now, args.now):
+        _say_certificate(config)
+        _tell(config)
+    else:
+        certificate = config.server_certificate()
+        print(
+            f"The certificate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}, and less "
+            f"than a third of its life is over: nothing to renew."
+        )
+    for warning in warnings(config, now):
+        _warn(warning)
     return 0
 
 
@@ -202,6 +255,9 @@ def install(args: argparse.Namespace) -> int:
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     installation = Installation(config, program, args.etc)
+    if (args.home / "ca").exists():
+        Authority.open(args.home / "ca").check_knows(installation.crl)
+    check_follows(installation.crl, config.directory / files.CRL)
     for listener in installation.listeners_in_clear():
         _warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
     description = installation.describe()
@@ -227,11 +283,13 @@ def check(args: argparse.Namespace) -> int:
     """Look at the running broker from outside; 1 when something is not as it should be."""
     config = BrokerConfig.open(_directory(args))
     host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
+    # A public one is renewed when a third is left.
+    part = 0.1 if config.is_public else 0.5
     findings = []
     console = Console(soft_wrap=True, highlight=False)
     for port in filter(None, (config.port, config.websockets_port)):
         with Console(stderr=True).status("Knocking"):
-            found = looking.check(host, port, config.names[0], config.server_trust())
+            found = looking.check(host, port, config.names[0], config.server_trust(), part)
         console.print(
             f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of "
             f"{escape(host)}:"
@@ -288,6 +346,22 @@ def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     return before != (config.crl(), config.server_certificate())
+
+
+def _renew_by_issuer(config: BrokerConfig, file: Path | None) -> bool:
+    """Renew the certificate if it is time and the passphrase is at hand; warn where it fails."""
+    if file is None or not config.has_issuer:
+        return False
+    try:
+        return issuing.renew(config, passphrase_source(file), datetime.now(timezone.utc))
+    except FatalError as error:
+        _warn(f"the certificate is used as it is: {error}")
+        return False
+
+
+def _say_certificate(config: BrokerConfig) -> None:
+    end = config.server_certificate().not_valid_after_utc
+    print(f"It shows a new certificate, with a new key, until {end:%Y-%m-%d}.")
 
 
 def _directory(args: argparse.Namespace) -> Path:

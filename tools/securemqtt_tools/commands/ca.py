@@ -7,6 +7,7 @@ Examples:
   securemqtt ca sign greenhouse-2.csr             sign a request: the key stays on the device
   securemqtt ca revoke greenhouse-1               and write the new CRL
   securemqtt ca list --expiring 90                what ends within 90 days
+  securemqtt ca recover                           after the authority came from a backup
 """
 
 from __future__ import annotations
@@ -138,6 +139,18 @@ def _crl(parser: argparse.ArgumentParser) -> None:
     add_passphrase_option(parser)
 
 
+def _recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places",
+        nargs="*",
+        type=Path,
+        metavar="FILE|DIR",
+        help="a CRL or a certificate of this authority, or a directory with some, beside what is "
+        "in HOME",
+    )
+    add_passphrase_option(parser)
+
+
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--role", choices=ROLES, help="only devices, or only servers")
     parser.add_argument("--state", choices=STATES, help="only those in this state")
@@ -264,11 +277,28 @@ _COMMANDS = (
         ("renew-intermediate --root-key /media/usb/root.key",),
     ),
     Subcommand(
+        "replace-intermediate",
+        "after its key was stolen: revoke the intermediate and make another, with the root's key",
+        _renew_intermediate,
+        actions.replace_intermediate,
+        ("replace-intermediate --root-key /media/usb/root.key",),
+        """
+
+Brokers then refuse whatever the old one has issued, yours and the thief's. Devices do not: they
+check no CRL, and take a server that the old one has issued. Where that matters, make a new
+authority.""",
+    ),
+    Subcommand(
         "revoke",
         "revoke certificates and write the new CRL",
         _revoke,
         actions.revoke,
         ("revoke greenhouse-1 --reason keyCompromise", "revoke 21C821A4CA55621B"),
+        """
+
+Brokers check the CRL and refuse a revoked device. Devices check none: they take a revoked server
+until its certificate ends. So after a server's key was stolen, revoking it is the smaller half:
+docs/certificates.md has the rest.""",
     ),
     Subcommand(
         "crl",
@@ -276,6 +306,19 @@ _COMMANDS = (
         _crl,
         actions.crl,
         ("crl", "crl --out /etc/mosquitto/certs/crl.pem"),
+    ),
+    Subcommand(
+        "recover",
+        "after a backup was restored: take over what it does not know",
+        _recover,
+        actions.recover,
+        ("recover", "recover /etc/mosquitto/securemqtt old-laptop/crl.pem"),
+        """
+
+A backup knows nothing of what was issued and revoked after it was made. What the authority has
+signed since tells: the broker's CRL above all, and certificates. Those in HOME (broker, ca/issued,
+bundles) are found without being named. Revocations are taken over, certificates become known again,
+and a new CRL is signed. Until then a CRL that says more than the inventory is not replaced.""",
     ),
     Subcommand(
         "list",

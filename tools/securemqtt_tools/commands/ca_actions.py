@@ -12,11 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import layout, report
+from securemqtt_tools.pki import layout, recovery, report
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.deliver import deliver, prepare
-from securemqtt_tools.pki.entry import ISSUED
+from securemqtt_tools.pki.entry import ISSUED, Entry
 from securemqtt_tools.pki.files import READABLE, explained
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.issued import Issued, certificate_pem
@@ -25,6 +26,7 @@ from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
 from securemqtt_tools.pki.profiles import DEVICE, ROLES, SERVER
 
 CRL = "crl.pem"
+_SERVER = "server.pem"
 _LARGEST_REQUEST = 64 * 1024
 
 
@@ -101,7 +103,7 @@ def sign(args: argparse.Namespace) -> None:
     )
     directory = args.out or _default_output(args, issued.role, issued.subject)
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
-    _warn(authority)
+    _warn(args, authority)
 
 
 def renew(args: argparse.Namespace) -> None:
@@ -109,6 +111,9 @@ def renew(args: argparse.Namespace) -> None:
     authority = _open(args)
     latest = authority.find(args.subject, args.role)[-1]
     passphrase = _key_passphrase(args)
+    before = authority.find(latest.subject, latest.role)
+    if args.revoke_old:
+        _check_crls(args, authority)
     directory = args.out or _default_output(args, latest.role, latest.subject)
     prepare(directory, latest.role, replacing=True)
     issued = authority.renew(
@@ -117,7 +122,8 @@ def renew(args: argparse.Namespace) -> None:
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der, passphrase))
     if args.revoke_old:
         _publish_crl(args, authority)
-    _warn(authority)
+        _say_what_devices_know([one for one in before if one.not_after > authority.now])
+    _warn(args, authority)
 
 
 def renew_intermediate(args: argparse.Namespace) -> None:
@@ -131,26 +137,85 @@ def renew_intermediate(args: argparse.Namespace) -> None:
     print("Brokers and devices get it with their next certificate: securemqtt ca renew NAME")
 
 
+def replace_intermediate(args: argparse.Namespace) -> None:
+    """Revoke the intermediate and make another."""
+    authority = _open(args)
+    source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
+    certificate = layout.replace_intermediate(
+        authority.directory, args.root_key, source, authority.now
+    )
+    print(f"There is a new intermediate, until {certificate.not_valid_after_utc:%Y-%m-%d}.")
+    print(f"The old one is revoked, in {authority.directory / layout.ROOT_CRL}.")
+    _publish_crl(args, _open(args))
+    print(
+        "Next: securemqtt broker reload, then provision every device again: until then brokers "
+        "refuse it. Devices check no CRL: docs/certificates.md."
+    )
+
+
 def revoke(args: argparse.Namespace) -> None:
     """Revoke certificates and write the new CRL."""
     authority = _open(args)
     authority.find(args.subject, args.role)
+    _check_crls(args, authority)
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
-    for entry in authority.revoke(args.subject, reason=args.reason, role=args.role):
+    revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
+    for entry in revoked:
         print(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}.")
     _publish_crl(args, authority)
-    _warn(authority)
+    _say_what_devices_know(revoked)
+    _warn(args, authority)
 
 
 def crl(args: argparse.Namespace) -> None:
     """Sign a new CRL."""
     authority = _open(args)
+    _check_crls(args, authority, args.out)
     authority.crl_pem(days=args.days)
     _write_crl(args, authority)
     if args.out:
         authority.write_crl(args.out, READABLE)
         print(f"Written to {args.out} as well.")
-    _warn(authority)
+    _warn(args, authority)
+
+
+def recover(args: argparse.Namespace) -> None:
+    """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
+    home: Path = args.home
+    authority = _open(args)
+    found = recovery.search(args.places, authority.issuing_certificate)
+    become_holder(
+        authority.directory
+    )  # root may have been needed to read what is installed, and for no more
+    places = (
+        authority.directory / CRL,
+        authority.directory / layout.ISSUED,
+        home / "broker",
+        home / "bundles",
+    )
+    found += recovery.search(places, authority.issuing_certificate)
+    for place in args.places:
+        if not any(one.path.is_relative_to(place) for one in found):
+            raise FatalError(f"{place} holds nothing that this authority has signed")
+    authority.unlock()  # no key, no CRL: then nothing shall be recorded either
+    done = recovery.take_over(authority.inventory, found)
+    newest = authority.inventory.newest_crl()
+    if not done and newest is not None and done.number <= newest.number:
+        print("The inventory knows all of it: nothing to take over.")
+    else:
+        print(
+            f"Taken over: revocations: {done.revocations}, certificates: {done.certificates}, from "
+            f"files: {len(found)}."
+        )
+        authority.crl_pem(above=done.number)
+        _write_crl(args, authority)
+    unknown, _ = authority.inventory.forgotten()
+    if unknown:
+        print(
+            f"Revoked, and known by serial number only: {len(unknown)}. The CRL lists them, until "
+            f"the authority ends."
+        )
+    _warn(args, authority)
 
 
 def list_entries(args: argparse.Namespace) -> None:
@@ -171,7 +236,7 @@ def list_entries(args: argparse.Namespace) -> None:
         _console().print(report.entries_table(entries, now))
     else:
         print("No certificate to show.")
-    _warn(authority)
+    _warn(args, authority)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -190,12 +255,12 @@ def show(args: argparse.Namespace) -> None:
     elif args.subject:
         _console().print(*(report.entry_table(entry, authority.now) for entry in entries), sep="\n")
     else:
-        facts = report.authority_object(authority, warnings(authority))
+        facts = report.authority_object(authority, _warnings(args, authority))
         if args.json:
             print(json.dumps(facts, indent=2))
         else:
             _console().print(report.authority_table(facts))
-    _warn(authority)
+    _warn(args, authority)
 
 
 def _issue(
@@ -227,7 +292,7 @@ def _issue(
     finally:
         for issued, files in done:
             _say_issued(authority, issued, files)
-    _warn(authority)
+    _warn(args, authority)
 
 
 def _publish_crl(args: argparse.Namespace, authority: Authority) -> None:
@@ -246,7 +311,22 @@ def _write_crl(args: argparse.Namespace, authority: Authority) -> None:
     if broker.exists():
         authority.write_crl(broker)
         print(f"Given to the broker as well: {broker}")
-    print("A broker refuses what is listed from its next reload on.")
+    print("A broker refuses devices that are listed from its next reload on.")
+
+
+def _say_what_devices_know(revoked: list[Entry]) -> None:
+    """Say what a revocation does not do: who has a server's key passes for it until the end."""
+    servers = [one for one in revoked if one.role == SERVER]
+    if servers:
+        end = max(one.not_after for one in servers)
+        print(
+            f"Devices check no CRL: whoever has the old key can pass for {servers[0].subject} "
+            f"until {end:%Y-%m-%d}, when its certificate ends."
+        )
+        print(
+            "What to do when it was stolen is in docs/certificates.md; first give the broker a new "
+            "key: securemqtt broker reload, or broker renew --now where it has an issuing key."
+        )
 
 
 def _key_passphrase(args: argparse.Namespace) -> bytes | None:
@@ -269,9 +349,23 @@ def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None
         print("It ends this early because the authority's own certificate does.")
 
 
-def _warn(authority: Authority) -> None:
-    for line in warnings(authority):
+def _warn(args: argparse.Namespace, authority: Authority) -> None:
+    for line in _warnings(args, authority):
         print(f"securemqtt: warning: {line}", file=sys.stderr)
+
+
+def _warnings(args: argparse.Namespace, authority: Authority) -> list[str]:
+    broker: Path = args.home / "broker"
+    return warnings(authority, (authority.directory / CRL, broker / CRL, broker / _SERVER))
+
+
+def _check_crls(args: argparse.Namespace, authority: Authority, other: Path | None = None) -> None:
+    """Raise FatalError, before anything is changed, when a CRL that is to be replaced says what the
+    inventory does not know.
+    """
+    for path in (args.home / "broker" / CRL, other, authority.directory / CRL):
+        if path is not None:
+            authority.check_knows(path)
 
 
 def _open(args: argparse.Namespace) -> Authority:
@@ -286,7 +380,7 @@ def _directory(args: argparse.Namespace) -> Path:
 
 
 def _default_output(args: argparse.Namespace, role: str, subject: str) -> Path:
-    return _directory(args) / "issued" / f"{role}s" / subject
+    return _directory(args) / layout.ISSUED / f"{role}s" / subject
 
 
 def _progress() -> Console:

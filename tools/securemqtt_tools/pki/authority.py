@@ -14,11 +14,11 @@ from pathlib import Path
 from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import layout
+from securemqtt_tools.pki import layout, recovery
 from securemqtt_tools.pki.clock import Clock, check_clock, system_clock
 from securemqtt_tools.pki.entry import ISSUED, REVOKED, Entry
 from securemqtt_tools.pki.files import OWNER_ONLY, write_file
-from securemqtt_tools.pki.inventory import CrlRecord, Inventory, already_issued
+from securemqtt_tools.pki.inventory import CrlRecord, Forgotten, Inventory, already_issued
 from securemqtt_tools.pki.issued import Issued
 from securemqtt_tools.pki.keys import (
     Passphrase,
@@ -43,6 +43,8 @@ from securemqtt_tools.pki.request import SigningRequest
 # A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
 # 825 days at most.
 LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825}
+# Of a broker's issuing key: whoever renews that must be at the authority, as for a server before.
+ISSUER_DAYS = 825
 # A CRL that runs out locks out every device at once, and freshness comes from handing the broker a
 # new one at each revocation, so the default is long.
 CRL_DAYS = 10 * 365
@@ -159,6 +161,18 @@ class Authority:
         texts = [name_text(name) for name in server_names(names)]
         return self._issue(SERVER, texts[0], texts, days, key_type, renew)
 
+    def certify_issuer(
+        self, names: Sequence[str], *, root_key: Path | None = None, days: int = ISSUER_DAYS
+    ) -> Issuer:
+        """Make and certify a key that issues servers' certificates for `names` alone, so that these
+        can be short-lived and renewed without the authority.
+
+        It takes the root's key, which may lie in the file `root_key`. Raise FatalError.
+        """
+        return layout.certify_issuer(
+            self.directory, names, root_key, self._passphrase, self._clock(), days
+        )
+
     def sign_csr(
         self,
         request: bytes,
@@ -236,16 +250,17 @@ class Authority:
             )
         return changed
 
-    def crl_pem(self, *, days: int | None = None) -> bytes:
+    def crl_pem(self, *, days: int | None = None, above: int = 0) -> bytes:
         """Sign a new CRL, valid for `days` (default: ten years, or as long as its issuer), and
         return it in PEM.
 
-        Its number is one above the last, also with several processes at once. Raise FatalError.
+        Its number is given once, also with several processes at once, and is above `above`. Raise
+        FatalError.
         """
         issuer, now = self._require_issuer(), self._clock()
         next_update = self._end(days, CRL_DAYS, now)
 
-        def sign(number: int, revoked: list[Entry]) -> bytes:
+        def sign(number: int, revoked: list[Entry | Forgotten]) -> bytes:
             lines = [
                 Revocation(int(one.serial, 16), one.changed_at, x509.ReasonFlags(one.reason))
                 for one in revoked
@@ -254,19 +269,27 @@ class Authority:
                 revocation_list(issuer, number, now - BACKDATE, next_update, lines)
             )
 
-        return self.inventory.record_crl(sign, now, next_update)
+        return self.inventory.record_crl(sign, now, next_update, above)
+
+    def check_knows(self, path: Path) -> None:
+        """Raise FatalError when a file holds a CRL of this authority that its inventory does not
+        know all of: then the inventory comes from a backup.
+        """
+        recovery.check_knows(self.inventory, self.issuing_certificate, path)
 
     def write_crl(self, path: Path, mode: int = OWNER_ONLY) -> CrlRecord:
         """Write the newest CRL to a file.
 
-        Of several processes that do so at once, none puts an older CRL over a newer one. Raises
-        FatalError when there is none yet, or when the file cannot be written.
+        Of several processes that do so at once, none puts an older CRL over a newer one. Raise
+        FatalError when there is none yet, when the file cannot be written, and when it holds a CRL
+        of this authority that the inventory does not know all of.
         """
         # its lock keeps the order in which CRLs are written that of their numbers
         with self.inventory.transaction():
             newest = self.inventory.newest_crl()
             if newest is None:
                 raise FatalError("there is no CRL yet: run securemqtt ca crl")
+            self.check_knows(path)
             write_file(path, newest.pem, mode)
         return newest
 

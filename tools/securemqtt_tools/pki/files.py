@@ -99,6 +99,10 @@ def _write_beside(path: Path, content: bytes, mode: int) -> Path:
             file.write(content)
             file.flush()
             os.fchmod(file.fileno(), mode)
+            if os.geteuid() == 0:
+                # with sudo, a file in a user's home stays the user's
+                owner = path.parent.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -4,8 +4,11 @@ near its end.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 
+from securemqtt_tools.pki import recovery
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.inventory import CrlRecord
@@ -14,10 +17,20 @@ _CRL_NOTICE = timedelta(days=60)
 _AUTHORITY_NOTICE = timedelta(days=365)
 
 
-def warnings(authority: Authority) -> list[str]:
-    """Return one line for each thing that needs attention soon, with what to do."""
+def warnings(authority: Authority, witnesses: Iterable[Path] = ()) -> list[str]:
+    """Return one line for each thing that needs attention soon, with what to do.
+
+    `witnesses` are files that hold what the authority has signed, if they are there: from them it
+    shows when the inventory comes from an older backup.
+    """
     now, newest = authority.now, authority.inventory.newest_crl()
-    found = [_crl_warning(authority, newest)] if newest else []
+    found = [
+        f"{unknown} of which the inventory knows nothing: it was restored from an older backup; "
+        f"run ca recover"
+        for path in witnesses
+        if (unknown := recovery.forgotten(authority.inventory, authority.issuing_certificate, path))
+    ]
+    found += [_crl_warning(authority, newest)] if newest else []
     unpublished = [
         one for one in authority.inventory.entries() if one.state == REVOKED and one.in_crl is None
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,8 +30,9 @@ from securemqtt_tools.pki.entry import (
     to_seconds,
 )
 from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.profiles import ROLES
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE certificate (
     serial TEXT PRIMARY KEY,              -- hex, as `serial_text` gives it
@@ -59,6 +60,16 @@ CREATE TABLE crl (
     pem BLOB NOT NULL
 );
 """
+# Since version 2: what a CRL of our own says, or a broker's trust, about certificates that are not
+# in the table. An inventory that comes from a backup has forgotten them.
+_FORGOTTEN = (
+    """CREATE TABLE forgotten_certificate (
+    serial TEXT PRIMARY KEY,
+    changed_at INTEGER NOT NULL,          -- when it was revoked
+    reason TEXT NOT NULL
+)""",
+    "CREATE TABLE forgotten_id (subject TEXT PRIMARY KEY)",
+)
 _SHORTEST_PREFIX = 8
 
 
@@ -70,6 +81,15 @@ class CrlRecord:
     issued_at: datetime
     next_update: datetime
     pem: bytes
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """A revocation of a certificate that the inventory does not know."""
+
+    serial: str
+    changed_at: datetime
+    reason: str
 
 
 class Inventory:
@@ -87,19 +107,31 @@ class Inventory:
         with explained(f"make {self.path}"):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with self._connection() as connection:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;"
-            )
+            schema = f"{_SCHEMA} {'; '.join(_FORGOTTEN)}; PRAGMA user_version = {_VERSION};"
+            connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
 
     def check(self) -> None:
-        """Raise FatalError unless the file is an inventory of a version that this program knows."""
-        with self._connection() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        """Bring an older inventory up to date.
+
+        Raise FatalError unless the file is an inventory of a version that this program knows.
+        """
+        version = self._version()
+        if version == 1:
+            with self.transaction() as connection:
+                if self._version() == 1:  # no other process was faster
+                    for statement in (*_FORGOTTEN, f"PRAGMA user_version = {_VERSION}"):
+                        connection.execute(statement)
+            version = self._version()
         if version != _VERSION:
             raise FatalError(
                 f"{self.path} is of version {version}, this program knows {_VERSION}: update "
                 f"securemqtt"
             )
+
+    def _version(self) -> int:
+        with self._connection() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -135,9 +167,7 @@ class Inventory:
                     _change(connection, old.serial, REVOKED, now, x509.ReasonFlags.superseded.value)
                 elif old.state == ISSUED:
                     _change(connection, old.serial, SUPERSEDED, now, None)
-            row = entry.to_row()
-            places = ", ".join("?" for _ in row)
-            connection.execute(f"INSERT INTO certificate ({COLUMNS}) VALUES ({places})", row)  # noqa: S608  (constants)
+            _insert(connection, entry)
 
     def entries(self, role: str | None = None, subject: str | None = None) -> list[Entry]:
         """Return the certificates of a role and a subject (None: of any), oldest first."""
@@ -167,20 +197,25 @@ class Inventory:
         return changed
 
     def record_crl(
-        self, sign: Callable[[int, list[Entry]], bytes], now: datetime, next_update: datetime
+        self,
+        sign: Callable[[int, list[Entry | Forgotten]], bytes],
+        now: datetime,
+        next_update: datetime,
+        above: int = 0,
     ) -> bytes:
-        """Record the CRL that `sign(number, revoked entries)` makes, and return it. Its number is
-        one above the last.
+        """Record the CRL that `sign(number, what is revoked)` makes, and return it.
 
-        An expired certificate stays listed until one CRL was issued after its end (RFC 5280 §3.3).
+        Its number is above the last and `above`, and the time of day as digits where that is more:
+        so an inventory that comes from a backup does not give a number twice. An expired
+        certificate stays listed until one CRL was issued after its end (RFC 5280 §3.3).
         """
         with self.transaction() as connection:
             last = _newest_crl(connection)
-            number = last.number + 1 if last else 1
+            number = max(last.number + 1 if last else 1, above + 1, int(f"{now:%Y%m%d%H%M%S}"))
             since = to_seconds(last.issued_at) if last else 0
-            pem = sign(
-                number, _select(connection, "state = ? AND not_after >= ?", (REVOKED, since))
-            )
+            revoked = f"state = ? AND role IN {ROLES}"
+            known = _select(connection, f"{revoked} AND not_after >= ?", (REVOKED, since))
+            pem = sign(number, [*known, *_forgotten(connection)])
             row = (number, to_seconds(now), to_seconds(next_update), pem)
             connection.execute("INSERT INTO crl VALUES (?, ?, ?, ?)", row)
             connection.execute("DELETE FROM crl WHERE number < ?", (number,))
@@ -188,10 +223,89 @@ class Inventory:
             connection.execute(in_crl, (number, REVOKED))
         return pem
 
+    def replace_intermediate(self, entry: Entry, number: int) -> None:
+        """Add another intermediate; the others become revoked, as in the root's CRL of this
+        number, and what they have issued superseded.
+        """
+        reason, now = x509.ReasonFlags.ca_compromise.value, entry.issued_at
+        with self.transaction() as connection:
+            for old in _select(connection, "role = ? AND state != ?", (entry.role, REVOKED)):
+                _change(connection, old.serial, REVOKED, now, reason)
+                connection.execute(
+                    "UPDATE certificate SET in_crl = ? WHERE serial = ?", (number, old.serial)
+                )
+            for old in _select(connection, f"role IN {ROLES} AND state = ?", (ISSUED,)):
+                _change(connection, old.serial, SUPERSEDED, now, None)
+            _insert(connection, entry)
+
     def newest_crl(self) -> CrlRecord | None:
         """Return the CRL with the highest number, or None when there is none yet."""
         with self._connection() as connection:
             return _newest_crl(connection)
+
+    def revoked_serials(self) -> set[str]:
+        """Return the serial numbers of all that was ever revoked, known here or forgotten."""
+        with self._connection() as connection:
+            known = connection.execute("SELECT serial FROM certificate WHERE state = ?", (REVOKED,))
+            return {serial for (serial,) in known} | {one.serial for one in _forgotten(connection)}
+
+    def forgotten(self) -> tuple[list[Forgotten], set[str]]:
+        """Return the revocations of certificates that are unknown, and the ids that such had."""
+        with self._connection() as connection:
+            ids = connection.execute("SELECT subject FROM forgotten_id")
+            return _forgotten(connection), {subject for (subject,) in ids}
+
+    def take_over(self, revocations: Iterable[Forgotten], ids: Iterable[str]) -> int:
+        """Record revocations that are unknown here, and ids that are shut out; return how many
+        revocations are new.
+        """
+        count = 0
+        with self.transaction() as connection:
+            for one in revocations:
+                known = _select(connection, "serial = ?", (one.serial,))
+                if known and known[0].state != REVOKED:
+                    _change(connection, one.serial, REVOKED, one.changed_at, one.reason)
+                    count += 1
+                elif not known:
+                    count += connection.execute(
+                        "INSERT OR IGNORE INTO forgotten_certificate VALUES (?, ?, ?)",
+                        (one.serial, to_seconds(one.changed_at), one.reason),
+                    ).rowcount
+            for subject in ids:
+                if not _select(connection, "subject = ? AND state = ?", (subject, REVOKED)):
+                    connection.execute("INSERT OR IGNORE INTO forgotten_id VALUES (?)", (subject,))
+        return count
+
+    def adopt(self, entry: Entry) -> bool:
+        """Add a certificate that was issued earlier and is unknown here; return False if it is
+        known.
+
+        It is revoked if it was, the subject's current one if no later one is, else superseded.
+        """
+        with self.transaction() as connection:
+            if _select(connection, "serial = ?", (entry.serial,)):
+                return False
+            current = _select(
+                connection,
+                "role = ? AND subject = ? AND state = ?",
+                (entry.role, entry.subject, ISSUED),
+            )
+            revoked = [one for one in _forgotten(connection) if one.serial == entry.serial]
+            if revoked:
+                entry = replace(
+                    entry, state=REVOKED, changed_at=revoked[0].changed_at, reason=revoked[0].reason
+                )
+            elif current and current[0].issued_at > entry.issued_at:
+                entry = replace(entry, state=SUPERSEDED, changed_at=current[0].issued_at)
+            elif current:
+                _change(connection, current[0].serial, SUPERSEDED, entry.issued_at, None)
+            _insert(connection, entry)
+            connection.execute(
+                "DELETE FROM forgotten_certificate WHERE serial = ?", (entry.serial,)
+            )
+            if revoked and not _forgotten(connection):
+                connection.execute("DELETE FROM forgotten_id WHERE subject = ?", (entry.subject,))
+        return True
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -258,6 +372,20 @@ def _select(
 ) -> list[Entry]:
     query = f"SELECT {COLUMNS} FROM certificate WHERE {condition} ORDER BY issued_at, rowid"  # noqa: S608  (constants)
     return [Entry.from_row(row) for row in connection.execute(query, parameters)]
+
+
+def _insert(connection: sqlite3.Connection, entry: Entry) -> None:
+    row = entry.to_row()
+    places = ", ".join("?" for _ in row)
+    connection.execute(f"INSERT INTO certificate ({COLUMNS}) VALUES ({places})", row)  # noqa: S608  (constants)
+
+
+def _forgotten(connection: sqlite3.Connection) -> list[Forgotten]:
+    query = "SELECT serial, changed_at, reason FROM forgotten_certificate ORDER BY serial"
+    return [
+        Forgotten(serial, from_seconds(changed_at), reason)
+        for serial, changed_at, reason in connection.execute(query)
+    ]
 
 
 def _change(

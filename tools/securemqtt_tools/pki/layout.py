@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,12 +19,19 @@ from cryptography.x509.oid import NameOID
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.clock import check_clock
-from securemqtt_tools.pki.entry import Entry, to_seconds
+from securemqtt_tools.pki.entry import REVOKED, Entry
 from securemqtt_tools.pki.files import explained, make_directory, sync_directory, write_files
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.keys import Passphrase, check_public_key, generate_key, key_pem, load_key
-from securemqtt_tools.pki.profiles import BACKDATE, Issuer, ca_certificate, revocation_list
+from securemqtt_tools.pki.names import name_text, server_names
+from securemqtt_tools.pki.profiles import (
+    BACKDATE,
+    Issuer,
+    Revocation,
+    ca_certificate,
+    revocation_list,
+)
 
 INVENTORY = "inventory.sqlite"
 ROOT_CERTIFICATE = "root.crt"
@@ -32,9 +39,11 @@ ROOT_KEY = "root.key"
 ROOT_CRL = "root-crl.pem"
 INTERMEDIATE_CERTIFICATE = "intermediate.crt"
 INTERMEDIATE_KEY = "intermediate.key"
+ISSUED = "issued"  # the files that were asked for
 
 ROOT = "root"
 INTERMEDIATE = "intermediate"
+ISSUER = "issuer"  # a broker's own, for its names alone
 LIFETIME = {ROOT: timedelta(days=20 * 365), INTERMEDIATE: timedelta(days=10 * 365)}
 _LONGEST_NAME = 50  # leaves room for " intermediate" in a common name of 64
 
@@ -104,7 +113,7 @@ def _certificates(
     root = ca_certificate(
         f"{name} root" if intermediate else name,
         root_key.public_key(),
-        1 if intermediate else 0,
+        1,  # for the intermediate, or for the issuing key of a broker
         now - BACKDATE,
         now + LIFETIME[ROOT],
         root_key,
@@ -125,9 +134,7 @@ def _certificates(
         files[INTERMEDIATE_KEY] = key_pem(key, passphrase)
         # Whoever checks the whole chain wants the root's CRL as well; it lasts as long as what it
         # speaks of.
-        files[ROOT_CRL] = crl_bytes(
-            revocation_list(issuer, to_seconds(now), now - BACKDATE, end, [])
-        )
+        files[ROOT_CRL] = _root_crl(inventory, issuer, _crl_number(now), now, end)
     return files
 
 
@@ -153,11 +160,98 @@ def renew_intermediate(
     certificate = ca_certificate(
         name, check_public_key(old.public_key()), 0, now - BACKDATE, end, issuer
     )
-    Inventory(directory / INVENTORY).record(_entry(INTERMEDIATE, certificate, now), replacing=True)
-    crl = revocation_list(issuer, to_seconds(now), now - BACKDATE, end, [])
-    files = {INTERMEDIATE_CERTIFICATE: certificate_pem(certificate), ROOT_CRL: crl_bytes(crl)}
+    inventory = Inventory(directory / INVENTORY)
+    inventory.record(_entry(INTERMEDIATE, certificate, now), replacing=True)
+    crl = _root_crl(inventory, issuer, _crl_number(now), now, end)
+    write_files(directory, {INTERMEDIATE_CERTIFICATE: certificate_pem(certificate), ROOT_CRL: crl})
+    return certificate
+
+
+def replace_intermediate(
+    directory: Path, root_key_file: Path | None, passphrase: Passphrase, now: datetime
+) -> x509.Certificate:
+    """Revoke the intermediate, whose key was stolen, and make another with a new key and name, by
+    the root's key. What the old one has issued is superseded: brokers refuse it as soon as they
+    have the new CRL.
+
+    The new key gets the root key's passphrase. Raise FatalError.
+    """
+    if not (directory / INTERMEDIATE_CERTIFICATE).exists():
+        raise FatalError(
+            "this authority has no intermediate: when its root's key was stolen, make a new one"
+        )
+    root = load_certificate(directory / ROOT_CERTIFICATE)
+    check_clock(now, root)
+    secrets_read: list[bytes] = []
+
+    def once() -> bytes:
+        secrets_read.append(passphrase() if callable(passphrase) else passphrase or b"")
+        return secrets_read[0]
+
+    issuer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, once))
+    inventory = Inventory(directory / INVENTORY)
+    title = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    # 64 characters at most
+    name = f"{title.removesuffix(' root')[:35]} intermediate {_crl_number(now)}"
+    key, end = generate_key("p256"), min(now + LIFETIME[INTERMEDIATE], root.not_valid_after_utc)
+    certificate = ca_certificate(name, key.public_key(), 0, now - BACKDATE, end, issuer)
+    number = _crl_number(now)
+    inventory.replace_intermediate(_entry(INTERMEDIATE, certificate, now), number)
+    files = {
+        INTERMEDIATE_KEY: key_pem(key, secrets_read[0] if secrets_read else None),
+        INTERMEDIATE_CERTIFICATE: certificate_pem(certificate),
+        ROOT_CRL: _root_crl(inventory, issuer, number, now, end),
+    }
     write_files(directory, files)
     return certificate
+
+
+def _crl_number(now: datetime) -> int:
+    return int(f"{now:%Y%m%d%H%M%S}")
+
+
+def _root_crl(
+    inventory: Inventory, issuer: Issuer, number: int, now: datetime, end: datetime
+) -> bytes:
+    """Return the CRL of the root, which lists the intermediates that were revoked."""
+    lines = [
+        Revocation(int(one.serial, 16), one.changed_at, x509.ReasonFlags(one.reason))
+        for one in inventory.entries(INTERMEDIATE)
+        if one.state == REVOKED
+    ]
+    return crl_bytes(revocation_list(issuer, number, now - BACKDATE, end, lines))
+
+
+def certify_issuer(
+    directory: Path,
+    names: Sequence[str],
+    root_key_file: Path | None,
+    passphrase: Passphrase,
+    now: datetime,
+    days: int,
+) -> Issuer:
+    """Make a key that may issue servers' certificates for `names`, and nothing else, and certify it
+    with the root's key; `root_key_file` says where that is, if not in its place.
+
+    Raise FatalError, also where the root allows no such key.
+    """
+    root = load_certificate(directory / ROOT_CERTIFICATE)
+    check_clock(now, root)
+    allowed = root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    if allowed == 0:
+        raise FatalError(
+            "the root of this authority allows no key below it but those of devices and servers: "
+            "it was made by an earlier securemqtt. A new authority does"
+        )
+    signer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, passphrase))
+    alternatives = server_names(names)
+    key = generate_key("p256")
+    end = min(now + timedelta(days=days), root.not_valid_after_utc)
+    title = f"{name_text(alternatives[0])[:_LONGEST_NAME]} issuer"
+    begin = max(now - BACKDATE, root.not_valid_before_utc)
+    certificate = ca_certificate(title, key.public_key(), 0, begin, end, signer, alternatives)
+    Inventory(directory / INVENTORY).record(_entry(ISSUER, certificate, now), replacing=True)
+    return Issuer(certificate, key)
 
 
 def _entry(role: str, certificate: x509.Certificate, now: datetime) -> Entry:

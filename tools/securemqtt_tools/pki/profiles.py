@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from securemqtt_tools.pki.keys import PrivateKey, PublicKey, generate_key
+from securemqtt_tools.pki.names import name_text, server_names
 
 DEVICE = "device"
 SERVER = "server"
@@ -45,9 +47,13 @@ def ca_certificate(
     not_before: datetime,
     not_after: datetime,
     signer: Issuer | PrivateKey,
+    names: Sequence[x509.GeneralName] = (),
 ) -> x509.Certificate:
     """Make a CA's certificate: self-signed when `signer` is its own private key, else signed by
     that issuer.
+
+    With `names` it is constrained to servers of these names. The constraint is not critical:
+    mbedTLS refuses a chain with a critical one, and takes no notice of another.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     if isinstance(signer, Issuer):
@@ -66,7 +72,27 @@ def ca_certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(authority_key, critical=False)
     )
+    if names:
+        builder = builder.add_extension(_only(names), critical=False)
     return builder.sign(key, hashes.SHA256())
+
+
+def _only(names: Sequence[x509.GeneralName]) -> x509.NameConstraints:
+    """Return the constraint to these names. A kind that has none is shut out as a whole, else all
+    of that kind would be allowed (RFC 5280 §4.2.1.10).
+    """
+    permitted: list[x509.GeneralName] = []
+    excluded: list[x509.GeneralName] = []
+    for one in names:
+        if isinstance(one, x509.IPAddress):
+            permitted.append(x509.IPAddress(ip_network(str(one.value))))
+        else:
+            permitted.append(one)
+    if not any(isinstance(one, x509.DNSName) for one in names):
+        excluded.append(x509.DNSName(""))
+    if not any(isinstance(one, x509.IPAddress) for one in names):
+        excluded += [x509.IPAddress(ip_network(every)) for every in ("0.0.0.0/0", "::/0")]
+    return x509.NameConstraints(permitted, excluded or None)
 
 
 def anchor_without(ca: x509.Certificate, device_ids: Iterable[str]) -> x509.Certificate:
@@ -76,10 +102,9 @@ def anchor_without(ca: x509.Certificate, device_ids: Iterable[str]) -> x509.Cert
     It takes no private key of the CA. What counts in an anchor is its name, its key and its
     constraints (RFC 5280 §6.1.1); its own signature is looked at by nobody, so a passing key makes
     it, of the CA's kind, since OpenSSL looks at that. Names are compared without regard to case
-    (RFC 5280 §7.1), so `Pump-1` goes with `pump-1`.
+    (RFC 5280 §7.1), so `Pump-1` goes with `pump-1`. No CA below it is trusted.
     """
     passing_key = generate_key("rsa2048" if isinstance(ca.public_key(), RSAPublicKey) else "p256")
-    usual = (x509.BasicConstraints, x509.KeyUsage, x509.SubjectKeyIdentifier)
     builder = (
         x509.CertificateBuilder()
         .subject_name(ca.subject)
@@ -89,7 +114,8 @@ def anchor_without(ca: x509.Certificate, device_ids: Iterable[str]) -> x509.Cert
         .not_valid_before(ca.not_valid_before_utc)
         .not_valid_after(ca.not_valid_after_utc)
     )
-    for kind in usual:
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    for kind in (x509.KeyUsage, x509.SubjectKeyIdentifier):
         found = ca.extensions.get_extension_for_class(kind)
         builder = builder.add_extension(found.value, found.critical)
     shut_out = [
@@ -99,6 +125,24 @@ def anchor_without(ca: x509.Certificate, device_ids: Iterable[str]) -> x509.Cert
     if shut_out:
         builder = builder.add_extension(x509.NameConstraints(None, shut_out), critical=True)
     return builder.sign(passing_key, hashes.SHA256())
+
+
+def excluded_ids(anchor: x509.Certificate, ca: x509.Certificate) -> list[str]:
+    """Return the ids that an anchor of `anchor_without` shuts out; none for an anchor of another
+    CA.
+    """
+    if anchor.subject != ca.subject or anchor.public_key() != ca.public_key():
+        return []
+    try:
+        constraints = anchor.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return []
+    return [
+        str(attribute.value)
+        for one in constraints.excluded_subtrees or ()
+        if isinstance(one, x509.DirectoryName)
+        for attribute in one.value.get_attributes_for_oid(NameOID.COMMON_NAME)
+    ]
 
 
 def leaf_certificate(
@@ -132,6 +176,23 @@ def leaf_certificate(
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
     return builder.sign(issuer.key, hashes.SHA256())
+
+
+def short_server(
+    names: Sequence[str], issuer: Issuer, now: datetime, days: int
+) -> tuple[x509.Certificate, PrivateKey]:
+    """Make a server's certificate with a new key by a broker's own issuer, which it does not
+    outlive. Raise FatalError for a bad name.
+    """
+    alternatives = server_names(names)
+    key = generate_key("p256")
+    begin = max(now - BACKDATE, issuer.certificate.not_valid_before_utc)
+    end = min(now + timedelta(days=days), issuer.certificate.not_valid_after_utc)
+    subject = name_text(alternatives[0])
+    certificate = leaf_certificate(
+        SERVER, subject, alternatives, key.public_key(), begin, end, issuer
+    )
+    return certificate, key
 
 
 @dataclass(frozen=True)

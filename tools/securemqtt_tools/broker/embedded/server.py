@@ -55,6 +55,7 @@ class Embedded:
         self.config = config
         self.broker = RuledBroker(config)
         self._admission = Admission(config)
+        self._issuer = config.crl().issuer
         self._connections: dict[str, Connection] = {}
         self._count = 0
         self._sockets = [_listen(config.bind, config.port)]
@@ -119,10 +120,12 @@ class Embedded:
         self._servers.clear()
 
     async def _reload(self) -> None:
+        issuer = self._issuer
         try:
             self.config = BrokerConfig.open(self.config.directory)
             admission = Admission(self.config)
-            revoked = {entry.serial_number for entry in self.config.crl()}
+            crl = self.config.crl()
+            revoked = {entry.serial_number for entry in crl}
         except (FatalError, OSError, ValueError) as error:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
@@ -130,8 +133,10 @@ class Embedded:
         self.broker.settings = self.config
         self._close()
         await self._open()
+        self._issuer = crl.issuer
         for connection in list(self._connections.values()):
-            if connection.identity.serial in revoked:
+            # what another issuer has issued is worth nothing any more
+            if connection.identity.serial in revoked or crl.issuer != issuer:
                 _log.info("%s was revoked: its connection is ended", connection.identity.name)
                 connection.abort()
         _log.info("Reloaded")

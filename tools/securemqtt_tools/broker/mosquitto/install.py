@@ -61,6 +61,11 @@ class Installation:
     def _folder(self) -> Path:
         return self.etc / _FOLDER
 
+    @property
+    def crl(self) -> Path:
+        """The CRL that Mosquitto reads, if it is installed."""
+        return self._folder / files.CRL
+
     def planned(self) -> dict[Path, bytes]:
         """Return each file with the content that it should have.
 

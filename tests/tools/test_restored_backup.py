@@ -1,0 +1,338 @@
+"""A restored backup of the authority: it has forgotten what was revoked since, and nobody who was
+revoked gets in again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.cli import main
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.profiles import excluded_ids
+from support.brokers.mqtt import Peer, Refused, client_context
+from support.identities.credentials import Credentials, issued_credentials
+from support.requirements import require_program
+from support.speed import seconds
+
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+
+
+class Home:
+    """A home with an authority and a broker, and a backup of the authority from before a device
+    was revoked.
+    """
+
+    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self.port = free_port("127.0.0.1")
+        self._capture = capture
+        self._backup = directory.parent / "backup"
+        Authority.create(self.ca, passphrase=None)
+        self.good("broker", "init", "localhost", "--port", str(self.port))
+        self.lost = self.credentials("lost")
+        self.other = self.credentials("other")
+
+    @property
+    def ca(self) -> Path:
+        return self.directory / "ca"
+
+    @property
+    def crl(self) -> Path:
+        return self.directory / "broker" / "crl.pem"
+
+    @property
+    def authority(self) -> Authority:
+        return Authority.open(self.ca)
+
+    def credentials(self, device_id: str) -> Credentials:
+        """Issue a certificate, as the provisioning does, and write it where a device has it."""
+        issued = self.authority.issue_device(device_id)
+        return issued_credentials(self.directory.parent / "devices", issued)
+
+    def back_up(self) -> None:
+        shutil.copytree(self.ca, self._backup)
+
+    def restore(self) -> None:
+        shutil.rmtree(self.ca)
+        shutil.copytree(self._backup, self.ca)
+
+    def run(self, command: str, *arguments: str | Path) -> tuple[int, str, str]:
+        """Run a command; return its exit status, what it printed, and what it complained about."""
+        status = main([*map(str, arguments), "--home", str(self.directory)], command=command)
+        printed = self._capture.readouterr()
+        return status, printed.out, printed.err
+
+    def good(self, command: str, *arguments: str | Path) -> str:
+        """Run a command, which must succeed without a warning; return what it printed."""
+        status, out, err = self.run(command, *arguments)
+        assert (status, err) == (0, "")
+        return out
+
+    def bad(self, command: str, *arguments: str | Path) -> str:
+        """Run a command, which must fail with one line on stderr; return that line."""
+        status, _, err = self.run(command, *arguments)
+        assert (status, err.count("\n")) == (1, 1), err
+        return err
+
+    def lets_in(self, device_id: str, credentials: Credentials) -> bool:
+        """Say whether the running broker takes a device."""
+        try:
+            with Peer(
+                self.port, client_context(self.directory / "broker" / "ca.pem", credentials)
+            ) as peer:
+                peer.connect(device_id)
+        except Refused:
+            return False
+        return True
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
+    return Home(tmp_path / "home", capsys)
+
+
+@contextmanager
+def running(home: Home) -> Iterator[None]:
+    """Run `broker run` with Mosquitto as a program of its own, and wait until it listens."""
+    require_program("mosquitto")
+    script = [sys.executable, str(TOOLS / "broker.py"), "run", "--engine", "mosquitto"]
+    process = subprocess.Popen(
+        [*script, "--home", str(home.directory)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "is running: port" in line, process.communicate(timeout=seconds(20))
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=seconds(30))
+
+
+def number_of(pem: bytes) -> int:
+    """Return a CRL's number."""
+    crl = x509.load_pem_x509_crl(pem)
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def serials(path: Path) -> set[int]:
+    """Return the serial numbers that a CRL lists."""
+    return {line.serial_number for line in x509.load_pem_x509_crl(path.read_bytes())}
+
+
+def serial_of(credentials: Credentials) -> int:
+    """Return a device's serial number."""
+    return x509.load_pem_x509_certificate(credentials.certificate.read_bytes()).serial_number
+
+
+def test_a_revoked_device_stays_out_of_mosquitto(home: Home) -> None:
+    home.back_up()
+    home.good("ca", "revoke", "lost")
+    home.restore()
+    status, _, err = home.run("broker", "reload")
+    with running(home):
+        assert not home.lets_in("lost", home.lost)
+        assert home.lets_in("other", home.other)
+    assert (status, err.count("\n")) == (1, 1)
+    out = home.good("ca", "recover")
+    assert "Taken over" in out
+    home.good("broker", "reload")
+    with running(home):
+        assert not home.lets_in("lost", home.lost)
+        assert home.lets_in("other", home.other)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("broker", "reload"),
+        ("broker", "init", "localhost", "--force"),
+        ("ca", "crl"),
+        ("ca", "revoke", "other"),
+        ("ca", "renew", "other", "--revoke-old"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_changed_until_it_is_recovered(home: Home, arguments: tuple[str, ...]) -> None:
+    home.back_up()
+    home.good("ca", "revoke", "lost")
+    home.restore()
+    before = home.crl.read_bytes()
+    names = ("inventory.sqlite", "crl.pem")
+    known = [(home.ca / name).read_bytes() for name in names if (home.ca / name).exists()]
+    error = home.bad(*arguments)
+    assert f"{home.crl} holds CRL {number_of(before)}" in error
+    assert f"securemqtt ca recover {home.crl}" in error
+    assert home.crl.read_bytes() == before
+    assert [(home.ca / name).read_bytes() for name in names if (home.ca / name).exists()] == known
+    home.good("ca", "recover")
+    home.good(*arguments)
+    assert serial_of(home.lost) in serials(home.crl)
+    assert number_of(home.crl.read_bytes()) > number_of(before)
+
+
+def test_a_higher_number_that_lists_less_is_not_taken_for_newer(home: Home, tmp_path: Path) -> None:
+    """The restored authority has signed CRLs meanwhile, while the broker was elsewhere."""
+    home.back_up()
+    home.good("ca", "revoke", "lost")
+    home.restore()
+    elsewhere = home.crl.rename(tmp_path / "crl.pem")
+    for _ in range(3):
+        home.good("ca", "crl")
+    elsewhere.rename(home.crl)
+    later = home.authority.inventory.newest_crl()
+    assert later is not None
+    assert later.number > number_of(home.crl.read_bytes())
+    assert "with 1 revoked, which this authority has signed" in home.bad("broker", "reload")
+    assert "Taken over: revocations: 1, certificates: 0" in home.good("ca", "recover")
+    assert serials(home.crl) == {serial_of(home.lost)}
+
+
+def test_the_restored_inventory_is_told_to_be_old_before_anything_goes_wrong(home: Home) -> None:
+    home.back_up()
+    home.good("ca", "revoke", "lost")
+    home.good("broker", "init", "localhost", "--force")
+    home.restore()
+    status, _, err = home.run("ca", "list")
+    crl, server = err.splitlines()
+    assert status == 0
+    assert "crl.pem holds CRL" in crl
+    assert "server.pem holds a certificate, serial" in server
+    assert all("restored from an older backup; run ca recover" in line for line in (crl, server))
+    assert home.good("ca", "recover").startswith("Taken over: revocations: 1, certificates: 1")
+    home.good("ca", "list")
+    assert "nothing to take over" in home.good("ca", "recover")
+
+
+def test_a_number_is_not_given_twice(tmp_path: Path) -> None:
+    made = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    home = tmp_path / "ca"
+
+    def signed(days: int) -> int:
+        return number_of(Authority.open(home, clock=lambda: made + timedelta(days)).crl_pem())
+
+    Authority.create(home, passphrase=None, clock=lambda: made)
+    numbers = [signed(1), signed(1)]
+    shutil.copytree(home, tmp_path / "backup")
+    numbers += [signed(2), signed(3)]
+    shutil.rmtree(home)
+    (tmp_path / "backup").rename(home)
+    numbers += [signed(4), signed(4)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_what_was_issued_and_revoked_after_the_backup_stays_revoked(home: Home) -> None:
+    """Over WebSockets, too, where Mosquitto before 2.1 shuts out ids and not serial numbers."""
+    home.back_up()
+    late = home.credentials("late")
+    home.good("ca", "revoke", "late", "--reason", "keyCompromise")
+    home.good("broker", "reload")
+    home.restore()
+    out = home.good("ca", "recover")
+    assert "known by serial number only: 1" in out
+    for arguments in (("broker", "reload"), ("ca", "crl"), ("ca", "revoke", "other")):
+        home.good(*arguments)
+        assert serial_of(late) in serials(home.crl)
+    line = x509.load_pem_x509_crl(home.crl.read_bytes()).get_revoked_certificate_by_serial_number(
+        serial_of(late)
+    )
+    assert line is not None
+    reason = line.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    assert reason is x509.ReasonFlags.key_compromise
+    home.good("broker", "reload")
+    anchor = x509.load_pem_x509_certificate((home.crl.parent / "ca.websockets.pem").read_bytes())
+    assert sorted(excluded_ids(anchor, home.authority.root)) == ["late", "other"]
+    assert "certificates: 1" in home.good("ca", "recover", late.certificate)
+    assert [one.state for one in home.authority.find("late")] == ["revoked"]
+    assert home.authority.inventory.forgotten() == ([], set())
+    with running(home):
+        assert not home.lets_in("late", late)
+
+
+def test_a_device_of_after_the_backup_can_be_revoked(home: Home) -> None:
+    first = home.credentials("late")
+    home.back_up()
+    late = issued_credentials(
+        home.directory.parent, home.authority.issue_device("late", renew=True)
+    )
+    home.restore()
+    home.good("ca", "recover", late.certificate)
+    assert [one.state for one in home.authority.find("late")] == ["superseded", "issued"]
+    home.good("ca", "revoke", "late")
+    assert serials(home.crl) == {serial_of(first), serial_of(late)}
+
+
+def test_only_what_the_authority_has_signed_is_taken_over(home: Home, tmp_path: Path) -> None:
+    """A CRL of another authority of the same name would revoke devices of ours."""
+    name = home.authority.root.subject.rfc4514_string().removeprefix("CN=")
+    other = Authority.create(tmp_path / "other", passphrase=None, name=name)
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_bytes(other.crl_pem())
+    certificate = tmp_path / "foreign.crt"
+    certificate.write_bytes(other.issue_device("lost").certificate_pem())
+    for path in (foreign, certificate, tmp_path / "nothing.pem"):
+        assert f"{path} holds nothing that this authority has signed" in home.bad(
+            "ca", "recover", path
+        )
+    shutil.copy(foreign, home.crl)  # it is no CRL that ours could fall behind
+    home.good("broker", "reload")
+    assert home.crl.read_bytes() != foreign.read_bytes()
+
+
+def test_a_new_authority_in_the_place_of_the_old_one_begins_anew(home: Home) -> None:
+    home.good("ca", "revoke", "lost")
+    shutil.rmtree(home.ca)
+    home.good("ca", "init", "--leave-keys-unencrypted")
+    home.good("broker", "init", "localhost", "--force", "--port", str(home.port))
+    assert serials(home.crl) == set()
+    with running(home):  # the way back after the authority's key was stolen
+        assert not home.lets_in("other", home.other)
+        assert home.lets_in("other", home.credentials("other"))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with its authority", "broker alone"])
+def test_what_is_installed_does_not_go_back(home: Home, tmp_path: Path, whole: bool) -> None:
+    """The whole home comes from the backup, its broker's CRL too: Mosquitto's own is newer."""
+    require_program("mosquitto")
+    installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
+    installed.parent.mkdir(parents=True)
+    home.back_up()
+    before = home.crl.read_bytes()
+    home.good("ca", "revoke", "lost")
+    home.crl.rename(installed)
+    home.restore()
+    home.crl.write_bytes(before)
+    if whole:
+        home.good("ca", "crl")  # its number is higher than that of what is installed
+    else:
+        shutil.rmtree(home.ca)
+    arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
+    assert f"{installed} holds CRL" in home.bad("broker", *arguments)
+    if whole:
+        home.good("ca", "recover", installed.parent)
+        assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
+
+
+def test_an_inventory_of_the_first_version_is_brought_up_to_date(home: Home) -> None:
+    path = home.ca / "inventory.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("forgotten_certificate", "forgotten_id"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    home.good("ca", "revoke", "lost")
+    assert serials(home.crl) == {serial_of(home.lost)}

@@ -1,0 +1,234 @@
+"""An inventory that was restored from a backup: how it is noticed, and how it learns what it has
+forgotten.
+
+The witnesses are files of the authority's own making that are newer than the backup: above all the
+CRL that the broker has, which must never be replaced by one that lists less.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.entry import Entry
+from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.inventory import Forgotten, Inventory
+from securemqtt_tools.pki.keys import check_public_key
+from securemqtt_tools.pki.names import name_text, serial_text
+from securemqtt_tools.pki.profiles import BACKDATE, DEVICE, SERVER, excluded_ids
+
+_SUFFIXES = frozenset({".crt", ".der", ".pem"})
+_LARGEST_BYTES = 64 * 1024 * 1024  # a CRL of a million lines has 40 MB
+_ROLES = {ExtendedKeyUsageOID.CLIENT_AUTH: DEVICE, ExtendedKeyUsageOID.SERVER_AUTH: SERVER}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds that an authority has signed, or that says whom it shuts out."""
+
+    path: Path
+    crl: x509.CertificateRevocationList | None = None
+    certificates: tuple[x509.Certificate, ...] = ()
+    ids: frozenset[str] = frozenset()
+
+    @property
+    def number(self) -> int:
+        """The CRL's number; 0 where there is none."""
+        return _number(self.crl) if self.crl is not None else 0
+
+    @property
+    def serials(self) -> set[str]:
+        """The serial numbers that the CRL lists."""
+        return {serial_text(line.serial_number) for line in self.crl or ()}
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What an inventory has learned."""
+
+    revocations: int
+    certificates: int
+    number: int  # the highest of a CRL that was found
+
+    def __bool__(self) -> bool:
+        return bool(self.revocations or self.certificates)
+
+
+def read(path: Path, issuer: x509.Certificate) -> Found | None:
+    """Return what a file holds that `issuer` has signed; None when it is missing, or holds nothing
+    of the kind. Raise FatalError when it cannot be read.
+    """
+    with explained(f"read {path}"):
+        if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+            return None
+        content = path.read_bytes()
+    crl, certificates = _crl(content, issuer), _certificates(content)
+    ids = frozenset(one for anchor in certificates for one in excluded_ids(anchor, issuer))
+    ours = tuple(one for one in certificates if _is_from(one, issuer))
+    return Found(path, crl, ours, ids) if crl is not None or ours or ids else None
+
+
+def forgotten(inventory: Inventory, issuer: x509.Certificate, path: Path) -> str:
+    """Say what the inventory does not know of what a file holds; "" where it knows all.
+
+    Raise FatalError when the file cannot be read.
+    """
+    found = read(path, issuer)  # first, since the inventory is never behind what was written before
+    if found is None:
+        return ""
+    known = {one.serial for one in inventory.entries()} if found.certificates else set()
+    strange = [_serial(one) for one in found.certificates if _serial(one) not in known]
+    if found.crl is None or strange:
+        return f"{path} holds a certificate, serial {strange[0]}," if strange else ""
+    newest = inventory.newest_crl()
+    says = f"{path} holds CRL {found.number}, with {len(found.crl)} revoked,"
+    if newest is None or found.number > newest.number:
+        return says
+    if found.number == newest.number and found.crl != x509.load_pem_x509_crl(newest.pem):
+        return says
+    return says if found.serials - inventory.revoked_serials() else ""
+
+
+def check_knows(inventory: Inventory, issuer: x509.Certificate, path: Path) -> None:
+    """Raise FatalError, which says how to go on, when the inventory does not know all that a file
+    holds of what `issuer` has signed.
+    """
+    unknown = forgotten(inventory, issuer, path)
+    if unknown:
+        raise FatalError(
+            f"{unknown} which this authority has signed and its inventory does not know: it comes "
+            f"from an older backup, or a copy of it signs as well. Nothing was changed, so that "
+            f"nobody who was revoked gets in again. Take over what is missing: run securemqtt ca "
+            f"recover {shlex.quote(str(path))}"
+        )
+
+
+def check_follows(before: Path, after: Path) -> None:
+    """Raise FatalError when the CRL in `before` has a higher number than that in `after`, of the
+    same issuer: all that can be told where no inventory is at hand.
+    """
+    crls = []
+    for path in (before, after):
+        with explained(f"read {path}"):
+            content = path.read_bytes() if path.is_file() else b""
+        try:
+            crls.append(x509.load_pem_x509_crl(content))
+        except ValueError:
+            return
+    old, new = crls
+    if old.issuer == new.issuer and _number(old) > _number(new):
+        raise FatalError(
+            f"{before} holds CRL {_number(old)}, and {after} the older {_number(new)}: nothing was "
+            f"changed, so that nobody who was revoked gets in again. Where the authority is, run "
+            f"securemqtt ca recover with a copy of the newer one"
+        )
+
+
+def search(places: Iterable[Path], issuer: x509.Certificate) -> list[Found]:
+    """Return what files, or the files below directories, hold of what `issuer` has signed.
+
+    Raise FatalError when one cannot be read.
+    """
+    files: list[Path] = []
+    for place in places:
+        with explained(f"read {place}"):
+            below = sorted(place.rglob("*")) if place.is_dir() else [place]
+        files += [one for one in below if one == place or one.suffix in _SUFFIXES]
+    found = [read(path, issuer) for path in files]
+    return [one for one in found if one is not None]
+
+
+def take_over(inventory: Inventory, found: Sequence[Found]) -> TakenOver:
+    """Have an inventory learn what was found: certificates, then who was revoked. Raise
+    FatalError.
+    """
+    entries = [_entry(one) for each in found for one in each.certificates]
+    adopted = [inventory.adopt(entry) for entry in entries if entry is not None]
+    lines = {
+        one.serial: one
+        for each in sorted(found, key=lambda each: each.number)
+        for one in _revocations(each)
+    }
+    shut_out = {one for each in found for one in each.ids}
+    return TakenOver(
+        inventory.take_over(lines.values(), sorted(shut_out)),
+        sum(adopted),
+        max((each.number for each in found), default=0),
+    )
+
+
+def _revocations(found: Found) -> Iterable[Forgotten]:
+    for line in found.crl or ():
+        try:
+            reason = line.extensions.get_extension_for_class(x509.CRLReason).value.reason
+        except x509.ExtensionNotFound:
+            reason = x509.ReasonFlags.unspecified
+        yield Forgotten(serial_text(line.serial_number), line.revocation_date_utc, reason.value)
+
+
+def _entry(certificate: x509.Certificate) -> Entry | None:
+    """Describe a leaf as it was when it was issued; None for anything else."""
+    try:
+        (purpose,) = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    role = _ROLES.get(purpose)
+    names: tuple[str, ...] = ()
+    if role == SERVER:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names = tuple(name_text(one) for one in alternatives.value)
+    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    subject = names[0] if names else str(common[0].value) if common else ""
+    if role is None or not subject:
+        return None
+    begin = certificate.not_valid_before_utc + BACKDATE
+    key = check_public_key(certificate.public_key())
+    return Entry.of(certificate, key, role, subject, begin, names)
+
+
+def _crl(content: bytes, issuer: x509.Certificate) -> x509.CertificateRevocationList | None:
+    try:
+        crl = x509.load_pem_x509_crl(content)
+        key = check_public_key(issuer.public_key())
+        signed = crl.issuer == issuer.subject and crl.is_signature_valid(key)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return crl if signed else None
+
+
+def _certificates(content: bytes) -> list[x509.Certificate]:
+    try:
+        if b"-----BEGIN" in content:
+            return x509.load_pem_x509_certificates(content)
+        return [x509.load_der_x509_certificate(content)]
+    except (ValueError, UnsupportedAlgorithm):
+        return []
+
+
+def _is_from(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    try:  # a CA below it, or the issuer itself, is nobody's to enter with
+        return not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return 0
+
+
+def _serial(certificate: x509.Certificate) -> str:
+    return serial_text(certificate.serial_number)

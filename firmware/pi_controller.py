@@ -12,6 +12,7 @@ import sys
 
 from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
+from securemqtt.log import printable
 
 parser = argparse.ArgumentParser(
     description="Show what every device says, and tell each how often to report."
@@ -28,8 +29,11 @@ told = set()
 
 
 def show(message):
-    """Print a message: its topic, a space, its payload."""
-    print(message.topic, message.text(), flush=True)
+    """Print a message in one line: its topic, a space, its payload. A device may say what it likes,
+    so what would move the terminal is escaped.
+    """
+    text = message.payload.decode("utf-8", "backslashreplace")
+    print(printable(message.topic), printable(text, 1000), flush=True)
 
 
 def on_message(message):

@@ -1,8 +1,8 @@
 """Publish a reading every few seconds and take commands: this very file runs on a board and on a
 Raspberry Pi.
 
-`devices/<id>/command/interval` takes a number of seconds; every command is answered on
-`~/answer/<command>`. Ctrl-C ends it.
+`devices/<id>/command/interval` takes a number of seconds, from 0.1 to 3600; every command is
+answered on `~/answer/<command>`. Ctrl-C ends it.
 """
 
 import sys
@@ -25,18 +25,35 @@ def temperature():
             return mcu_temperature()
         with open("/sys/class/thermal/thermal_zone0/temp") as file:
             return int(file.read()) / 1000
-    except (ImportError, OSError):
+    except (ImportError, OSError, ValueError):
         return None
+
+
+def seconds(text):
+    """Return a number of seconds that makes sense here, None for any other text.
+
+    `float` takes nan, inf and 1e999 as well. What comes from outside is looked at before it is
+    used: to wait for nan seconds, say, would be not to wait at all.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0.1 <= number <= 3600 else None  # no comparison with nan holds
 
 
 def on_command(message):
     """Take a command; an exception in here is reported, and the program goes on."""
     name = message.topic.split("/")[-1]
+    answer = {"received": message.text()[:100]}
     if name == "interval":
-        settings["interval_s"] = min(max(float(message.text()), 0.1), 3600)
-    client.publish(
-        "~/answer/" + name, {"received": message.text(), "interval_s": settings["interval_s"]}
-    )
+        asked_s = seconds(message.text())
+        if asked_s is None:
+            answer["error"] = "an interval is a number of seconds from 0.1 to 3600"
+        else:
+            settings["interval_s"] = asked_s
+    answer["interval_s"] = settings["interval_s"]
+    client.publish("~/answer/" + name, answer)
 
 
 # For a board out of reach, `watchdog=machine.WDT(timeout=8000)` here restarts it when it is stuck,

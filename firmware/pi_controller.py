@@ -12,24 +12,42 @@ import sys
 
 from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
+from securemqtt.log import printable
 
 parser = argparse.ArgumentParser(
     description="Show what every device says, and tell each how often to report."
 )
 parser.add_argument(
     "--every",
-    type=float,
-    default=5,
+    default="5",
     metavar="SECONDS",
-    help="pause between two readings of a device (default: 5)",
+    help="pause between two readings of a device, 0.1 to 3600 (default: 5)",
 )
-interval_s = parser.parse_args().every
 told = set()
 
 
+def seconds(text):
+    """Return a number of seconds that a device takes, or end with a line that says which those are.
+
+    `float` takes nan, inf and 1e999 as well.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if 0.1 <= number <= 3600:  # no comparison with nan holds
+        return number
+    sys.exit(
+        "pi_controller: --every takes a number of seconds from 0.1 to 3600, not " + repr(text[:40])
+    )
+
+
 def show(message):
-    """Print a message: its topic, a space, its payload."""
-    print(message.topic, message.text(), flush=True)
+    """Print a message in one line: its topic, a space, its payload. A device may say what it likes,
+    so what would move the terminal is escaped.
+    """
+    text = message.payload.decode("utf-8", "backslashreplace")
+    print(printable(message.topic), printable(text, 1000), flush=True)
 
 
 def on_message(message):
@@ -43,6 +61,7 @@ def on_message(message):
         client.publish("devices/" + device + "/command/interval", str(interval_s))
 
 
+interval_s = seconds(parser.parse_args().every)
 try:
     client = Client()
     client.subscribe("devices/+/answer/#", show)

@@ -32,7 +32,7 @@ def log_to(function: "Callable[[str, str], None] | None") -> None:
 
 
 def log(level: str, text: str) -> None:
-    """Log a line; `level` is debug, info, warning or error. Control characters are escaped."""
+    """Log a line; `level` is debug, info, warning or error. The text is escaped."""
     text = escaped(text)
     function = None if thread_id() in _inside else _function
     emit(level, text, function is not None)
@@ -63,12 +63,14 @@ def _call(function: "Callable[[str, str], None]", level: str, text: str) -> None
         _inside.remove(thread)
 
 
-def printable(text: str) -> str:
-    """Return what an outsider wrote, such as a topic, without what would move a terminal.
+def printable(text: str, characters: int = 200) -> str:
+    """Return what an outsider wrote, such as a topic, as it may be printed: in one line, and cut if
+    it is longer than so many characters.
 
-    Control characters are escaped, and what is longer than 200 characters is cut.
+    Escaped is what moves a terminal's cursor (line breaks, escape sequences), turns the direction
+    of writing, or cannot be seen.
     """
-    return escaped(text) if len(text) <= 200 else escaped(text[:200]) + "…"
+    return escaped(text) if len(text) <= characters else escaped(text[:characters]) + "…"
 
 
 def quoted(value: object) -> str:

@@ -6,9 +6,15 @@ import socket
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from support.brokers.servers import after, mosquitto, tcp_server, tls_server
-from support.identities.credentials import issued_credentials
+from support.identities.credentials import (
+    client_certificate,
+    issued_credentials,
+    signer_of,
+)
 from support.identities.laboratory import (
     Device,
     Laboratory,
@@ -65,6 +71,45 @@ def test_no_common_cipher(lab: Laboratory, device: Device) -> None:
     assert "no cipher suite" in report.cause
 
 
+@pytest.mark.parametrize(
+    ("key_type", "suite"),
+    [
+        ("rsa2048", "AES128-GCM-SHA256"),  # static RSA: who learns the key reads what was said
+        ("rsa2048", "AES256-SHA256"),
+        ("rsa2048", "ECDHE-RSA-AES128-SHA256"),  # CBC
+        ("p256", "ECDHE-ECDSA-AES256-SHA384"),
+        ("p256", "ECDHE-ECDSA-AES128-SHA"),
+    ],
+)
+def test_nothing_but_weak_suites(
+    lab: Laboratory, device: Device, key_type: str, suite: str
+) -> None:
+    own = lab.server(key_type=key_type)
+    weak = lab.context(own, maximum_version=ssl.TLSVersion.TLSv1_2, ciphers=suite)
+    with tls_server(weak, after(ACCEPTED)) as port:
+        report = device.fails(lab.bundle(device, port), "HandshakeFailed")
+    assert "ECDHE with AEAD only" in report.cause
+
+
+@pytest.mark.parametrize(
+    ("key_type", "suite"),
+    [
+        ("p256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        ("p256", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("rsa2048", "ECDHE-RSA-AES128-GCM-SHA256"),
+        ("rsa2048", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ],
+)
+def test_good_suites(lab: Laboratory, device: Device, key_type: str, suite: str) -> None:
+    own = lab.server(key_type=key_type)
+    good = lab.context(own, maximum_version=ssl.TLSVersion.TLSv1_2, ciphers=suite)
+    with tls_server(good, after(ACCEPTED)) as port:
+        report = device.run(lab.bundle(device, port))
+    # An mbedTLS that has TLS 1.3, as Debian's, offers RSA-PSS, and cannot take it with TLS 1.2.
+    pss = device.is_board and key_type == "rsa2048" and report is not None
+    assert report is None or (pss and report.code == "-26112"), report.text
+
+
 def test_unknown_ca(lab: Laboratory, device: Device) -> None:
     with tls_server(lab.context(lab.server(lab.foreign)), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port), "UnknownCA")
@@ -108,6 +153,26 @@ def test_wrong_host_name(lab: Laboratory, device: Device, host: str) -> None:
     with tls_server(lab.context(lab.server(None, "other.local")), after(ACCEPTED)) as port:
         report = device.fails(lab.bundle(device, port, host=host), "HostNameMismatch")
     assert f"broker init --force {host}" in report.remedy
+
+
+@pytest.mark.parametrize("alternative_names", [(), (x509.RFC822Name("a@b.c"),)])
+def test_common_name_is_no_name(
+    lab: Laboratory, alternative_names: tuple[x509.GeneralName, ...]
+) -> None:
+    old = client_certificate(
+        lab.directory / "servers",
+        signer_of(lab.now),
+        ["localhost"],
+        usages=(ExtendedKeyUsageOID.SERVER_AUTH,),
+        alternative_names=alternative_names,
+    )
+    pi, board = Device("cpython"), Device("micropython")
+    with tls_server(lab.context(old), after(ACCEPTED)) as port:
+        report = pi.fails(lab.bundle(pi, port), "HostNameMismatch")
+        assert "broker init --force localhost" in report.remedy
+        # It cannot be refused there: docs/own-broker.md says so. Once it is, this is to be changed.
+        answer = board.run(lab.bundle(board, port))
+        assert (answer is None) == (not alternative_names)
 
 
 def test_client_certificate_used_by_a_server(lab: Laboratory, device: Device) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.library import board_sources, library_directory
-from securemqtt_tools.provision.board.umqtt import umqtt_sources
+from securemqtt_tools.provision.board.umqtt import MIP, umqtt_sources
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import contents
 from support.boards.simboard import mpremote
@@ -35,9 +35,11 @@ def site(tmp_path: Path) -> Iterator[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         hashes.append([name, digest])
-    listing = tmp_path / "index" / "package" / str(mpy_version()) / "umqtt.simple" / "latest.json"
+    listing = (
+        tmp_path / "index" / "package" / str(mpy_version()) / "umqtt.simple" / f"{MIP.version}.json"
+    )
     listing.parent.mkdir(parents=True)
-    listing.write_text(json.dumps({"v": 1, "version": "1.3.4", "hashes": hashes}))
+    listing.write_text(json.dumps({"v": 1, "version": MIP.version, "hashes": hashes}))
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever)

@@ -5,7 +5,9 @@ without bound.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from securemqtt_tools.broker import Limits
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.outbound import Backlog
+from securemqtt_tools.broker.embedded.server import Lines
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
@@ -292,6 +295,20 @@ def test_unsound_beginning_is_refused(door: Door, first: bytes) -> None:
         peer.wait_closed()
     with door.enter(door.new_id()):
         pass  # and the broker is in good health
+
+
+def test_the_log_has_a_line_for_each_record_whatever_clients_choose() -> None:
+    try:
+        raise ValueError("gone\x1b[2J\r\n2026 ERROR: forged")
+    except ValueError:
+        info = sys.exc_info()
+    record = logging.makeLogRecord(
+        {"msg": "dropped, first on %s", "args": ("a\u202e\nb",), "exc_info": info}
+    )
+    first, *where, last = Lines("%(levelname)s: %(message)s").format(record).split("\n")
+    assert first == r"Level None: dropped, first on a\u202e\x0ab"
+    assert last == r"ValueError: gone\x1b[2J\x0d\x0a2026 ERROR: forged"
+    assert where[0].startswith("Traceback") and len(where) == 3
 
 
 def test_packet_that_is_too_large(door: Door) -> None:

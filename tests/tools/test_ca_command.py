@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import select
+import sqlite3
 import subprocess
 import sys
 import termios
@@ -239,6 +241,29 @@ def test_list_and_show_speak_to_people_and_programs(home: Home) -> None:
     assert "CN=Our farm" in home.good("show", signs=False)
     root = x509.load_pem_x509_certificate(home.good("show", "--pem", signs=False).encode())
     assert root == Authority.open(home.directory / "ca").root
+
+
+def test_an_inventory_of_somebody_elses_forges_no_line(home: Home) -> None:
+    home.good("device", "fern")
+    serial = json.loads(home.good("list", "--json", signs=False))[0]["serial"]
+    evil = "fern\x1b[2J\r\nother device issued\u202e\u2028\x9b7m"
+    with contextlib.closing(sqlite3.connect(home.directory / "ca" / "inventory.sqlite")) as base:
+        change = "UPDATE certificate SET subject = ?, names = ?, key_type = ? WHERE serial = ?"
+        base.execute(change, (evil, json.dumps([evil]), "[red]" + evil, serial))
+        base.commit()
+    shown = r"fern\x1b[2J\x0d\x0aother device issued\u202e\u2028\x9b7m"
+    for command in (("list",), ("show", serial)):
+        printed = home.good(*command, signs=False)
+        assert shown in "".join(printed.split("\n")).replace("  ", "")
+        assert all(line.isprintable() for line in printed.split("\n"))
+    assert "[red]fern" in home.good("list", signs=False)
+    revoked = home.good("revoke", serial).split("\n")
+    assert revoked[0] == f"Revoked device {shown}, serial {serial}."
+    assert all(line.isprintable() for line in revoked)
+    # What a person types, or pastes, is shown, too.
+    assert r"nothing was ever issued to \x1b[2J\x0asecuremqtt: done" in home.bad(
+        "show", "\x1b[2J\nsecuremqtt: done", signs=False
+    )
 
 
 def test_a_crl_that_runs_out_is_warned_of_on_every_occasion(home: Home) -> None:

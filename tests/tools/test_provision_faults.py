@@ -41,6 +41,36 @@ def test_the_wrong_board_is_named_with_the_right_profile(provisioner: Provisione
         assert contents(board) == {}
 
 
+@pytest.mark.parametrize("where", ["facts", "failure", "odd"])
+def test_what_a_board_says_is_shown_and_not_obeyed(provisioner: Provisioner, where: str) -> None:
+    require_micropython()
+    says = r"x\x1b]0;mine\x07\x1b[2J\r\nok Check: all is well\u202e"
+    # The scripts print by json, which a file on the board can take the place of.
+    hostile = {
+        "facts": f"if isinstance(x,dict) and 'mpy' in x:x['machine']='{says} with ESP32-C3'",
+        "failure": f"if isinstance(x,dict) and 'mpy' in x:raise ValueError('{says}')",
+        "odd": f"if isinstance(x,dict) and 'mpy' in x:x['version']=['{says}',None]",
+    }[where]
+    with SimulatedBoard(profile="esp32_c3") as board:
+        with link.Board(board.port) as line:
+            line.make_directories(["/lib"])
+            line.write(
+                "/lib/json.py",
+                f"from ujson import *\nimport ujson\ndef dumps(x):\n {hostile}\n "
+                "return ujson.dumps(x)\n".encode(),
+            )
+            line.soft_reset()
+        outcome = provisioner.run("esp32_c3", "mean", "--port", board.port, "--no-connect")
+    assert all(text.isprintable() for text in outcome.text.split("\n"))
+    assert not any(text.startswith("ok Check") for text in outcome.text.split("\n"))
+    if where == "facts":
+        assert r"x\x1b]0;mine\x07\x1b[2J\x0d\x0aok Check: all is well\u202e with" in outcome.out
+    elif where == "failure":
+        assert outcome.said("a script failed on the board", r"all is well\u202e")
+    else:
+        assert outcome.said("gave no sensible answer", "reset it and try again")
+
+
 def test_a_port_that_is_not_there_or_no_serial_port(
     provisioner: Provisioner, tmp_path: Path
 ) -> None:

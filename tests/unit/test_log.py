@@ -4,7 +4,7 @@ import gc
 
 from securemqtt import log_to
 from securemqtt.log import log, printable
-from support.interpreters.either import micropython_only
+from support.interpreters.either import cpython_only, micropython_only
 
 
 def test_one_function_gets_every_line_and_takes_the_place_of_the_one_before() -> None:
@@ -31,6 +31,45 @@ def test_a_line_is_one_line_whoever_wrote_it() -> None:
 
 def test_an_outsiders_characters_are_shown() -> None:
     assert printable("a\x1b[2J\x9f\né") == "a\\x1b[2J\\x9f\\x0aé"
+    assert printable("\x00\t\r\x7f\x80\xad") == "\\x00\\x09\\x0d\\x7f\\x80\\xad"
+
+
+def test_what_turns_the_direction_of_writing_or_cannot_be_seen_is_shown() -> None:
+    for first, last in (
+        (0x61C, 0x61C),
+        (0x180E, 0x180E),
+        (0x200B, 0x200F),
+        (0x2028, 0x202E),
+        (0x2060, 0x206F),
+        (0xFEFF, 0xFEFF),
+        (0xFFF9, 0xFFFB),
+        (0xE0000, 0xE0FFF),
+    ):
+        for code in (first, last):
+            written = ("\\u{:04x}" if code < 0x10000 else "\\U{:08x}").format(code)
+            assert printable("on" + chr(code) + "off") == "on" + written + "off"
+        # What lies beside may be anybody's writing.
+        for code in (first - 1, last + 1):
+            assert printable(chr(code)) == chr(code)
+
+
+@cpython_only  # MicroPython has no such table
+def test_unicodes_own_table_has_nothing_more() -> None:
+    from unicodedata import category
+
+    # Signs that enclose the number behind them, and what joins others within a script.
+    seen = {0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    for first, last in ((0x600, 0x605), (0x13430, 0x1345F), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A)):
+        seen.update(range(first, last + 1))
+    for code in range(0x110000):
+        if category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp") and code not in seen:
+            assert printable(chr(code)) != chr(code), hex(code)
+
+
+def test_a_text_is_cut_where_it_was_asked_to_be() -> None:
+    assert printable("x" * 201) == "x" * 200 + "…"
+    assert printable("x" * 201, 201) == "x" * 201
+    assert printable("\n" * 9, 2) == "\\x0a\\x0a…"
 
 
 @micropython_only  # CPython does not say

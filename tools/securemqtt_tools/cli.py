@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
+from securemqtt.platform import escaped
 from securemqtt_tools.resources import tools_remedy
 
 # What the list of commands says of each. It stands here and not with the command, whose module may
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
             status: int = args.run(args)
             return status
     except FatalError as error:
-        print(f"securemqtt: {error}", file=sys.stderr)
+        print(f"securemqtt: {escaped(str(error))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("securemqtt"):

@@ -44,26 +44,12 @@ class Printer:
         if self._timestamps:
             line.append(_now() + " ", "dim")
         if self._topics:
-            line.append(shown(message.topic) + " ", "cyan")
-        line.append(shown(message.payload.decode("utf-8", "backslashreplace")))
+            line.append(escaped(message.topic) + " ", "cyan")
+        line.append(escaped(message.payload.decode("utf-8", "backslashreplace")))
         if self._coloured:
             self._console.print(line)
         else:
             print(_encodable(line.plain))
-
-
-def shown(text: str) -> str:
-    """Return what others wrote in one line that is what it looks like: whatever moves the cursor,
-    turns the direction of writing, or cannot be seen, is escaped.
-    """
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else _code(one) for one in escaped(text))
-
-
-def _code(character: str) -> str:
-    number = ord(character)
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _encodable(text: str) -> str:
@@ -81,7 +67,7 @@ def _json_line(message: Message, timestamps: bool) -> str:
     fields.update(topic=message.topic, qos=message.qos, retain=message.retain)
     fields.update(_payload(message))
     line = json.dumps(fields, ensure_ascii=False)
-    if line.isprintable() and _encodable(line) == line:
+    if escaped(line) == line == _encodable(line):
         return line
     return json.dumps(fields).replace("\x7f", "\\u007f")
 

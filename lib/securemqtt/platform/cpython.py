@@ -45,7 +45,11 @@ FLASH = False
 # Whether there is the module `typing`, and with it `ClientOptions`.
 HAS_TYPING = True
 
-_CONTROLS = re.compile("[\\0-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+# What may not reach a terminal or a log as it is: see `escaped` in micropython.py.
+_UNSAFE = re.compile(
+    "[\\0-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f"
+    "\\ud800-\\udfff\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e0fff]"
+)
 
 
 def is_plain(text: str) -> bool:
@@ -54,9 +58,27 @@ def is_plain(text: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Return text with control characters, and halves of surrogate pairs, written out."""
-    how = "\\x{:02x}", "\\u{:04x}"
-    return _CONTROLS.sub(lambda found: how[found[0] > "\xff"].format(ord(found[0])), text)
+    """Return text in one line that is what it looks like: with what moves a terminal's cursor,
+    turns the direction of writing, cannot be seen, or is half a character, written out.
+    """
+    return _UNSAFE.sub(lambda found: _written_out(ord(found[0])), text)
+
+
+def _written_out(code: int) -> str:
+    how = "\\x{:02x}" if code < 0x100 else "\\u{:04x}" if code < 0x10000 else "\\U{:08x}"
+    return how.format(code)
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback with its words escaped, line breaks too: they may be what an
+    outsider wrote, and read like a line of the log.
+    """
+    lines: list[str] = []
+    for part in traceback.format_exception(error):
+        text = part.removesuffix("\n")
+        # Where it happened is indented, and has lines of its own.
+        lines += text.split("\n") if text[:1].isspace() else [text]
+    return "\n".join(map(escaped, lines))
 
 
 def const(value: T) -> T:
@@ -200,6 +222,16 @@ class Loop:
 
 
 _logger = logging.getLogger("securemqtt")
+
+
+def _with_traceback(record: logging.LogRecord) -> bool:
+    """Give a line of the log its traceback; a formatter makes one only where there is none."""
+    if record.exc_info and record.exc_info[1] is not None:
+        record.exc_text = traceback_of(record.exc_info[1])
+    return True
+
+
+_logger.addFilter(_with_traceback)
 _LEVELS = {one.lower(): getattr(logging, one) for one in ("DEBUG", "INFO", "WARNING", "ERROR")}
 
 
@@ -231,8 +263,9 @@ def _log(level: int, text: str, error: BaseException | None) -> None:
     _logging.append(thread)
     try:
         _logger.log(level, text, exc_info=error)
-    except Exception:  # noqa: BLE001  (a handler of the program's may raise anything)
-        _say(traceback.print_exc)
+    except Exception as failed:  # noqa: BLE001  (a handler of the program's may raise anything)
+        told = traceback_of(failed)
+        _say(lambda: print(told, file=sys.stderr))
     finally:
         _logging.remove(thread)
 

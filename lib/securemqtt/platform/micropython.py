@@ -1,6 +1,7 @@
 """MicroPython's side: one thread, a clock that wraps, a small heap, limits for a board."""
 
 import gc
+import io
 import os
 import random
 import sys
@@ -55,7 +56,9 @@ def is_plain(text: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Return text with control characters, and halves of surrogate pairs, written out."""
+    """Return text in one line that is what it looks like: with what moves a terminal's cursor,
+    turns the direction of writing, cannot be seen, or is half a character, written out.
+    """
     if is_plain(text):
         return text
     shown = ""
@@ -63,11 +66,29 @@ def escaped(text: str) -> str:
     for at in range(len(text)):
         # `text[at]`, as a loop over `text` gives it, would stay in a board's memory for ever.
         code = ord(text[at : at + 1])
-        if code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000:
-            how = "\\x{:02x}" if code < 256 else "\\u{:04x}"
+        if _is_unsafe(code):
+            how = "\\x{:02x}" if code < 0x100 else "\\u{:04x}" if code < 0x10000 else "\\U{:08x}"
             shown += text[start:at] + how.format(code)
             start = at + 1
     return shown + text[start:]
+
+
+def _is_unsafe(code: int) -> bool:
+    """Return True for a character that may not reach a terminal or a log as it is.
+
+    The same as in cpython.py; tests/unit/test_log.py holds both to Unicode's own table.
+    """
+    if code < 0x600:
+        return code < 32 or 127 <= code < 160 or code == 0xAD
+    return (
+        0x200B <= code < 0x2010  # of no width; marks of direction
+        or 0x2028 <= code < 0x202F  # ends of lines; direction
+        or 0x2060 <= code < 0x2070  # not to be seen; direction
+        or 0xD800 <= code < 0xE000  # halves of surrogate pairs
+        or 0xFFF9 <= code < 0xFFFC
+        or 0xE0000 <= code < 0xE1000  # tags
+        or code in (0x61C, 0x180E, 0xFEFF)
+    )
 
 
 # How many blocks below `temporary` the program is in, and the locks that wait for the end of that.
@@ -254,10 +275,30 @@ def emit(level: str, text: str, told: bool) -> None:
         print("securemqtt", level + ":", text)
 
 
+# How a traceback's first line begins, and each that says where.
+_PLACES = ("Traceback ", '  File "')
+
+
 def report_exception(error: BaseException) -> None:
-    """Print the traceback of what a handler of the user's failed with."""
+    """Print the traceback of what a handler of the user's failed with.
+
+    Its words are escaped, line breaks too: they may be what an outsider wrote.
+    """
     print("securemqtt error: a handler failed")
-    sys.print_exception(error)
+    if isinstance(error, MemoryError):  # those words are MicroPython's own
+        sys.print_exception(error)
+        return
+    try:
+        text = io.StringIO()
+        sys.print_exception(error, text)
+        lines = text.getvalue().rstrip("\n").split("\n")
+        words = 0
+        while words < len(lines) - 1 and lines[words].startswith(_PLACES[words > 0]):
+            print(lines[words])
+            words += 1
+        print(escaped("\n".join(lines[words:])))
+    except MemoryError:
+        print(type(error).__name__)
 
 
 # What stays once it is loaded, also where a user's function (the log's, say) has it loaded below

@@ -1,8 +1,9 @@
 """TLS on MicroPython: the context of a device.
 
-Only `tls.SSLContext` is used: the Python wrapper `ssl.SSLContext` starts without verification. TLS
-1.2 is what MicroPython speaks; its build of mbedTLS has ECDHE with AEAD and with CBC, and the
-broker's configuration picks AEAD (RFC 9325, section 4.2).
+Only `tls.SSLContext` is used: the Python wrapper `ssl.SSLContext` starts without verification.
+
+One thing that CPython refuses cannot be refused here: mbedTLS takes the common name of a
+certificate that has no alternative names for the broker's, and MicroPython has no `getpeercert`.
 """
 
 import tls
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..settings import Settings
+
+
+# With TLS 1.2, which is what most boards speak, forward secrecy and AEAD only (RFC 9325, section
+# 4.2): without a list mbedTLS takes static RSA and CBC too, from a broker that has nothing else.
+# Those of TLS 1.3 are all of that kind.
+_SUITES = (
+    "TLS1-3-AES-128-GCM-SHA256",
+    "TLS1-3-AES-256-GCM-SHA384",
+    "TLS1-3-CHACHA20-POLY1305-SHA256",
+    "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
+    "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384",
+    "TLS-ECDHE-ECDSA-WITH-CHACHA20-POLY1305-SHA256",
+    "TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256",
+    "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
+    "TLS-ECDHE-RSA-WITH-CHACHA20-POLY1305-SHA256",
+)
 
 
 def make_context(settings: "Settings") -> "Any":
@@ -35,9 +52,30 @@ def make_context(settings: "Settings") -> "Any":
             raise NotSupported("MicroPython has no " + name)
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
+    _restrict_suites(context)
     _load_trust(context, settings)
     _load_identity(context, settings)
     return context
+
+
+def _restrict_suites(context: "Any") -> None:
+    """Have a context offer those of `_SUITES` that this build of mbedTLS has.
+
+    Each is tried, since it refuses a list with a name that it does not know, and `get_ciphers`
+    would put the names of all the others into the heap.
+    """
+    known = []
+    for name in _SUITES:
+        try:
+            context.set_ciphers([name])
+        except OSError:
+            continue
+        known.append(name)
+    if not known:
+        from ..errors import NotSupported
+
+        raise NotSupported("this MicroPython has no cipher suite with ECDHE and AEAD")
+    context.set_ciphers(known)
 
 
 def _load_trust(context: "Any", settings: "Settings") -> None:

@@ -47,6 +47,8 @@ def make_context(settings: Settings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
+    # A name counts where the CA has vouched for it, which is the SAN (RFC 9525, section 2).
+    context.hostname_checks_common_name = False
     context.options |= ssl.OP_NO_RENEGOTIATION
     # Some Pythons (Debian 12's for one) set it, and take a connection that was cut for one that the
     # peer has ended: RFC 8446, section 6.1.

@@ -9,7 +9,7 @@ import io
 import select
 
 from ..diagnosis.finding import Finding
-from ..errors import BrokerFull, ConnectionLost, HandshakeFailed, NotTLS, TimedOut
+from ..errors import BrokerFull, ConnectionLost, HandshakeFailed, NotTLS, TimedOut, TLSVersionTooOld
 from ..platform import const, now_ms, temporary
 
 TYPE_CHECKING = const(False)
@@ -25,6 +25,9 @@ _LEAST_MS = const(500)
 # How long a broker that is full has to show it, by closing before we have said anything.
 _FULL_MS = const(300)
 _STEP_MS = const(20)
+# TLS 1.2 is 3.3 on the wire.
+_TLS12_MINOR = const(3)
+_HANDSHAKE_FAILURE = const(40)
 _CHANGE_CIPHER_SPEC = b"\x14\x03\x03\0\x01\x01"
 
 
@@ -123,6 +126,9 @@ def _shake_hands(secured: "Any", wire: _Wire, poll: "Any", deadline_ms: int) -> 
             break
     last = wire.last
     if last[:2] == b"\x15\x03" and last[3:5] == b"\0\x02":
+        if last[2] < _TLS12_MINOR and last[6] == _HANDSHAKE_FAILURE:
+            # The broker went by the version that it has, and found none of our suites there.
+            return Finding(TLSVersionTooOld)
         return Finding(HandshakeFailed, alert=last[6], refused=True)
     if wire.accepted:
         return Finding(ConnectionLost)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from securemqtt import __version__
 from securemqtt_tools.provision.board.library import board_sources
+from securemqtt_tools.provision.board.umqtt import MIP
 
 ROOT = Path(__file__).resolve().parents[3]
 LIBRARY = ROOT / "lib" / "securemqtt"
@@ -29,7 +30,7 @@ def package_json() -> str:
     urls = [json.dumps([name, f"lib/{name}"]) for name in board_sources(LIBRARY)]
     lines = ",\n    ".join(urls)
     return (
-        f'{{\n  "urls": [\n    {lines}\n  ],\n  "deps": [["{_UMQTT}", "latest"]],\n'
+        f'{{\n  "urls": [\n    {lines}\n  ],\n  "deps": [["{_UMQTT}", "{MIP.version}"]],\n'
         f'  "version": "{__version__}"\n}}\n'
     )
 

@@ -85,9 +85,10 @@ def client_certificate(
     usages: Sequence[x509.ObjectIdentifier] = (CLIENT_AUTH,),
     age: timedelta = timedelta(hours=1),
     lifetime: timedelta = timedelta(days=1),
+    alternative_names: Sequence[x509.GeneralName] = (),
 ) -> Credentials:
     """Sign a certificate for these common names (none, one, several) that began `age` ago; without
-    `usages`, no EKU.
+    `usages`, no EKU, without `alternative_names`, no SAN.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     begin = datetime.now(timezone.utc) - age
@@ -105,6 +106,9 @@ def client_certificate(
     )
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if alternative_names:
+        names = x509.SubjectAlternativeName(alternative_names)
+        builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(signer.key, hashes.SHA256())
     return write_credentials(
         directory,

@@ -149,9 +149,13 @@ class Laboratory:
         path.write_bytes(content)
         return path
 
-    def server(self, authority: Authority | None = None, *names: str) -> Credentials:
+    def server(
+        self, authority: Authority | None = None, *names: str, key_type: str = "p256"
+    ) -> Credentials:
         """Issue a server's certificate, for localhost unless `names` say otherwise."""
-        issued = (authority or self.now).issue_server(list(names) or NAMES, days=10, renew=True)
+        issued = (authority or self.now).issue_server(
+            list(names) or NAMES, days=10, key_type=key_type, renew=True
+        )
         return issued_credentials(self.directory / "servers", issued)
 
     def new_id(self) -> str:

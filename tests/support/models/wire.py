@@ -209,6 +209,9 @@ if MICROPYTHON:
         def SSLContext(self, protocol: int) -> "_Network":
             return self
 
+        def set_ciphers(self, suites: "list[str]") -> None:
+            pass
+
         def load_verify_locations(self, anchor: bytes) -> None:
             pass
 

@@ -15,6 +15,7 @@ from cryptography import x509
 from rich.console import Console
 from rich.markup import escape
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, issuing, passwords
@@ -296,7 +297,7 @@ def check(args: argparse.Namespace) -> int:
         )
         for finding in found:
             console.print(
-                f"{_MARKS[finding.good]}  {escape(finding.what)}: {escape(finding.detail)}"
+                f"{_MARKS[finding.good]}  {escape(escaped(f'{finding.what}: {finding.detail}'))}"
             )
         findings += found
     for warning in warnings(config, datetime.now(timezone.utc)):
@@ -421,4 +422,4 @@ def _confirmed(question: str) -> bool:
 
 
 def _warn(message: str) -> None:
-    print(f"securemqtt: warning: {message}", file=sys.stderr, flush=True)
+    print(f"securemqtt: warning: {escaped(message)}", file=sys.stderr, flush=True)

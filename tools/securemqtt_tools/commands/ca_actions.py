@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import layout, recovery, report
@@ -161,7 +162,7 @@ def revoke(args: argparse.Namespace) -> None:
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
     revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
     for entry in revoked:
-        print(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}.")
+        print(escaped(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}."))
     _publish_crl(args, authority)
     _say_what_devices_know(revoked)
     _warn(args, authority)
@@ -342,16 +343,17 @@ def _key_passphrase(args: argparse.Namespace) -> bytes | None:
 
 def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None:
     end = issued.certificate.not_valid_after_utc
-    print(f"Issued to {issued.role} {issued.subject} until {end:%Y-%m-%d}, serial {issued.serial}:")
+    whom = escaped(f"{issued.role} {issued.subject}")
+    print(f"Issued to {whom} until {end:%Y-%m-%d}, serial {issued.serial}:")
     for file in files:
-        print(f"  {file}")
+        print(f"  {escaped(str(file))}")
     if end == authority.issuing_certificate.not_valid_after_utc:
         print("It ends this early because the authority's own certificate does.")
 
 
 def _warn(args: argparse.Namespace, authority: Authority) -> None:
     for line in _warnings(args, authority):
-        print(f"securemqtt: warning: {line}", file=sys.stderr)
+        print(f"securemqtt: warning: {escaped(line)}", file=sys.stderr)
 
 
 def _warnings(args: argparse.Namespace, authority: Authority) -> list[str]:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from securemqtt.platform import escaped
 from securemqtt_tools.cli import FatalError, Subcommand, add_subcommands
 from securemqtt_tools.service.checks import check_place, plan
 from securemqtt_tools.service.systemd import Systemd
@@ -164,7 +165,7 @@ def _show(args: argparse.Namespace) -> None:
     try:
         check_place(service)
     except FatalError as error:
-        print(f"securemqtt: `install` would refuse it: {error}", file=sys.stderr)
+        print(f"securemqtt: `install` would refuse it: {escaped(str(error))}", file=sys.stderr)
 
 
 def _install(args: argparse.Namespace) -> None:
@@ -242,7 +243,7 @@ def _status(args: argparse.Namespace) -> int:
     log = systemd.log(args.name)
     if log:
         print("  what it has printed last, and what systemd says of it:")
-        print("\n".join(f"    {line}" for line in log.splitlines()))
+        print("\n".join(f"    {escaped(line)}" for line in log.split("\n")))
     print("To look further, and to act:")
     for what, command in (
         ("all it prints, as it comes", f"{systemd.journal} {args.name} --follow"),

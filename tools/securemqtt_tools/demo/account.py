@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from securemqtt.platform import escaped
+
 
 class Account:
     """The account on `console` of `total` checks.
@@ -97,5 +99,5 @@ class Account:
             )
 
     def _plain(self, text: str) -> str:
-        line = " ".join(text.split())
+        line = escaped(" ".join(text.split()))
         return line.encode("ascii", "replace").decode() if self._ascii else line

@@ -1,4 +1,7 @@
-"""What the inventory says, as tables for people and as JSON for programs."""
+"""What the inventory says, as tables for people and as JSON for programs.
+
+An inventory may come from a backup, or from somebody else: its texts are escaped.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from rich.table import Table
 from rich.text import Text
 
+from securemqtt.platform import escaped
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import EXPIRED, ISSUED, REVOKED, STATES, SUPERSEDED, Entry
 from securemqtt_tools.pki.profiles import ROLES
@@ -42,13 +46,13 @@ def entries_table(entries: Iterable[Entry], now: datetime) -> Table:
         state, days = entry.state_at(now), math.ceil((entry.not_after - now) / timedelta(days=1))
         soon = "yellow" if state == ISSUED and days < _SOON_DAYS else ""
         table.add_row(
-            Text(entry.subject),
-            entry.role,
-            Text(state, _STYLES[state]),
+            Text(escaped(entry.subject)),
+            Text(escaped(entry.role)),
+            _styled(state),
             f"{entry.not_after:%Y-%m-%d}",
             Text(str(max(days, 0)), soon),
-            entry.key_type,
-            entry.serial[:16],
+            Text(escaped(entry.key_type)),
+            Text(escaped(entry.serial[:16])),
         )
     return table
 
@@ -79,7 +83,7 @@ def entry_table(entry: Entry, now: datetime) -> Table:
         "issuer": certificate.issuer.rfc4514_string(),
         "SHA-256": fingerprint(certificate),
     }
-    return _facts(rows, _STYLES[state])
+    return _facts(rows, _STYLES.get(state, ""))
 
 
 def authority_object(authority: Authority, warnings: list[str]) -> dict[str, Any]:
@@ -158,5 +162,9 @@ def _facts(rows: dict[str, str], state_style: str = "") -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, Text(value, state_style if name == "state" else ""))
+        table.add_row(name, Text(escaped(value), state_style if name == "state" else ""))
     return table
+
+
+def _styled(state: str) -> Text:
+    return Text(escaped(state), _STYLES.get(state, ""))

@@ -1,4 +1,7 @@
-"""Progress on the terminal: a line per step, with a spinner or a bar while it lasts."""
+"""Progress on the terminal: a line per step, with a spinner or a bar while it lasts.
+
+What is said is escaped: a board, or a certificate, may have words in it that move the terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.text import Text
+
+from securemqtt.platform import escaped
 
 
 class Step:
@@ -61,6 +66,7 @@ class Steps:
             transient=True,
             disable=quiet or not self._console.is_terminal,
         )
+        title = escaped(title)
         with progress:
             step = Step(progress, progress.add_task(title, total=None))
             try:
@@ -72,10 +78,10 @@ class Steps:
 
     def say(self, text: str) -> None:
         """Print a line between two steps."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(escaped(text)), soft_wrap=True)
 
     def _line(self, mark: str, style: str, title: str, note: str) -> None:
         line = Text.assemble((mark, style), f" {title}")
         if note:
-            line.append(f": {note}")
+            line.append(f": {escaped(note)}")
         self._console.print(line, soft_wrap=True)

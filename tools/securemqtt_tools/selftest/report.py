@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import securemqtt
+from securemqtt.platform import escaped
 from securemqtt_tools.provision.board.survey import Facts
 
 HELD = "held"
@@ -105,19 +106,22 @@ class Report:
         """Return the report for people."""
         held = sum(one.outcome == HELD for one in self.results)
         lines = [
-            f"# securemqtt on {self.board.get('machine', 'a board')}",
+            f"# securemqtt on {escaped(str(self.board.get('machine', 'a board')))}",
             "",
             f"{held} of {len(self.results)} scenarios held, {self.begun:%Y-%m-%d %H:%M} UTC.",
         ]
         if self.broken_off:
-            lines += ["", f"Broken off: {self.broken_off}"]
+            lines += ["", f"Broken off: {escaped(self.broken_off)}"]
         for title, facts in (
             ("Board", self.board),
             ("Host", self._host),
             ("Figures", self.figures),
         ):
             lines += ["", f"## {title}", "", "| | |", "|---|---|"]
-            lines += [f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items()]
+            lines += [
+                f"| {name.replace('_', ' ')} | {escaped(str(value))} |"
+                for name, value in facts.items()
+            ]
         lines += ["", "## Scenarios", "", "| scenario | outcome | checks | s | heap free after |"]
         lines += ["|---|---|---|---|---|"]
         for one in self.results:
@@ -129,12 +133,14 @@ class Report:
         for one in self.results:
             if one.outcome in (HELD, NOT_RUN):
                 continue
-            last = f"The last check that held: {one.checks[-1]}." if one.checks else ""
-            lines += ["", f"### {one.scenario}: {one.outcome}", "", f"{one.what}", "", last]
+            last = f"The last check that held: {escaped(one.checks[-1])}." if one.checks else ""
+            lines += ["", f"### {one.scenario}: {one.outcome}", "", escaped(one.what), "", last]
             if one.traceback:
-                lines += ["", "```", one.traceback.strip(), "```"]
+                where = map(escaped, one.traceback.strip().split("\n"))
+                lines += ["", "```", *where, "```"]
             if one.log:
-                lines += ["", "What the library logged last:", "", "```", *one.log, "```"]
+                logged = map(escaped, one.log)
+                lines += ["", "What the library logged last:", "", "```", *logged, "```"]
         return self._shown("\n".join(lines)) + "\n"
 
     def _shown(self, text: str) -> str:

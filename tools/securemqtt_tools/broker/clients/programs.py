@@ -114,7 +114,7 @@ client.on("connect", () => {{
   client.subscribe({_text(identity.own)}, {{ qos: 1 }});
   client.publish({_text(f"{identity.prefix}/note")}, "hello", {{ qos: 1 }});
 }});
-client.on("message", (topic, payload) => console.log(topic, payload.toString()));
+client.on("message", (topic, payload) => console.log(topic, JSON.stringify(payload.toString())));
 client.on("error", (error) => console.error(error.message));
 """
 

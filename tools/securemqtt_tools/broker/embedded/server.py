@@ -18,11 +18,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import websockets.asyncio.server
 from amqtt.adapters import StreamWriterAdapter, WebSocketsWriter, WriterAdapter
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
 
+from securemqtt.platform import escaped, traceback_of
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.embedded.admission import (
     CONNECT_S,
@@ -215,11 +217,21 @@ def _listen(bind: str, port: int) -> socket.socket:
     return socket.create_server(("", port))
 
 
+class Lines(logging.Formatter):
+    """A line of the log for each record, whatever client ids and topics clients choose."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, info: Any) -> str:
+        return traceback_of(info[1])
+
+
 def main(arguments: list[str]) -> int:
     """Run the broker of a directory; 1 with a line on standard error when it cannot start."""
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     _log.setLevel(logging.INFO)
     try:
         config = BrokerConfig.open(Path(arguments[0]))
@@ -229,6 +241,6 @@ def main(arguments: list[str]) -> int:
 
         asyncio.run(serve())
     except (FatalError, OSError, ValueError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 1
     return 0

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.folder import Folder, Service
@@ -27,7 +28,6 @@ from securemqtt_tools.broker.mosquitto.trial import try_out
 from securemqtt_tools.broker.privileges import check_only_roots
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained
-from securemqtt_tools.printing import shown
 
 SERVICE_USER = "mosquitto"  # unless its configuration says another one
 MAIN = "mosquitto.conf"
@@ -136,7 +136,7 @@ class Installation:
                 origin = "/dev/null" if old is None else str(path)
                 new = content.decode().splitlines()
                 diff = difflib.unified_diff(before, new, origin, str(path), lineterm="")
-                lines += map(shown, diff)  # the old one may be anybody's
+                lines += map(escaped, diff)  # the old one may be anybody's
         return lines
 
     def listeners_in_clear(self) -> list[str]:

@@ -28,6 +28,7 @@ from mpremote.transport import (  # type: ignore[import-untyped]
 )
 from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
 
+from securemqtt.log import printable
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board.ports import check_port, refusal
 
@@ -301,9 +302,7 @@ class Board:
         try:
             return json.loads(printed.strip().splitlines()[-1])
         except (IndexError, ValueError) as error:
-            raise BoardError(
-                f"the board at {self.port} gave no sensible answer: reset it and try again"
-            ) from error
+            raise senseless(self.port) from error
 
     def _press_ctrl_c(self) -> None:
         for _ in range(2):
@@ -363,6 +362,11 @@ class _Session:
         """Leave out mpremote's interactive prompt, which is for its command line."""
 
 
+def senseless(port: str) -> BoardError:
+    """Make the error for an answer that is none."""
+    return BoardError(f"the board at {port} gave no sensible answer: reset it and try again")
+
+
 def _ancestors(path: str) -> list[str]:
     parts = path.strip("/").split("/")
     return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
@@ -376,5 +380,7 @@ def _board_error(traceback: str) -> BoardError:
     if name == "MemoryError":
         return BoardError("the board ran out of memory: press its reset button and try again")
     return BoardError(
-        f"a script failed on the board ({last}): reset it and run the same command again", errno
+        f"a script failed on the board ({printable(last)}): reset it and run the same command "
+        "again",
+        errno,
     )

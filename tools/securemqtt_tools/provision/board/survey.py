@@ -14,7 +14,7 @@ from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.profiles import Profile, profiles_of
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.link import Board, senseless
 from securemqtt_tools.provision.bundle import BOARD_NAMES, CONFIG, named_files
 from securemqtt_tools.provision.identity import Held, public_part
 
@@ -106,19 +106,22 @@ class Facts:
 def ask_facts(board: Board) -> Facts:
     """Ask a board what it is; FatalError when it is not MicroPython."""
     said = board.query(_FACTS)
-    if said["implementation"] != "micropython":
-        raise FatalError(
-            f"the board at {board.port} runs {said['implementation']}: put MicroPython on it"
+    try:
+        if said["implementation"] != "micropython":
+            raise FatalError(
+                f"the board at {board.port} runs {said['implementation']}: put MicroPython on it"
+            )
+        return Facts(
+            machine=str(said["machine"]),
+            version=tuple(int(part) for part in said["version"]),
+            mpy_version=int(said["mpy"]) & 0xFF,
+            block_bytes=int(said["block_bytes"]),
+            free_bytes=int(said["free_bytes"]),
+            clock_s=int(said["clock_s"]) + _EPOCHS.get(said["epoch_year"], 0),
+            has_wifi=bool(said["wlan"]),
         )
-    return Facts(
-        machine=said["machine"],
-        version=tuple(said["version"]),
-        mpy_version=said["mpy"] & 0xFF,
-        block_bytes=said["block_bytes"],
-        free_bytes=said["free_bytes"],
-        clock_s=said["clock_s"] + _EPOCHS.get(said["epoch_year"], 0),
-        has_wifi=said["wlan"],
-    )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise senseless(board.port) from error
 
 
 def check_board(facts: Facts, profile: Profile, port: str) -> None:

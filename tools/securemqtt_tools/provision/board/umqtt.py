@@ -1,20 +1,20 @@
-"""umqtt.simple for boards that have not got it frozen in: from the cache, else from mip's index,
-else from PyPI.
+"""umqtt.simple for boards that have not got it frozen in: from the cache, from micropython.org, or
+from PyPI.
 
-The cache keeps the source, so one download serves boards of every kind; what it holds is checked by
-hash each time.
+What each source is to send stands here, by its SHA-256, and nothing else is taken: not what a
+source says of itself, and not what a cache holds that was filled from one. The cache keeps the
+source, so one download serves boards of every kind.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import write_files
@@ -22,11 +22,34 @@ from securemqtt_tools.pki.files import write_files
 _INDEX = "https://micropython.org/pi/v2"
 _TIMEOUT_S = 10
 _LARGEST_BYTES = 256 * 1024
-_PINNED = "micropython-umqtt.simple==1.3.4"
-_PINNED_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
 _PYPI = "https://pypi.org/simple/"
 _FOLDER = "umqtt.simple"
-_MANIFEST = "package.json"
+
+
+@dataclass(frozen=True)
+class Release:
+    """umqtt.simple as one source has it: the SHA-256 of each module, by its name below /lib."""
+
+    source: str
+    version: str
+    modules: Mapping[str, str]
+
+
+# Another version: compute the hashes from a copy that did not come from that source. On
+# micropython.org is what tools/build.py of micropython-lib makes: the module, and behind it a line
+# with its version.
+MIP = Release(
+    "micropython.org",
+    "1.8.0",
+    {"umqtt/simple.py": "de2fbae737b0e69a256a0602a333d241ed6235ab093c80ad955082d9006c06e2"},
+)
+PYPI = Release(
+    "pypi.org",
+    "1.3.4",
+    {"umqtt/simple.py": "8555d2f654deb8eb0d724f79b0811a78cc94029d070f3d96bbd74288653d63a5"},
+)
+# A bare sdist, which pip would not build.
+_SDIST_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
 
 Package = dict[str, bytes]  # name relative to /lib, content
 
@@ -39,52 +62,51 @@ def umqtt_sources(cache: Path) -> dict[str, str]:
     """
     sources = cached_sources(cache)
     if sources is None:
-        package, source = _download()
-        _keep(cache / _FOLDER, package, source)
+        package = _download()
+        for name, content in package.items():
+            write_files((cache / _FOLDER / name).parent, {Path(name).name: content})
         sources = _decoded(package)
     return sources
 
 
 def cached_sources(cache: Path) -> dict[str, str] | None:
     """Return what `umqtt_sources` does if it is in `cache`, whole; None if it is not."""
-    package = _cached(cache / _FOLDER)
-    return None if package is None else _decoded(package)
+    for release in (MIP, PYPI):
+        try:
+            package = {name: (cache / _FOLDER / name).read_bytes() for name in release.modules}
+        except OSError:
+            continue
+        if _is(release, package):
+            return _decoded(package)
+    return None
 
 
 def _decoded(package: Package) -> dict[str, str]:
     return {name: content.decode() for name, content in package.items()}
 
 
-def _cached(directory: Path) -> Package | None:
-    try:
-        manifest: dict[str, Any] = json.loads((directory / _MANIFEST).read_bytes())
-        package = {name: (directory / name).read_bytes() for name in manifest["files"]}
-    except (OSError, ValueError, KeyError):
-        return None
-    whole = all(
-        hashlib.sha256(package[name]).hexdigest() == digest
-        for name, digest in manifest["files"].items()
-    )
-    return package if whole and package else None
-
-
-def _keep(directory: Path, package: Package, source: str) -> None:
+def _is(release: Release, package: Package) -> bool:
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in package.items()}
-    for name, content in package.items():
-        write_files((directory / name).parent, {Path(name).name: content})
-    write_files(
-        directory, {_MANIFEST: json.dumps({"source": source, "files": digests}, indent=2).encode()}
-    )
+    return digests == release.modules
 
 
-def _download() -> tuple[Package, str]:
+def _download() -> Package:
     failures = []
-    sources: tuple[Callable[[], tuple[Package, str]], ...] = (_from_mip, _from_pypi)
-    for source in sources:
+    sources: tuple[tuple[Release, Callable[[Release], Package]], ...] = (
+        (MIP, _from_mip),
+        (PYPI, _from_pypi),
+    )
+    for release, fetch in sources:
         try:
-            return source()
+            package = fetch(release)
         except _Unavailable as error:
-            failures.append(str(error))
+            failures.append(f"{release.source}: {error}")
+            continue
+        if _is(release, package):
+            return package
+        failures.append(
+            f"{release.source}: what it sends is not umqtt.simple {release.version} by its SHA-256"
+        )
     raise FatalError(
         f"umqtt.simple is not in the cache and cannot be downloaded ({'; '.join(failures)}): go "
         f"online once"
@@ -95,63 +117,34 @@ class _Unavailable(Exception):
     """One source does not deliver; the message says why."""
 
 
-def _from_mip() -> tuple[Package, str]:
-    """Fetch what `mpremote mip install umqtt.simple` would put on the board, as source, without a
-    board.
+def _from_mip(release: Release) -> Package:
+    """Fetch what `mpremote mip install` would put on the board, as source, without a board.
+
+    Files lie there by the first digits of their SHA-256, so the index is not asked.
     """
-    address = f"{_INDEX}/package/py/umqtt.simple/latest.json"
-    try:
-        listing = json.loads(_fetch(address))
-        hashes = [(str(name), str(digest)) for name, digest in listing["hashes"]]
-        version = str(listing.get("version", "latest"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise _Unavailable(f"{address} is no package index") from error
-    package: Package = {}
-    for name, digest in hashes:
-        content = _fetch(f"{_INDEX}/file/{digest[:2]}/{digest}")
-        if not hashlib.sha256(content).hexdigest().startswith(digest) or not _expected(name):
-            raise _Unavailable(f"{name} from micropython.org is not what its index lists")
-        package[name] = content
-    return _whole(package, "micropython.org"), f"{address} ({version})"
+    return {
+        name: _fetch(f"{_INDEX}/file/{digest[:2]}/{digest[:8]}")
+        for name, digest in release.modules.items()
+    }
 
 
-def _from_pypi() -> tuple[Package, str]:
-    """Fetch the release of PyPI that is pinned by its hash; it is a bare sdist, which pip would not
-    build.
-    """
+def _from_pypi(release: Release) -> Package:
+    """Fetch a release of PyPI and take it apart."""
     from unearth import PackageFinder
 
+    wanted = f"micropython-umqtt.simple=={release.version}"
     with tempfile.TemporaryDirectory(prefix="securemqtt-umqtt-") as directory:
         try:
-            best = PackageFinder(index_urls=[_PYPI]).find_best_match(_PINNED).best
+            best = PackageFinder(index_urls=[_PYPI]).find_best_match(wanted).best
             if best is None:
-                raise LookupError(f"{_PINNED} is not there")
+                raise LookupError(f"{wanted} is not there")
             PackageFinder().download_and_unpack(
-                best.link, directory, hashes={"sha256": [_PINNED_SHA256]}
+                best.link, directory, hashes={"sha256": [_SDIST_SHA256]}
             )
+            return {name: (Path(directory) / name).read_bytes() for name in release.modules}
         # unearth lets the errors of its HTTP library through, whichever it is
         except Exception as error:
-            raise _Unavailable(f"pypi.org: {str(error).splitlines()[0]}") from error
-        root = Path(directory)
-        files = {
-            path.relative_to(root).as_posix(): path.read_bytes()
-            for path in sorted((root / "umqtt").glob("*.py"))
-        }
-    return _whole(files, "pypi.org"), f"{_PYPI} {_PINNED}"
-
-
-def _whole(package: Package, origin: str) -> Package:
-    if "umqtt/simple.py" not in package:
-        raise _Unavailable(f"the package from {origin} has no umqtt/simple.py")
-    return package
-
-
-def _expected(name: str) -> bool:
-    """Return True if a name is a module of umqtt, and leads nowhere else."""
-    folder, _, module = name.partition("/")
-    return (
-        folder == "umqtt" and module.endswith(".py") and module.removesuffix(".py").isidentifier()
-    )
+            raise _Unavailable((str(error) or type(error).__name__).splitlines()[0]) from error
 
 
 def _fetch(address: str) -> bytes:
@@ -159,5 +152,5 @@ def _fetch(address: str) -> bytes:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as response:  # noqa: S310  (an https address of ours)
             content: bytes = response.read(_LARGEST_BYTES)
     except (urllib.error.URLError, OSError) as error:
-        raise _Unavailable(f"micropython.org: {getattr(error, 'reason', error)}") from error
+        raise _Unavailable(str(getattr(error, "reason", error))) from error
     return content

@@ -148,12 +148,17 @@ class Console:
         self._closed = True
 
     def drain(self, take: Callable[[bytes], None]) -> None:
-        """Hand all output that is there to `take`, without waiting."""
-        while True:
-            try:
-                take(os.read(self._master, _CHUNK))
-            except BlockingIOError:
-                return
+        """Hand all output that is there to `take`: without an end while a program prints on."""
+        while self.take_some(take):
+            pass
+
+    def take_some(self, take: Callable[[bytes], None]) -> bool:
+        """Hand some of the output that is there to `take`; return True if there was any."""
+        try:
+            take(os.read(self._master, _CHUNK))
+        except BlockingIOError:
+            return False
+        return True
 
     async def readable(self) -> None:
         """Wait until there is output."""

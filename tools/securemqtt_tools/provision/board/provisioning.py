@@ -92,7 +92,7 @@ def provision_board(order: Order, steps: Steps) -> bool:
     with steps.step("Board") as step:
         port = order.port or find_port(order.profile.usb_ids, order.profile.name)
         step.note = port
-        board = Board(port)
+        board = Board(port, order.profile.family)
     with board, _program_restarted(board):
         return _Provisioning(order, steps, board).run()
 

@@ -148,7 +148,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ntp", default="pool.ntp.org", metavar="HOST", help="time server (default: pool.ntp.org)"
     )
     board.add_argument(
-        "--main", type=Path, metavar="FILE", help="your program, in place of the example main.py"
+        "--main",
+        type=Path,
+        metavar="FILE",
+        help="your program, as main.py; if it dies there at once, the one before comes back",
     )
     board.add_argument(
         "--force-boot", action="store_true", help="replace a boot.py that is not ours"

@@ -44,10 +44,15 @@ _ROMFS_S = 600
 _ATTEMPTS = 6
 _ATTEMPT_S = 2.5
 _ATTEMPT_LIMIT_S = 4
+_INSISTED_S = 8
+_INSISTENCE_S = 0.002
+_PROMPT = b">>> "
 _QUIET_S = 0.5
 _CTRL_C_S = 0.1
 # Bytes sent at a time: 4 kB of text on the board, which the smallest heap in boards/ has room for.
 _CHUNK_BYTES = 3072
+SOFT_REBOOT = b"soft reboot\r\n"
+_PRINTED_BYTES = 16 * 1024
 # New content is written beside its place under this ending, checked, and renamed.
 PART = ".new"
 
@@ -110,6 +115,7 @@ class Board:
         `family` is that of the board's profile, if it is known: the error has the remedy for it.
         """
         self.port = port
+        self.runs_program = False  # the board's own, which `start_program` has started
         self._family = family
         check_port(port)
         try:
@@ -183,8 +189,14 @@ class Board:
         self.recover()
         return None
 
-    def recover(self) -> None:
-        """Interrupt what runs, and have the raw REPL again, with a fresh heap."""
+    def recover(self, insist: bool = False) -> None:
+        """Interrupt what runs, and have the raw REPL again, with a fresh heap.
+
+        `insist` sends Ctrl-C without pause until there is a prompt: for a program of a moment that
+        restarts the board again and again, and not for one that may want to tidy up.
+        """
+        if insist:
+            self._insist()
         self._interrupt()
         self.soft_reset()
 
@@ -219,9 +231,11 @@ class Board:
         path: str,
         content: bytes | bytearray,
         moved: Callable[[int], None] = lambda count: None,
+        keep: str | None = None,
     ) -> None:
         """Write a file: whole, checked by its hash on the board, then renamed into its place.
 
+        What is there is renamed to `keep` first, if that is given.
         `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
         errno 28; no part of the file is left behind then.
         """
@@ -244,7 +258,11 @@ class Board:
                 f"{path} arrived damaged at {self.port}: check the cable and run the same command "
                 f"again"
             )
-        self.run(f"_mv({part!r},{path!r})")
+        self.run((f"_mv({path!r},{keep!r})\n" if keep else "") + f"_mv({part!r},{path!r})")
+
+    def rename(self, path: str, name: str) -> None:
+        """Give a file another name; one that has that name is replaced."""
+        self.run(f"_mv({path!r},{name!r})")
 
     def make_directories(self, paths: Iterable[str]) -> None:
         """Make directories, and those that they are in, where they are missing."""
@@ -296,7 +314,25 @@ class Board:
                 self._press_ctrl_c()
             self._transport.exit_raw_repl()
             self._transport.serial.write(b"\x04")
-            self._transport.read_until(1, b"soft reboot\r\n", timeout=SILENCE_S)
+            self._transport.read_until(1, SOFT_REBOOT, timeout=SILENCE_S)
+        self.runs_program = True
+
+    def printed(self, until: tuple[bytes, ...], limit_s: float) -> tuple[bytes, bool]:
+        """Return what the board prints in the next `limit_s`, or until it has printed one of
+        `until`: the last 16 kB. False with it if the board left the line meanwhile.
+        """
+        said = bytearray()
+        end = time.monotonic() + limit_s
+        self._line.timeout = _QUIET_S
+        try:
+            while time.monotonic() < end and not said.endswith(until):
+                said += self._line.read(1)
+                del said[:-_PRINTED_BYTES]
+        except (OSError, termios.error):
+            return bytes(said), False
+        finally:
+            self._line.timeout = SILENCE_S
+        return bytes(said), True
 
     def _parsed(self, printed: str) -> Any:
         try:
@@ -311,6 +347,14 @@ class Board:
             self._transport.serial.write(b"\r\x03")
             time.sleep(_CTRL_C_S)
 
+    def _insist(self) -> None:
+        said, end = b"", time.monotonic() + _INSISTED_S
+        with self._answering():
+            while time.monotonic() < end and _PROMPT not in said:
+                self._line.write(b"\x03")
+                time.sleep(_INSISTENCE_S)
+                said = said[-len(_PROMPT) :] + self._line.read(self._line.inWaiting())
+
     def _interrupt(self) -> None:
         """Reach the raw REPL: several times Ctrl-C, since boot.py takes the first, and a program
         may tidy up before it ends.
@@ -322,6 +366,7 @@ class Board:
                 with self._line.within(_ATTEMPT_LIMIT_S):
                     self._enter_raw_repl(again=attempt > 1)
                 self._line.timeout = SILENCE_S
+                self.runs_program = False
                 return
         raise deafness(self.port, self._family, self._line.received_bytes > before)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki import layout, report
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.deliver import deliver, prepare
@@ -48,7 +48,7 @@ def init(args: argparse.Namespace) -> None:
         print("The keys are not encrypted: whoever reads them can make certificates.")
     if args.intermediate:
         print(f"Keep {directory / layout.ROOT_KEY} offline: only renew-intermediate needs it.")
-    print(f"Keep a backup of {directory}. Next: securemqtt broker init NAME…")
+    print(as_called(f"Keep a backup of {directory}. Next: securemqtt broker init NAME…"))
 
 
 def server(args: argparse.Namespace) -> None:
@@ -128,7 +128,11 @@ def renew_intermediate(args: argparse.Namespace) -> None:
         authority.directory, args.root_key, source, authority.now
     )
     print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
-    print("Brokers and devices get it with their next certificate: securemqtt ca renew NAME")
+    print(
+        as_called(
+            "Brokers and devices get it with their next certificate: securemqtt ca renew NAME"
+        )
+    )
 
 
 def revoke(args: argparse.Namespace) -> None:
@@ -168,7 +172,8 @@ def list_entries(args: argparse.Namespace) -> None:
     if args.json:
         print(report.entries_json(entries, now))
     elif entries:
-        _console().print(report.entries_table(entries, now))
+        console = _console()
+        console.print(report.narrowed(report.entries_table(entries, now), console))
     else:
         print("No certificate to show.")
     _warn(authority)
@@ -271,7 +276,7 @@ def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None
 
 def _warn(authority: Authority) -> None:
     for line in warnings(authority):
-        print(f"securemqtt: warning: {line}", file=sys.stderr)
+        print(f"securemqtt: warning: {as_called(line)}", file=sys.stderr)
 
 
 def _open(args: argparse.Namespace) -> Authority:

@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--broker",
         required=True,
         metavar="HOST[:PORT]",
-        help=f"as in its certificate; port {_PORT}",
+        help=f"as in its certificate, or mqtts://HOST[:PORT]; port {_PORT}",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would change, and change nothing"
@@ -110,9 +110,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_home_option(parser)
     add_passphrase_option(parser)
-    made = parser.add_argument_group(
-        "files that were made elsewhere, with openssl say; then nothing is issued"
-    )
+    made = parser.add_argument_group("files made elsewhere, with openssl say (nothing is issued)")
     made.add_argument(
         "--ca",
         type=Path,
@@ -276,10 +274,12 @@ def _rules(args: argparse.Namespace, config: BrokerConfig) -> Rules:
 
 
 def parse_broker(text: str) -> tuple[str, int]:
-    """Split HOST[:PORT], where an IPv6 address with a port is in brackets.
+    """Split HOST[:PORT], where an IPv6 address with a port is in brackets; as a URL, too, which is
+    mqtts://HOST[:PORT].
 
     Raise FatalError for what is neither.
     """
+    text = _without_scheme(text)
     host, port = text, str(_PORT)
     if not _is_address(text):
         head, separator, tail = text.rpartition(":")
@@ -290,6 +290,20 @@ def parse_broker(text: str) -> tuple[str, int]:
             f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:8883"
         )
     return str(server_name(host).value), number
+
+
+def _without_scheme(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    if "@" in rest:  # not shown, since a password may be in it
+        raise FatalError("--broker takes no user name or password: the certificate says who it is")
+    if scheme.lower() != "mqtts":
+        why = "goes without TLS" if scheme.lower() in ("mqtt", "tcp", "ws") else "is not for this"
+        raise FatalError(
+            f"{text!r}: {scheme}:// {why}: name the broker as HOST[:PORT] or mqtts://HOST[:PORT]"
+        )
+    return rest.rstrip("/")
 
 
 def _is_address(text: str) -> bool:

@@ -67,9 +67,12 @@ def _ask(prompt: str) -> bytes:
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
             return getpass.getpass(prompt).encode()
-        except (getpass.GetPassWarning, EOFError) as error:
+        except getpass.GetPassWarning as error:
             remedy = "give --passphrase-file FILE (- for standard input)"
             raise FatalError(f"there is no terminal to ask for the passphrase: {remedy}") from error
+        except EOFError as error:  # Ctrl-D
+            print(file=sys.stderr)  # behind the prompt
+            raise FatalError("nothing was entered, so nothing was done") from error
 
 
 def _read(file: Path) -> bytes:

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from securemqtt.platform import escaped
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
-from securemqtt_tools.printing import shown
 from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.deploy import Plan, carry_out, sha256
 from securemqtt_tools.provision.board.link import SOFT_REBOOT, Board
@@ -40,7 +40,7 @@ def read_program(path: Path, cache: Path, arch: str) -> UserProgram:
         content = path.read_bytes()
     complaint = Compiler(cache).complaint(content, path.name, arch)
     if complaint:
-        raise FatalError(f"{path} is not put on the board: {shown(complaint)}")
+        raise FatalError(f"{path} is not put on the board: {escaped(complaint)}")
     return UserProgram(path.name, content)
 
 
@@ -81,7 +81,7 @@ def _watch(board: Board, program: UserProgram, old: bool, step: Step, steps: Ste
         return
     step.note = f"it died {after}"
     for line in traceback:
-        steps.say(f"  {shown(line)}")
+        steps.say(f"  {escaped(line)}")
     why = _error(traceback) if traceback else "it restarts the board, and so without an end"
     try:
         state = _put_back(board, old, restarted) if there else "it is still there"
@@ -102,7 +102,7 @@ def _traceback(printed: bytes, ended: bool) -> list[str]:
 
 def _error(traceback: list[str]) -> str:
     """Return what the traceback ends with: behind the places, the error in a line or more."""
-    return shown(next((line for line in traceback[1:] if line[:2] != "  "), traceback[-1]))
+    return escaped(next((line for line in traceback[1:] if line[:2] != "  "), traceback[-1]))
 
 
 def _put_back(board: Board, old: bool, restarts: bool) -> str:

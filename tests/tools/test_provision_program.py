@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,22 @@ def test_a_board_that_does_not_reach_its_broker_keeps_its_program(
     assert outcome.said("the board is set up but does not reach")
     assert "my_sensor.py comes after it" in outcome.out
     assert read(simulated_board, "/main.py") == _OLD
+
+
+def test_a_program_that_takes_the_board_off_the_line_stays(bench: Bench) -> None:
+    """As a deep sleep or a reset does on USB; here the power goes."""
+    since = bench.board.position()
+    with ThreadPoolExecutor(1) as pool:
+        cut = pool.submit(_cut_when_printed, bench.board, "off we go", since)
+        outcome = bench.give("print('off we go')\nimport time\nwhile True: time.sleep(1)\n")
+        cut.result()
+    assert outcome.status == 0, outcome.text
+    assert "Program: the board left the line after" in outcome.out
+    bench.board.power_on()
+    assert bench.main.startswith(b"print('off we go')")
+    assert read(bench.board, "/main.py.old") == _OLD
+
+
+def _cut_when_printed(board: SimulatedBoard, text: str, since: int) -> None:
+    board.wait_for_output(text, seconds(120), since)
+    board.power_cut()

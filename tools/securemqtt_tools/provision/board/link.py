@@ -323,14 +323,14 @@ class Board:
         """
         said = bytearray()
         end = time.monotonic() + limit_s
-        self._line.timeout = _QUIET_S
         try:
+            self._line.timeout = _QUIET_S
             while time.monotonic() < end and not said.endswith(until):
                 said += self._line.read(1)
                 del said[:-_PRINTED_BYTES]
         except (OSError, termios.error):
             return bytes(said), False
-        finally:
+        with self._answering():
             self._line.timeout = SILENCE_S
         return bytes(said), True
 
@@ -360,7 +360,8 @@ class Board:
         may tidy up before it ends.
         """
         before = self._line.received_bytes
-        self._line.timeout = _QUIET_S
+        with self._answering():
+            self._line.timeout = _QUIET_S
         for attempt in range(1, _ATTEMPTS + 1):
             with self._answering(), contextlib.suppress(TransportError):
                 with self._line.within(_ATTEMPT_LIMIT_S):

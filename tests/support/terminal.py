@@ -29,7 +29,7 @@ class Terminal:
             stderr=theirs,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, **environment},
+            env={**_without_size(), **environment},
         )
         os.close(theirs)
         self.seen = ""
@@ -61,3 +61,8 @@ class Terminal:
         except OSError:  # Linux reports the other end's close this way
             pass
         return self._process.wait(seconds(60))
+
+
+def _without_size() -> dict[str, str]:
+    """Return the environment without what would count for more than the terminal's own size."""
+    return {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}

@@ -212,6 +212,14 @@ def test_ctrl_d_at_a_question_is_a_no() -> None:
     assert terminal.seen.endswith("\r\nanswer: False\r\n")
 
 
+def test_ctrl_d_at_the_wi_fi_s_password_is_one_line(home: Path) -> None:
+    options = ["--id", "a", "--broker", "b", "--wifi", "Farm", "--home", str(home)]
+    with Terminal([sys.executable, script("provision"), "pico_w", *options]) as terminal:
+        terminal.answer("(empty: an open network): ", CTRL_D)
+        assert terminal.end() == 1
+    assert terminal.seen.endswith("\r\nsecuremqtt: nothing was entered, so nothing was done\r\n")
+
+
 _UNREADABLE = [b"\xff\xfe", b"a\x1b[2Jb", b"a\nsecuremqtt: b", "\u0085x".encode(), b"\x7f"]
 
 

@@ -37,7 +37,12 @@ from securemqtt_tools.cli import (
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id, server_name
-from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
+from securemqtt_tools.pki.passphrase import (
+    NoTerminalError,
+    add_passphrase_option,
+    new_passphrase,
+    passphrase_source,
+)
 from securemqtt_tools.profiles import load_all, load_profile
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
 from securemqtt_tools.provision.bundle import Rules, Settings
@@ -235,9 +240,7 @@ def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
 def _key_password(args: argparse.Namespace) -> bytes:
     try:
         return passphrase_source(args.key_password_file, f"Password of {args.key}")()
-    except FatalError as error:
-        if args.key_password_file:
-            raise
+    except NoTerminalError as error:
         raise FatalError(
             f"{args.key} is encrypted, and there is no terminal to ask for its password: give "
             "--key-password-file FILE"
@@ -377,9 +380,7 @@ def _wifi(args: argparse.Namespace) -> bytes | None:
         password = passphrase_source(
             args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)"
         )()
-    except FatalError as error:
-        if args.wifi_password_file:
-            raise
+    except NoTerminalError as error:
         raise FatalError(
             "there is no terminal to ask for the Wi-Fi's password: give --wifi-password-file FILE"
         ) from error

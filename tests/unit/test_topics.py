@@ -20,6 +20,7 @@ def test_an_id_is_1_to_64_of_the_characters_that_cannot_leave_a_topic() -> None:
         "a\n",
         ".",
         "$SYS",
+        "\udcff",
         None,
         7,
         b"a",

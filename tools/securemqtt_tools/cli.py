@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
 from securemqtt.platform import escaped
+from securemqtt_tools.naming import Naming, closest
 from securemqtt_tools.resources import tools_remedy
 
 # What the list of commands says of each. It stands here and not with the command, whose module may
@@ -28,8 +31,8 @@ from securemqtt_tools.resources import tools_remedy
 COMMANDS = {
     "ca": "certificate authority: init, server, device, sign, renew, revoke, crl, recover, list, "
     "show",
-    "broker": "MQTT broker with mutual TLS: init, run, reload, issuer, renew, grant, password, "
-    "install, check, client-config",
+    "broker": "MQTT broker with mutual TLS: init, run, status, reload, issuer, renew, grant, "
+    "password, install, check, client-config",
     "provision": "put certificates and the library on a board, or a bundle on a Raspberry Pi",
     "pub": "publish messages: say something, or send lines from a pipe",
     "sub": "show messages as they come",
@@ -39,6 +42,9 @@ COMMANDS = {
     "completion": "have the Tab key complete commands, options, ids and topics",
     "demo": "the whole system on this machine, with intruders: every promise, checked",
 }
+_NAMING = Naming(COMMANDS)
+_BELOW = " " * 6
+_WRITTEN_COLUMNS = 98  # as wide as the texts in the source are
 _EXAMPLES = """\
 From nothing to a board that reports, on the computer that is to be the authority:
   securemqtt ca init                                 an authority of your own, once
@@ -123,6 +129,42 @@ def _whole_output() -> Iterator[None]:
         sys.stdout = output
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves texts and examples as they were written, unless the terminal is too narrow for them;
+    names commands as they are called here.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        text = as_called(text)
+        if max(map(len, text.splitlines()), default=0) <= width or width >= _WRITTEN_COLUMNS:
+            return super()._fill_text(text, width, indent)
+        return "\n\n".join(_narrow(part, width) for part in text.strip("\n").split("\n\n"))
+
+
+def _narrow(paragraph: str, width: int) -> str:
+    """Fold a paragraph; of indented lines, which are examples, the explanation behind the command
+    goes on lines of its own.
+    """
+    lines: list[str] = []
+    prose: list[str] = []
+    for line in paragraph.splitlines():
+        if line[:1] != " ":
+            prose.append(line)
+            continue
+        lines += textwrap.wrap(" ".join(prose), width)
+        prose.clear()
+        command, gap, explanation = re.sub(r"(?<=\S) {2,}", "\0", line, count=1).partition("\0")
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        lines.append(command)  # to be copied in one piece, however long it is
+        if gap:
+            lines += textwrap.wrap(
+                explanation, width, initial_indent=_BELOW, subsequent_indent=_BELOW
+            )
+    return "\n".join([*lines, *textwrap.wrap(" ".join(prose), width)])
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser, and so are those of its subcommands, for which a mistake is one line, as any other
     is.
@@ -132,21 +174,55 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self._given: list[str] = []  # the words that are being parsed
 
     def error(self, message: str) -> NoReturn:
-        raise FatalError(f"{message} (see {self.prog} --help)")
+        meant = self._meant_option()
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise FatalError(f"{message} (see {self.prog} --help){hint}")
 
-    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+    def _meant_option(self) -> str | None:
+        """Return the option that was probably meant by the first that is not known; None if there
+        is none.
+        """
+        names = (text.partition("=")[0] for text in self._given if text.startswith("--"))
+        unknown = [name for name in names if name not in self._option_string_actions]
+        return closest(unknown[0], self._option_string_actions) if unknown else None
+
+    def format_help(self) -> str:
+        return as_called(super().format_help())
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Check a value against an argument's choices, as argparse does; name the one that was
+        probably meant.
+        """
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            meant = closest(str(value), map(str, action.choices or ()))
+            if meant:
+                error.message += f"; did you mean {meant}?"
+            raise
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Have a subcommand refuse what it does not know itself, since it is its help that is
         wanted then.
 
         An option is named without its value, which may be a password that was thought to go there.
         """
-        known, unknown = super().parse_known_args(*args, **options)
+        self._given = list(args or ())
+        known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
             self.error(f"unrecognized arguments: {' '.join(names or unknown)}")
         return known, unknown
+
+
+def as_called(text: str) -> str:
+    """Return text in which each `securemqtt COMMAND` is what this user types: in a clone of the
+    project that is `python tools/COMMAND.py`.
+    """
+    return _NAMING.as_called(text)
 
 
 def whole_number(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:
@@ -240,17 +316,22 @@ def add_subcommands(
             description=f"{title[0].upper()}{title[1:]}{end}{subcommand.more}",
             epilog="Examples:\n"
             + "\n".join(f"  securemqtt {command} {example}" for example in subcommand.examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         subcommand.configure(subparser)
         add_home_option(subparser)
         subparser.set_defaults(action=subcommand.action)
 
 
-def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None, command: str | None = None, scripts: Path | None = None
+) -> int:
     """Run the command that `argv` names, or `command` with `argv` as its arguments; return the exit
     status.
+
+    `scripts` is the directory of the script that was called, where it was one (`tools/broker.py`).
     """
+    _NAMING.scripts = scripts
     arguments = list(sys.argv[1:] if argv is None else argv)
     if os.name == "nt":  # where most commands would lack a module of Python's own
         print(
@@ -265,7 +346,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
             status: int = args.run(args)
             return status
     except FatalError as error:
-        print(f"securemqtt: {escaped(str(error))}", file=sys.stderr)
+        print(f"securemqtt: {escaped(as_called(str(error)))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("securemqtt"):
@@ -290,7 +371,7 @@ def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
     elif command is None and arguments[:2] == ["provision", "selftest"]:
         arguments = arguments[1:]
     if command is not None:
-        parser = _Parser(prog=f"{command}.py")
+        parser = _Parser(prog=_NAMING.called(command))
         _add_version_option(parser)
         _configure(parser, _module(command))
         return parser.parse_args(arguments)
@@ -299,7 +380,7 @@ def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:
         description="MQTT over mutual TLS for a Raspberry Pi and for boards: the tools for your "
         "computer.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     _add_version_option(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -322,6 +403,6 @@ def _module(name: str) -> ModuleType:
 
 def _configure(parser: argparse.ArgumentParser, module: ModuleType) -> None:
     parser.description = module.__doc__
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = HelpFormatter
     parser.set_defaults(run=module.run)
     module.configure(parser)

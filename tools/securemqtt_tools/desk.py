@@ -17,6 +17,7 @@ from securemqtt.errors import BundleNotFound, SecureMQTTError
 from securemqtt.settings import Settings
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, whole_number
+from securemqtt_tools.naming import closest
 
 IDENTITY = """
 The connection is made as whoever the bundle is of. A broker has one connection for each id: a
@@ -153,8 +154,11 @@ def _bundle(args: argparse.Namespace) -> Path | None:
     if identity is not None:
         bundle = _bundles(args) / identity
         if Path(identity).name != identity or not (bundle / "config.json").exists():
+            meant = closest(identity, completion.bundles(args))
             raise FatalError(
-                f"there is no bundle of {identity!r} in {bundle.parent}: make one with `securemqtt "
-                f"provision pi --id {identity} --broker … --out {bundle}`"
+                f"there is no bundle of {identity!r} in {bundle.parent}"
+                + (f" (did you mean {meant}?)" if meant else "")
+                + f": make one with `securemqtt provision pi --id {identity} --broker … --out "
+                f"{bundle}`"
             )
     return bundle

@@ -15,10 +15,12 @@ def valid_id(client_id: object) -> bool:
     """
     if not isinstance(client_id, str) or not 0 < len(client_id) <= 64 or client_id[:1] == "-":
         return False
+    try:
+        codes = client_id.encode()
+    except UnicodeError:  # half a surrogate pair, as of a command line that is not UTF-8
+        return False
     # By codes, since a board keeps each character that it ever had as a str.
-    return all(
-        97 <= c <= 122 or 65 <= c <= 90 or 48 <= c <= 57 or c in b"_-" for c in client_id.encode()
-    )
+    return all(97 <= c <= 122 or 65 <= c <= 90 or 48 <= c <= 57 or c in b"_-" for c in codes)
 
 
 def valid_elsewhere(client_id: object) -> bool:

@@ -86,6 +86,17 @@ def tell_to_reload(directory: Path) -> int | None:
     """Have the broker that runs in the foreground for this directory reload; return its process id,
     None if there is none.
     """
+    pid = running(directory)
+    if pid is not None:
+        with explained(f"tell the broker to reload, process {pid}"):
+            os.kill(pid, signal.SIGHUP)
+    return pid
+
+
+def running(directory: Path) -> int | None:
+    """Return the process id of the broker that runs in the foreground for this directory, None if
+    there is none.
+    """
     path = directory / _LOCK
     if not path.exists():
         return None
@@ -96,9 +107,6 @@ def tell_to_reload(directory: Path) -> int | None:
             pid = int(lock.read() or b"0")
         else:
             return None  # nobody holds it
-    if pid:
-        with explained(f"tell the broker to reload, process {pid}"):
-            os.kill(pid, signal.SIGHUP)
     return pid or None
 
 

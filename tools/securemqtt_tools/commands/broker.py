@@ -11,6 +11,7 @@ Examples:
   sudo "$(which securemqtt)" broker install --home ~/.securemqtt     in the system's Mosquitto
   securemqtt broker grant controller operator     let it read all devices and send them commands
   securemqtt broker reload                        after a revocation
+  securemqtt broker status                        does it run, and what runs out when?
   securemqtt broker check                         what does it look like from outside?
   securemqtt broker client-config me --for mosquitto     lines for other people's clients
 """
@@ -27,6 +28,7 @@ from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
+from securemqtt_tools.commands import broker_status
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
 PLAIN = "device"  # the role of who has none
@@ -275,6 +277,17 @@ revoked certificate is refused.""",
 
 It needs no rights of root's. Started by root (sudo) in the directory of another user, it becomes
 that user before it opens anything there.""",
+    ),
+    Subcommand(
+        "status",
+        "show whether it runs, who has which role, and what runs out when",
+        broker_status.configure,
+        broker_status.status,
+        ("status",),
+        """
+
+Exit status 0 if something answers at its port, else 1. What answers there is looked at by broker
+check.""",
     ),
     Subcommand(
         "reload",

@@ -29,7 +29,7 @@ from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.rules import ROLES
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
@@ -78,14 +78,21 @@ def init(args: argparse.Namespace) -> int:
             f"now on trust {root.subject.rfc4514_string()!r} beside our own authority; provision "
             "the others again."
         )
-        print("After each renewal of the certificate: securemqtt broker reload.")
+        print(as_called("After each renewal of the certificate: securemqtt broker reload."))
     if config.passwords:
-        print("Each device needs a password as well: securemqtt broker password ID --out FILE")
+        print(
+            as_called(
+                "Each device needs a password as well: securemqtt broker password ID --out FILE"
+            )
+        )
     if had_issuer and not config.is_public:
         print(
-            "Its issuing key was for the names of before: make one with securemqtt broker issuer."
+            as_called(
+                "Its issuing key was for the names of before: make one with securemqtt broker "
+                "issuer."
+            )
         )
-    print("Next: securemqtt broker run, or install.")
+    print(as_called("Next: securemqtt broker run, or install."))
     return 0
 
 
@@ -178,8 +185,10 @@ def issuer(args: argparse.Namespace) -> int:
     )
     _say_certificate(config)
     print(
-        "Have securemqtt broker renew run every day, or give broker run --issuer-passphrase-file: "
-        "docs/certificates.md."
+        as_called(
+            "Have securemqtt broker renew run every day, or give securemqtt broker run "
+            "--issuer-passphrase-file: docs/certificates.md."
+        )
     )
     _tell(config)
     return 0
@@ -400,8 +409,10 @@ def _tell(config: BrokerConfig) -> None:
         print(f"The running broker (process {pid}) takes it up now.")
     else:
         print(
-            "The broker takes it up when it starts; if it is installed in the system, run "
-            "securemqtt broker install."
+            as_called(
+                "The broker takes it up when it starts; if it is installed in the system, run "
+                "securemqtt broker install."
+            )
         )
 
 
@@ -418,8 +429,12 @@ def _say_crl(config: BrokerConfig) -> None:
 def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise FatalError("there is no terminal to ask whether to go on: add --yes")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
 
 
 def _warn(message: str) -> None:
-    print(f"securemqtt: warning: {escaped(message)}", file=sys.stderr, flush=True)
+    print(f"securemqtt: warning: {escaped(as_called(message))}", file=sys.stderr, flush=True)

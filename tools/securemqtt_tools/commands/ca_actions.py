@@ -14,7 +14,7 @@ from rich.progress import track
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.privileges import become_holder
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki import layout, recovery, report
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.deliver import deliver, prepare
@@ -51,7 +51,7 @@ def init(args: argparse.Namespace) -> None:
         print("The keys are not encrypted: whoever reads them can make certificates.")
     if args.intermediate:
         print(f"Keep {directory / layout.ROOT_KEY} offline: only renew-intermediate needs it.")
-    print(f"Keep a backup of {directory}. Next: securemqtt broker init NAME…")
+    print(as_called(f"Keep a backup of {directory}. Next: securemqtt broker init NAME…"))
 
 
 def server(args: argparse.Namespace) -> None:
@@ -135,7 +135,11 @@ def renew_intermediate(args: argparse.Namespace) -> None:
         authority.directory, args.root_key, source, authority.now
     )
     print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
-    print("Brokers and devices get it with their next certificate: securemqtt ca renew NAME")
+    print(
+        as_called(
+            "Brokers and devices get it with their next certificate: securemqtt ca renew NAME"
+        )
+    )
 
 
 def replace_intermediate(args: argparse.Namespace) -> None:
@@ -149,8 +153,10 @@ def replace_intermediate(args: argparse.Namespace) -> None:
     print(f"The old one is revoked, in {authority.directory / layout.ROOT_CRL}.")
     _publish_crl(args, _open(args))
     print(
-        "Next: securemqtt broker reload, then provision every device again: until then brokers "
-        "refuse it. Devices check no CRL: docs/certificates.md."
+        as_called(
+            "Next: securemqtt broker reload, then provision every device again: until then brokers "
+            "refuse it. Devices check no CRL: docs/certificates.md."
+        )
     )
 
 
@@ -234,7 +240,8 @@ def list_entries(args: argparse.Namespace) -> None:
     if args.json:
         print(report.entries_json(entries, now))
     elif entries:
-        _console().print(report.entries_table(entries, now))
+        console = _console()
+        console.print(report.narrowed(report.entries_table(entries, now), console))
     else:
         print("No certificate to show.")
     _warn(args, authority)
@@ -325,8 +332,11 @@ def _say_what_devices_know(revoked: list[Entry]) -> None:
             f"until {end:%Y-%m-%d}, when its certificate ends."
         )
         print(
-            "What to do when it was stolen is in docs/certificates.md; first give the broker a new "
-            "key: securemqtt broker reload, or broker renew --now where it has an issuing key."
+            as_called(
+                "What to do when it was stolen is in docs/certificates.md; first give the broker a "
+                "new key: securemqtt broker reload, or securemqtt broker renew --now where it has "
+                "an issuing key."
+            )
         )
 
 
@@ -353,7 +363,7 @@ def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None
 
 def _warn(args: argparse.Namespace, authority: Authority) -> None:
     for line in _warnings(args, authority):
-        print(f"securemqtt: warning: {escaped(line)}", file=sys.stderr)
+        print(f"securemqtt: warning: {escaped(as_called(line))}", file=sys.stderr)
 
 
 def _warnings(args: argparse.Namespace, authority: Authority) -> list[str]:

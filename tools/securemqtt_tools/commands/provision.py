@@ -37,7 +37,12 @@ from securemqtt_tools.cli import (
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id, server_name
-from securemqtt_tools.pki.passphrase import add_passphrase_option, new_passphrase, passphrase_source
+from securemqtt_tools.pki.passphrase import (
+    NoTerminalError,
+    add_passphrase_option,
+    new_passphrase,
+    passphrase_source,
+)
 from securemqtt_tools.profiles import load_all, load_profile
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
 from securemqtt_tools.provision.bundle import Rules, Settings
@@ -81,7 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--broker",
         required=True,
         metavar="HOST[:PORT]",
-        help=f"as in its certificate; port {_PORT}",
+        help=f"as in its certificate, or mqtts://HOST[:PORT]; port {_PORT}",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would change, and change nothing"
@@ -110,9 +115,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_home_option(parser)
     add_passphrase_option(parser)
-    made = parser.add_argument_group(
-        "files that were made elsewhere, with openssl say; then nothing is issued"
-    )
+    made = parser.add_argument_group("files made elsewhere, with openssl say (nothing is issued)")
     made.add_argument(
         "--ca",
         type=Path,
@@ -148,7 +151,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ntp", default="pool.ntp.org", metavar="HOST", help="time server (default: pool.ntp.org)"
     )
     board.add_argument(
-        "--main", type=Path, metavar="FILE", help="your program, in place of the example main.py"
+        "--main",
+        type=Path,
+        metavar="FILE",
+        help="your program, as main.py; if it dies there at once, the one before comes back",
     )
     board.add_argument(
         "--force-boot", action="store_true", help="replace a boot.py that is not ours"
@@ -234,9 +240,7 @@ def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
 def _key_password(args: argparse.Namespace) -> bytes:
     try:
         return passphrase_source(args.key_password_file, f"Password of {args.key}")()
-    except FatalError as error:
-        if args.key_password_file:
-            raise
+    except NoTerminalError as error:
         raise FatalError(
             f"{args.key} is encrypted, and there is no terminal to ask for its password: give "
             "--key-password-file FILE"
@@ -273,10 +277,12 @@ def _rules(args: argparse.Namespace, config: BrokerConfig) -> Rules:
 
 
 def parse_broker(text: str) -> tuple[str, int]:
-    """Split HOST[:PORT], where an IPv6 address with a port is in brackets.
+    """Split HOST[:PORT], where an IPv6 address with a port is in brackets; as a URL, too, which is
+    mqtts://HOST[:PORT].
 
     Raise FatalError for what is neither.
     """
+    text = _without_scheme(text)
     host, port = text, str(_PORT)
     if not _is_address(text):
         head, separator, tail = text.rpartition(":")
@@ -287,6 +293,20 @@ def parse_broker(text: str) -> tuple[str, int]:
             f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:8883"
         )
     return str(server_name(host).value), number
+
+
+def _without_scheme(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    if "@" in rest:  # not shown, since a password may be in it
+        raise FatalError("--broker takes no user name or password: the certificate says who it is")
+    if scheme.lower() != "mqtts":
+        why = "goes without TLS" if scheme.lower() in ("mqtt", "tcp", "ws") else "is not for this"
+        raise FatalError(
+            f"{text!r}: {scheme}:// {why}: name the broker as HOST[:PORT] or mqtts://HOST[:PORT]"
+        )
+    return rest.rstrip("/")
 
 
 def _is_address(text: str) -> bool:
@@ -360,9 +380,7 @@ def _wifi(args: argparse.Namespace) -> bytes | None:
         password = passphrase_source(
             args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)"
         )()
-    except FatalError as error:
-        if args.wifi_password_file:
-            raise
+    except NoTerminalError as error:
         raise FatalError(
             "there is no terminal to ask for the Wi-Fi's password: give --wifi-password-file FILE"
         ) from error

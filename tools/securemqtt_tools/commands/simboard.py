@@ -14,7 +14,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from securemqtt_tools.cli import FatalError, add_home_option
+from securemqtt_tools.cli import FatalError, HelpFormatter, add_home_option
 from securemqtt_tools.profiles import load_profile
 from securemqtt_tools.simboard.board import BoardOptions
 from securemqtt_tools.simboard.control import ControlClient
@@ -121,7 +121,7 @@ def _add_action(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_text: str
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(
-        name, help=help_text, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        name, help=help_text, epilog=_EXAMPLES, formatter_class=HelpFormatter
     )
     _add_name(parser)
     return parser

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.programs import Program
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
@@ -51,7 +52,11 @@ class BoardDevice(Device):
         self._order = order
 
     def provision(self, steps: Steps) -> bool:
-        return provision_board(self._order, steps)
+        try:
+            return provision_board(self._order, steps)
+        except FatalError:
+            self.check()  # a board that has ended itself was not unplugged
+            raise
 
     def power_off(self) -> None:
         self.board.power_cut()

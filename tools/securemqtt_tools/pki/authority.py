@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.naming import closest
 from securemqtt_tools.pki import layout, recovery
 from securemqtt_tools.pki.clock import Clock, check_clock, system_clock
 from securemqtt_tools.pki.entry import ISSUED, REVOKED, Entry
@@ -315,6 +316,8 @@ class Authority:
         A serial number may be cut short to its first 8 digits or more. Raise FatalError when there
         is none.
         """
+        if not subject_or_serial.isascii():  # not even text, perhaps, which SQLite would refuse
+            raise self._unknown(subject_or_serial)
         entries = [
             one for one in self.inventory.entries(role, subject_or_serial) if one.role in ROLES
         ]
@@ -328,11 +331,16 @@ class Authority:
                 [single] if single and single.role in ROLES and role in (None, single.role) else []
             )
         if not entries:
-            raise FatalError(
-                f"nothing was ever issued to {subject_or_serial}: securemqtt ca list shows what "
-                f"there is"
-            )
+            raise self._unknown(subject_or_serial)
         return entries
+
+    def _unknown(self, subject_or_serial: str) -> FatalError:
+        meant = closest(subject_or_serial, (one.subject for one in self.inventory.entries()))
+        return FatalError(
+            f"nothing was ever issued to {subject_or_serial}"
+            + (f" (did you mean {meant}?)" if meant else "")
+            + ": securemqtt ca list shows what there is"
+        )
 
     def check_vacant(self, role: str, subject: str) -> None:
         """Raise FatalError when a subject has a valid certificate that was not superseded."""

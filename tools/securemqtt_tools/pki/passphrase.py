@@ -21,6 +21,10 @@ _STANDARD_INPUT = Path("-")
 _LONGEST = 1024
 
 
+class NoTerminalError(FatalError):
+    """There is nobody to be asked."""
+
+
 def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
     """Add `--passphrase-file FILE`, common to all commands that sign."""
     parser.add_argument(
@@ -67,9 +71,14 @@ def _ask(prompt: str) -> bytes:
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
             return getpass.getpass(prompt).encode()
-        except (getpass.GetPassWarning, EOFError) as error:
+        except getpass.GetPassWarning as error:
             remedy = "give --passphrase-file FILE (- for standard input)"
-            raise FatalError(f"there is no terminal to ask for the passphrase: {remedy}") from error
+            raise NoTerminalError(
+                f"there is no terminal to ask for the passphrase: {remedy}"
+            ) from error
+        except EOFError as error:  # Ctrl-D
+            print(file=sys.stderr)  # behind the prompt
+            raise FatalError("nothing was entered, so nothing was done") from error
 
 
 def _read(file: Path) -> bytes:

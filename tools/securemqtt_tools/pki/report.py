@@ -13,6 +13,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +25,8 @@ from securemqtt_tools.pki.profiles import ROLES
 
 _STYLES = {ISSUED: "green", SUPERSEDED: "dim", REVOKED: "red", EXPIRED: "yellow"}
 _SOON_DAYS = 60
+_LESS_WANTED = ("key", "serial", "role", "days left")
+_ANY_WIDTH = 10_000
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -54,6 +58,18 @@ def entries_table(entries: Iterable[Entry], now: datetime) -> Table:
             Text(escaped(entry.key_type)),
             Text(escaped(entry.serial[:16])),
         )
+    return table
+
+
+def narrowed(table: Table, console: Console) -> Table:
+    """Return the table of certificates without the columns for which a terminal is too narrow: a
+    date or an id in pieces helps nobody, and `--json` has all of it.
+    """
+    wide = console.options.update(max_width=_ANY_WIDTH)
+    for heading in _LESS_WANTED:
+        if Measurement.get(console, wide, table).maximum <= console.width:
+            break
+        table.columns = [column for column in table.columns if column.header != heading]
     return table
 
 

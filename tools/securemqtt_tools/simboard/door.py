@@ -1,17 +1,16 @@
 """Doors: how what the board sends gets into the simulator, and from there to the network.
 
 The board's sockets are real ones. They lead to a *door* on loopback, one for each destination. A
-door answers as the destination does: it lets in, it refuses, or it is silent, in which case the
-kernel drops what comes (a socket filter) and the board's connect() waits until its deadline.
+door answers as the destination does: it lets in, it refuses, or it is silent: its queue of callers
+is full, the kernel drops who comes then, and the board's connect() waits until its deadline. (A
+socket filter would do the same; but some kernels refuse it to a plain user.)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 
 from .link import Connection, reset_connection
@@ -19,10 +18,6 @@ from .link import Connection, reset_connection
 LOOPBACK = "127.0.0.1"
 _DATAGRAM = 64 * 1024
 _SPARE_S = 10.0
-# linux/filter.h; the program is "return 0": keep nothing of any packet.
-_SO_ATTACH_FILTER = 26
-_SO_DETACH_FILTER = 27
-_DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
 
 Visitor = Callable[["Door", Connection], Awaitable[None]]
 
@@ -39,7 +34,9 @@ class Door:
         self._tcp, self._udp = _bind_pair()
         self.port: int = self._tcp.getsockname()[1]
         self._server: asyncio.Server | None = None
-        self._silent = False
+        self._filler: socket.socket | None = None  # takes the queue's one place while it is silent
+        self._leaving: set[tuple[str, int]] = set()  # fillers that are still in the queue
+        self._changing = asyncio.Lock()
         self._spare: Connection | None = None
         self._far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._far.setblocking(False)
@@ -55,19 +52,25 @@ class Door:
         self._spare = spare
         if spare is not None:
             asyncio.get_running_loop().call_later(_SPARE_S, self._drop_spare, spare)
-        await self._serve()
-        if self._silent:
-            self._tcp.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-            self._silent = False
+        async with self._changing:
+            if self._filler is not None:
+                self._take_out(self._filler)
+                self._filler = None
+            if self._server is None:
+                self._server = await asyncio.start_server(self._arrive, sock=self._tcp.dup())
 
     async def go_silent(self) -> None:
         """Let whatever comes vanish."""
-        if not self._silent:
-            program = ctypes.create_string_buffer(_DROP_ALL)
-            order = struct.pack("HL", 1, ctypes.addressof(program))
-            self._tcp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, order)
-            self._silent = True
-        await self._serve()
+        async with self._changing:
+            if self._filler is not None:
+                return
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+            self._tcp.listen(0)  # one may wait; Linux drops who comes then
+            self._filler = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            self._filler.setblocking(False)
+            self._filler.connect_ex(self._tcp.getsockname())
 
     def take_spare(self) -> Connection | None:
         """Return the connection that is ready, once."""
@@ -83,14 +86,22 @@ class Door:
         if self._server is not None:
             self._server.close()
         self._tcp.close()
+        if self._filler is not None:
+            self._filler.close()
         if self._spare is not None:
             self._drop_spare(self._spare)
 
-    async def _serve(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._arrive, sock=self._tcp.dup())
+    def _take_out(self, filler: socket.socket) -> None:
+        with filler, contextlib.suppress(OSError):  # it found the queue full, and is not in it
+            filler.getpeername()
+            self._leaving.add(filler.getsockname())
 
     async def _arrive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = writer.get_extra_info("peername")
+        if address in self._leaving:
+            self._leaving.remove(address)
+            reset_connection((reader, writer))
+            return
         await self._visit(self, (reader, writer))
 
     def _drop_spare(self, spare: Connection) -> None:
@@ -101,13 +112,13 @@ class Door:
     def _datagram_from_board(self) -> None:
         with contextlib.suppress(OSError):
             data, self._board = self._udp.recvfrom(_DATAGRAM)
-            if not self._silent:
+            if self._filler is None:
                 self._far.sendto(data, self.address)
 
     def _datagram_from_far(self) -> None:
         with contextlib.suppress(OSError):
             data = self._far.recv(_DATAGRAM)
-            if not self._silent and self._board is not None:
+            if self._filler is None and self._board is not None:
                 self._udp.sendto(data, self._board)
 
 

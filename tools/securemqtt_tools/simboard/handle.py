@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,8 @@ class SimulatedBoard:
             )
         self._tell_password()
         if self._process.stdout is None or not self._process.stdout.readline():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_WORDS_S)
             reason = self._complaint()
             self.stop()
             raise FatalError(reason)
@@ -264,8 +267,14 @@ class SimulatedBoard:
             raise
 
     def _complaint(self) -> str:
-        reason = self.errors().strip().removeprefix("securemqtt: ")
-        return reason or "the simulated board has ended"
+        """Return why the simulator has ended: what it has said last, behind any remarks."""
+        status = None if self._process is None else self._process.poll()
+        if status is not None and status < 0:
+            return f"the simulated board was killed ({signal.Signals(-status).name})"
+        said = self.errors().strip().splitlines()
+        if not status or not said:
+            return "the simulated board has ended"
+        return f"the simulated board has ended: {said[-1].removeprefix('securemqtt: ')}"
 
     def _path(self, name: str) -> Path:
         if self._directory is None:

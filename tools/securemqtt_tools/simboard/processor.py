@@ -136,7 +136,7 @@ class Processor:
     async def _carry_output(self, room: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._console.readable()
-            self.drain()
+            self._console.take_some(self._emit)
             await room()
 
     async def _serve(self) -> None:

@@ -33,7 +33,10 @@ def run_simulator(options: BoardOptions, control: Path, with_parent: bool) -> No
     Prints the path of the serial port first, on a line of its own. FatalError if the board cannot
     start.
     """
-    asyncio.run(_run(options, control, with_parent))
+    try:
+        asyncio.run(_run(options, control, with_parent))
+    except OSError as error:
+        raise FatalError(f"the simulated board cannot go on: {error}") from error
 
 
 async def _run(options: BoardOptions, control: Path, with_parent: bool) -> None:
@@ -66,6 +69,8 @@ async def _run(options: BoardOptions, control: Path, with_parent: bool) -> None:
 async def _announce(board: Board, life: asyncio.Task[None]) -> None:
     while not board.port and not life.done():
         await asyncio.sleep(0)
+    if not board.port:
+        return  # why, `life` raises
     print(board.options.link or board.port, flush=True)
     for remark in board.remarks:
         print(f"securemqtt: {remark}", file=sys.stderr, flush=True)

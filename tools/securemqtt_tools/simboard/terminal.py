@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from securemqtt_tools.cli import FatalError
+
 _CHUNK = 4096
 _OUTPUT_LIMIT = 64 * 1024
 # nothing in the kernel says that a closed pseudo-terminal has been opened again
@@ -52,11 +54,23 @@ async def _ready(descriptor: int, writing: bool = False) -> None:
         remove(descriptor)
 
 
+def _open_terminal() -> tuple[int, int]:
+    """Open a pseudo-terminal; FatalError where the machine has none to give."""
+    try:
+        return os.openpty()
+    except OSError as error:
+        raise FatalError(
+            f"this machine gives the simulated board no pseudo-terminal ({error.strerror}): look "
+            "whether devpts is mounted at /dev/pts, as containers may leave out, and how many "
+            "/proc/sys/kernel/pty/max allows"
+        ) from error
+
+
 class SerialPort:
     """The board's side of the serial port. Output that nobody reads is lost, as on a board."""
 
     def __init__(self) -> None:
-        self._master, slave = os.openpty()
+        self._master, slave = _open_terminal()
         self.name = os.ttyname(slave)
         tty.setraw(slave)
         os.close(slave)
@@ -136,7 +150,7 @@ class Console:
 
     def __init__(self) -> None:
         self._closed = False
-        self._master, self._slave = os.openpty()
+        self._master, self._slave = _open_terminal()
         self.name = os.ttyname(self._slave)
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -148,12 +162,17 @@ class Console:
         self._closed = True
 
     def drain(self, take: Callable[[bytes], None]) -> None:
-        """Hand all output that is there to `take`, without waiting."""
-        while True:
-            try:
-                take(os.read(self._master, _CHUNK))
-            except BlockingIOError:
-                return
+        """Hand all output that is there to `take`: without an end while a program prints on."""
+        while self.take_some(take):
+            pass
+
+    def take_some(self, take: Callable[[bytes], None]) -> bool:
+        """Hand some of the output that is there to `take`; return True if there was any."""
+        try:
+            take(os.read(self._master, _CHUNK))
+        except BlockingIOError:
+            return False
+        return True
 
     async def readable(self) -> None:
         """Wait until there is output."""

@@ -71,6 +71,20 @@ class Compiler:
             for name, content in modules.items()
         }
 
+    def complaint(self, program: bytes, name: str, arch: str) -> str | None:
+        """Return in words why a program of the user's does not compile for a board of this native
+        architecture, as mpy-cross calls it; None if it does.
+        """
+        with tempfile.TemporaryDirectory(prefix="securemqtt-mpy-") as directory:
+            source, output = Path(directory, name), Path(directory, "output.mpy")
+            source.write_bytes(program)
+            result = _run(self._program, f"-march={arch}", "-o", str(output), str(source))
+        if not result.returncode:
+            return None
+        *_, place, error = ["", "", *result.stderr.splitlines()]
+        line = re.search(r"line \d+", place)
+        return f"{line.group()}: {error}" if line else error or "mpy-cross cannot compile it"
+
     def _key(self, name: str, text: str) -> str:
         parts = (self._version, _OPTIMISATION, _shown(name), name, text)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest() + ".mpy"

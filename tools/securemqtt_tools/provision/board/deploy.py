@@ -7,7 +7,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board.link import PART, Board, BoardError
@@ -31,6 +32,11 @@ class Plan:
     def size_bytes(self) -> int:
         """How much there is to send."""
         return sum(map(len, self.writes.values()))
+
+    def without(self, path: str) -> Plan:
+        """Return the plan without the writing of one file."""
+        writes = {name: content for name, content in self.writes.items() if name != path}
+        return replace(self, writes=writes, replaces=self.replaces - {path})
 
     def describe(self) -> list[str]:
         """Return the changes in words, a line each; many new files of one directory share a
@@ -81,15 +87,21 @@ def check_room(plan: Plan, facts: Facts, more_files: int = 0) -> None:
         )
 
 
-def carry_out(board: Board, plan: Plan, moved: Callable[[int], None] = lambda count: None) -> None:
-    """Write and remove what the plan says, in its order.
+def carry_out(
+    board: Board,
+    plan: Plan,
+    moved: Callable[[int], None] = lambda count: None,
+    keeps: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write and remove what the plan says, in its order. What is replaced goes, but for the paths
+    in `keeps`, which has another name for it.
 
     Raise FatalError; what is done by then stays done.
     """
     try:
         board.make_directories({path.rpartition("/")[0] for path in plan.writes} - {""})
         for path, content in plan.writes.items():
-            board.write(path, content, moved)
+            board.write(path, content, moved, keeps.get(path))
         board.remove(plan.removes)
     except BoardError as error:
         if error.errno == _ENOSPC:

@@ -30,19 +30,30 @@ from mpremote.transport_serial import SerialTransport  # type: ignore[import-unt
 
 from securemqtt.log import printable
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.board.ports import check_port, refusal
+from securemqtt_tools.provision.board.line import DeadlineLine, OverdueError
+from securemqtt_tools.provision.board.ports import check_port, deafness, refusal
 
 # A board that says nothing for so long is gone; compiling or erasing a block of flash takes far
 # less.
 SILENCE_S = 10
+# A board may also talk without an end: so much longer than it may be silent may an answer take.
+_TALK_S = 50
+_RESET_S = 60
+_ROMFS_S = 600
 # Ctrl-C is tried so often, for so long each. A program may be looking up a name meanwhile, which
 # nothing interrupts.
 _ATTEMPTS = 6
 _ATTEMPT_S = 2.5
+_ATTEMPT_LIMIT_S = 4
+_INSISTED_S = 8
+_INSISTENCE_S = 0.002
+_PROMPT = b">>> "
 _QUIET_S = 0.5
 _CTRL_C_S = 0.1
 # Bytes sent at a time: 4 kB of text on the board, which the smallest heap in boards/ has room for.
 _CHUNK_BYTES = 3072
+SOFT_REBOOT = b"soft reboot\r\n"
+_PRINTED_BYTES = 16 * 1024
 # New content is written beside its place under this ending, checked, and renamed.
 PART = ".new"
 
@@ -92,32 +103,32 @@ class BoardError(FatalError):
         self.errno = errno
 
 
-class _OverdueError(Exception):
-    """A script is not at its end in time."""
-
-
 class Board:
     """A board whose program is interrupted and whose raw REPL is ours.
 
-    Any method raises FatalError when it goes away.
+    Any method raises FatalError when it goes away, and when it does not come to an end.
     """
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, family: str = "") -> None:
         """Open `port` and interrupt what runs; FatalError when it is in use, or when nothing
-        answers within 17 s.
+        answers as MicroPython does within 24 s.
+
+        `family` is that of the board's profile, if it is known: the error has the remedy for it.
         """
         self.port = port
+        self.runs_program = False  # the board's own, which `start_program` has started
+        self._family = family
         check_port(port)
         try:
             # mpremote knows a pty by name
             self._transport = SerialTransport(os.path.realpath(port), timeout=SILENCE_S)
         except TransportError as error:
             raise refusal(port) from error
-        self._transport.serial.write_timeout = SILENCE_S
+        self._line = DeadlineLine(self._transport.serial)
+        self._line.write_timeout = SILENCE_S
+        self._transport.serial = self._line
         try:
-            self._transport.serial.timeout = _QUIET_S
             self._interrupt()
-            self._transport.serial.timeout = SILENCE_S
             self.run(_HELPERS)
         except BaseException:
             self.close()
@@ -137,9 +148,9 @@ class Board:
     def run(self, script: str, timeout_s: float = SILENCE_S) -> str:
         """Run a script and return what it printed; BoardError when it raised.
 
-        It may be silent for `timeout_s`.
+        It may be silent for `timeout_s`, and talk for 50 s more.
         """
-        with self._answering():
+        with self._answering(timeout_s + _TALK_S):
             out, err = self._transport.exec_raw(script, timeout=timeout_s)
         if err:
             raise _board_error(err.decode(errors="replace"))
@@ -158,8 +169,6 @@ class Board:
         line = bytearray()
 
         def consume(data: bytes) -> None:
-            if time.monotonic() > end:
-                raise _OverdueError
             if data != b"\n":
                 line.extend(data)
                 return
@@ -168,11 +177,12 @@ class Board:
             if answer is not None:
                 self._transport.serial.write(answer.encode() + b"\n")
 
-        with self._answering():
+        with self._answering(deadline_s + _TALK_S):
             self._transport.exec_raw_no_follow(script)
             try:
-                _, err = self._transport.follow(deadline_s, consume)
-            except (TransportError, _OverdueError):
+                with self._line.within(deadline_s):
+                    _, err = self._transport.follow(deadline_s, consume)
+            except TransportError:
                 if time.monotonic() < end:
                     raise
             else:
@@ -180,12 +190,15 @@ class Board:
         self.recover()
         return None
 
-    def recover(self) -> None:
-        """Interrupt what runs, and have the raw REPL again, with a fresh heap."""
-        with self._answering():
-            self._transport.serial.timeout = _QUIET_S
-            self._interrupt()
-            self._transport.serial.timeout = SILENCE_S
+    def recover(self, insist: bool = False) -> None:
+        """Interrupt what runs, and have the raw REPL again, with a fresh heap.
+
+        `insist` sends Ctrl-C without pause until there is a prompt: for a program of a moment that
+        restarts the board again and again, and not for one that may want to tidy up.
+        """
+        if insist:
+            self._insist()
+        self._interrupt()
         self.soft_reset()
 
     def query(self, script: str, timeout_s: float = SILENCE_S) -> Any:
@@ -219,9 +232,11 @@ class Board:
         path: str,
         content: bytes | bytearray,
         moved: Callable[[int], None] = lambda count: None,
+        keep: str | None = None,
     ) -> None:
         """Write a file: whole, checked by its hash on the board, then renamed into its place.
 
+        What is there is renamed to `keep` first, if that is given.
         `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
         errno 28; no part of the file is left behind then.
         """
@@ -244,7 +259,11 @@ class Board:
                 f"{path} arrived damaged at {self.port}: check the cable and run the same command "
                 f"again"
             )
-        self.run(f"_mv({part!r},{path!r})")
+        self.run((f"_mv({path!r},{keep!r})\n" if keep else "") + f"_mv({part!r},{path!r})")
+
+    def rename(self, path: str, name: str) -> None:
+        """Give a file another name; one that has that name is replaced."""
+        self.run(f"_mv({path!r},{name!r})")
 
     def make_directories(self, paths: Iterable[str]) -> None:
         """Make directories, and those that they are in, where they are missing."""
@@ -269,7 +288,7 @@ class Board:
             file.write(image)
             file.flush()
             order = SimpleNamespace(command=["deploy"], path=file.name, partition=0, mpy=False)
-            with self._answering(), contextlib.redirect_stdout(io.StringIO()):
+            with self._answering(_ROMFS_S), contextlib.redirect_stdout(io.StringIO()):
                 try:
                     do_romfs(_Session(self._transport), order)
                 except (CommandError, TransportExecError) as error:
@@ -281,7 +300,7 @@ class Board:
         """Give the board a fresh heap: `boot.py` runs, `main.py` does not, and the raw REPL is
         ours again.
         """
-        with self._answering(), contextlib.redirect_stdout(io.StringIO()):
+        with self._answering(_RESET_S), contextlib.redirect_stdout(io.StringIO()):
             self._transport.enter_raw_repl(soft_reset=True, timeout_overall=30)
         self.run(_HELPERS)
 
@@ -291,12 +310,30 @@ class Board:
 
         `interrupt` ends a script of ours first that may still be running, or be half sent.
         """
-        with self._answering():
+        with self._answering(_RESET_S):
             if interrupt:
                 self._press_ctrl_c()
             self._transport.exit_raw_repl()
             self._transport.serial.write(b"\x04")
-            self._transport.read_until(1, b"soft reboot\r\n", timeout=SILENCE_S)
+            self._transport.read_until(1, SOFT_REBOOT, timeout=SILENCE_S)
+        self.runs_program = True
+
+    def printed(self, until: tuple[bytes, ...], limit_s: float) -> tuple[bytes, bool]:
+        """Return what the board prints in the next `limit_s`, or until it has printed one of
+        `until`: the last 16 kB. False with it if the board left the line meanwhile.
+        """
+        said = bytearray()
+        end = time.monotonic() + limit_s
+        try:
+            self._line.timeout = _QUIET_S
+            while time.monotonic() < end and not said.endswith(until):
+                said += self._line.read(1)
+                del said[:-_PRINTED_BYTES]
+        except (OSError, termios.error):
+            return bytes(said), False
+        with self._answering():
+            self._line.timeout = SILENCE_S
+        return bytes(said), True
 
     def _parsed(self, printed: str) -> Any:
         try:
@@ -309,40 +346,53 @@ class Board:
             self._transport.serial.write(b"\r\x03")
             time.sleep(_CTRL_C_S)
 
+    def _insist(self) -> None:
+        said, end = b"", time.monotonic() + _INSISTED_S
+        with self._answering():
+            while time.monotonic() < end and _PROMPT not in said:
+                self._line.write(b"\x03")
+                time.sleep(_INSISTENCE_S)
+                said = said[-len(_PROMPT) :] + self._line.read(self._line.inWaiting())
+
     def _interrupt(self) -> None:
         """Reach the raw REPL: several times Ctrl-C, since boot.py takes the first, and a program
         may tidy up before it ends.
         """
+        before = self._line.received_bytes
+        with self._answering():
+            self._line.timeout = _QUIET_S
         for attempt in range(1, _ATTEMPTS + 1):
-            with self._answering():
-                self._press_ctrl_c()
-                try:
-                    # mpremote prints what it could not understand
-                    with contextlib.redirect_stdout(io.StringIO()):
-                        self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_ATTEMPT_S)
-                except TransportError as error:
-                    if attempt == _ATTEMPTS:
-                        raise FatalError(
-                            f"nothing at {self.port} answers as MicroPython does: close other "
-                            f"programs that use the port, "
-                            "press the board's reset button, or put MicroPython on it "
-                            "(micropython.org/download)"
-                        ) from error
-                    continue
-                # each attempt is answered in the end: wait for the last prompt, then ask for a
-                # fresh one
-                if attempt > 1:
-                    self._transport.read_until(1, b"\x04", timeout=_QUIET_S)
-                    self._transport.serial.write(b"\r\x01")
-                    self._transport.read_until(
-                        1, b"raw REPL; CTRL-B to exit\r\n", timeout=_ATTEMPT_S
-                    )
+            with self._answering(), contextlib.suppress(TransportError):
+                with self._line.within(_ATTEMPT_LIMIT_S):
+                    self._enter_raw_repl(again=attempt > 1)
+                self._line.timeout = SILENCE_S
+                self.runs_program = False
                 return
+        raise deafness(self.port, self._family, self._line.received_bytes > before)
+
+    def _enter_raw_repl(self, again: bool) -> None:
+        """Ask for the raw REPL; TransportError if it does not come."""
+        self._press_ctrl_c()
+        # mpremote prints what it could not understand
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_ATTEMPT_S)
+        # each attempt is answered in the end: wait for the last prompt, then ask for a fresh one
+        if again:
+            self._transport.read_until(1, b"\x04", timeout=_QUIET_S)
+            self._transport.serial.write(b"\r\x01")
+            self._transport.read_until(1, b"raw REPL; CTRL-B to exit\r\n", timeout=_ATTEMPT_S)
 
     @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self, limit_s: float = _RESET_S) -> Iterator[None]:
+        """Have what the block waits for end within `limit_s`. Raise FatalError."""
         try:
-            yield
+            with self._line.within(limit_s):
+                yield
+        except OverdueError as error:
+            raise FatalError(
+                f"the board at {self.port} talks without an end: press its reset button and run "
+                "the same command again"
+            ) from error
         except (TransportError, OSError, struct.error, termios.error) as error:
             raise FatalError(
                 f"the board at {self.port} went away or stopped answering: {_GONE}"

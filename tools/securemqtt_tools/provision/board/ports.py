@@ -11,6 +11,15 @@ from serial.tools import list_ports  # type: ignore[import-untyped]
 
 from securemqtt_tools.cli import FatalError
 
+# How a board of a family loses a program that nothing interrupts, by the family of its profile.
+_WIPES = {
+    "rp2": "hold BOOTSEL while you plug it in, and copy flash_nuke.uf2 and then MicroPython's .uf2 "
+    "onto the drive that appears",
+    "esp32": "esptool --port {port} erase-flash, then put MicroPython on it again",
+    "simulated": "end it, and delete its image (securemqtt simboard status names it)",
+}
+_WIPE = "docs/provisioning.md has the way for each board"
+
 
 def find_port(usb_ids: Collection[str], title: str) -> str:
     """Return the serial port of the one board with one of these USB ids; FatalError for none and
@@ -62,4 +71,29 @@ def refusal(port: str) -> FatalError:
     return FatalError(
         f"{port} is in use by another program: close it (mpremote, Thonny, a serial monitor) and "
         f"try again"
+    )
+
+
+def deafness(port: str, family: str, talks: bool) -> FatalError:
+    """Make the error for a board that does not let itself be interrupted.
+
+    `talks`: it prints, so there is a program; else it may be no board at all. `family` is that of
+    its profile, "" if that is not known.
+    """
+    wipe = _WIPES.get(family, _WIPE).format(port=port)
+    if talks:
+        # a Pico has no reset button, and its port goes with a reset
+        reset = (
+            ""
+            if family == "rp2"
+            else "run the same command again and press the board's reset button meanwhile; if that "
+            "does not help, "
+        )
+        return FatalError(
+            f"what runs at {port} prints, and Ctrl-C does not end it: {reset}wipe its flash: {wipe}"
+        )
+    return FatalError(
+        f"nothing at {port} answers as MicroPython does: close other programs that use the port, "
+        "press the board's reset button, or put MicroPython on it (micropython.org/download); a "
+        f"program that Ctrl-C does not end goes when you wipe the flash: {wipe}"
     )

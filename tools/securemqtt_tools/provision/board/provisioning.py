@@ -35,6 +35,7 @@ from securemqtt_tools.provision.board.ports import find_port
 from securemqtt_tools.provision.board.romfs import ask_rom, build_image, holds_image
 from securemqtt_tools.provision.board.selftest import connect_from_board
 from securemqtt_tools.provision.board.survey import CLAIM, LIBRARY, SECURE, WIFI, Facts
+from securemqtt_tools.provision.board.trial import MAIN, UserProgram, read_program, try_program
 from securemqtt_tools.provision.board.umqtt import cached_sources, umqtt_sources
 from securemqtt_tools.provision.bundle import (
     BOARD_NAMES,
@@ -87,14 +88,17 @@ def provision_board(order: Order, steps: Steps) -> bool:
     """Provision a board and start its program again; return True if there was anything to change.
 
     With `dry_run` it is said and not done. Raise FatalError, also when all is in place but the
-    board does not reach the broker.
+    board does not reach the broker, or a program of the user's dies there.
     """
+    program = None
+    if order.main:
+        program = read_program(order.main, order.cache, order.profile.mpy_arch)
     with steps.step("Board") as step:
         port = order.port or find_port(order.profile.usb_ids, order.profile.name)
         step.note = port
-        board = Board(port)
+        board = Board(port, order.profile.family)
     with board, _program_restarted(board):
-        return _Provisioning(order, steps, board).run()
+        return _Provisioning(order, steps, board, program).run()
 
 
 @contextmanager
@@ -106,16 +110,20 @@ def _program_restarted(board: Board) -> Iterator[None]:
         with suppress(FatalError):  # the first fault is the one to tell
             board.start_program(interrupt=True)
         raise
-    board.start_program()
+    if not board.runs_program:
+        board.start_program()
 
 
 class _Provisioning:
     """One run over one board."""
 
-    def __init__(self, order: Order, steps: Steps, board: Board) -> None:
+    def __init__(
+        self, order: Order, steps: Steps, board: Board, program: UserProgram | None
+    ) -> None:
         self._order = order
         self._steps = steps
         self._board = board
+        self._program = program
         self._remarks: list[str] = []
         # A little in the past: the board's clock may be some seconds behind, and is not wrong then.
         self._clock_floor = int(order.authority.now.timestamp()) - survey.CLOCK_SLACK_S
@@ -164,16 +172,21 @@ class _Provisioning:
             order.authority.unlock()  # a wrong passphrase shows before anything is copied
         if image:
             self._deploy(image)
-        self._copy(plan)
+        self._copy(plan.without(MAIN) if self._program else plan)
         if reason:
             self._issue(identity, secure)
         elif settings_change:
             self._configure(files, config, secure, names)
         with steps.step("Check") as step:
-            verify(board, {path: sha256(content) for path, content in wanted.items()})
-            step.note = f"{len(wanted)} files have the right hash on the board"
+            checked = {path: sha256(content) for path, content in wanted.items()}
+            if self._program:
+                del checked[MAIN]
+            verify(board, checked)
+            step.note = f"{len(checked)} files have the right hash on the board"
         if order.connect:
             self._connect(facts.has_wifi and order.wifi is not None)
+        if self._program:
+            try_program(board, self._program, steps)
         return changed
 
     def _examine(self) -> Facts:
@@ -243,7 +256,7 @@ class _Provisioning:
         order, board = self._order, self._board
         wanted = {f"/lib/{name}": content for name, content in modules.items()}
         for name in _PROGRAMS:
-            path, content = f"/{name}", self._program(name)
+            path, content = f"/{name}", self._content(name)
             asked = name in order.programs
             if asked or held.get(path) == sha256(content) or survey.is_blank(board, path):
                 wanted[path] = content
@@ -263,9 +276,9 @@ class _Provisioning:
             self._remarks.append("would download umqtt.simple and write it to /lib/umqtt")
         return sources or {}
 
-    def _program(self, name: str) -> bytes:
-        if name == "main.py" and self._order.main:
-            return self._order.main.read_bytes()
+    def _content(self, name: str) -> bytes:
+        if name == "main.py" and self._program:
+            return self._program.content
         return (firmware_directory() / name).read_bytes()
 
     def _surplus(self, held: dict[str, str | None], wanted: dict[str, bytes]) -> list[str]:
@@ -379,6 +392,8 @@ class _Provisioning:
         settings = self._order.settings
         peer = f"{settings.host}:{settings.port}"
         with self._steps.step(f"Connection to {peer}") as step:
+            if self._program:
+                step.note = f"{self._program.name} comes after it"
             self._board.soft_reset()
             step.note = connect_from_board(self._board, peer, join_anew)
 

@@ -1,0 +1,37 @@
+"""What `securemqtt broker status` does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.status import ask_status
+from securemqtt_tools.cli import as_called
+
+_PIPE_COLUMNS = 200
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add no arguments: it has none."""
+
+
+def status(args: argparse.Namespace) -> int:
+    """Show how the broker is; 0 if something answers at its port, else 1. Raise FatalError."""
+    directory: Path = args.home / "broker"
+    found = ask_status(BrokerConfig.open(directory), datetime.now(timezone.utc))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, value in found.rows.items():
+        table.add_row(title, Text(as_called(value)))
+    (Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)).print(table)
+    for line in found.warnings:
+        print(f"securemqtt: warning: {as_called(line)}", file=sys.stderr)
+    return 0 if found.answers else 1

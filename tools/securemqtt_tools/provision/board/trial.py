@@ -1,0 +1,114 @@
+"""The user's own program on a board: compiled here before anything is touched, put in the place of
+the old one, which is kept, and watched for its first seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from securemqtt.platform import escaped
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import explained
+from securemqtt_tools.provision.board.compiler import Compiler
+from securemqtt_tools.provision.board.deploy import Plan, carry_out, sha256
+from securemqtt_tools.provision.board.link import SOFT_REBOOT, Board
+from securemqtt_tools.provision.steps import Step, Steps
+
+MAIN = "/main.py"
+# The program before: it comes back when the new one dies, and stays here when that lives.
+OLD_MAIN = "/main.py.old"
+# A program has imported what it needs and made its client by then; Wi-Fi it may still be joining.
+_FIRST_SECONDS = 10
+_PROMPT = b'Type "help()" for more information.\r\n'
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+class UserProgram(NamedTuple):
+    """A program for a board: its file's name here, and its content."""
+
+    name: str
+    content: bytes
+
+
+def read_program(path: Path, cache: Path, arch: str) -> UserProgram:
+    """Read a program, and see that it compiles for a board of this architecture; FatalError if it
+    does not.
+    """
+    with explained(f"read {path}"):
+        content = path.read_bytes()
+    complaint = Compiler(cache).complaint(content, path.name, arch)
+    if complaint:
+        raise FatalError(f"{path} is not put on the board: {escaped(complaint)}")
+    return UserProgram(path.name, content)
+
+
+def try_program(board: Board, program: UserProgram, steps: Steps) -> None:
+    """Put a program on a board as its main.py, if it is not there yet, start it, and see it live
+    for its first seconds.
+
+    Raise FatalError if it dies, once its traceback was shown; then the one before is there again.
+    """
+    with steps.step("Program") as step:
+        held = board.hashes([MAIN, OLD_MAIN])
+        old = held[OLD_MAIN] is not None
+        if held[MAIN] != sha256(program.content):
+            keeps = {MAIN: OLD_MAIN} if held[MAIN] else {}
+            carry_out(board, Plan({MAIN: program.content}), step.advance, keeps)
+            old = bool(keeps)
+        _watch(board, program, old, step, steps)
+        if old:
+            step.note += f"; the one before is {OLD_MAIN}"
+
+
+def _watch(board: Board, program: UserProgram, old: bool, step: Step, steps: Steps) -> None:
+    began = time.monotonic()
+    board.start_program()
+    printed, there = board.printed((_PROMPT, SOFT_REBOOT), _FIRST_SECONDS)
+    after = f"after {time.monotonic() - began:.1f} s"
+    ended, restarted = printed.endswith(_PROMPT), printed.endswith(SOFT_REBOOT)
+    traceback = _traceback(printed, ended) if ended or restarted or not there else []
+    if there and not ended and not restarted:
+        step.note = f"it lives {after}"
+        return
+    if not traceback and not restarted:
+        step.note = (
+            f"it ended {after}, without an error"
+            if there
+            else f"the board left the line {after}: it sleeps, or is being reset"
+        )
+        return
+    step.note = f"it died {after}"
+    for line in traceback:
+        steps.say(f"  {escaped(line)}")
+    why = _error(traceback) if traceback else "it restarts the board, and so without an end"
+    try:
+        state = _put_back(board, old, restarted) if there else "it is still there"
+    except FatalError as error:
+        state = f"it is still there, since it could not be taken off: {error}"
+    raise FatalError(f"{program.name} died {after} on the board ({why}): {state}")
+
+
+def _traceback(printed: bytes, ended: bool) -> list[str]:
+    """Return the lines of the last traceback in what a program has printed until its end."""
+    lines = printed.decode(errors="replace").splitlines()
+    if _TRACEBACK not in lines:
+        return []
+    start = len(lines) - 1 - lines[::-1].index(_TRACEBACK)
+    # behind it come the prompt's banner of two lines, or one that tells of the reset
+    return lines[start : -2 if ended else -1]
+
+
+def _error(traceback: list[str]) -> str:
+    """Return what the traceback ends with: behind the places, the error in a line or more."""
+    return escaped(next((line for line in traceback[1:] if line[:2] != "  "), traceback[-1]))
+
+
+def _put_back(board: Board, old: bool, restarts: bool) -> str:
+    board.recover(insist=restarts)
+    if old:
+        board.rename(OLD_MAIN, MAIN)
+        return "the program before is back"
+    board.remove([MAIN])
+    return "it is off the board again, which has no program now"

@@ -97,7 +97,8 @@ def test_two_tasks_share_a_client(
     environment = {**(environment or os.environ), "SECUREMQTT_BUNDLE": str(bundle)}
     with running(command, environment):
         watcher.wait_for(f"devices/{name}/temperature", '{"celsius": 21.5}')
-        assert watcher.client.publish(f"devices/{name}/command/interval", 0.05).wait(WAIT_S)
+        for sent in (b"{", b"[]", b"nan", b"-1", b"1e999", 0.05):
+            assert watcher.client.publish(f"devices/{name}/command/interval", sent).wait(WAIT_S)
         # One more pause of 5 s, and then they come 100 times as fast.
         watcher.wait_for(f"devices/{name}/temperature", '{"celsius": 21.5}', 30)
 

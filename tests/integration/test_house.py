@@ -23,6 +23,7 @@ PARTS = (
     "aio",
     "client",
     "face",
+    "queues",
     "driver",
     "connection",
     "admission",
@@ -54,7 +55,7 @@ PARTS = (
 # message that is in a journal alone, messages that are too early, what a fork and an exit mean, and
 # what clouds allow (the table, and what of it stays in memory) are ideas of their own, and would
 # make their neighbours longer than one sitting. The others came with asyncio: what both faces
-# share, the driver, what it waits for on each interpreter.
+# share, the driver, what waits for tasks, what it waits for on each interpreter.
 MODULES = 62
 LINES = range(40, 401)
 OTHER_LENGTHS: dict[str, str] = {}

@@ -398,7 +398,8 @@ def test_run_says_why_it_stays_root(home: Path, python: str) -> None:
         assert said == (
             f"securemqtt: warning: it runs as root, since {home / 'broker'} is root's and no other "
             f"user could read it: whoever breaks into the broker has this computer. Set it up as a "
-            f"user of your own, or let the system's Mosquitto run it (securemqtt broker install)\n"
+            f"user of your own, or let the system's Mosquitto run it (python tools/broker.py "
+            f"install)\n"
         )
 
 
@@ -433,7 +434,7 @@ def test_run_says_why_it_cannot_give_up_root(
 def test_run_by_root_without_a_broker(user: pwd.struct_passwd, python: str) -> None:
     with open_directory() as directory:
         os.chown(directory, user.pw_uid, user.pw_gid)
-        assert "run securemqtt broker init" in failing_run(python, directory)
+        assert "run python tools/broker.py init" in failing_run(python, directory)
         assert list(directory.iterdir()) == []
 
 

@@ -39,7 +39,8 @@ def try_library_alone(environment: Path, version: str) -> None:
     command = environment / "bin" / "securemqtt"
     said = _run(0, command, "--version")
     _expect(said.startswith(f"securemqtt {version}\n") and "\npaho-mqtt 2." in said, said)
-    _expect("\n  securemqtt ca init " in _run(0, command, "--help"), "its help has no examples")
+    said = _run(0, command, "--help")
+    _expect(f"\n  {command} ca init\n" in said, f"its help has no examples: {said}")
     for arguments in (["ca", "init"], ["broker", "run"], ["provision", "--help"], ["demo"]):
         said = _run(1, command, *arguments)
         _expect(

@@ -106,11 +106,13 @@ class Rest:
         return self._loop is not None and self._loop.is_closed()
 
     def is_here(self) -> bool:
-        """Return True if the event loop that runs is the one it was begun in."""
+        """Return True if the event loop that runs is the one it was begun in; or none does, in this
+        thread: then it stands still between two runs.
+        """
         try:
             return self._loop is asyncio.get_running_loop()
         except RuntimeError:  # none does
-            return False
+            return self._thread == threading.get_ident()
 
     def wake(self) -> None:
         """End a pause; any thread may call."""

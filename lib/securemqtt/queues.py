@@ -50,6 +50,8 @@ class Messages:
             if not await self._driver.wait_until(queue.ready, None):
                 self._driver.check_started()
                 raise StopAsyncIteration
+            # Another task may have ended since with what it took through this iterator.
+            queue.done(task, self)
         message = queue.take(task, self)
         if message is None:
             raise StopAsyncIteration

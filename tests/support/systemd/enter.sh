@@ -1,8 +1,8 @@
 # The first process of new namespaces: make a root of its own over FILES, where nothing outside is
-# written but in the directory SHARED, which is /srv/test in here; become systemd.
+# written but in the directory SHARED, which is /srv/test in here; PROJECT is seen. Become systemd.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-base=$1 shared=$2 files=$3
+base=$1 shared=$2 files=$3 project=$4
 mount -t tmpfs none "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
 mount -t overlay overlay -o "lowerdir=$files,upperdir=$base/upper,workdir=$base/work" "$base/root"
@@ -17,6 +17,12 @@ mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
+# It may lie in what is hidden, or on a disk of its own.
+if [ ! -e ".$project/setup.cfg" ]; then
+    mkdir -p ".$project"
+    mount --bind "$project" ".$project"
+    mount -o remount,bind,ro ".$project"
+fi
 mount -t tmpfs tmpfs dev
 for device in null zero full random urandom tty; do
     touch "dev/$device"

@@ -24,6 +24,7 @@ from support.requirements import unavailable
 from support.speed import seconds
 
 _ENTER = Path(__file__).with_name("enter.sh")
+_PROJECT = Path(__file__).resolve().parents[3]
 _FILES = Path(os.environ.get("SECUREMQTT_SYSTEMD", "/"))
 _SYSTEMD = _FILES / "lib/systemd/systemd"
 _CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
@@ -49,7 +50,7 @@ class Machine:
         # In its cgroup first: the namespace begins there.
         script = f'echo $$ > "$0/cgroup.procs"; exec unshare {namespaces} sh "$@"'
         self._process = subprocess.Popen(
-            ["sh", "-c", script, self._cgroup, _ENTER, self._base, self.shared, _FILES],
+            ["sh", "-c", script, self._cgroup, _ENTER, self._base, self.shared, _FILES, _PROJECT],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,6 +30,24 @@ class Background:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S)
         self._loop.close()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the loop, and wait until it is done; TimeoutError after 120 s.
+
+        Whenever Ctrl-C strikes, nothing is left that waits to be awaited.
+        """
+        done: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                function()
+            except BaseException as error:  # noqa: BLE001  (raised where it was called)
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._loop.call_soon_threadsafe(work)
+        done.result(_CALL_S)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and return its value; TimeoutError after 120 s."""

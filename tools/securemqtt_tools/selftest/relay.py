@@ -63,7 +63,7 @@ class Relay:
 
     def reset(self) -> None:
         """End every connection with RST, to both sides."""
-        self._background.run(self._abort())
+        self._background.call(self._abort)
 
     async def _carry(self, reader: asyncio.StreamReader, board: asyncio.StreamWriter) -> None:
         ends = {board}
@@ -83,13 +83,13 @@ class Relay:
                 one.close()
             self._writers -= ends
 
-    async def _abort(self) -> None:
+    def _abort(self) -> None:
         for one in list(self._writers):
             _reset(one)
 
     async def _end(self) -> None:
         self._server.close()
-        await self._abort()
+        self._abort()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

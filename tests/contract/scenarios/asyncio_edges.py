@@ -40,12 +40,15 @@ async def one_by_one(client, operator):
     for _ in range(2):
         taken.append(await asyncio.create_task(next_text()))
     ok(taken == ["7", "8"], "a task for each message, as at a prompt")
-    await command(operator, "single", "9", "10", "11")
     taken = []
-    for task in [asyncio.create_task(next_text()) for _ in range(2)]:
+    tasks = [asyncio.create_task(next_text()) for _ in range(2)]
+    ok(await until(lambda: len(client._driver._waiters) == 2), "two tasks wait at once")
+    for task in tasks:
+        await command(operator, "single", str(9 + len(taken)))
         taken.append(await task)
+    await command(operator, "single", "11")
     taken.append(await next_text())
-    ok(taken == ["9", "10", "11"], "two tasks at once, and then this one")
+    ok(taken == ["9", "10", "11"], "each has one, and then this one")
     at_work = client._queues["devices/" + SETTING["id"] + "/command/single"]._taken
     ok(len(at_work) == 1, "what both were through with is not given back")
     client.unsubscribe("~/command/single")

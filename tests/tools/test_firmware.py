@@ -22,13 +22,21 @@ from support.interpreters.micropython import micropython_command, micropython_en
 from support.speed import seconds
 
 
+def _bundle_and_ca(
+    directory: Path, authority: Authority, name: str, broker: BrokerProcess
+) -> tuple[Path, Path]:
+    """Write a program's bundle, and the CA for who looks on."""
+    bundle = write_bundle(directory / "bundle", authority, name, port=broker.port)
+    bundle.chmod(0o700)
+    ca = directory / "ca.pem"
+    ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
+    return bundle, ca
+
+
 def test_the_application_runs_on_cpython_as_on_a_board(
     authority: Authority, broker: BrokerProcess, tmp_path: Path
 ) -> None:
-    bundle = write_bundle(tmp_path / "bundle", authority, "firmware-pi", port=broker.port)
-    bundle.chmod(0o700)
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
+    bundle, ca = _bundle_and_ca(tmp_path, authority, "firmware-pi", broker)
     operator = issued_credentials(tmp_path, authority.issue_device("controller", renew=True))
     with Peer(broker.port, client_context(ca, operator)) as controller:
         controller.connect("controller")
@@ -130,10 +138,7 @@ def test_the_controller_takes_no_pause_that_is_none(every: str) -> None:
 def test_a_device_cannot_write_another_ones_line(
     authority: Authority, broker: BrokerProcess, tmp_path: Path
 ) -> None:
-    bundle = write_bundle(tmp_path / "bundle", authority, "controller", port=broker.port)
-    bundle.chmod(0o700)
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(authority.root.public_bytes(Encoding.PEM))
+    bundle, ca = _bundle_and_ca(tmp_path, authority, "controller", broker)
     own = issued_credentials(tmp_path, authority.issue_device("forger", renew=True))
     lie = b"on\x1b[2J\r\ndevices/fern/reading {}\xc2\x85\xe2\x80\xa8\xe2\x80\xaegnp.exe"
     with (

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
             """Serve the network until `condition` holds."""
 
 
-# So many first errors and last changes of state wait in a program that never calls `wait`.
-_TOLD = const(20)
+_TOLD = const(20)  # first errors, and last states, that wait in a program that never calls `wait`
 
 _DROPPING = (
     "messages come faster than handlers take them: the newest with QoS 0, or in a clean session, "
@@ -82,11 +81,12 @@ def matches(topic_filter: str, topic: str) -> bool:
 class Subscription:
     """One topic filter: who handles it, and what the broker knows of it."""
 
-    __slots__ = ("granted", "handler", "later", "qos", "unanswered")
+    __slots__ = ("granted", "handler", "later", "qos", "queued", "unanswered")
 
     def __init__(self) -> None:
         self.handler: "Callable[[Message], None] | None" = None
         self.later = False  # whether the program itself acknowledges what comes
+        self.queued = False  # whether the handler is a queue of ours, which raises MemoryError only
         self.qos = 0  # -1: unsubscribed, and kept until the broker has confirmed that
         self.granted = False
         self.unanswered = 0  # requests for it that the broker has not answered yet
@@ -165,9 +165,6 @@ class Inbox:
                 return ""
             if full or oversized_bytes:
                 self._received.drop(message)
-            else:
-                self._received.keep(message)
-                self._bytes += size
         else:
             full = self._bytes_qos0 and self._bytes_qos0 + size > INBOX_QOS0_BYTES
         if oversized_bytes:
@@ -178,11 +175,18 @@ class Inbox:
             counters["dropped_in"] += 1
             told, self._dropping = self._dropping, True
             return "" if told else _DROPPING
-        if not message.qos:
-            self._bytes_qos0 += size
-        counters["received"] += 1
         message.receiver = self
         self.messages.append(message)
+        if message.qos:
+            try:
+                self._received.keep(message)
+            except BaseException:  # no memory: as if it had not come, it comes again
+                self.messages.pop()
+                raise
+            self._bytes += size
+        else:
+            self._bytes_qos0 += size
+        counters["received"] += 1
         self.lock.notify_all()
         return ""
 
@@ -243,8 +247,7 @@ class Inbox:
     def hand_out(self, deadline_ms: "int | None") -> None:
         """Call the handlers for what is there, until `deadline_ms`, but for one message at least.
 
-        None: for all that is there now. On a board the network has its turn in between: what is
-        not read, the broker drops.
+        None: for all there is now. On a board the network has its turn in between: brokers drop.
         """
         busy = True
         try:
@@ -294,7 +297,7 @@ class Inbox:
                     return
             for subscription in to_be_called:
                 later = later or subscription.later
-                self._call(subscription.handler, message)
+                self._call(subscription.handler, message, subscription.queued)
             handled = True
             if not to_be_called:
                 self._unhandled(message)
@@ -315,23 +318,24 @@ class Inbox:
                 self.messages.insert(0, message)
             self._bytes_qos0 = sum(size_of(one) for one in self.messages if not one.qos)
 
-    def acknowledge(self, message: "Message") -> None:
+    def acknowledge(self, message: "Message", handled: bool = True) -> None:
         """Have a message acknowledged, once those that came before it are; any thread may call."""
-        self._done(message, True)
-        self._owner.wake()
-
-    def _done(self, message: "Message", handled: bool) -> None:
         with self.lock:
             if message.qos and not message.done:
                 self._bytes -= size_of(message)
                 self._received.done(message, handled)
+        self._owner.wake()
 
-    def _call(self, handler: "Callable[[Any], None] | None", what: object) -> None:
+    def _call(
+        self, handler: "Callable[[Any], None] | None", what: object, queued: bool = False
+    ) -> None:
         try:
             if handler is not None:
                 handler(what)
-        except Exception as error:  # noqa: BLE001  (a user's handler may raise anything)
-            log_exception(error)
+        except Exception as error:
+            if queued:
+                raise
+            log_exception(error)  # a user's handler may raise anything
             try:
                 if self.on_error is not None:
                     self.on_error(error)
@@ -359,7 +363,7 @@ class Inbox:
 
     def _unhandled(self, message: "Message") -> None:
         """Acknowledge, or drop, what there is no handler for; say so for the first one."""
-        self._done(message, False)
+        self.acknowledge(message, False)
         with self.lock:
             self._owner.counters["unhandled"] += 1
             told, self._unhandled_told = self._unhandled_told, True

@@ -77,8 +77,9 @@ class Desk:
                     self._dropping = True
                     log("warning", _DROPPING.format(printable(message.topic)))
                 return False
-            self._bytes_qos0 += size
         self._holders[message] = self._holders.get(message, 0) + 1
+        if not message.qos:
+            self._bytes_qos0 += size
         return True
 
     def done(self, message: "Message") -> None:
@@ -104,9 +105,17 @@ class Queue:
         self._ended = False
 
     def take_in(self, message: "Message") -> None:
-        """Have a message wait: the handler of the subscription."""
-        if self._desk.take_in(message):
-            self._waiting.append(message)
+        """Have a message wait: the handler of the subscription.
+
+        Raise MemoryError: then the message waits where it was, and is brought again.
+        """
+        self._waiting.append(message)
+        taken = False
+        try:
+            taken = self._desk.take_in(message)
+        finally:
+            if not taken:
+                self._waiting.pop()
 
     def ready(self) -> bool:
         """Return True if there is a message to take, or none will ever come."""

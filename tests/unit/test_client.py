@@ -3,7 +3,9 @@ connection in memory, see support/models/history.py.
 """
 
 from securemqtt import inbox, log_to
+from securemqtt.messages import Message
 from securemqtt.platform import INBOX_BYTES, INBOX_QOS0_BYTES
+from securemqtt.queues import Desk, Queue
 from support.interpreters.either import MICROPYTHON, raised
 from support.models.history import MAX_PACKET_BYTES, History
 
@@ -488,6 +490,63 @@ def test_where_memory_runs_out_amid_matching_nothing_is_lost() -> None:
         history.client.flush(0)
         history.carry(_ALL, _ALL)
         assert history.broker.acknowledged == acknowledged + 3
+
+
+def test_where_memory_runs_out_as_a_message_comes_it_is_taken_when_it_comes_again() -> None:
+    class ShortList(list):
+        def append(self, item: object) -> None:
+            raise MemoryError
+
+    class ShortDict(dict):
+        def __setitem__(self, key: object, value: object) -> None:
+            raise MemoryError
+
+    with _connected() as history:
+        inbox_ = history.client._connection.make_inbox()
+        received = inbox_._received
+        for qos in (1, 2):
+            for short in range(3):
+                packet_id = 1000 + 10 * qos + short
+                if short == 0:
+                    inbox_.messages = ShortList()
+                elif short == 1:
+                    received._arrived = ShortList()
+                else:
+                    received._open = ShortDict()
+                lost = Message("c/x", b"1", qos, False, False, packet_id, 1)
+                raised("MemoryError", inbox_.received, lost)
+                # It ends the connection.
+                inbox_.messages = list(inbox_.messages)
+                received._open = dict(received._open)
+                inbox_.begin(True)
+                assert inbox_.messages == []
+                again = Message("c/x", b"1", qos, False, True, packet_id, 2)
+                inbox_.received(again)
+                assert inbox_.messages == [again]
+                inbox_.messages = []
+                inbox_.acknowledge(again)
+                assert received.next() is again
+
+
+def test_where_memory_runs_out_in_a_queue_the_message_is_brought_again() -> None:
+    with _connected() as history:
+        connection = history.client._connection
+        desk = Desk(connection)
+        queue = Queue(desk)
+        taken = desk.take_in
+
+        def exhausted(message: Message) -> bool:
+            desk.take_in = taken
+            raise MemoryError
+
+        desk.take_in = exhausted
+        subscription = connection.make_inbox().subscriptions["c/x"]
+        subscription.handler, subscription.later, subscription.queued = queue.take_in, True, True
+        _wait_in_inbox(history, 1)
+        raised("MemoryError", history.client.poll)
+        assert not queue.ready()
+        history.client.poll()
+        assert queue.ready()
 
 
 def test_a_command_runs_once_though_an_attempt_in_between_saw_no_answer() -> None:

@@ -96,8 +96,9 @@ class Received:
         Raise MalformedPacket if the broker sends QoS 2 messages and releases none.
         """
         self._check_unreleased(message)
-        self._open[message.packet_id] = message
+        # Last what outlives this connection, which ends where memory runs out: here and below.
         self._arrived.append(message)
+        self._open[message.packet_id] = message
 
     def drop(self, message: "Message") -> None:
         """Note that a new message is not kept: it is acknowledged once those before it are.
@@ -106,23 +107,22 @@ class Received:
         `keep` does.
         """
         self._check_unreleased(message)
+        self._arrived.append(message.packet_id << 2 | message.qos)
         if message.qos == 2:
             self._unreleased.add(message.packet_id)
-        self._arrived.append(message.packet_id << 2 | message.qos)
 
     def done(self, message: "Message", handled: bool) -> None:
         """Note that a message can be acknowledged; `handled`: because its handler has returned."""
-        message.done = True
         packet_id = message.packet_id
-        if self._open.get(packet_id) is not message:  # its session is gone
-            return
-        del self._open[packet_id]
-        if message.qos == 2:
-            self._unreleased.add(packet_id)
-        elif handled:
-            if len(self._handled) >= REMEMBERED:
-                self._handled.pop(0)
-            self._handled.append(_Handled(message))
+        if self._open.get(packet_id) is message:  # else its session is gone
+            if message.qos == 2:
+                self._unreleased.add(packet_id)
+            elif handled:
+                self._handled.append(_Handled(message))
+                if len(self._handled) > REMEMBERED:
+                    self._handled.pop(0)
+            del self._open[packet_id]
+        message.done = True
 
     def next(self) -> "Message | None":
         """Return the message that is to be acknowledged next, None if there is none yet."""

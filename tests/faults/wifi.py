@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from faults.rig import KEEP_ALIVE_S, PATIENCE_S, Ground
-from faults.trial import SLACK_S, Result
+from faults.trial import Result
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.simboard import mpremote
@@ -72,10 +72,11 @@ def lose_wifi(authority: Authority, directory: Path) -> Result:
             "recovery",
         )
         assert when is not None
-        bound_s = JOIN_S + 2.0 ** int(failures) + SLACK_S
+        due_s = JOIN_S + 2.0 ** int(failures)
         # What was published up to now has been acknowledged once what came after it has arrived.
         sent = ground.observer.latest(_TOPIC) + 1
-        return Result(when - lifted, bound_s, noticed_s, 0, ground.observer.tally(_TOPIC, sent))
+        tally = ground.observer.tally(_TOPIC, sent)
+        return Result(when - lifted, due_s, noticed_s, 0, tally).judged()
 
 
 def _told(board: SimulatedBoard) -> list[str]:

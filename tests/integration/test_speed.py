@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from faults.rig import Tally
+from faults.trial import Result
 from support.speed import HEADROOM, VARIABLE, seconds, slowness
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -92,6 +95,18 @@ def test_it_is_measured_once_and_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
     assert measured >= 1
     monkeypatch.setattr("support.speed.measured_s", None)
     assert slowness() == measured
+
+
+@pytest.mark.parametrize(("now", "complaints"), [(1, 1), (4, 0)])
+def test_what_was_late_is_judged_by_the_speed_of_now(
+    monkeypatch: pytest.MonkeyPatch, now: int, complaints: int
+) -> None:
+    monkeypatch.setattr("faults.trial.slowness_now", lambda: now)
+    tally = Tally(sent=2, delivered=2, duplicates=0, in_order=True)
+    late = Result(31.7, 18.3, None, 1, tally, slowness=1).judged()
+    assert len(late.complaints(noticed=False)) == complaints
+    lost = Result(31.7, 18.3, None, 1, replace(tally, sent=3), slowness=1).judged()
+    assert any("1 lost" in complaint for complaint in lost.complaints(noticed=False))
 
 
 def test_the_limit_of_a_test_grows_with_it(request: pytest.FixtureRequest) -> None:

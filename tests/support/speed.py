@@ -47,6 +47,14 @@ def slowness() -> float:
     return factor
 
 
+def slowness_now() -> float:
+    """Return by how much this machine is slower at this moment: others may use it, too.
+
+    It takes a second or so: for what was late, before that is called a fault.
+    """
+    return max(slowness(), measured_s() / REFERENCE_S)
+
+
 def measured_s() -> float:
     """Return how long a fixed piece of work takes by the clock on the wall, on all cores at the
     same time.

@@ -26,6 +26,7 @@ import bench_network
 import bench_provision
 import bench_queued
 import bench_rates
+import bench_revocation
 from figures import Figure
 from paths import ROOT
 from rich.console import Console
@@ -41,6 +42,7 @@ SIDES: dict[str, tuple[Measure, ...]] = {
     "durable": (bench_durable.measure,),
     "queued": (bench_queued.measure,),
     "provision": (bench_provision.measure,),
+    "revocation": (bench_revocation.measure,),
 }
 
 _WIDTH = 140  # of a table that goes into a file

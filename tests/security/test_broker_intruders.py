@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,7 @@ from support.identities.credentials import (
     namesake_of,
     signer_of,
 )
+from support.network.net import wait_until
 from support.speed import seconds
 
 
@@ -125,14 +127,14 @@ def test_no_common_name(door: Door) -> None:
 
 
 def test_revoked(door: Door) -> None:
-    device_id = door.new_id()
+    device_id = door.new_id() + "0"
     credentials = door.credentials(device_id)
     with door.enter(device_id, credentials):
         pass
     door.revoke(device_id)
     refusal(door, credentials, device_id)
     # and nobody else, as alike as the id may be
-    for alike in (device_id + "0", device_id[:-1] or "d", f"x{device_id}"):
+    for alike in (device_id + "0", device_id[:-1], f"x{device_id}"):
         with door.enter(alike):
             pass
 
@@ -142,6 +144,46 @@ def test_revocation_ends_the_live_session(door: Door) -> None:
     with door.enter(device_id) as peer:
         door.revoke(device_id)
         peer.wait_closed()
+
+
+def test_revocation_holds_for_who_had_shown_its_certificate_before(door: Door) -> None:
+    """The TLS handshake is over, and CONNECT is still to come."""
+    device_id = door.new_id()
+    context = door.context(door.credentials(device_id))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the client knows when it is over
+    with Peer(door.port, context, websockets=door.websockets) as peer:
+        door.revoke(device_id)
+
+        def is_out() -> bool:
+            door.broker.keep_out()
+            try:
+                peer.drain()
+            except (Refused, OSError):
+                return True
+            return False
+
+        with suppress(Refused, OSError):
+            peer.connect(device_id)
+        wait_until(is_out, seconds(5), "the end of the revoked")
+
+
+def test_revocation_leaves_all_others_as_they_are(door: Door) -> None:
+    with ExitStack() as stack:
+        others = [stack.enter_context(door.enter(door.new_id("other"))) for _ in range(5)]
+        device_id = door.new_id()
+        with door.enter(device_id) as peer:
+            door.revoke(device_id)
+            peer.wait_closed()
+        # A new certificate is good at once, as often as the broker looks for the old one.
+        if door.tells_certificates_apart:
+            peer = stack.enter_context(door.enter(device_id))
+            door.broker.keep_out()
+            others.append(peer)
+            for other in others:
+                other.drain()
+        else:  # it takes a restart there
+            for other in others:
+                other.wait_closed()
 
 
 def test_revoked_device_cannot_resume_its_tls_session(door: Door) -> None:

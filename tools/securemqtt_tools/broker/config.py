@@ -3,6 +3,7 @@
 - broker.json: the settings, the only file that is not made from others
 - ca.pem, crl.pem: whom to trust, whom no longer; ca.websockets.pem is both in one, for Mosquitto
   2.0, which checks no CRL on WebSockets
+- revoked.json: which device's the revoked certificates are, since a CRL has serial numbers only
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
@@ -39,6 +40,7 @@ from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 SETTINGS = "broker.json"
 CA = "ca.pem"
 CRL = "crl.pem"
+REVOKED_IDS = "revoked.json"
 WEBSOCKETS_CA = "ca.websockets.pem"
 SERVER = "server.pem"
 ISSUER = "issuer.pem"
@@ -288,11 +290,15 @@ class BrokerConfig:
         if by_authority and (is_void or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
         revoked = {
-            one.subject
+            one.serial: one.subject
             for one in entries
             if one.state == REVOKED and one.role == DEVICE and one.not_after > now
-        } | authority.inventory.forgotten()[1]
-        self._except_from_trust(authority.issuing_certificate, revoked)
+        }
+        write_files(self.directory, {REVOKED_IDS: (json.dumps(revoked, indent=1) + "\n").encode()})
+        self._except_from_trust(
+            authority.issuing_certificate,
+            {*revoked.values(), *authority.inventory.forgotten()[1]},
+        )
         self.save()
         if self.is_public:
             try:
@@ -312,6 +318,20 @@ class BrokerConfig:
             if said.tbs_certificate_bytes == anchor.tbs_certificate_bytes:
                 return
         write_files(self.directory, {WEBSOCKETS_CA: anchor.public_bytes(Encoding.PEM)})
+
+    def revoked_id(self, serial: int) -> str | None:
+        """Return the id of the device whose certificate was revoked, None if that is not known.
+
+        Raise FatalError.
+        """
+        path = self.directory / REVOKED_IDS
+        with explained(f"read {path}"):
+            content = path.read_bytes() if path.exists() else b"{}"
+        try:
+            found = json.loads(content).get(serial_text(serial))
+        except (ValueError, AttributeError) as error:
+            raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
+        return None if found is None else check_device_id(str(found))
 
     def crl(self) -> x509.CertificateRevocationList:
         """Read the CRL. Raise FatalError."""

@@ -20,6 +20,7 @@ from securemqtt_tools.pki.files import OWNER_ONLY, explained
 _LOCK = "run.lock"
 _LOOK_S = 0.5
 DAY_S = 24 * 3600.0
+_RESTARTED = "Restarted, which ends live sessions of the revoked."
 
 
 def serve(
@@ -44,6 +45,8 @@ def serve(
             except queue.Empty:
                 if not broker.running:
                     raise FatalError(f"the broker has ended by itself: see {broker.log}") from None
+                if broker.keep_out():
+                    say(_RESTARTED)
                 if time.monotonic() < due_s:
                     continue
                 due_s += every_s
@@ -62,7 +65,7 @@ def _reload(broker: BrokerProcess) -> str:
         if not broker.running:
             raise
         return f"Not reloaded, it goes on as it was: {error}"
-    return "Restarted, which ends live sessions of the revoked." if restarted else "Reloaded."
+    return _RESTARTED if restarted else "Reloaded."
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography import x509
@@ -18,6 +19,7 @@ import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch
 from securemqtt_tools.broker.mosquitto.program import (
     READY,
     REWORKED_SINCE,
@@ -36,6 +38,9 @@ AMQTT = "amqtt"
 ENGINES = (AUTO, MOSQUITTO, AMQTT)
 
 CONFIGURATION = "mosquitto.conf"
+_EVICTION = "eviction"
+# Beyond so many, a restart is quicker and takes less.
+_PUT_OUT = 20
 _RELOADED = re.compile(rb"Reload(ing config|ed)")
 _START_S = 30.0
 _STOP_S = 15.0
@@ -57,6 +62,8 @@ class BrokerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._revoked: frozenset[int] = frozenset()
         self._issuer: x509.Name | None = None  # of the CRL
+        self._eviction: Eviction | None = None
+        self._watch: Watch | None = None
 
     def __enter__(self) -> BrokerProcess:
         self.start()
@@ -145,11 +152,11 @@ class BrokerProcess:
         """Make the broker take up changed rules, passwords, certificates and CRL; return True when
         that took a restart.
 
-        When certificates were revoked since the start, Mosquitto is restarted: on a mere reload the
-        live session of a revoked device goes on. So it is with WebSockets before 2.1, where a
-        reload leaves that listener in ruins. The sessions and queued messages outlast a restart,
-        but every client has to connect again. Raise FatalError when it is not running, or does not
-        come back.
+        Mosquitto's live sessions outlast a new CRL, so those of the devices that were revoked since
+        are ended one by one; call `keep_out` from then on. It is restarted where that cannot be:
+        with WebSockets before 2.1, where a reload leaves that listener in ruins, and where many
+        were revoked. The sessions and queued messages outlast a restart, but every client has to
+        connect again. Raise FatalError when it is not running, or does not come back.
         """
         if not self.running or self._process is None:
             raise FatalError(f"the broker in {self.directory} is not running")
@@ -159,32 +166,71 @@ class BrokerProcess:
             self.config.websockets_port,
             self.config.bind,
         )
-        if moved or self._reload_is_not_enough():
+        gone = self._to_be_put_out()
+        if moved or gone is None:
             self.restart()
             return True
         self._write_configuration()
         offset = self._log_size()
         self._process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + _START_S
-        while not _RELOADED.search(self._log_since(offset)):
+        while (reloaded := _RELOADED.search(self._log_since(offset))) is None:
             if not self.running or time.monotonic() > deadline:
                 raise FatalError(
                     f"the broker did not reload: {last_words(self._log_since(self._started_at))} "
                     f"(see {self.log})"
                 )
             time.sleep(_POLL_S)
+        self._revoked = _serials(self.config.crl())
+        if gone:
+            if self._watch is not None:
+                gone.update(self._watch.entered(self._log_since(self._watch.offset)))
+            self._watch = Watch(gone, offset + reloaded.end(), self._watch)
+        return self._put_out(gone)
+
+    def keep_out(self) -> bool:
+        """Put out who was revoked, had shown its certificate before that, and says CONNECT only
+        now: Mosquitto lets it in. Return True when that took a restart.
+
+        To be called twice a second or so; does nothing once that time is over. Raise FatalError.
+        """
+        if self._watch is None or not self.running:
+            return False
+        if self._watch.is_over():
+            self._watch = None
+            return False
+        return self._put_out(self._watch.entered(self._log_since(self._watch.offset)))
+
+    def _put_out(self, device_ids: Collection[str]) -> bool:
+        if device_ids and self._eviction is not None:
+            try:
+                self._eviction.put_out(self.config, device_ids)
+            except (OSError, FatalError):  # a restart does it, too
+                self.restart()
+                return True
         return False
 
-    def _reload_is_not_enough(self) -> bool:
-        if self._program is None:
-            return False
-        fragile = self.config.websockets_port is not None and self._program.version < REWORKED_SINCE
+    def _to_be_put_out(self) -> set[str] | None:
+        """Return the devices that were revoked since the broker has read its CRL, None where it has
+        to be restarted for them.
+        """
+        if self._program is None:  # the embedded broker does it by itself
+            return set()
         crl = self.config.crl()
+        fragile = self.config.websockets_port is not None and self._program.version < REWORKED_SINCE
         # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
         # changed is not read again either.
-        return fragile or crl.issuer != self._issuer or not _serials(crl) <= self._revoked
+        if fragile or crl.issuer != self._issuer:
+            return None
+        serials = _serials(crl) - self._revoked
+        if len(serials) > (_PUT_OUT if self._eviction is not None else 0):
+            return None
+        found = {self.config.revoked_id(serial) for serial in serials}
+        return None if None in found else {one for one in found if one is not None}
 
     def _started(self, timeout_s: float) -> bool:
+        self._watch = None
+        self._eviction = self._new_eviction()
         self._write_configuration()
         self._rotate_log()
         crl = self.config.crl()
@@ -218,10 +264,20 @@ class BrokerProcess:
         # is ours.
         user = "root" if os.geteuid() == 0 else None
         places = Places(
-            self.config.directory, self.config.directory / files.DATA, self.log.resolve(), user
+            self.config.directory,
+            self.config.directory / files.DATA,
+            self.log.resolve(),
+            user,
+            (self._eviction.trust, self._eviction.socket) if self._eviction is not None else None,
         )
         text = render(self.config, places, self._program.version)
         write_file(self.directory / CONFIGURATION, text.encode())
+
+    def _new_eviction(self) -> Eviction | None:
+        directory = self.config.directory / _EVICTION
+        if self._program is None or not Eviction.fits(directory):
+            return None
+        return Eviction(directory)
 
     def _rotate_log(self) -> None:
         if self._log_size() > _LOG_BYTES:

@@ -57,7 +57,9 @@ class Embedded:
         self.config = config
         self.broker = RuledBroker(config)
         self._admission = Admission(config)
-        self._issuer = config.crl().issuer
+        crl = config.crl()
+        self._issuer = crl.issuer
+        self._revoked = {entry.serial_number for entry in crl}
         self._connections: dict[str, Connection] = {}
         self._count = 0
         self._sockets = [_listen(config.bind, config.port)]
@@ -131,7 +133,7 @@ class Embedded:
         except (FatalError, OSError, ValueError) as error:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
-        self._admission = admission
+        self._admission, self._revoked = admission, revoked
         self.broker.settings = self.config
         self._close()
         await self._open()
@@ -174,7 +176,11 @@ class Embedded:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
+            issuer = self._issuer
             await self._admission.admit(identity, reader, writer)
+            # The certificate was looked at in the handshake, which may be a while ago.
+            if identity.serial in self._revoked or self._issuer != issuer:
+                raise NotAdmitted(f"{identity.name} was revoked")
             connection = Connection(identity, transport.abort, asyncio.Event())
             try:
                 await self._take_over(connection)

@@ -76,6 +76,8 @@ class Places:
     data: Path | None
     log: Path | None
     user: str | None
+    # The listener by which single devices are put out (eviction.py): its trust and its Unix socket.
+    eviction: tuple[Path, Path] | None = None
 
 
 def render(config: BrokerConfig, places: Places, version: Version) -> str:
@@ -102,6 +104,8 @@ def render(config: BrokerConfig, places: Places, version: Version) -> str:
         # whoever has a revoked certificate.
         trust = files.WEBSOCKETS_CA if version < REWORKED_SINCE else files.CA
         lines += _listener(config, places, config.websockets_port, trust, websockets=True)
+    if places.eviction is not None:
+        lines += _eviction_listener(places, *places.eviction)
     return "\n".join(lines) + "\n"
 
 
@@ -175,6 +179,17 @@ def _library_directories() -> Iterator[Path]:
             prefix / "lib",
             prefix / "lib64",
         )
+
+
+def _eviction_listener(places: Places, trust: Path, path: Path) -> Iterator[str]:
+    yield ""
+    yield f"listener 0 {path}"
+    yield f"cafile {trust}"
+    yield f"certfile {places.directory / files.SERVER}"
+    yield f"keyfile {places.directory / files.SERVER}"
+    yield "require_certificate true"
+    yield "use_identity_as_username true"
+    yield "use_username_as_clientid true"
 
 
 def _listener(

@@ -1,0 +1,63 @@
+"""What revoking one device costs the others: a thousand are connected, ten thousand rules stand."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from itertools import count
+
+from figures import Figure
+from setting import Setting
+
+from support.brokers.doors import Door, open_door
+from support.brokers.mqtt import Peer, Refused
+from support.identities.credentials import client_certificate, signer_of
+
+_CONNECTED = 1000
+_ROLES = 10_000
+_numbers = count()
+
+
+def measure(setting: Setting, rounds: int = 1) -> Iterator[Figure]:
+    """Yield the figures of Mosquitto: the time from the start of `broker reload` until the device's
+    connection is closed, and how many others lost theirs.
+    """
+    taken_s, broken = [], []
+    for _ in range(rounds):
+        directory = setting.directory / f"revocation-{next(_numbers)}"
+        directory.mkdir()
+        with ExitStack() as stack:
+            door = stack.enter_context(open_door(setting.authority, directory, "mosquitto"))
+            roles = {f"reader-{number}": "monitor" for number in range(_ROLES)}
+            door.broker.config.changed(roles=roles)
+            door.broker.reload()
+            signer = signer_of(door.authority)
+            others = []
+            for number in range(_CONNECTED):
+                device_id = f"other-{number}"
+                peer = door.enter(device_id, client_certificate(directory, signer, [device_id]))
+                others.append(stack.enter_context(peer))
+            taken_s.append(_revoked_s(door))
+            broken.append(float(sum(_is_broken(peer) for peer in others)))
+    yield Figure(f"until one of {_CONNECTED} is out, {_ROLES} rules, s", {64: taken_s})
+    yield Figure("others whose connection broke", {64: broken})
+
+
+def _revoked_s(door: Door) -> float:
+    device_id = door.new_id()
+    with door.enter(device_id) as peer:
+        door.authority.revoke(device_id)
+        door.broker.config.refresh(door.authority)
+        began = time.monotonic()
+        door.broker.reload()
+        peer.wait_closed()
+        return time.monotonic() - began
+
+
+def _is_broken(peer: Peer) -> bool:
+    with suppress(Refused, ssl.SSLError):
+        peer.drain()
+        return False
+    return True

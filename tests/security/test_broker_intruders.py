@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -197,6 +198,34 @@ def test_revoked_device_cannot_resume_its_tls_session(door: Door) -> None:
         peer.drain()
         session = peer.tls.session
     door.revoke(device_id)
+    with (
+        pytest.raises(Refused),
+        Peer(door.port, context, websockets=door.websockets, session=session) as peer,
+    ):
+        peer.connect(device_id)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_expired_certificate_cannot_resume_its_tls_session(
+    door: Door, version: ssl.TLSVersion
+) -> None:
+    device_id = door.new_id()
+    credentials = client_certificate(
+        door.directory,
+        signer_of(door.authority),
+        [device_id],
+        lifetime=timedelta(hours=1, seconds=seconds(1)),
+    )
+    ends = time.time() + seconds(1)
+    context = door.context(credentials)
+    context.maximum_version = context.minimum_version = version
+    with Peer(door.port, context, websockets=door.websockets) as peer:
+        peer.connect(device_id)
+        peer.drain()
+        session = peer.tls.session
+    wait_until(lambda: time.time() > ends + 1, seconds(10), "the certificate's end")
+    if not door.broker.end_tls_sessions():
+        door.broker.restart()
     with (
         pytest.raises(Refused),
         Peer(door.port, context, websockets=door.websockets, session=session) as peer,

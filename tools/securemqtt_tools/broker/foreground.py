@@ -20,6 +20,8 @@ from securemqtt_tools.pki.files import OWNER_ONLY, explained
 _LOCK = "run.lock"
 _LOOK_S = 0.5
 DAY_S = 24 * 3600.0
+# For so long at most a certificate that has expired stays in by resuming its TLS session.
+_TLS_SESSIONS_S = 3600.0
 _RESTARTED = "Restarted, which ends live sessions of the revoked."
 
 
@@ -30,7 +32,8 @@ def serve(
     upkeep: Callable[[], bool],
     every_s: float = DAY_S,
 ) -> None:
-    """Run a broker until SIGTERM or SIGINT; SIGHUP reloads it. For the main thread.
+    """Run a broker until SIGTERM or SIGINT; SIGHUP reloads it. For the main thread. Once an hour
+    it forgets the TLS sessions that could be resumed.
 
     `started` is called once it listens; `say` gets a line about each reload; `upkeep` is called
     every `every_s` and says whether there is something to reload. Raise FatalError when it runs in
@@ -39,6 +42,7 @@ def serve(
     with _only_one(broker.directory), _received_signals() as received, broker:
         started()
         due_s = time.monotonic() + every_s
+        forget_s = time.monotonic() + _TLS_SESSIONS_S
         while True:
             try:
                 number = received.get(timeout=min(_LOOK_S, every_s))
@@ -47,6 +51,9 @@ def serve(
                     raise FatalError(f"the broker has ended by itself: see {broker.log}") from None
                 if broker.keep_out():
                     say(_RESTARTED)
+                if time.monotonic() > forget_s:
+                    forget_s += _TLS_SESSIONS_S
+                    broker.end_tls_sessions()
                 if time.monotonic() < due_s:
                     continue
                 due_s += every_s

@@ -171,22 +171,26 @@ class BrokerProcess:
             self.restart()
             return True
         self._write_configuration()
-        offset = self._log_size()
-        self._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + _START_S
-        while (reloaded := _RELOADED.search(self._log_since(offset))) is None:
-            if not self.running or time.monotonic() > deadline:
-                raise FatalError(
-                    f"the broker did not reload: {last_words(self._log_since(self._started_at))} "
-                    f"(see {self.log})"
-                )
-            time.sleep(_POLL_S)
+        offset = self._read_anew()
         self._revoked = _serials(self.config.crl())
         if gone:
             if self._watch is not None:
                 gone.update(self._watch.entered(self._log_since(self._watch.offset)))
-            self._watch = Watch(gone, offset + reloaded.end(), self._watch)
+            self._watch = Watch(gone, offset, self._watch)
         return self._put_out(gone)
+
+    def end_tls_sessions(self) -> bool:
+        """Have Mosquitto forget the TLS sessions that may be resumed: a client that resumes one
+        shows no certificate, so that one which has expired would stay in. Connections stand.
+
+        Return False where it would take a restart: see `reload`. The embedded broker keeps none.
+        Raise FatalError.
+        """
+        if self._is_fragile:
+            return False
+        if self._program is not None and self.running:
+            self._read_anew()
+        return True
 
     def keep_out(self) -> bool:
         """Put out who was revoked, had shown its certificate before that, and says CONNECT only
@@ -210,6 +214,28 @@ class BrokerProcess:
                 return True
         return False
 
+    def _read_anew(self) -> int:
+        """Have the broker read its files; return where its log says so. Raise FatalError."""
+        offset = self._log_size()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _START_S
+        while (reloaded := _RELOADED.search(self._log_since(offset))) is None:
+            if not self.running or time.monotonic() > deadline:
+                raise FatalError(
+                    f"the broker did not reload: {last_words(self._log_since(self._started_at))} "
+                    f"(see {self.log})"
+                )
+            time.sleep(_POLL_S)
+        return offset + reloaded.end()
+
+    @property
+    def _is_fragile(self) -> bool:
+        """Whether a reload leaves a listener in ruins: that of WebSockets before 2.1."""
+        if self._program is None or self.config.websockets_port is None:
+            return False
+        return self._program.version < REWORKED_SINCE
+
     def _to_be_put_out(self) -> set[str] | None:
         """Return the devices that were revoked since the broker has read its CRL, None where it has
         to be restarted for them.
@@ -217,10 +243,9 @@ class BrokerProcess:
         if self._program is None:  # the embedded broker does it by itself
             return set()
         crl = self.config.crl()
-        fragile = self.config.websockets_port is not None and self._program.version < REWORKED_SINCE
         # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
         # changed is not read again either.
-        if fragile or crl.issuer != self._issuer:
+        if self._is_fragile or crl.issuer != self._issuer:
             return None
         serials = _serials(crl) - self._revoked
         if len(serials) > (_PUT_OUT if self._eviction is not None else 0):

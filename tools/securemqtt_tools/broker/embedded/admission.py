@@ -12,6 +12,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from amqtt.adapters import BufferReader, ReaderAdapter, WriterAdapter
@@ -46,7 +47,7 @@ def server_context(directory: Path) -> ssl.SSLContext:
     """Make the TLS context of a broker: client certificate required, CRL checked, floors as for
     Mosquitto.
 
-    Sessions cannot be resumed: a resumed handshake would look at no certificate and no CRL. Raises
+    There are no tickets: a resumed handshake would look at no certificate and no CRL. Raises
     FatalError where a file is missing or damaged.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -81,9 +82,12 @@ class Identity:
 def identity_of(tls: ssl.SSLObject) -> Identity:
     """Read the one common name of the peer's certificate.
 
-    Raise NotAdmitted when it is no device id.
+    Raise NotAdmitted when it is no device id, or has expired: a TLS session that is resumed (by its
+    id, with TLS 1.2) has brought none of its own.
     """
     certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+    if certificate.not_valid_after_utc < datetime.now(timezone.utc):
+        raise NotAdmitted("its certificate has expired")
     names = [
         str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     ]

@@ -112,7 +112,7 @@ class Debian(Place):
 
     def __init__(self, release: str) -> None:
         self.path = WORK / f"debian-{release}"
-        super().__init__(self.path / "root" / "securemqtt")
+        super().__init__(self.path / "opt" / "securemqtt")
         self._make(release)
         shutil.rmtree(self.checkout, ignore_errors=True)
         _run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(self.checkout)])
@@ -147,7 +147,7 @@ class Debian(Place):
             *(str(self.path), "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"),
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             *settings,
-            *("bash", "-c", f"cd /root/securemqtt\n{script}"),
+            *("bash", "-c", f"cd /opt/securemqtt\n{script}"),
         ]
 
 

@@ -34,8 +34,15 @@ class Early:
         self._until_ms = 0  # when there is nothing to wait for any more
 
     def begin(self, until_ms: int) -> None:
-        """Note that a connection stands: what comes may wait until `until_ms`; 0: not at all."""
-        self._until_ms = until_ms
+        """Note that a connection stands: what comes may wait until `until_ms`; 0: not at all.
+
+        The first time counts: what comes on a later connection finds the subscriptions made.
+        """
+        self._until_ms = self._until_ms or until_ms
+
+    def end(self) -> None:
+        """Have nothing wait any more: the program leaves, and has said what it wants."""
+        self._until_ms = 0
 
     def may_wait(self, message: "Message", now: int) -> bool:
         """Return True if a message that no subscription is for is to be kept here."""

@@ -326,9 +326,7 @@ class Inbox:
                 self._received.done(message, handled)
         self._owner.wake()
 
-    def _call(
-        self, handler: "Callable[[Any], None] | None", what: object, queued: bool = False
-    ) -> None:
+    def _call(self, handler: "Any", what: object, queued: bool = False) -> None:
         try:
             if handler is not None:
                 handler(what)
@@ -372,8 +370,10 @@ class Inbox:
 
     # The loop
 
-    def answer(self, link: "Link") -> None:
+    def answer(self, link: "Link", leaving: bool = False) -> None:
         """Acknowledge what was handled, and send what was asked for."""
+        if leaving and self.subscriptions:
+            self._early.end()
         if self._early.messages:
             self._end_early()
         session = link.session

@@ -111,7 +111,7 @@ def connected(connection: "Owner", session_present: bool) -> None:
     connection.sent_topic = ""
     resumed = ", session resumed" if session_present else ""
     again = connection.counters["connects"] > 1 and not connection.settings.clean_session
-    if again and not session_present:
+    if again and not (session_present or connection.link.session.in_doubt):
         resumed = "; it has no session of ours any more: restarted, or too long ago"
     connection.set_state("connected")
     log("info", "connected to " + connection.settings.address + resumed)
@@ -241,7 +241,7 @@ def _finishing(connection: "Owner", lasting: "Callable[[int, int], int]") -> "It
     link = connection.link
     if link.up:
         if connection.inbox is not None:
-            connection.inbox.answer(link)  # else what was handled would come again
+            connection.inbox.answer(link, True)  # else what was handled would come again
         if connection.settings.status:
             link.send(_status(connection, b"offline"))
         link.leave()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # title: what it is called in errors. id_bytes, topic_bytes: the longest in UTF-8. levels,
 # filter_levels: how many a topic, or a filter, may have. packet_bytes: the largest PUBLISH.
 # reserved: what a topic, or an id, may not begin with, but for `own`. alpn: by port, with a
-# certificate and without. needs_username: it knows a device by no other name.
+# certificate and without. needs: by what it knows a device, at least.
 PRESETS: "dict[str, dict[str, Any]]" = {
     "aws": {
         "title": "AWS IoT Core",
@@ -40,6 +40,7 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         # WebSockets is signed for each connection, which this library does not do.
         "transports": ("tls",),
         "alpn": {443: ("x-amzn-mqtt-ca", "mqtt")},
+        "needs": ("certificate",),
     },
     "azure": {
         "title": "Azure Event Grid",
@@ -50,7 +51,7 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         "retained": False,
         "keep_alive_s": (5, 1160),
         "packet_bytes": 524288,
-        "needs_username": True,
+        "needs": ("certificate", "username"),
         "wss_port": 443,
         # https://learn.microsoft.com/azure/event-grid/whats-new, May 2025
         "levels": 15,
@@ -66,7 +67,7 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         "id_bytes": 1024,
         "packet_bytes": 1048576,
         "filter_levels": 10,
-        "needs_username": True,
+        "needs": ("username", "password"),
     },
 }
 
@@ -118,8 +119,15 @@ def _problem(preset: "dict[str, Any]", values: "dict[str, Any]") -> str:
         return "finds your broker by its name (SNI): host must be one, and no address"
     if values["transport"] not in preset.get("transports", ("tls", "wss")):
         return "takes no transport={} here".format(values["transport"])
-    if preset.get("needs_username") and values["username"] is None:
-        return "knows a device by its user name: give username"
+    port = values["port"]
+    custom = port in preset.get("alpn", {}) and values["username"]  # an authoriser of your own
+    for name in preset.get("needs", ()):
+        if not (values[name] or values.get(name + "_file") or custom):
+            return "knows a device by {}: give {}".format(" and ".join(preset["needs"]), name)
+    if port == 1883:
+        return "speaks TLS on port 8883: 1883 is for what is said in clear"
+    if port == preset.get("wss_port") and values["transport"] != "wss":
+        return "takes port {} with transport='wss' only".format(port)
     lowest, highest = preset.get("keep_alive_s", (0, 65535))
     if not lowest <= keep_alive_s <= highest:
         what = "takes keep_alive_s from {} to {}, not {}"

@@ -431,6 +431,30 @@ def test_what_comes_before_its_subscription_waits_for_it(
         assert remote.ask("client.stats['unhandled']") == 0
 
 
+def test_a_program_that_leaves_gives_up_what_it_has_no_handler_for(
+    start: Start, scripted: ScriptedBroker
+) -> None:
+    """Else 20 of them would fill the broker's window in each run of a program that wakes for less
+    than `early_s`, and what it did ask for would never come.
+    """
+    remote = start(early_s=60)
+    remote.ask("log_lines()")
+    remote.ask("subscribe('other', 1)")
+    with connect(remote, scripted, session_present=True) as connection:
+        asked = connection.expect(SUBSCRIBE)
+        connection.send(answer(SUBACK, asked.packet_id, b"\1"))
+        connection.send(publish("early", b"1", 1, 7) + publish("other", b"2", 1, 8))
+        assert remote.ask("until(lambda: len(messages) == 1)") is True
+        remote.tell("client.disconnect()")
+        assert [connection.read() for _ in range(2)] == [
+            Packet(PUBACK, bytes([0, number])) for number in (7, 8)
+        ]
+        connection.expect(DISCONNECT)
+    remote.answer()
+    assert remote.ask("client.stats['unhandled']") == 1
+    assert remote.ask("len([line for line in log_text if 'has no handler' in line])") == 1
+
+
 def test_what_nobody_subscribes_to_is_acknowledged_counted_and_told_once(
     start: Start, scripted: ScriptedBroker
 ) -> None:

@@ -52,7 +52,7 @@ REFUSED = {
     "azure": (
         [
             ({"keep_alive_s": 1161}, "takes keep_alive_s from 5 to 1160, not 1161"),
-            ({"username": None, "password_file": None}, "its user name: give username"),
+            ({"username": None, "password_file": None}, "and username: give username"),
             ({"status": True}, "takes no retained messages: retain=False, status=False"),
         ],
         [
@@ -72,6 +72,8 @@ REFUSED = {
         [
             ({"client_id": "x" * 1025}, "takes a client_id of at most 1024 bytes"),
             ({"username": None, "password_file": None}, "give username"),
+            ({"password_file": None}, "knows a device by username and password: give password"),
+            ({"port": 1883}, "1883 is for what is said in clear"),
         ],
         [(["a", 1048576, 1, False], "does not fit into a packet of 1048576")],
         [(["/".join("a" * 11), 1], "takes topics of at most 10 levels, not ")],
@@ -275,7 +277,7 @@ class Nameless:
 
 
 def test_what_aws_counts_of_a_topic() -> None:
-    options = {**options_for("aws", 8883), "host": "mqtt.example.org"}
+    options = {**options_for("aws", 443), "host": "mqtt.example.org"}
     del options["ca"], options["certificate"], options["key"]
     secrets = {"username": "u", "password": "p", "password_file": None, "system_trust": True}
     client = Client(**{**options, **secrets})  # type: ignore[arg-type]
@@ -293,9 +295,9 @@ def test_what_aws_counts_of_a_topic() -> None:
         client.publish("a", b"", 2)  # the topic is known by now
 
 
-def test_azure_takes_websockets_on_a_port_of_their_own() -> None:
+def test_azure_takes_websockets_on_a_port_of_their_own(own: Credentials) -> None:
     options = {"preset": "azure", "host": "mqtt.example.org", "client_id": "a", "username": "a"}
-    options |= {"password": "p", "system_trust": True}
+    options |= {"certificate": own.certificate, "key": own.key, "system_trust": True}
     for more, port in (
         ({}, 8883),
         ({"transport": "wss"}, 443),
@@ -303,12 +305,22 @@ def test_azure_takes_websockets_on_a_port_of_their_own() -> None:
     ):
         client = Client(**{**options, **more})  # type: ignore[arg-type]
         assert client._connection.settings.port == port
+    with pytest.raises(SecureMQTTError, match="takes port 443 with transport='wss' only"):
+        Client(**{**options, "port": 443})  # type: ignore[arg-type]
     with pytest.raises(SecureMQTTError, match="AWS IoT Core takes no transport=wss here"):
         Client(**{**options, "preset": "aws", "transport": "wss"})  # type: ignore[arg-type]
 
 
-def test_a_preset_takes_the_smaller_of_two_limits() -> None:
-    secrets = {"username": "u", "password": "p", "system_trust": True}
+def test_aws_knows_a_device_by_its_certificate_or_asks_an_authoriser_of_yours() -> None:
+    options = {"preset": "aws", "host": "mqtt.example.org", "client_id": "a", "username": "u"}
+    options |= {"password": "p", "system_trust": True}
+    with pytest.raises(SecureMQTTError, match="knows a device by certificate: give certificate"):
+        Client(**options)  # type: ignore[arg-type]
+    assert Client(**options, port=443)._connection.settings.alpn == "mqtt"  # type: ignore[arg-type]
+
+
+def test_a_preset_takes_the_smaller_of_two_limits(own: Credentials) -> None:
+    secrets = {"certificate": own.certificate, "key": own.key, "system_trust": True}
     options = {"preset": "aws", "host": "mqtt.example.org", "client_id": "a", **secrets}
     for given, held in ((1000, 1000), (1 << 20, 131072), (None, 131072)):
         client = Client(**options, max_publish_bytes=given)  # type: ignore[arg-type]

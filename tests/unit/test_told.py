@@ -322,6 +322,27 @@ def test_what_is_known_of_the_end_of_a_connection_is_said() -> None:
         assert "gives no reason" in client.last_error.cause
 
 
+def test_a_session_that_may_be_the_old_one_is_not_said_to_be_lost() -> None:
+    history = History(1)
+    said = []
+    try:
+        _serve(history)
+        log_to(lambda level, text: said.append(text) if text[:9] == "connected" else None)
+        history.lose(0)
+        history.client.poll()
+        while history.client.state != "connecting":
+            history.pass_time(100)
+            history.client.poll()
+        history.client.poll()
+        history.lose_answers(False)  # CONNACK among them
+        _serve(history)
+        assert history.client._connection.link.session.in_doubt
+        assert len(said) == 1 and "session" not in said[0], said
+    finally:
+        log_to(_quiet)
+        history.close()
+
+
 def test_a_session_that_the_broker_has_lost_is_said() -> None:
     history = History(1)
     said = []

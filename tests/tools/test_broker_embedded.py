@@ -340,6 +340,28 @@ def test_nobody_in_after_the_connections_are_used_up(authority: Authority, door:
         door.broker.reload()
 
 
+def test_what_one_client_has_retained_is_bounded(door: Door) -> None:
+    before = door.broker.config
+    limits = Limits(retained_bytes=3000)
+    try:
+        before.changed(limits=limits)
+        door.broker.reload()
+        device_id = door.new_id()
+        prefix = f"devices/{device_id}"
+        with door.enter(device_id) as peer:
+            for number in range(4):
+                peer.publish(f"{prefix}/{number}", bytes(900), retain=True)
+            peer.publish(f"{prefix}/0", b"", retain=True)
+            peer.publish(f"{prefix}/4", bytes(900), retain=True)  # in the place of the first
+            peer.subscribe(f"{prefix}/#")
+            kept = sorted(topic for topic, _ in peer.drain())
+            assert kept == [f"{prefix}/{number}" for number in (1, 2, 4)]
+        assert "has too much retained" in door.broker.log.read_text()
+    finally:
+        before.save()
+        door.broker.reload()
+
+
 def _enters(door: Door) -> bool:
     try:
         peer: Peer = door.enter(door.new_id())

@@ -81,6 +81,8 @@ class Limits:
     queued_bytes: int = 64 * 1024 * 1024  # per client
     # MQTT would allow 256 MB, which one packet could make the broker allocate
     packet_bytes: int = 1024 * 1024
+    # retained messages of one client; in the embedded broker alone, Mosquitto has no such limit
+    retained_bytes: int = 16 * 1024 * 1024
     keep_alive_s: int = 3600  # on MQTT 3.1.1 clients, Mosquitto imposes it from 2.0.12 on
 
 

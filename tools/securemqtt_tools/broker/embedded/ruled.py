@@ -120,12 +120,23 @@ class RuledBroker(Broker):
         if self._allows(session, topic, Action.PUBLISH):
             self._hand_out(topic, data, packet.qos)
             if packet.retain_flag:
-                self._retained_messages.pop(topic, None)
-                if data:
-                    self._retained_messages[topic] = RetainedApplicationMessage(
-                        session, topic, data, packet.qos
-                    )
+                self._retain(session, topic, data, packet.qos)
         return True
+
+    def _retain(self, session: Session, topic: str, data: bytes, qos: int) -> None:
+        """Keep a retained message in place of the one before, as far as its sender may."""
+        self._retained_messages.pop(topic, None)
+        if not data:
+            return
+        kept = sum(
+            len(one.topic) + len(one.data)
+            for one in self._retained_messages.values()
+            if one.source_session is not None and one.source_session.client_id == session.client_id
+        )
+        if kept + len(topic) + len(data) > self.settings.limits.retained_bytes:
+            _log.warning("%s has too much retained: not kept on %s", session.client_id, topic)
+            return
+        self._retained_messages[topic] = RetainedApplicationMessage(session, topic, data, qos)
 
     async def _broadcast_message(
         self, session: Session | None, topic: str, data: bytes, force_qos: int | None = None

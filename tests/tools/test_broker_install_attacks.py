@@ -33,6 +33,8 @@ from support.requirements import require_program, unavailable
 from support.speed import seconds
 
 ROOT = Path(__file__).parents[2]
+# What this system calls it (PEP 394).
+PYTHON = "python" if shutil.which("python") else "python3"
 SCRIPT = ROOT / "tools" / "broker.py"
 SECRET = b"root's own secret\n"
 NAMES = ("acl", "ca.pem", "crl.pem", "server.pem")
@@ -398,7 +400,7 @@ def test_run_says_why_it_stays_root(home: Path, python: str) -> None:
         assert said == (
             f"securemqtt: warning: it runs as root, since {home / 'broker'} is root's and no other "
             f"user could read it: whoever breaks into the broker has this computer. Set it up as a "
-            f"user of your own, or let the system's Mosquitto run it (python tools/broker.py "
+            f"user of your own, or let the system's Mosquitto run it ({PYTHON} tools/broker.py "
             f"install)\n"
         )
 
@@ -434,7 +436,7 @@ def test_run_says_why_it_cannot_give_up_root(
 def test_run_by_root_without_a_broker(user: pwd.struct_passwd, python: str) -> None:
     with open_directory() as directory:
         os.chown(directory, user.pw_uid, user.pw_gid)
-        assert "run python tools/broker.py init" in failing_run(python, directory)
+        assert f"run {PYTHON} tools/broker.py init" in failing_run(python, directory)
         assert list(directory.iterdir()) == []
 
 

@@ -58,7 +58,7 @@ class BrokerProcess:
     def __init__(self, directory: Path, engine: str = AUTO) -> None:
         self.directory = directory
         self.config = BrokerConfig.open(directory)
-        self.engine, self._program = _choose(engine)
+        self.engine, self.program = _choose(engine)
         self._process: subprocess.Popen[bytes] | None = None
         self._revoked: frozenset[int] = frozenset()
         self._issuer: x509.Name | None = None  # of the CRL
@@ -188,7 +188,7 @@ class BrokerProcess:
         """
         if self._is_fragile:
             return False
-        if self._program is not None and self.running:
+        if self.program is not None and self.running:
             self._read_anew()
         return True
 
@@ -232,15 +232,15 @@ class BrokerProcess:
     @property
     def _is_fragile(self) -> bool:
         """Whether a reload leaves a listener in ruins: that of WebSockets before 2.1."""
-        if self._program is None or self.config.websockets_port is None:
+        if self.program is None or self.config.websockets_port is None:
             return False
-        return self._program.version < REWORKED_SINCE
+        return self.program.version < REWORKED_SINCE
 
     def _to_be_put_out(self) -> set[str] | None:
         """Return the devices that were revoked since the broker has read its CRL, None where it has
         to be restarted for them.
         """
-        if self._program is None:  # the embedded broker does it by itself
+        if self.program is None:  # the embedded broker does it by itself
             return set()
         crl = self.config.crl()
         # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
@@ -278,12 +278,12 @@ class BrokerProcess:
         return True
 
     def _arguments(self) -> list[str]:
-        if self._program is not None:
-            return [str(self._program.path), "-c", str(self.directory / CONFIGURATION)]
+        if self.program is not None:
+            return [str(self.program.path), "-c", str(self.directory / CONFIGURATION)]
         return [sys.executable, "-m", "securemqtt_tools.broker.embedded", str(self.directory)]
 
     def _write_configuration(self) -> None:
-        if self._program is None:
+        if self.program is None:
             return
         # Started by root, Mosquitto would become the user mosquitto and could read nothing of what
         # is ours.
@@ -295,12 +295,12 @@ class BrokerProcess:
             user,
             (self._eviction.trust, self._eviction.socket) if self._eviction is not None else None,
         )
-        text = render(self.config, places, self._program.version)
+        text = render(self.config, places, self.program.version)
         write_file(self.directory / CONFIGURATION, text.encode())
 
     def _new_eviction(self) -> Eviction | None:
         directory = self.config.directory / _EVICTION
-        if self._program is None or not Eviction.fits(directory):
+        if self.program is None or not Eviction.fits(directory):
             return None
         return Eviction(directory)
 

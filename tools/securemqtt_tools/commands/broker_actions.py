@@ -24,7 +24,7 @@ from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
-from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
@@ -92,6 +92,7 @@ def init(args: argparse.Namespace) -> int:
                 "issuer."
             )
         )
+    _say_shortcomings(config, _installed())
     print(as_called("Next: securemqtt broker run, or install."))
     return 0
 
@@ -135,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
                 f"it: whoever breaks into the broker has this computer. Set it up as a user of "
                 f"your own, or let the system's Mosquitto run it (securemqtt broker install)"
             )
+        _say_shortcomings(broker.config, broker.program)
         if broker.engine != MOSQUITTO:
             _warn(
                 "sessions and queued messages end with it: install Mosquitto for anything that "
@@ -264,6 +266,7 @@ def install(args: argparse.Namespace) -> int:
     config = BrokerConfig.open(_directory(args))
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
+    _say_shortcomings(config, program)
     installation = Installation(config, program, args.etc)
     if (args.home / "ca").exists():
         Authority.open(args.home / "ca").check_knows(installation.crl)
@@ -309,6 +312,7 @@ def check(args: argparse.Namespace) -> int:
                 f"{_MARKS[finding.good]}  {escape(escaped(f'{finding.what}: {finding.detail}'))}"
             )
         findings += found
+    _say_shortcomings(config, _installed())
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     return 1 if any(finding.good is False for finding in findings) else 0
@@ -414,6 +418,19 @@ def _tell(config: BrokerConfig) -> None:
                 "securemqtt broker install."
             )
         )
+
+
+def _say_shortcomings(config: BrokerConfig, program: Program | None) -> None:
+    for one in shortcomings(config, program):
+        print(f"Note: {one}.", flush=True)
+
+
+def _installed() -> Program | None:
+    try:
+        return find_mosquitto()
+    except FatalError as error:  # it cannot be asked
+        _warn(str(error))
+        return None
 
 
 def _say_crl(config: BrokerConfig) -> None:

@@ -66,6 +66,20 @@ def find_mosquitto() -> Program | None:
     return program
 
 
+def shortcomings(config: BrokerConfig, program: Program | None) -> list[str]:
+    """Return what this Mosquitto cannot do of what the settings ask for, a sentence each; without
+    one there is nothing to say.
+    """
+    if program is None or config.websockets_port is None or program.version >= REWORKED_SINCE:
+        return []
+    return [
+        f"Mosquitto {program.version_text} looks at no revocation list on WebSockets, and cannot "
+        f"reload that port: there an id with a revoked certificate is shut out with a newer one, "
+        f"too, each change restarts the broker, and a certificate that has expired may come back "
+        f"by resuming its TLS session. Mosquitto 2.1 can"
+    ]
+
+
 @dataclass(frozen=True)
 class Places:
     """Where the broker finds the files of its directory, and where it writes; None: as the main

@@ -53,7 +53,7 @@ def serve(
                     say(_RESTARTED)
                 if time.monotonic() > forget_s:
                     forget_s += _TLS_SESSIONS_S
-                    broker.end_tls_sessions()
+                    _forget(broker, say)
                 if time.monotonic() < due_s:
                     continue
                 due_s += every_s
@@ -63,6 +63,15 @@ def serve(
                 if number != signal.SIGHUP:
                     return
             say(_reload(broker))
+
+
+def _forget(broker: BrokerProcess, say: Callable[[str], None]) -> None:
+    try:
+        broker.end_tls_sessions()
+    except FatalError as error:
+        if not broker.running:
+            raise
+        say(f"TLS sessions may be resumed for an hour more: {error}")
 
 
 def _reload(broker: BrokerProcess) -> str:

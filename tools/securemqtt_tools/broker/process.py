@@ -248,7 +248,9 @@ class BrokerProcess:
         if self._is_fragile or crl.issuer != self._issuer:
             return None
         serials = _serials(crl) - self._revoked
-        if len(serials) > (_PUT_OUT if self._eviction is not None else 0):
+        # With passwords a certificate may have served under another one's name.
+        one_by_one = self._eviction is not None and not self.config.passwords
+        if len(serials) > (_PUT_OUT if one_by_one else 0):
             return None
         found = {self.config.revoked_id(serial) for serial in serials}
         return None if None in found else {one for one in found if one is not None}

@@ -33,8 +33,9 @@ _WAIT_S = 5.0
 # client id is asked for is no matter, since it is the certificate's.
 _CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03out"
 _CONNACK_BYTES = 4
-_OPENED = re.compile(rb"New connection from (\S+) on port")
-_ENTERED = re.compile(rb"New client connected from (\S+) as (\S+) \(")
+# Behind the time, and nowhere else: a line may have what a client has chosen.
+_OPENED = re.compile(rb"\S+: New connection from (\S+) on port")
+_ENTERED = re.compile(rb"\S+: New client connected from (\S+) as (\S+) \(")
 # How long Mosquitto waits for CONNECT: one and a half times its default keep-alive of 60 s, and it
 # looks every few seconds.
 _HALF_OPEN_S = 100.0
@@ -69,10 +70,10 @@ class Watch:
         self.offset += len(complete)
         found = []
         for line in complete.splitlines():
-            opened = _OPENED.search(line)
+            opened = _OPENED.match(line)
             if opened is not None:
                 self._checked.add(opened[1])
-            entered = _ENTERED.search(line)
+            entered = _ENTERED.match(line)
             if entered is not None and entered[1] not in self._checked:
                 device_id = entered[2].decode(errors="replace")
                 found += [device_id] if device_id in self.until else []

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -271,6 +272,53 @@ def test_plain_reload_keeps_connections(authority: Authority, tmp_path: Path, en
     with open_door(authority, tmp_path, engine) as door, door.enter(door.new_id()) as peer:
         assert door.broker.reload() is False
         peer.drain()
+
+
+def test_the_way_to_put_devices_out_is_open_to_nobody_else(
+    authority: Authority, tmp_path: Path
+) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        place = door.broker.directory / "eviction"
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        assert sorted(path.name for path in place.iterdir()) == ["socket", "trust.pem"]
+        assert b"PRIVATE" not in (place / "trust.pem").read_bytes()
+        device_id = door.new_id()
+        context = door.context(door.credentials(device_id))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.settimeout(seconds(20))
+            plain.connect(str(place / "socket"))
+            with pytest.raises(OSError, match=r"unknown ca|UNKNOWN_CA|EOF"):
+                context.wrap_socket(plain, server_hostname="localhost")
+        with door.enter(device_id) as peer:
+            door.revoke(device_id)
+            peer.wait_closed()
+        assert sorted(path.name for path in place.iterdir()) == ["socket", "trust.pem"]
+
+
+def test_after_a_crash_one_is_put_out_as_before(authority: Authority, tmp_path: Path) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        door.broker.kill()
+        door.broker.start()
+        device_id, other_id = door.new_id(), door.new_id()
+        with door.enter(device_id) as peer, door.enter(other_id) as other:
+            door.revoke(device_id)
+            peer.wait_closed()
+            other.drain()
+
+
+def test_many_at_once_take_a_restart(authority: Authority, tmp_path: Path) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        for count, restarts in ((20, False), (21, True)):
+            ids = [door.new_id() for _ in range(count)]
+            for device_id in ids:
+                door.authority.issue_device(device_id)
+                door.authority.revoke(device_id)
+            door.broker.config.refresh(door.authority)
+            assert door.broker.reload() is restarts
 
 
 def test_reloads_while_kept_sessions_wait(authority: Authority, tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def list_entries(args: argparse.Namespace) -> None:
         print(report.entries_json(entries, now))
     elif entries:
         console = _console()
-        console.print(report.narrowed(report.entries_table(entries, now), console))
+        for line in report.entries_lines(entries, now, console.width):
+            console.print(line, soft_wrap=True)
     else:
         print("No certificate to show.")
     _warn(args, authority)

@@ -159,6 +159,16 @@ def test_take_over(bench: Bench) -> None:
     second = device.connect_again()
     first.wait_closed()
     assert pings(second)
+    second.drop()
+
+    other = bench.device()
+    clean = other.connect()
+    assert clean.subscribe(other.topic("#"), 1) == 1
+    kept = other.open()
+    assert kept.connect(other.id, clean=False) is False  # nothing of a clean session is handed on
+    clean.wait_closed()
+    kept.publish(other.topic("t"), b"not subscribed")
+    assert delivered_to_itself(kept, other.topic("end")) == []
 
 
 @case("MQTT-3.12.4-1", "PINGREQ is answered by PINGRESP")

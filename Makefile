@@ -13,7 +13,7 @@ RELEASE := .build/release
 RELEASE_STAMP := $(RELEASE)/.installed
 
 .PHONY: help setup system system-demo demo test test-long test-parts test-matrix lint bench soak clean
-.PHONY: hooks documents pictures lock release release-rehearsal
+.PHONY: hooks documents conformance pictures lock release release-rehearsal
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
@@ -27,6 +27,7 @@ help:
 	@echo "make soak       faults at random, for MINUTES=10"
 	@echo "make hooks      the quick checks before each commit"
 	@echo "make documents  write anew what is made from the source: docs/errors.md, package.json, ..."
+	@echo "make conformance  ... docs/conformance.md: both brokers against MQTT 3.1.1, clause by clause"
 	@echo "make lock       write the versions and hashes of all packages anew; UPGRADE=1 for newer ones"
 	@echo "make release    wheel, sdist, SBOM and checksums, checked; release-rehearsal on any commit"
 	@echo "make clean      remove what make made"
@@ -79,6 +80,9 @@ documents: setup
 	@$(BIN)/python tests/support/documents/errors_page.py
 	@$(BIN)/python tests/support/documents/board_packages.py
 	@$(BIN)/python tests/support/documents/options_page.py
+
+conformance: setup system
+	@$(BIN)/python tests/conformance/page.py
 
 pictures: setup
 	@PYTHONPATH=tests $(BIN)/python tests/support/documents/pictures.py

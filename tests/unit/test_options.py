@@ -123,7 +123,8 @@ def test_the_edges_of_each_range_are_taken_and_what_is_beyond_is_not() -> None:
                 assert name in _what(**{name: value})
         elif kind == "choice":
             for value in allowed:
-                options = {"outbox_dir": scratch(), "username": "u", name: value}
+                options = {"outbox_dir": scratch(), "username": "u", "password": "p", name: value}
+                options["certificate"] = "device.pem"
                 assert getattr(_load(**options), name) == value
     for value in (0.1, 1, 3600):
         assert _load(connect_timeout_s=value).connect_timeout_s == value

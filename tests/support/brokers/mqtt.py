@@ -159,9 +159,15 @@ class Peer:
 
     def receive_unacknowledged(self) -> Packet:
         """Return the next PUBLISH, and keep its acknowledgement to ourselves."""
-        while (got := self._next_packet()).kind != PUBLISH:
+        while (got := self.receive_packet()).kind != PUBLISH:
             pass
         return got
+
+    def receive_packet(self) -> Packet:
+        """Return the next packet, of whatever kind; Refused when the connection is gone."""
+        while not self._packets:
+            self._fill()
+        return self._packets.pop(0)
 
     def acknowledge(self, message: Packet) -> None:
         """Answer a PUBLISH of QoS 1 with PUBACK."""
@@ -189,7 +195,7 @@ class Peer:
         """
         self.send(packet(PINGREQ))
         messages = []
-        while (got := self._next_packet()).kind != PINGRESP:
+        while (got := self.receive_packet()).kind != PINGRESP:
             if got.kind == PUBLISH:
                 messages.append((got.topic, got.payload))
                 self.acknowledge(got)
@@ -199,7 +205,7 @@ class Peer:
         """Wait until the broker closes the connection; AssertionError if it does not."""
         try:
             while True:
-                self._next_packet()
+                self.receive_packet()
         except Refused:
             return
         except TimeoutError as error:
@@ -220,11 +226,6 @@ class Peer:
             self._socket.sendall(_frame(data) if self._websockets else data)
         except OSError as error:
             raise Refused(f"closed: {error}") from error
-
-    def _next_packet(self) -> Packet:
-        while not self._packets:
-            self._fill()
-        return self._packets.pop(0)
 
     def _fill(self) -> None:
         self._buffer += self._receive()

@@ -325,7 +325,8 @@ def _choose(engine: str) -> tuple[str, Program | None]:
     program = None if engine == AMQTT else find_mosquitto()
     if engine == MOSQUITTO and program is None:
         raise FatalError(
-            "Mosquitto is not installed: apt-get install mosquitto, or use --engine amqtt"
+            "Mosquitto is not installed: apt-get install mosquitto, or use --engine amqtt to try "
+            "things out"
         )
     return (MOSQUITTO if program else AMQTT), program
 

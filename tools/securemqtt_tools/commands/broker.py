@@ -118,7 +118,8 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default=AUTO,
-        help="default: mosquitto where installed, else amqtt",
+        help="default: mosquitto where installed, else amqtt, the embedded one, for trying things "
+        "out: what it keeps ends with it",
     )
     add_passphrase_option(parser)
     _add_issuer_passphrase(parser)

@@ -139,8 +139,8 @@ def run(args: argparse.Namespace) -> int:
         _say_shortcomings(broker.config, broker.program)
         if broker.engine != MOSQUITTO:
             _warn(
-                "sessions and queued messages end with it: install Mosquitto for anything that "
-                "must last"
+                "it is for trying things out: sessions, queued and retained messages end with it. "
+                "Install Mosquitto for anything that must last"
             )
 
     def upkeep() -> bool:

@@ -37,7 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default=AUTO,
-        help="the broker (default: Mosquitto if installed, else amqtt)",
+        help="the broker (default: Mosquitto if installed, else amqtt, the embedded one, which is "
+        "for trying things out)",
     )
     parser.add_argument("--no-board", action="store_true", help="leave out the simulated board")
     parser.add_argument(

@@ -49,7 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"how long each scenario may take (default: {DEADLINE_S} s)",
     )
-    parser.add_argument("--engine", choices=ENGINES, default=AUTO, help="which broker to run")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=AUTO,
+        help="which broker to run (amqtt: the embedded one, for trying things out)",
+    )
     parser.add_argument(
         "--report",
         type=Path,

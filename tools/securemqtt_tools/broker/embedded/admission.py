@@ -9,6 +9,7 @@ and the result is passed on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +18,12 @@ from pathlib import Path
 
 from amqtt.adapters import BufferReader, ReaderAdapter, WriterAdapter
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
-from amqtt.mqtt.connack import BAD_USERNAME_PASSWORD, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
+from amqtt.mqtt.connack import (
+    BAD_USERNAME_PASSWORD,
+    IDENTIFIER_REJECTED,
+    UNACCEPTABLE_PROTOCOL_VERSION,
+    ConnackPacket,
+)
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import CONNECT, MQTTFixedHeader
 from cryptography import x509
@@ -32,9 +38,15 @@ from securemqtt_tools.broker.config import (
     TLS12_CIPHERS,
     BrokerConfig,
 )
+from securemqtt_tools.broker.embedded.soundness import (
+    check_connect,
+    check_packet,
+    whole_packet,
+)
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
 from securemqtt_tools.cli import FatalError
 
+_log = logging.getLogger(__name__)
 _PAUSE_S = 0.02
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
 
@@ -97,8 +109,8 @@ def identity_of(tls: ssl.SSLObject) -> Identity:
 
 
 class AdmissionReader(ReaderAdapter):
-    """What amqtt reads from: bounded, with the keep-alive as its deadline; the end of the
-    connection reads as no data.
+    """What amqtt reads from: sound packets of a bounded size, with the keep-alive as its deadline;
+    the end of the connection reads as no data.
     """
 
     def __init__(self, receive: Callable[[], Awaitable[bytes]], longest: int) -> None:
@@ -106,26 +118,55 @@ class AdmissionReader(ReaderAdapter):
         self._longest = longest
         self.waits: Callable[[], bool] = lambda: False  # whether nothing is to be read for now
         self.will_retain = False
-        self._buffer = bytearray()
+        self._name = ""
+        self._received = bytearray()
+        self._sound = bytearray()  # packets for amqtt, each of them whole
         self._idle_s: float | None = CONNECT_S
         self._last_s = asyncio.get_running_loop().time()
         self._ended = False
 
     async def read(self, n: int = -1) -> bytes:
-        """Return exactly `n` bytes; none when the peer has gone, sends too much, or was silent for
-        too long.
+        """Return exactly `n` bytes; none when the peer has gone, sends what it must not, or was
+        silent for too long.
         """
-        # amqtt would otherwise read on after a packet that it could not read
-        self._ended = self._ended or n > self._longest
-        while len(self._buffer) < n and not self._ended:
-            chunk = await self._next_chunk()
-            self._buffer += chunk
-            self._ended = not chunk
-        if self._ended:
+        while len(self._sound) < n and not self._ended:
+            # amqtt cancels what it has not begun when the connection ends
+            await asyncio.sleep(0)
+            try:
+                packet, body_at = await self.next_packet()
+                check_packet(packet[0], packet[body_at:])
+                self._sound += packet
+            except EOFError:
+                self._ended = True
+            except ValueError as error:
+                _log.warning("a packet of %s ends its connection: %s", self._name, error)
+                self._ended = True
+        if len(self._sound) < n:
             return b""
-        data = bytes(self._buffer[:n])
-        del self._buffer[:n]
+        data = bytes(self._sound[:n])
+        del self._sound[:n]
         return data
+
+    async def next_packet(self) -> tuple[bytes, int]:
+        """Return what comes next, and where in it the body begins.
+
+        Raise EOFError when nothing comes any more, ValueError when that is no packet or too long a
+        one.
+        """
+        while True:
+            bounds = whole_packet(self._received)
+            if bounds is not None:
+                body_at, end = bounds
+                if end > self._longest:
+                    raise ValueError(f"it is longer than {self._longest} bytes")
+                if len(self._received) >= end:
+                    packet = bytes(self._received[:end])
+                    del self._received[:end]
+                    return packet, body_at
+            chunk = await self._next_chunk()
+            if not chunk:
+                raise EOFError
+            self._received += chunk
 
     async def _next_chunk(self) -> bytes:
         """Return what comes next, nothing when the peer was silent for too long, counted over calls
@@ -152,10 +193,11 @@ class AdmissionReader(ReaderAdapter):
         """Put a CONNECT in front of what is read next, and hold the peer to its keep-alive:
         MQTT-3.1.2-24.
         """
+        self._name = connect.client_id or ""
         self.will_retain = bool(connect.will_retain_flag)
         keep_alive_s = connect.keep_alive
         self._idle_s = keep_alive_s * 1.5 if keep_alive_s else None
-        self._buffer[:0] = connect.to_bytes()
+        self._sound[:0] = connect.to_bytes()
 
 
 class Admission:
@@ -173,9 +215,11 @@ class Admission:
         Raise NotAdmitted.
         """
         try:
-            connect = await asyncio.wait_for(_read_connect(reader, writer), CONNECT_S)
-        except (asyncio.TimeoutError, AMQTTError, MQTTError, NoDataError, ValueError) as error:
-            raise NotAdmitted(f"{identity.name} sent no sound CONNECT") from error
+            connect = await asyncio.wait_for(_read_connect(identity, reader, writer), CONNECT_S)
+        except (asyncio.TimeoutError, EOFError) as error:
+            raise NotAdmitted(f"{identity.name} sent no CONNECT") from error
+        except (AMQTTError, MQTTError, NoDataError, ValueError) as error:
+            raise NotAdmitted(f"{identity.name} sent no sound CONNECT: {error}") from error
         if self._hashes is not None and not (
             connect.username == identity.name
             and password_matches(self._hashes.get(identity.name), connect.password)
@@ -189,19 +233,29 @@ class Admission:
         reader.admit(connect)
 
 
-async def _read_connect(reader: AdmissionReader, writer: WriterAdapter) -> ConnectPacket:
-    header = await MQTTFixedHeader.from_stream(reader)
-    if header is None or header.packet_type != CONNECT:
-        raise MQTTError("the first packet is no CONNECT")
-    body = await reader.read(header.remaining_length)
+async def _read_connect(
+    identity: Identity, reader: AdmissionReader, writer: WriterAdapter
+) -> ConnectPacket:
+    packet, body_at = await reader.next_packet()
+    body = packet[body_at:]
+    if packet[0] != CONNECT << 4:
+        raise ValueError("the first packet is none")
     if body[2:7] != b"MQTT\x04":
-        await _refuse(writer, UNACCEPTABLE_PROTOCOL_VERSION)
-        raise MQTTError("not MQTT 3.1.1")
+        await _refuse(writer, UNACCEPTABLE_PROTOCOL_VERSION)  # [MQTT-3.1.2-2]
+        raise NotAdmitted(
+            f"{identity.name} does not speak MQTT 3.1.1, which is all that the embedded broker "
+            f"speaks: have its client use that version, or install Mosquitto, which speaks MQTT 5"
+        )
+    header = MQTTFixedHeader(CONNECT, 0, len(body))
     connect = await ConnectPacket.from_stream(BufferReader(body), header)
     if connect.client_id_is_random:
         connect.client_id = ""  # as it was on the wire
-    if connect.to_bytes() != header.to_bytes() + body:
-        raise MQTTError("the CONNECT is malformed")  # amqtt reads what it can and ignores the rest
+    if connect.to_bytes() != packet:
+        raise ValueError("it is malformed")  # amqtt reads what it can and ignores the rest
+    check_connect(connect)
+    if not connect.client_id and not connect.clean_session_flag:
+        await _refuse(writer, IDENTIFIER_REJECTED)  # [MQTT-3.1.3-8]
+        raise ValueError("it asks for a kept session, and has no client id")
     return connect
 
 

@@ -12,7 +12,6 @@ from amqtt.contexts import BrokerConfig as AmqttConfig
 from amqtt.mqtt.publish import PublishPacket
 from amqtt.session import Session
 
-from securemqtt.protocol.topics import problem
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.inbound import InboundHandler
@@ -20,7 +19,6 @@ from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow
 from securemqtt_tools.broker.rules import READ, WRITE, allows, permitted
 
 LISTENER = "default"
-_REFUSED = 0x80
 _log = logging.getLogger(__name__)
 
 
@@ -90,9 +88,7 @@ class RuledBroker(Broker):
 
         Return the code for SUBACK.
         """
-        topic_filter, qos = subscription
-        if qos > 2 or problem(topic_filter, True):
-            return _REFUSED
+        topic_filter, _ = subscription
         if self._allows(session, topic_filter, Action.SUBSCRIBE):
             self._del_subscription(topic_filter, session)
         code: int = await super().add_subscription(subscription, session)
@@ -106,16 +102,16 @@ class RuledBroker(Broker):
     ) -> None:
         will_topic = client_session.will_topic or ""
         allowed = self._allows(client_session, will_topic, Action.PUBLISH)
-        if problem(will_topic, False) or not allowed:
+        if not allowed:
             client_session.will_flag = False
+        self._windows[handler].close()  # what comes from now on waits for the next connection
         await super()._handle_disconnect(client_session, handler, disconnect_waiter)
 
     def _take(self, session: Session, packet: PublishPacket) -> bool:
         """Take a message; return False for one that must not be."""
         topic, data = packet.topic_name, packet.data
-        wrong = problem(topic, False)
-        if wrong or topic.startswith("$"):
-            _log.warning("%s published to what is no topic: %s", session.client_id, wrong or "$")
+        if topic.startswith("$"):
+            _log.warning("%s published to a topic of the broker's own", session.client_id)
             return False
         if self._allows(session, topic, Action.PUBLISH):
             self._hand_out(topic, data, packet.qos)

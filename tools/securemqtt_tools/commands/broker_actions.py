@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from rich.console import Console
 from rich.markup import escape
 
@@ -92,7 +93,8 @@ def init(args: argparse.Namespace) -> int:
                 "issuer."
             )
         )
-    print(as_called("Next: securemqtt broker run, or install."))
+    runs = foreground.running(directory) is not None
+    print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
 
 
@@ -295,11 +297,13 @@ def check(args: argparse.Namespace) -> int:
     host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
     # A public one is renewed when a third is left.
     part = 0.1 if config.is_public else 0.5
+    newest = config.server_certificate().public_bytes(Encoding.DER)
     findings = []
     console = Console(soft_wrap=True, highlight=False)
     for port in filter(None, (config.port, config.websockets_port)):
         with Console(stderr=True).status("Knocking"):
-            found = looking.check(host, port, config.names[0], config.server_trust(), part)
+            trust = config.server_trust()
+            found = looking.check(host, port, config.names[0], trust, newest, part)
         console.print(
             f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of "
             f"{escape(host)}:"

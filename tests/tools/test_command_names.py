@@ -5,10 +5,12 @@ many columns as there are, and nothing that a stranger wrote as it is.
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -252,3 +254,43 @@ def test_an_unreadable_id_is_echoed_safely(
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("securemqtt: ") and err[:-1].isprintable(), err
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("broker install", "broker"),
+        ("broker status", "broker"),
+        ("broker reload", "broker"),
+        ("broker init", "certificate authority"),
+        ("ca list", "certificate authority"),
+        ("ca revoke greenhouse-1", "certificate authority"),
+    ],
+)
+def test_who_forgets_home_behind_sudo_is_told_of_it(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    kind: str,
+) -> None:
+    """Else who obeys makes a second authority, as root."""
+    pi = tmp_path / "home of" / "pi"
+    pi.mkdir(parents=True)
+    # The system's users are not ours to make.
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_dir=str(pi)))
+    monkeypatch.setenv("SUDO_USER", "pi")
+    words = [*command.split(), "--home", str(tmp_path / "root")]
+    assert main(words) == 1
+    assert "did you mean" not in capsys.readouterr().err  # pi has nothing either
+    (pi / ".securemqtt").symlink_to(home)
+    assert main(words) == 1
+    directory = tmp_path / "root" / ("broker" if kind == "broker" else "ca")
+    assert capsys.readouterr().err == (
+        f"securemqtt: there is no {kind} in {directory}: did you mean --home '{pi}/.securemqtt'?\n"
+    )
+    monkeypatch.delenv("SUDO_USER")
+    assert main(words) == 1
+    assert "did you mean" not in capsys.readouterr().err

@@ -260,10 +260,10 @@ def password(args: argparse.Namespace) -> int:
 
 def install(args: argparse.Namespace) -> int:
     """Put the broker into the system's Mosquitto."""
+    config = BrokerConfig.open(_directory(args))
     program = find_mosquitto()
     if program is None:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
-    config = BrokerConfig.open(_directory(args))
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     installation = Installation(config, program, args.etc)

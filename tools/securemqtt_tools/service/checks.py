@@ -19,6 +19,7 @@ from securemqtt.platform import bundle_places
 from securemqtt.tls.openssl import make_context
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.service.unit import FORBIDDEN, Service
+from securemqtt_tools.sudo import caller_home
 
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 # A service does not see these, or sees empty ones.
@@ -217,12 +218,9 @@ def _check_bundle(service: Service) -> None:
 
 def _found(system: bool) -> Path:
     places = [Path(one) for one in bundle_places()]
-    user = os.environ.get("SUDO_USER")
-    if system and user and "SECUREMQTT_BUNDLE" not in os.environ:
-        try:
-            places.append(Path(pwd.getpwnam(user).pw_dir, ".config", "securemqtt"))
-        except KeyError:
-            user = None
+    caller = caller_home()
+    if system and caller and "SECUREMQTT_BUNDLE" not in os.environ:
+        places.append(caller / ".config" / "securemqtt")
     for place in places:
         with suppress(PermissionError):  # root's, which another user may not look into
             if (place / "config.json").exists():

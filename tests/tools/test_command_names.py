@@ -16,9 +16,10 @@ import pytest
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.cli import COMMANDS, FatalError, main
-from securemqtt_tools.commands.provision import parse_broker
 from securemqtt_tools.naming import Naming, closest
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.provision.destination import parse_broker
+from securemqtt_tools.simboard import SimulatedBoard
 from support.speed import seconds
 from support.terminal import CTRL_D, Terminal
 
@@ -141,14 +142,14 @@ def test_nothing_is_guessed_from_far_away() -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("mqtts://mqtt.local", ("mqtt.local", 8883)),
+        ("mqtts://mqtt.local", ("mqtt.local", None)),
         ("mqtts://mqtt.local:8884", ("mqtt.local", 8884)),
         ("MQTTS://mqtt.local:8884/", ("mqtt.local", 8884)),
         ("mqtts://[::1]:8884", ("::1", 8884)),
         ("mqtt.local:8884", ("mqtt.local", 8884)),
     ],
 )
-def test_a_broker_s_address_may_be_a_url(text: str, where: tuple[str, int]) -> None:
+def test_a_broker_s_address_may_be_a_url(text: str, where: tuple[str, int | None]) -> None:
     assert parse_broker(text) == where
 
 
@@ -214,9 +215,12 @@ def test_ctrl_d_at_a_question_is_a_no() -> None:
     assert terminal.seen.endswith("\r\nanswer: False\r\n")
 
 
-def test_ctrl_d_at_the_wi_fi_s_password_is_one_line(home: Path) -> None:
+def test_ctrl_d_at_the_wi_fi_s_password_is_one_line(
+    home: Path, simulated_board: SimulatedBoard
+) -> None:
     options = ["--id", "a", "--broker", "b", "--wifi", "Farm", "--home", str(home)]
-    with Terminal([sys.executable, script("provision"), "pico_w", *options]) as terminal:
+    options += ["--port", simulated_board.port]
+    with Terminal([sys.executable, script("provision"), "simulated", *options]) as terminal:
         terminal.answer("(empty: an open network): ", CTRL_D)
         assert terminal.end() == 1
     assert terminal.seen.endswith("\r\nsecuremqtt: nothing was entered, so nothing was done\r\n")

@@ -24,8 +24,9 @@ from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
-from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
+from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.mosquitto.restart import restart_command
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of

@@ -14,7 +14,7 @@ from .settings import EARLIEST_S
 TYPE_CHECKING = const(False)
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
     from .errors import BundleError, SecureMQTTError
     from .settings import Settings
@@ -50,7 +50,7 @@ def find(path: "str | None") -> str:
     raise BundleNotFound("no config.json in {}".format(" or ".join(places)))
 
 
-def read(directory: str, name: object) -> bytes:
+def read(directory: str, name: object, kind: "Literal['', 'password']" = "") -> bytes:
     """Read one file of the bundle whole. Raise FileMissing, or FileTruncated if it is empty."""
     path = path_of(directory, name)
     try:
@@ -60,7 +60,7 @@ def read(directory: str, name: object) -> bytes:
         from .errors import FileMissing
 
         shown = printable(path)
-        raise FileMissing(shown + " cannot be read", error.errno, about=shown)
+        raise FileMissing(shown + " cannot be read", error.errno, kind, shown)
     if not content:
         from .errors import FileTruncated
 
@@ -87,9 +87,9 @@ def read_json(directory: str, name: str) -> "dict[str, Any]":
 def read_password(directory: str, name: str) -> str:
     """Read a password from an owner-only file; the end of its line is no part of it."""
     path = path_of(directory, name)
-    check_private(path)
+    check_private(path, "password")
     try:
-        return _without_mark(read(directory, name)).decode().rstrip("\r\n")
+        return _without_mark(read(directory, name, "password")).decode().rstrip("\r\n")
     except ValueError:
         from .errors import FileTruncated
 
@@ -101,12 +101,12 @@ def _without_mark(content: bytes) -> bytes:
     return content[len(BYTE_ORDER_MARK) :] if content.startswith(BYTE_ORDER_MARK) else content
 
 
-def check_private(path: str) -> None:
+def check_private(path: str, kind: "Literal['', 'password']" = "") -> None:
     """Raise FileNotPrivate if others than its owner may read or change a file with a secret.
 
     A board's files have no owner.
     """
-    mode = _mode(path)
+    mode = _mode(path, kind)
     # The group of a credential of systemd's stands for its one reader, who has an entry of his own
     # in its access control list.
     if mode & (0o037 if is_credential(path) else 0o077):
@@ -129,13 +129,13 @@ def check_protected(path: str) -> None:
         raise FileNotPrivate(what, "{:04o}".format(mode), "writable", path)
 
 
-def _mode(path: str) -> int:
+def _mode(path: str, kind: "Literal['', 'password']" = "") -> int:
     try:
         return os.stat(path)[0] & 0o777
     except OSError as error:
         from .errors import FileMissing
 
-        raise FileMissing(path + " cannot be read", error.errno, about=path)
+        raise FileMissing(path + " cannot be read", error.errno, kind, path)
 
 
 def path_of(directory: str, name: object) -> str:

@@ -28,6 +28,43 @@ def test_missing_file(lab: Laboratory, device: Device, name: str) -> None:
     assert str(bundle / name) in report.what and "securemqtt provision" in report.remedy
 
 
+def test_a_missing_password_is_to_be_written(
+    lab: Laboratory, device: Device, mosquitto_port: int
+) -> None:
+    bundle = lab.bundle(device, mosquitto_port)
+    config = json.loads((bundle / "config.json").read_text())
+    config.update(username="somebody", password_file="password")
+    (bundle / "config.json").write_text(json.dumps(config))
+    report = device.fails(bundle, "FileMissing")
+    path = bundle / "password"
+    assert f"{path} cannot be read" in report.what
+    assert f"write the password into it, alone, then chmod 600 {path};" in report.remedy
+    assert "provision" not in report.remedy
+    path.write_text("secret\n")
+    path.chmod(0o600)
+    assert device.run(bundle) is None
+
+
+@pytest.mark.parametrize("spoiled", ["missing", "truncated", "another's"])
+def test_files_without_a_bundle_are_put_right_and_not_provisioned(
+    lab: Laboratory, spoiled: str, mosquitto_port: int
+) -> None:
+    pi = Device("cpython")
+    bundle = lab.bundle(pi, mosquitto_port)
+    key = bundle / "device.key"
+    if spoiled == "missing":
+        key.unlink()
+    elif spoiled == "truncated":
+        os.truncate(key, 100)
+    else:
+        key.write_bytes((lab.bundle(pi, mosquitto_port) / "device.key").read_bytes())
+    expected = {"missing": "Missing", "truncated": "Truncated"}.get(spoiled)
+    report = pi.fails(bundle, f"File{expected}" if expected else "KeyMismatch")
+    own, _, provisioned = report.remedy.partition("; ")
+    assert own.startswith("a file" if expected else "files") and "that you named yourself:" in own
+    assert provisioned.startswith("a bundle: provision the device again: securemqtt provision ")
+
+
 @pytest.mark.parametrize("name", ["ca0.crt", "device0.crt", "device.key", "config.json"])
 @pytest.mark.parametrize("size", [0, 100])
 def test_truncated_file(lab: Laboratory, device: Device, name: str, size: int) -> None:

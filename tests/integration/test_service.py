@@ -256,6 +256,27 @@ def test_a_users_program_runs_as_that_user_and_plain_ones_end_in_order_too(
     assert "\nleft closed\n" in printed
 
 
+def test_a_program_that_was_tried_by_hand_before_becomes_a_service(
+    installation: Installation, authority: Authority, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    """Its durable outbox is in the bundle then, with all sent."""
+    bundle = _bundle(installation, authority, "tried", broker.port)
+    once = f"""\
+from securemqtt import Client
+
+with Client({str(bundle)!r}, outbox="durable") as client:
+    client.publish("~/here", "yes").wait(60)
+"""
+    installation.machine.checked(installation.python, installation.put("once.py", once))
+    assert installation.machine.checked("ls", "-A", bundle / "outbox") == "lock\n"
+    program = installation.put("tried.py", COUNTER)
+    with _operator(authority, broker.port, tmp_path) as operator:
+        operator.subscribe("devices/tried/#")
+        installation.checked("install", program, "--bundle", bundle)
+        assert _count(operator, "tried") == 0
+        installation.machine.checked("systemctl", "stop", "tried")
+
+
 def test_status_says_what_to_know_and_remove_leaves_only_what_it_kept(
     installation: Installation, authority: Authority, broker: BrokerProcess
 ) -> None:
@@ -460,9 +481,13 @@ class TestWhatCannotWork:
         bundle = _bundle(installation, authority, "refused-bundle", free_port())
         here = installation.machine.shared / bundle.name
         (here / "outbox").mkdir()
+        (here / "outbox" / f"{1:020x}").write_text("not delivered yet")
         line = self._refused(installation, "install", program, "--bundle", bundle)
         assert f"then remove it: rm -r {bundle}/outbox" in line
-        (here / "outbox").rmdir()
+        shown = installation.command("show", program, "--bundle", bundle)
+        assert (shown.returncode, "ExecStart=" in shown.stdout) == (0, True)
+        assert f"`install` would refuse it: {bundle}/outbox is in the bundle" in shown.stderr
+        shutil.rmtree(here / "outbox")
         (here / "device.key").chmod(0o644)
         line = self._refused(installation, "install", program, "--bundle", bundle)
         assert "is open to others than its owner" in line

@@ -209,7 +209,7 @@ def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
     with running(home, "--engine", engine) as process:
         with Peer(port, context) as peer:
             peer.connect("pump")
-            assert "runs already" in home.bad("run")
+            assert "runs already: securemqtt broker reload has" in home.bad("run")
             home.authority.revoke("pump")
             out = home.good("reload")
             assert "The CRL lists 1 revoked" in out
@@ -315,6 +315,29 @@ def test_check(home: Home, engine: str) -> None:
     # our words, not OpenSSL's
     assert "_ssl.c" not in said and "EOF" not in said and "ALERT_" not in said
     assert "nothing answers on" in home.bad("check")
+
+
+@pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
+def test_a_broker_that_is_set_up_anew_while_it_runs_is_reloaded(home: Home, engine: str) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    port = str(free_port("127.0.0.1"))
+    said = home.good("init", "localhost", "--port", port)
+    assert said.endswith("Next: securemqtt broker run, or install.\n")
+    anew = ("init", "--force", "--bind", "127.0.0.1", "--port", port)
+    with running(home, "--engine", engine):
+        assert home.good(*anew, "mqtt.local").endswith("Next: securemqtt broker reload.\n")
+        status, out, err = home.run("check")
+        assert (status, err) == (1, "")
+        assert "NO   proves who it is: its certificate is not for mqtt.local, and the" in out
+        assert "not taken up its newest files: securemqtt broker reload (where" in out
+        # One that is for this name, but no longer what is on the disk.
+        home.good(*anew, "localhost")
+        status, out, _ = home.run("check")
+        assert status == 1
+        assert "NO   shows its newest certificate: the running broker has not taken" in out
+        home.good("reload")
+        wait_until(lambda: home.run("check")[0] == 0, seconds(60))
 
 
 def check_other(home: Home, port: int) -> list[str]:

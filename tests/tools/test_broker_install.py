@@ -16,6 +16,7 @@ import pytest
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
+from securemqtt_tools.broker.mosquitto.restart import restart_command
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
@@ -100,7 +101,8 @@ def test_a_restart_that_restarts_nothing_is_noticed(system: System, home: Path) 
     before = system.content()
     installation = Installation(config.refresh(authority), program, system.etc, answer_s=1)
     with pytest.raises(
-        FatalError, match=r"is a second Mosquitto running\?; the previous configuration is back$"
+        FatalError,
+        match=r"is a second Mosquitto running\?; the previous configuration is back; look",
     ):
         installation.apply(["true"])
     assert system.content() == before
@@ -170,8 +172,11 @@ def test_what_does_not_start_is_put_back(system: System, home: Path, again: bool
         changed = config.changed(port=taken.getsockname()[1])
         installation = Installation(changed, program, system.etc, answer_s=1)
         installation.try_out()
-        with pytest.raises(FatalError, match=r"the previous configuration is back$"):
+        with pytest.raises(FatalError, match=r"the previous configuration is back; look") as caught:
             installation.apply(shlex.split(system.restart))
+    # There is why: the port is taken.
+    assert str(caught.value).endswith(str(system.log))
+    assert "Address already in use" in system.log.read_text()
     assert system.content() == before
     wait_until(lambda: system.listens(system.port), what="the system's Mosquitto")
     if again:
@@ -183,9 +188,21 @@ def test_restart_that_fails(system: System, home: Path, capsys: pytest.CaptureFi
     system.restart = "sh -c 'echo no such service >&2; exit 5'"
     assert system.install(home, "--yes") == 1
     err = capsys.readouterr().err
-    assert err.endswith("failed: no such service\n")
+    assert "failed: no such service; look into " in err
+    assert err.endswith(f"{system.log}\n")
     assert "the previous configuration is back, but: " in err
     assert system.content() == before
+
+
+def test_the_command_service_is_found_by_plain_users_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd runs here")
+    if not Path("/usr/sbin/service").exists():
+        pytest.skip("this system has no such command")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert restart_command()[1:] == ["mosquitto", "restart"]
 
 
 def test_trial_leaves_saved_sessions_alone(system: System, home: Path) -> None:

@@ -5,18 +5,21 @@ many columns as there are, and nothing that a stranger wrote as it is.
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.cli import COMMANDS, FatalError, main
-from securemqtt_tools.commands.provision import parse_broker
 from securemqtt_tools.naming import Naming, closest
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.provision.destination import parse_broker
+from securemqtt_tools.simboard import SimulatedBoard
 from support.speed import seconds
 from support.terminal import CTRL_D, Terminal
 
@@ -139,14 +142,14 @@ def test_nothing_is_guessed_from_far_away() -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("mqtts://mqtt.local", ("mqtt.local", 8883)),
+        ("mqtts://mqtt.local", ("mqtt.local", None)),
         ("mqtts://mqtt.local:8884", ("mqtt.local", 8884)),
         ("MQTTS://mqtt.local:8884/", ("mqtt.local", 8884)),
         ("mqtts://[::1]:8884", ("::1", 8884)),
         ("mqtt.local:8884", ("mqtt.local", 8884)),
     ],
 )
-def test_a_broker_s_address_may_be_a_url(text: str, where: tuple[str, int]) -> None:
+def test_a_broker_s_address_may_be_a_url(text: str, where: tuple[str, int | None]) -> None:
     assert parse_broker(text) == where
 
 
@@ -212,9 +215,12 @@ def test_ctrl_d_at_a_question_is_a_no() -> None:
     assert terminal.seen.endswith("\r\nanswer: False\r\n")
 
 
-def test_ctrl_d_at_the_wi_fi_s_password_is_one_line(home: Path) -> None:
+def test_ctrl_d_at_the_wi_fi_s_password_is_one_line(
+    home: Path, simulated_board: SimulatedBoard
+) -> None:
     options = ["--id", "a", "--broker", "b", "--wifi", "Farm", "--home", str(home)]
-    with Terminal([sys.executable, script("provision"), "pico_w", *options]) as terminal:
+    options += ["--port", simulated_board.port]
+    with Terminal([sys.executable, script("provision"), "simulated", *options]) as terminal:
         terminal.answer("(empty: an open network): ", CTRL_D)
         assert terminal.end() == 1
     assert terminal.seen.endswith("\r\nsecuremqtt: nothing was entered, so nothing was done\r\n")
@@ -252,3 +258,43 @@ def test_an_unreadable_id_is_echoed_safely(
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("securemqtt: ") and err[:-1].isprintable(), err
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("broker install", "broker"),
+        ("broker status", "broker"),
+        ("broker reload", "broker"),
+        ("broker init", "certificate authority"),
+        ("ca list", "certificate authority"),
+        ("ca revoke greenhouse-1", "certificate authority"),
+    ],
+)
+def test_who_forgets_home_behind_sudo_is_told_of_it(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    kind: str,
+) -> None:
+    """Else who obeys makes a second authority, as root."""
+    pi = tmp_path / "home of" / "pi"
+    pi.mkdir(parents=True)
+    # The system's users are not ours to make.
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_dir=str(pi)))
+    monkeypatch.setenv("SUDO_USER", "pi")
+    words = [*command.split(), "--home", str(tmp_path / "root")]
+    assert main(words) == 1
+    assert "did you mean" not in capsys.readouterr().err  # pi has nothing either
+    (pi / ".securemqtt").symlink_to(home)
+    assert main(words) == 1
+    directory = tmp_path / "root" / ("broker" if kind == "broker" else "ca")
+    assert capsys.readouterr().err == (
+        f"securemqtt: there is no {kind} in {directory}: did you mean --home '{pi}/.securemqtt'?\n"
+    )
+    monkeypatch.delenv("SUDO_USER")
+    assert main(words) == 1
+    assert "did you mean" not in capsys.readouterr().err

@@ -4,6 +4,7 @@ work.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 import serial
 
+from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.profiles import load_profile
@@ -241,7 +243,21 @@ def test_a_broker_that_the_board_does_not_reach(
     outcome = provisioner.board(
         simulated_board, "cut-off", broker=f"other.name:{provisioner.broker_port}"
     )
-    assert outcome.said("HostNameMismatch", "What to do:")
+    assert outcome.said("HostNameMismatch", "What to do: provision again by a name that it lists")
+    for names, remedy in (
+        (["localhost"], "your own broker is localhost: run this again with --broker localhost"),
+        (["other.name", "localhost"], "not taken up its newest files: securemqtt broker reload"),
+    ):
+        BrokerConfig.create(
+            provisioner.home / "broker",
+            provisioner.authority,
+            names=names,
+            port=provisioner.broker_port,
+        )
+        outcome = provisioner.board(
+            simulated_board, "cut-off", broker=f"other.name:{provisioner.broker_port}"
+        )
+        assert outcome.err.splitlines()[-1].endswith(remedy)
     outcome = provisioner.board(simulated_board, "cut-off")
     assert outcome.status == 0 and "certificate: good" in outcome.out
 
@@ -283,6 +299,33 @@ def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
         second, _ = silent.accept()  # the board, from its main.py
         first.close()
         second.close()
+
+
+def test_a_wifi_password_is_asked_for_when_nothing_cheap_is_wrong(
+    provisioner: Provisioner,
+    simulated_board: SimulatedBoard,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return WIFI_PASSWORD
+
+    monkeypatch.setattr(getpass, "getpass", answer)  # who sits at the terminal
+    wifi, port = ("--wifi", "Farm"), ("--port", simulated_board.port)
+    authority.issue_device("taken-already")
+    for outcome in (
+        provisioner.run("simulated", "asked", *wifi, "--port", "/dev/tty-none"),
+        provisioner.run("esp32", "asked", *wifi, *port),
+        provisioner.run("simulated", "taken-already", *wifi, *port),
+        provisioner.run("simulated", "asked", "--wifi", "x" * 33, *port),
+    ):
+        assert (outcome.status, asked) == (1, []), outcome.text
+    outcome = provisioner.run("simulated", "asked", *wifi, *port)
+    assert outcome.status == 0, outcome.text
+    assert asked == ["Password of the Wi-Fi Farm (empty: an open network): "]
 
 
 def test_a_board_that_knows_no_wifi(

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.commands.provision import parse_broker
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.profiles import load_all
 from securemqtt_tools.provision.board.library import board_sources, library_directory
@@ -24,6 +23,7 @@ from securemqtt_tools.provision.bundle import (
     identity_files,
     named_files,
 )
+from securemqtt_tools.provision.destination import parse_broker
 from securemqtt_tools.provision.identity import Held, fault, refuse_mix_up
 
 NOW = datetime(2027, 3, 1, tzinfo=timezone.utc)
@@ -179,14 +179,14 @@ def test_only_files_of_the_bundle_itself_are_looked_at() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("mqtt.local", ("mqtt.local", 8883)),
+        ("mqtt.local", ("mqtt.local", None)),
         ("MQTT.local:8884", ("mqtt.local", 8884)),
         ("192.168.1.5:1", ("192.168.1.5", 1)),
-        ("::1", ("::1", 8883)),
+        ("::1", ("::1", None)),
         ("[::1]:8884", ("::1", 8884)),
     ],
 )
-def test_the_broker_s_address(text: str, expected: tuple[str, int]) -> None:
+def test_the_broker_s_address(text: str, expected: tuple[str, int | None]) -> None:
     assert parse_broker(text) == expected
 
 

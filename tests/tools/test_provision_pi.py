@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess, Limits
+from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.provision.bundle import RULE_KEYS
 from support.boards.provisioning import Outcome, Provisioner, files_holding
@@ -173,9 +175,10 @@ def test_a_bundle_says_what_our_own_broker_lets_it_do(
         roles={"boss": "operator"},
     )
 
-    def config(device_id: str, broker: str) -> dict[str, object]:
+    def config(device_id: str, broker: str, warning: str = "") -> dict[str, object]:
         outcome = provisioner.run("pi", device_id, "--out", str(out), broker=broker)
-        assert (outcome.status, outcome.err) == (0, "")
+        assert outcome.status == 0
+        assert outcome.err == (f"securemqtt: warning: {warning}\n" if warning else "")
         return dict(json.loads((out / "config.json").read_bytes()))
 
     held = config("boss", "mqtt.local")
@@ -186,6 +189,47 @@ def test_a_bundle_says_what_our_own_broker_lets_it_do(
     outcome = provisioner.run(*arguments, broker="mqtt.local")
     assert outcome.status == 1 and "allows 3600 s at most" in outcome.err
     # Another broker's rules are not known, and those of ours are not said of it.
-    for broker in ("other.local", "mqtt.local:8884"):
+    for broker, warning in (
+        ("other.local", "other.local is no name of your broker (mqtt.local)"),
+        ("mqtt.local:8884", "8884 is no port of your broker (8883)"),
+    ):
         config("boss", "mqtt.local")
-        assert not set(config("boss", broker)) & set(RULE_KEYS)
+        assert not set(config("boss", broker, warning)) & set(RULE_KEYS)
+
+
+def test_our_own_broker_s_port_needs_not_be_given(
+    provisioner: Provisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, out = provisioner.home / "broker", tmp_path / "the bundle"
+    names = ["Localhost", "127.0.0.1"]
+    ours = BrokerConfig.create(directory, provisioner.authority, names=names, port=0)
+    arguments = ("pi", "pi-port", "--out", str(out))
+    outcome = provisioner.run(*arguments, broker="localhost")
+    assert outcome.said("your broker takes its port when it first starts", "--broker HOST:PORT")
+    ours.changed(port=provisioner.broker_port)
+    outcome = provisioner.run(*arguments, broker="localhost")
+    assert (outcome.status, outcome.err) == (0, "")
+    config = json.loads((out / "config.json").read_bytes())
+    assert config["port"] == provisioner.broker_port
+    assert config["may_publish"] == ["devices/pi-port/#"]
+    # What is proposed then does show that it reaches its broker.
+    (line,) = (one for one in outcome.out.splitlines() if one.startswith("Try it: "))
+    assert line == f"Try it: securemqtt pub '~/hello' hi --bundle '{out}'"
+    assert main(shlex.split(line)[3:]) == 0
+    monkeypatch.setenv("SECUREMQTT_BUNDLE", str(out))
+    assert provisioner.run(*arguments).out.endswith("Try it: securemqtt pub '~/hello' hi\n")
+    outcome = provisioner.run(*arguments, broker="locahlost")
+    assert outcome.status == 0
+    assert outcome.err == (
+        "securemqtt: warning: locahlost is no name of your broker (localhost, 127.0.0.1)\n"
+    )
+
+
+def test_a_prefix_that_our_own_broker_forbids(provisioner: Provisioner, tmp_path: Path) -> None:
+    BrokerConfig.create(provisioner.home / "broker", provisioner.authority, names=["localhost"])
+    arguments = ("pi", "prefixed", "--out", str(tmp_path / "bundle"), "--prefix")
+    outcome = provisioner.run(*arguments, "farm/x", broker="localhost")
+    assert outcome.said("--prefix farm/x: your own broker lets prefixed use devices/prefixed/#")
+    assert not (tmp_path / "bundle").exists()
+    assert provisioner.run(*arguments, "devices/prefixed/a", broker="localhost").status == 0
+    assert provisioner.run(*arguments, "farm/x", broker="other.local").status == 0

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +15,8 @@ from pathlib import Path
 import pytest
 import serial
 
+import securemqtt
+import securemqtt_tools
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.simboard import mpremote, require_libfaketime, require_micropython, run_mpremote
 from support.network.net import wait_until
@@ -173,3 +179,26 @@ def test_a_second_program_is_told_that_the_port_is_in_use(board: SimulatedBoard)
 def test_a_lasting_link_to_the_port_will_do(board: SimulatedBoard):
     done = run_mpremote(board.link, "eval", "'through the link'")
     assert done.stdout.strip() == "through the link"
+
+
+def test_the_page_s_program_runs(tmp_path: Path) -> None:
+    require_micropython()
+    page = Path(__file__).parents[2] / "docs" / "simulated-board.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "try_board.py").write_text(program)
+    packages = [
+        str(Path(securemqtt.__file__).parents[1]),
+        str(Path(securemqtt_tools.__file__).parents[1]),
+    ]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    done = subprocess.run(
+        [sys.executable, "try_board.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(packages)},
+        capture_output=True,
+        text=True,
+        timeout=seconds(120),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FlashStats(operations=" in done.stdout

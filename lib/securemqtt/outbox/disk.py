@@ -20,6 +20,9 @@ from ..process import disown_in_children
 from . import compaction, reading, upkeep  # noqa: F401
 from .journal import Storage
 
+# Keeps other processes out; it stays when the journal's own files are gone.
+LOCK = "lock"
+
 
 class Disk(Storage):
     """A directory that is its owner's alone."""
@@ -42,7 +45,7 @@ class Disk(Storage):
 
     def claim(self) -> bool:
         if not self.claimed:
-            file = io.FileIO(self.directory + "/lock", "ab", opener=_open_owner_only)
+            file = io.FileIO(self.directory + "/" + LOCK, "ab", opener=_open_owner_only)
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

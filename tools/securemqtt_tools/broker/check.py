@@ -50,6 +50,10 @@ _WRONG: dict[type[SecureMQTTError] | None, str] = {
     ConnectionLost: "it hung up instead of answering in TLS",
     TimedOut: f"it does not answer in TLS within {_WAIT_S:.0f} s",
 }
+_STALE = (
+    "the running broker has not taken up its newest files: securemqtt broker reload (where it is "
+    "installed in the system: install again)"
+)
 _UNFIT = "its certificate is not fit for a server: securemqtt broker init --force makes one that is"
 _STRANGERS = "only who has a certificate of your authority may enter"
 _CLEAR = "what is said in clear can be read and changed on the way"
@@ -65,11 +69,14 @@ class Finding:
     detail: str
 
 
-def check(host: str, port: int, name: str, ca: Path, least_left: float = 0.5) -> list[Finding]:
+def check(
+    host: str, port: int, name: str, ca: Path, newest: bytes, least_left: float = 0.5
+) -> list[Finding]:
     """Try a broker as a stranger would; at most some 20 s.
 
-    `least_left` is the part of its certificate's life that must be left, else what renews it has
-    failed. Raise FatalError when it cannot be reached.
+    `newest` is the certificate, in DER, that it should show by its files; `least_left` is the part
+    of its life that must be left, else what renews it has failed. Raise FatalError when it cannot
+    be reached.
     """
     context = ssl.create_default_context(cafile=str(ca))
     context.hostname_checks_common_name = False  # as on a device
@@ -80,7 +87,7 @@ def check(host: str, port: int, name: str, ca: Path, least_left: float = 0.5) ->
                 True,
                 f"a certificate of your authority, for {name}; {tls.version()}",
             )
-            renewed = _renewed(tls, least_left)
+            renewed = _renewed(tls, newest, least_left)
     except OSError as error:
         found = classify(error, "handshake")
         what = (
@@ -89,6 +96,8 @@ def check(host: str, port: int, name: str, ca: Path, least_left: float = 0.5) ->
         wrong = _WRONG.get(found.error, f"the handshake fails: {error}")
         if found.variant == "certificate":
             wrong = _UNFIT
+        if found.error is not UnknownCA and _shown(host, port, ca) not in (newest, None):
+            wrong = f"{wrong.partition(': ')[0]}, and {_STALE}"
         return [Finding(what, False, wrong.replace("{}", name))]
     findings = [
         proof,
@@ -106,13 +115,28 @@ def check(host: str, port: int, name: str, ca: Path, least_left: float = 0.5) ->
     return findings
 
 
-def _renewed(tls: ssl.SSLSocket, least_left: float) -> Finding:
+def _shown(host: str, port: int, ca: Path) -> bytes | None:
+    """Return the certificate of ours that is shown there, for whatever name, in DER; None if there
+    is none.
+    """
+    context = ssl.create_default_context(cafile=str(ca))
+    context.check_hostname = False  # nothing is said there, it is only looked at
+    try:
+        with _reach(host, port) as plain, context.wrap_socket(plain) as tls:
+            return tls.getpeercert(binary_form=True)
+    except (OSError, FatalError):
+        return None
+
+
+def _renewed(tls: ssl.SSLSocket, newest: bytes, least_left: float) -> Finding:
     certificate = tls.getpeercert() or {}
     begin, end = (
         ssl.cert_time_to_seconds(str(certificate[moment])) for moment in ("notBefore", "notAfter")
     )
     until = f"{datetime.fromtimestamp(end, timezone.utc):%Y-%m-%d}"
     what, left = "is renewed in time", end - time.time()
+    if tls.getpeercert(binary_form=True) != newest:
+        return Finding("shows its newest certificate", False, _STALE)
     if left > (end - begin) * least_left:
         return Finding(what, True, f"the certificate that it shows is valid until {until}")
     return Finding(

@@ -36,6 +36,7 @@ from securemqtt_tools.pki.files import explained, make_directory, write_files
 from securemqtt_tools.pki.layout import load_certificate
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
+from securemqtt_tools.sudo import meant_instead
 
 SETTINGS = "broker.json"
 CA = "ca.pem"
@@ -166,7 +167,8 @@ class BrokerConfig:
         """
         path = directory / SETTINGS
         if not path.exists():
-            raise FatalError(f"there is no broker in {directory}: run securemqtt broker init")
+            remedy = meant_instead(path) or "run securemqtt broker init"
+            raise FatalError(f"there is no broker in {directory}: {remedy}")
         with explained(f"read {path}"):
             content = path.read_bytes()
         try:

@@ -138,7 +138,10 @@ def _only_one(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FatalError(f"the broker of {directory} runs already") from error
+            raise FatalError(
+                f"the broker of {directory} runs already: securemqtt broker reload has it take up "
+                "what was changed"
+            ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         yield

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,8 +24,9 @@ from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
-from securemqtt_tools.broker.mosquitto.install import Installation, restart_command
+from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
+from securemqtt_tools.broker.mosquitto.restart import restart_command
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
@@ -93,7 +95,8 @@ def init(args: argparse.Namespace) -> int:
             )
         )
     _say_shortcomings(config, _installed())
-    print(as_called("Next: securemqtt broker run, or install."))
+    runs = foreground.running(directory) is not None
+    print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
 
 
@@ -260,10 +263,10 @@ def password(args: argparse.Namespace) -> int:
 
 def install(args: argparse.Namespace) -> int:
     """Put the broker into the system's Mosquitto."""
+    config = BrokerConfig.open(_directory(args))
     program = find_mosquitto()
     if program is None:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
-    config = BrokerConfig.open(_directory(args))
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     _say_shortcomings(config, program)
@@ -298,11 +301,13 @@ def check(args: argparse.Namespace) -> int:
     host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
     # A public one is renewed when a third is left.
     part = 0.1 if config.is_public else 0.5
+    newest = config.server_certificate().public_bytes(Encoding.DER)
     findings = []
     console = Console(soft_wrap=True, highlight=False)
     for port in filter(None, (config.port, config.websockets_port)):
         with Console(stderr=True).status("Knocking"):
-            found = looking.check(host, port, config.names[0], config.server_trust(), part)
+            trust = config.server_trust()
+            found = looking.check(host, port, config.names[0], trust, newest, part)
         console.print(
             f"Port {port}{' (WebSockets)' if port == config.websockets_port else ''} of "
             f"{escape(host)}:"

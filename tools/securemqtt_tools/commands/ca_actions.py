@@ -51,7 +51,7 @@ def init(args: argparse.Namespace) -> None:
         print("The keys are not encrypted: whoever reads them can make certificates.")
     if args.intermediate:
         print(f"Keep {directory / layout.ROOT_KEY} offline: only renew-intermediate needs it.")
-    print(as_called(f"Keep a backup of {directory}. Next: securemqtt broker init NAME…"))
+    print(as_called(f"Keep a backup of {args.home}. Next: securemqtt broker init NAME…"))
 
 
 def server(args: argparse.Namespace) -> None:

@@ -17,26 +17,22 @@ A second run changes only what differs; one that was cut short is finished by ru
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
+import shlex
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from securemqtt.platform import bundle_places, escaped
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
-from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
-from securemqtt_tools.broker.rules import READ, WRITE, permitted
-from securemqtt_tools.cli import (
-    FatalError,
-    add_home_option,
-    parse_whole_number,
-    whole_number,
-)
+from securemqtt_tools.cli import FatalError, add_home_option, as_called, whole_number
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
-from securemqtt_tools.pki.names import check_device_id, server_name
+from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import (
     NoTerminalError,
     add_passphrase_option,
@@ -45,7 +41,8 @@ from securemqtt_tools.pki.passphrase import (
 )
 from securemqtt_tools.profiles import load_all, load_profile
 from securemqtt_tools.provision.board.provisioning import Order, provision_board
-from securemqtt_tools.provision.bundle import Rules, Settings
+from securemqtt_tools.provision.bundle import Settings
+from securemqtt_tools.provision.destination import PORT, find_destination, rules_for
 from securemqtt_tools.provision.identity import Source
 from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
@@ -53,7 +50,6 @@ from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
 from securemqtt_tools.provision.steps import Steps
 
 _PI = "pi"
-_PORT = 8883
 _SSID_BYTES = range(1, 33)
 # IEEE 802.11i: a WPA passphrase; none at all is an open network
 _WIFI_PASSWORD_BYTES = range(8, 64)
@@ -86,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--broker",
         required=True,
         metavar="HOST[:PORT]",
-        help=f"as in its certificate, or mqtts://HOST[:PORT]; port {_PORT}",
+        help=f"as in its certificate, or mqtts://HOST[:PORT]; port: your own broker's, else {PORT}",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would change, and change nothing"
@@ -189,29 +185,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Provision; 0 when the device is as it should be. Raise FatalError."""
     _check_options(args)
-    host, port = parse_broker(args.broker)
     is_pi = args.board == _PI
     imported = _imported(args, is_pi)
-    config = None if imported else _our_broker(args, host, port)
+    where = find_destination(args.broker, args.home, imported is not None)
+    config = where.config
     roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
         device_id=imported.device_id if imported else check_device_id(args.id),
-        host=host,
-        port=port,
+        host=where.host,
+        port=where.port,
         keep_alive_s=args.keep_alive,
         ntp_host=None if is_pi else args.ntp,
-        rules=_rules(args, config) if config else None,
+        rules=rules_for(args.id, config, args.keep_alive, args.prefix) if config else None,
         prefix=args.prefix,
         imported=imported is not None,
     )
     source = imported or Authority.open(
         args.home / "ca", passphrase=passphrase_source(args.passphrase_file)
     )
+    if where.remark:
+        print(f"securemqtt: warning: {escaped(where.remark)}", file=sys.stderr, flush=True)
     steps = Steps(Console(highlight=False))
     for remark in imported.remarks if imported else ():
         steps.say(f"  {remark}")
     make_order = _pi_order if is_pi else _board_order
     order = replace(make_order(args, settings, source), roots=roots)
+    if isinstance(order, Order):
+        order = replace(order, broker_names=where.names)
     changed = (
         provision_pi(order, steps) if isinstance(order, PiOrder) else provision_board(order, steps)
     )
@@ -220,7 +220,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         outcome = "ready" if changed else "up to date: there was nothing to change"
         steps.say(f"{settings.device_id} is {outcome}.")
+        if is_pi:
+            steps.say(as_called(_what_to_try(args)))
     return 0
+
+
+def _what_to_try(args: argparse.Namespace) -> str:
+    """Return what shows that a Pi reaches its broker, since nothing has tried it."""
+    if args.ssh:
+        return "Try it there: securemqtt pub '~/hello' hi"
+    out = args.out.expanduser().resolve()
+    found = next((one for one in bundle_places() if Path(one, "config.json").exists()), "")
+    named = "" if Path(found).resolve() == out else f" --bundle {shlex.quote(str(args.out))}"
+    return f"Try it: securemqtt pub '~/hello' hi{named}"
 
 
 def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
@@ -245,76 +257,6 @@ def _key_password(args: argparse.Namespace) -> bytes:
             f"{args.key} is encrypted, and there is no terminal to ask for its password: give "
             "--key-password-file FILE"
         ) from error
-
-
-def _our_broker(args: argparse.Namespace, host: str, port: int) -> BrokerConfig | None:
-    """Return our own broker if the device goes there; None if it goes to another one."""
-    directory = args.home / "broker"
-    if not (directory / SETTINGS).exists():
-        return None
-    config = BrokerConfig.open(directory)
-    if host not in config.names or port not in (config.port, config.websockets_port):
-        return None
-    return config
-
-
-def _rules(args: argparse.Namespace, config: BrokerConfig) -> Rules:
-    """Return what our own broker lets a device do.
-
-    Raise FatalError for a keep-alive with which it lets nobody in.
-    """
-    allowed_s = config.limits.keep_alive_s
-    if allowed_s and args.keep_alive is not None and args.keep_alive > allowed_s:
-        raise FatalError(
-            f"--keep-alive {args.keep_alive} is too long: the broker of {config.directory} allows "
-            f"{allowed_s} s at most"
-        )
-    return Rules(
-        tuple(permitted(args.id, config.roles, WRITE)),
-        tuple(permitted(args.id, config.roles, READ)),
-        config.limits.packet_bytes,
-    )
-
-
-def parse_broker(text: str) -> tuple[str, int]:
-    """Split HOST[:PORT], where an IPv6 address with a port is in brackets; as a URL, too, which is
-    mqtts://HOST[:PORT].
-
-    Raise FatalError for what is neither.
-    """
-    text = _without_scheme(text)
-    host, port = text, str(_PORT)
-    if not _is_address(text):
-        head, separator, tail = text.rpartition(":")
-        host, port = (head, tail) if separator else (text, port)
-    number = parse_whole_number(port)
-    if number is None or not 0 < number < 65536:
-        raise FatalError(
-            f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:8883"
-        )
-    return str(server_name(host).value), number
-
-
-def _without_scheme(text: str) -> str:
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return text
-    if "@" in rest:  # not shown, since a password may be in it
-        raise FatalError("--broker takes no user name or password: the certificate says who it is")
-    if scheme.lower() != "mqtts":
-        why = "goes without TLS" if scheme.lower() in ("mqtt", "tcp", "ws") else "is not for this"
-        raise FatalError(
-            f"{text!r}: {scheme}:// {why}: name the broker as HOST[:PORT] or mqtts://HOST[:PORT]"
-        )
-    return rest.rstrip("/")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text.strip("[]"))
-    except ValueError:
-        return False
-    return True
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -373,9 +315,19 @@ def _board_order(args: argparse.Namespace, settings: Settings, authority: Source
     )
 
 
-def _wifi(args: argparse.Namespace) -> bytes | None:
+def _wifi(args: argparse.Namespace) -> Callable[[], bytes] | None:
+    """Return what gives the content of wifi.json, and asks for the password if it has to."""
     if not args.wifi:
         return None
+    if len(args.wifi.encode()) not in _SSID_BYTES:
+        raise FatalError("a Wi-Fi's name (SSID) has 1 to 32 bytes")
+    if args.wifi_password_file:
+        content = _wifi_text(args)
+        return lambda: content
+    return lambda: _wifi_text(args)
+
+
+def _wifi_text(args: argparse.Namespace) -> bytes:
     try:
         password = passphrase_source(
             args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)"
@@ -384,8 +336,6 @@ def _wifi(args: argparse.Namespace) -> bytes | None:
         raise FatalError(
             "there is no terminal to ask for the Wi-Fi's password: give --wifi-password-file FILE"
         ) from error
-    if len(args.wifi.encode()) not in _SSID_BYTES:
-        raise FatalError("a Wi-Fi's name (SSID) has 1 to 32 bytes")
     if password and len(password) not in _WIFI_PASSWORD_BYTES:
         raise FatalError("a Wi-Fi password has 8 to 63 characters")
     return json.dumps({"ssid": args.wifi, "password": password.decode()}).encode()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from securemqtt.platform import escaped
 from securemqtt_tools.cli import FatalError, Subcommand, add_subcommands
-from securemqtt_tools.service.checks import check_place, plan
+from securemqtt_tools.service.checks import check, plan
 from securemqtt_tools.service.systemd import Systemd
 from securemqtt_tools.service.unit import Service, render
 
@@ -163,7 +163,7 @@ def _show(args: argparse.Namespace) -> None:
     service = _plan(args)
     print(render(service), end="")
     try:
-        check_place(service)
+        check(service)
     except FatalError as error:
         print(f"securemqtt: `install` would refuse it: {escaped(str(error))}", file=sys.stderr)
 
@@ -172,7 +172,7 @@ def _install(args: argparse.Namespace) -> None:
     systemd = Systemd(args.system)
     systemd.require("install")
     service = _plan(args)
-    check_place(service)
+    check(service)
     systemd.check_free(service.name)
     path = systemd.unit_path(service.name)
     text = render(service)

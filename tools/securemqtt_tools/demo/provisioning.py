@@ -69,7 +69,7 @@ def provision_board(environment: Environment) -> str:
         authority=environment.authority,
         cache=environment.cache,
         port=board.port,
-        wifi=json.dumps({"ssid": _SSID, "password": password}).encode(),
+        wifi=lambda: json.dumps({"ssid": _SSID, "password": password}).encode(),
     )
     notes = _provision(environment, BoardDevice(board, order))
     return f"{notes['Copy']} and a certificate; from the board: {notes['Connection']}"

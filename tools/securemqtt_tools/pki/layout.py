@@ -32,6 +32,7 @@ from securemqtt_tools.pki.profiles import (
     ca_certificate,
     revocation_list,
 )
+from securemqtt_tools.sudo import meant_instead
 
 INVENTORY = "inventory.sqlite"
 ROOT_CERTIFICATE = "root.crt"
@@ -55,9 +56,8 @@ def check_exists(directory: Path) -> None:
             name for name in (ROOT_CERTIFICATE, INVENTORY) if not (directory / name).exists()
         ]
     if len(missing) == 2:
-        raise FatalError(
-            f"there is no certificate authority in {directory}: make one with securemqtt ca init"
-        )
+        remedy = meant_instead(directory / INVENTORY) or "make one with securemqtt ca init"
+        raise FatalError(f"there is no certificate authority in {directory}: {remedy}")
     if missing:
         raise FatalError(f"{directory / missing[0]} is missing: restore it from a backup")
 

@@ -9,14 +9,17 @@ import pwd
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from securemqtt.config import load
 from securemqtt.errors import SecureMQTTError, WrongKeyPassword
+from securemqtt.outbox.disk import LOCK as OUTBOX_LOCK
 from securemqtt.platform import bundle_places
 from securemqtt.tls.openssl import make_context
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.service.unit import FORBIDDEN, Service
+from securemqtt_tools.sudo import caller_home
 
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 # A service does not see these, or sees empty ones.
@@ -48,24 +51,28 @@ def plan(
         _check_printable(argument)
     owner = _owner(path) if system else None
     places = [home, *(Path(pwd.getpwnam(owner).pw_dir, one) for one in _SECRETS)] if owner else []
-    return Service(
+    service = Service(
         name=_name(name, path),
         program=path,
         arguments=tuple(arguments),
         python=python,
-        bundle=_bundle(bundle, system),
+        bundle=bundle.expanduser().resolve() if bundle else _found(system),
         system=system,
         owner=owner,
         groups=tuple(_group(one) for one in groups),
         hidden=tuple(dict.fromkeys(places)),
         answers_sigterm=answers,
     )
+    _check_path(service.bundle)
+    return service
 
 
-def check_place(service: Service) -> None:
-    """Raise FatalError where the program, or its Python, lies where such a service sees nothing, or
-    where anybody may change it.
+def check(service: Service) -> None:
+    """Raise FatalError where the bundle is not whole, or has what the service would not get; where
+    the program, or its Python, lies where such a service sees nothing, or where anybody may change
+    it.
     """
+    _check_bundle(service)
     if service.system:
         _check_lasting(service.program, service.python)
         for one in (service.program, service.program.parent):
@@ -182,18 +189,17 @@ def _group(name: str) -> str:
         raise FatalError(f"there is no group {name} on this machine (--group)") from error
 
 
-def _bundle(given: Path | None, system: bool) -> Path:
-    """Return the bundle's directory, seen to be whole. Raise FatalError."""
-    directory = given.expanduser().resolve() if given else _found(system)
-    _check_path(directory)
+def _check_bundle(service: Service) -> None:
+    """Raise FatalError if the bundle is not whole, or has what the service would not get."""
+    directory = service.bundle
     try:
         make_context(settings := load(str(directory), {}))
     except WrongKeyPassword:  # the program will have it
         settings = load(str(directory), {})
     except SecureMQTTError as error:
         raise FatalError(str(error)) from error
-    if not system:
-        return directory
+    if not service.system:
+        return
     for name in (settings.ca, settings.certificate, settings.key, settings.password_file):
         for one in [name] if isinstance(name, str) else name or []:
             if "/" in str(one):
@@ -202,25 +208,23 @@ def _bundle(given: Path | None, system: bool) -> Path:
                     "bundle itself; put it there"
                 )
     for path in sorted(directory.iterdir()):
-        if path.is_dir():
+        # An outbox that has sent everything keeps its lock, and nothing else.
+        if path.is_dir() and any(one.name != OUTBOX_LOCK for one in path.iterdir()):
             raise FatalError(
                 f"{path} is in the bundle, and the service has an outbox of its own: run the "
                 f"program until it has sent what is there, then remove it: rm -r {path}"
             )
-    return directory
 
 
 def _found(system: bool) -> Path:
     places = [Path(one) for one in bundle_places()]
-    user = os.environ.get("SUDO_USER")
-    if system and user and "SECUREMQTT_BUNDLE" not in os.environ:
-        try:
-            places.append(Path(pwd.getpwnam(user).pw_dir, ".config", "securemqtt"))
-        except KeyError:
-            user = None
+    caller = caller_home()
+    if system and caller and "SECUREMQTT_BUNDLE" not in os.environ:
+        places.append(caller / ".config" / "securemqtt")
     for place in places:
-        if (place / "config.json").exists():
-            return place.resolve()
+        with suppress(PermissionError):  # root's, which another user may not look into
+            if (place / "config.json").exists():
+                return place.resolve()
     raise FatalError(
         f"there is no bundle in {' or '.join(map(str, places))}: name it with --bundle DIR, or "
         "make one: securemqtt provision pi --out DIR --id ID --broker HOST"

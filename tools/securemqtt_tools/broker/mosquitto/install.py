@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +21,7 @@ from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.folder import Folder, Service
 from securemqtt_tools.broker.mosquitto.program import Places, Program, render
+from securemqtt_tools.broker.mosquitto.restart import run, systemd_runs
 from securemqtt_tools.broker.mosquitto.trial import try_out
 from securemqtt_tools.broker.privileges import check_only_roots
 from securemqtt_tools.cli import FatalError
@@ -42,6 +40,7 @@ _DEPLOYED = (files.CA, files.WEBSOCKETS_CA, files.CRL, files.SERVER, files.ACL, 
 # who may do what with what is installed; {} is the user that Mosquitto runs as
 _OURS = "root's alone to change, for {} to read"
 _POLL_S = 0.05
+_LOG = "/var/log/mosquitto/mosquitto.log"  # Debian's
 
 
 @dataclass(frozen=True)
@@ -191,20 +190,32 @@ class Installation:
             try:
                 with self._visit() as earlier:
                     opened.write(changes)
-                    _run(restart)
+                    run(restart)
                     self._await_end(earlier)
                 self._await_answer()
             except FatalError as error:
                 opened.put_back(before)
+                look = f"look into {self._logs()}"
                 if new_folder:
                     opened.etc.remove_directory(_FOLDER)
                 try:
-                    _run(restart)
+                    run(restart)
                 except FatalError as second:
                     raise FatalError(
-                        f"{error}; the previous configuration is back, but: {second}"
+                        f"{error}; the previous configuration is back, but: {second}; {look}"
                     ) from second
-                raise FatalError(f"{error}; the previous configuration is back") from error
+                raise FatalError(f"{error}; the previous configuration is back; {look}") from error
+
+    def _logs(self) -> str:
+        """Return where this system's Mosquitto says why it did not start."""
+        written = [
+            words[2]
+            for content in self._others().values()
+            for words in _words(content)
+            if words[:2] == ["log_dest", "file"] and len(words) > 2
+        ]
+        journal = ["the journal (journalctl -u mosquitto)"] if systemd_runs() else []
+        return " and ".join([*journal, *written] or [_LOG])
 
     def _others(self) -> dict[Path, bytes]:
         """Read the system's own configuration, Mosquitto's main file first. Raise FatalError."""
@@ -292,32 +303,6 @@ class Installation:
                     f"Mosquitto does not answer on port {self.config.port} as it should: {problem}"
                 )
             time.sleep(_POLL_S)
-
-
-def restart_command() -> list[str]:
-    """Return the command that restarts this system's Mosquitto.
-
-    Raise FatalError when it is not known.
-    """
-    if Path("/run/systemd/system").is_dir():
-        return ["systemctl", "restart", "mosquitto"]
-    if shutil.which("service"):
-        return ["service", "mosquitto", "restart"]
-    raise FatalError(
-        "it is not known how this system restarts Mosquitto: say it with --restart COMMAND"
-    )
-
-
-def _run(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FatalError(f"{shlex.join(command)} failed: {error}") from error
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines() or [
-            f"exit status {done.returncode}"
-        ]
-        raise FatalError(f"{shlex.join(command)} failed: {words[-1]}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ by the next.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +60,9 @@ _PROGRAMS = ("boot.py", "main.py")
 class Order:
     """What is to be done.
 
-    `wifi` is the content of wifi.json, None to leave it; `programs` are to be put there anyway.
-    `romfs` puts the library into the board's ROMFS; where it is already, it stays there anyway.
+    `wifi` gives the content of wifi.json, and may ask for it; None leaves it. `programs` are to be
+    put there anyway. `romfs` puts the library into the board's ROMFS; where it is already, it stays
+    there anyway.
     """
 
     profile: Profile
@@ -69,7 +70,7 @@ class Order:
     authority: Source
     cache: Path
     port: str | None = None
-    wifi: bytes | None = field(default=None, repr=False)
+    wifi: Callable[[], bytes] | None = field(default=None, repr=False)
     main: Path | None = None
     programs: frozenset[str] = frozenset()
     certificate_days: int | None = None
@@ -78,6 +79,7 @@ class Order:
     connect: bool = True
     romfs: bool = False
     roots: tuple[x509.Certificate, ...] = ()  # to be trusted beside the authority's
+    broker_names: tuple[str, ...] = ()  # of our own broker, whether or not the board goes there
 
     def anchors(self) -> list[x509.Certificate]:
         """Return the CAs by which the board is to verify its broker."""
@@ -124,6 +126,7 @@ class _Provisioning:
         self._steps = steps
         self._board = board
         self._program = program
+        self._wifi: bytes | None = None
         self._remarks: list[str] = []
         # A little in the past: the board's clock may be some seconds behind, and is not wrong then.
         self._clock_floor = int(order.authority.now.timestamp()) - survey.CLOCK_SLACK_S
@@ -141,6 +144,8 @@ class _Provisioning:
             reason = self._reason(identity)
             self._check_wifi(facts, held)
             step.note = f"certificate: {reason or 'good'}"
+        if order.wifi:
+            self._wifi = order.wifi()  # asked for only now, when a mistake would have been told
         with steps.step("Library") as step:
             image = self._rom_image(facts)
             modules = {} if image else self._modules(facts, survey.has_umqtt(board))
@@ -264,8 +269,8 @@ class _Provisioning:
                 self._remarks.append(
                     f"{path} is another program and stays (--force-{name[:4]} replaces it)"
                 )
-        if order.wifi is not None:
-            wanted[WIFI] = order.wifi
+        if self._wifi is not None:
+            wanted[WIFI] = self._wifi
         return wanted
 
     def _umqtt(self) -> dict[str, str]:
@@ -395,7 +400,9 @@ class _Provisioning:
             if self._program:
                 step.note = f"{self._program.name} comes after it"
             self._board.soft_reset()
-            step.note = connect_from_board(self._board, peer, join_anew)
+            step.note = connect_from_board(
+                self._board, settings.host, settings.port, join_anew, self._order.broker_names
+            )
 
 
 def _obsolete(secure: dict[str, str | None], names: dict[str, object]) -> list[str]:

@@ -4,8 +4,10 @@ went.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from securemqtt.errors import HostNameMismatch
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board.link import Board
 
@@ -43,17 +45,26 @@ network.WLAN(network.STA_IF).active(False)
 """
 
 
-def connect_from_board(board: Board, peer: str, join_anew: bool) -> str:
+def connect_from_board(
+    board: Board, host: str, port: int, join_anew: bool, names: Sequence[str] = ()
+) -> str:
     """Have the board connect to its broker, within two minutes; return in words how it went.
 
-    With `join_anew` it leaves its Wi-Fi first, and joins what its wifi.json says.
+    With `join_anew` it leaves its Wi-Fi first, and joins what its wifi.json says. `names` are those
+    of our own broker, if there is one here.
 
-    Raise FatalError with the board's own diagnosis when it could not. The board keeps what was put
-    on it.
+    Raise FatalError with the board's own diagnosis when it could not. The board keeps what
+    was put on it.
     """
     result: dict[str, Any] = board.query(_LEAVE_WIFI * join_anew + _SCRIPT, _TEST_S)
     if result["ok"]:
         return f"connected in {result['connected_ms'] / 1000:.1f} s, message acknowledged"
     name = result.get("error")
     said = f"{name}: {result['what']}" if name else result.get("what", "it did not say why")
-    raise FatalError(f"the board is set up but does not reach {peer}: {said}")
+    if name == HostNameMismatch.__name__ and names:
+        said += "; " + (
+            "your running broker has not taken up its newest files: securemqtt broker reload"
+            if host in names
+            else f"your own broker is {' or '.join(names)}: run this again with --broker {names[0]}"
+        )
+    raise FatalError(f"the board is set up but does not reach {host}:{port}: {said}")

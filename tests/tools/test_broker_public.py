@@ -13,6 +13,7 @@ import pytest
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import main
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Outcome, Provisioner
@@ -98,7 +99,7 @@ def test_devices_trust_the_public_root_beside_ours_and_only_ours_may_enter(
         assert (done.status, done.err) == (0, ""), done.text
         assert "message acknowledged" in done.out
         # A certificate of the public CA opens nothing.
-        context = ssl.create_default_context(cafile=str(certbot.root))
+        context = device_context(certbot.root)
         certificate, key = certbot.stranger()
         context.load_cert_chain(certificate, key)
         with pytest.raises(Refused), Peer(port, context) as stranger:

@@ -5,7 +5,6 @@ said of those that will not do.
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.simboard import SimulatedBoard
@@ -51,7 +51,7 @@ def broker_port(workshop: Workshop) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def watcher(workshop: Workshop, broker_port: int) -> Iterator[Peer]:
     """See all that passes that broker."""
-    context = ssl.create_default_context(cafile=str(workshop.ca))
+    context = device_context(workshop.ca)
     context.load_cert_chain(*workshop.device("watcher"))
     with Peer(broker_port, context) as peer:
         peer.connect("watcher")

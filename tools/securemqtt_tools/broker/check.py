@@ -24,6 +24,7 @@ from securemqtt.errors import (
     TLSVersionTooOld,
     UnknownCA,
 )
+from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import FatalError
 
 _WAIT_S = 5.0
@@ -78,8 +79,7 @@ def check(
     of its life that must be left, else what renews it has failed. Raise FatalError when it cannot
     be reached.
     """
-    context = ssl.create_default_context(cafile=str(ca))
-    context.hostname_checks_common_name = False  # as on a device
+    context = device_context(ca)
     try:
         with _reach(host, port) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
             proof = Finding(
@@ -119,7 +119,7 @@ def _shown(host: str, port: int, ca: Path) -> bytes | None:
     """Return the certificate of ours that is shown there, for whatever name, in DER; None if there
     is none.
     """
-    context = ssl.create_default_context(cafile=str(ca))
+    context = device_context(ca)
     context.check_hostname = False  # nothing is said there, it is only looked at
     try:
         with _reach(host, port) as plain, context.wrap_socket(plain) as tls:
@@ -203,7 +203,7 @@ def _plaintext(host: str, port: int) -> bytes:
 
 
 def _outdated(host: str, port: int, name: str, ca: Path, version: ssl.TLSVersion) -> bytes:
-    context = ssl.create_default_context(cafile=str(ca))
+    context = device_context(ca)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that it is outdated is the point
         context.minimum_version = context.maximum_version = version

@@ -18,6 +18,7 @@ from .link import Connection, reset_connection
 LOOPBACK = "127.0.0.1"
 _DATAGRAM = 64 * 1024
 _SPARE_S = 10.0
+_WAITING = 100
 
 Visitor = Callable[["Door", Connection], Awaitable[None]]
 
@@ -33,7 +34,8 @@ class Door:
         self._visit = visit
         self._tcp, self._udp = _bind_pair()
         self.port: int = self._tcp.getsockname()[1]
-        self._server: asyncio.Server | None = None
+        self._open = False
+        self._visits: set[asyncio.Task[None]] = set()
         self._filler: socket.socket | None = None  # takes the queue's one place while it is silent
         self._leaving: set[tuple[str, int]] = set()  # fillers that are still in the queue
         self._changing = asyncio.Lock()
@@ -56,17 +58,19 @@ class Door:
             if self._filler is not None:
                 self._take_out(self._filler)
                 self._filler = None
-            if self._server is None:
-                self._server = await asyncio.start_server(self._arrive, sock=self._tcp.dup())
+            if not self._open:
+                # Not by asyncio's server: that of CPython 3.13 complains on standard error of who
+                # comes in the moment in which it is closed.
+                self._tcp.listen(_WAITING)
+                asyncio.get_running_loop().add_reader(self._tcp, self._accept)
+                self._open = True
 
     async def go_silent(self) -> None:
         """Let whatever comes vanish."""
         async with self._changing:
             if self._filler is not None:
                 return
-            if self._server is not None:
-                self._server.close()
-                self._server = None
+            self._shut()
             self._tcp.listen(0)  # one may wait; Linux drops who comes then
             self._filler = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             self._filler.setblocking(False)
@@ -83,26 +87,37 @@ class Door:
         for descriptor in (self._udp, self._far):
             loop.remove_reader(descriptor)
             descriptor.close()
-        if self._server is not None:
-            self._server.close()
+        self._shut()
         self._tcp.close()
         if self._filler is not None:
             self._filler.close()
         if self._spare is not None:
             self._drop_spare(self._spare)
 
+    def _shut(self) -> None:
+        if self._open:
+            asyncio.get_running_loop().remove_reader(self._tcp)
+            self._open = False
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # whoever came has gone again
+            connection, address = self._tcp.accept()
+            visit = asyncio.get_running_loop().create_task(self._arrive(connection, address))
+            self._visits.add(visit)
+            visit.add_done_callback(self._visits.discard)
+
     def _take_out(self, filler: socket.socket) -> None:
         with filler, contextlib.suppress(OSError):  # it found the queue full, and is not in it
             filler.getpeername()
             self._leaving.add(filler.getsockname())
 
-    async def _arrive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        address = writer.get_extra_info("peername")
+    async def _arrive(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        streams = await asyncio.open_connection(sock=connection)
         if address in self._leaving:
             self._leaving.remove(address)
-            reset_connection((reader, writer))
+            reset_connection(streams)
             return
-        await self._visit(self, (reader, writer))
+        await self._visit(self, streams)
 
     def _drop_spare(self, spare: Connection) -> None:
         if self._spare is spare:

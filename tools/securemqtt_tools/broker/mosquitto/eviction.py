@@ -20,6 +20,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.pki.files import make_directory, write_file
 from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_certificate
@@ -119,7 +120,7 @@ class Eviction:
         OSError, FatalError.
         """
         for device_id in device_ids:
-            context = ssl.create_default_context(cafile=str(config.server_trust()))
+            context = device_context(config.server_trust())
             self._show(context, device_id)
             with socket.socket(socket.AF_UNIX) as plain:
                 plain.settimeout(_WAIT_S)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import difflib
 import os
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from securemqtt_tools.broker.mosquitto.program import Places, Program, render
 from securemqtt_tools.broker.mosquitto.restart import run, systemd_runs
 from securemqtt_tools.broker.mosquitto.trial import try_out
 from securemqtt_tools.broker.privileges import check_only_roots
+from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained
 
@@ -282,7 +282,7 @@ class Installation:
 
     def _await_answer(self) -> None:
         """Wait until our own certificate answers on our port."""
-        context = ssl.create_default_context(cafile=str(self.config.server_trust()))
+        context = device_context(self.config.server_trust())
         own = self.config.server_certificate().public_bytes(Encoding.DER)
         deadline = time.monotonic() + self.answer_s
         while True:

@@ -130,7 +130,7 @@ def _told_to_end() -> Iterator[None]:
 def _client(args: argparse.Namespace) -> DeskClient:
     bundle = _bundle(args)
     try:
-        return DeskClient(bundle, status=False, clean_session=True)
+        return DeskClient(bundle, status=False, clean_session=True, outbox_full="refuse")
     except BundleNotFound as error:
         if bundle is not None:
             raise

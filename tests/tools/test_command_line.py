@@ -18,7 +18,7 @@ import securemqtt
 from securemqtt_tools.cli import COMMANDS, main
 from support.speed import seconds
 
-_MAIN = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
+_MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], *([name, "--help"] for name in COMMANDS)])

@@ -23,7 +23,7 @@ from support.network.net import free_port
 from support.network.proxy import Proxy
 from support.speed import seconds
 
-_MAIN = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
+_MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
 # What is more than that is no matter of a message, and less than what would hurt this machine.
 _MEMORY_BYTES = 1 << 30
 _numbers = itertools.count()

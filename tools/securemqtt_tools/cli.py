@@ -1,8 +1,8 @@
 """The frame of every host command: options in common, one line for a user's mistake, the exit
 status.
 
-`securemqtt provision …` and `python tools/provision.py …` both end up in `main`. A command is a
-module in `securemqtt_tools.commands` with two names:
+`securemqtt provision …` and `python tools/provision.py …` both end up in `main`, by way of
+`entry.run`. A command is a module in `securemqtt_tools.commands` with two names:
 
     configure(parser)       adds the arguments (argparse); examples go in parser.epilog
     run(args) -> int        does the work, prints, returns the exit status; raises FatalError
@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
 from securemqtt.platform import escaped
+from securemqtt_tools import entry
 from securemqtt_tools.naming import Naming, closest
 from securemqtt_tools.resources import tools_remedy
 
@@ -343,6 +344,7 @@ def main(
     try:
         with _whole_output():
             args = _parse(arguments, command)
+            entry.loaded()
             status: int = args.run(args)
             return status
     except FatalError as error:
@@ -358,8 +360,7 @@ def main(
         )
         return 1
     except KeyboardInterrupt:
-        print("securemqtt: interrupted", file=sys.stderr)
-        return 130
+        return entry.interrupted()
 
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from securemqtt import Client
 from securemqtt.errors import BundleNotFound, SecureMQTTError
@@ -71,19 +69,18 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def connected(args: argparse.Namespace) -> Iterator[DeskClient]:
     """Connect, and leave in order, also when the process is told to end. Raise FatalError."""
-    with _told_to_end():
-        try:
-            with _log_held_back():
-                client = _client(args)
-                client.connect(args.timeout)
-        except SecureMQTTError as error:
-            raise FatalError(str(error)) from error
-        try:
-            yield client
-        except SecureMQTTError as error:
-            raise FatalError(str(error)) from error
-        finally:
-            client.disconnect(_LEAVING_S)
+    try:
+        with _log_held_back():
+            client = _client(args)
+            client.connect(args.timeout)
+    except SecureMQTTError as error:
+        raise FatalError(str(error)) from error
+    try:
+        yield client
+    except SecureMQTTError as error:
+        raise FatalError(str(error)) from error
+    finally:
+        client.disconnect(_LEAVING_S)
 
 
 @contextmanager
@@ -103,28 +100,6 @@ def _log_held_back() -> Iterator[None]:
         logger.removeFilter(hold)
     for record in held:
         logger.handle(record)
-
-
-@contextmanager
-def _told_to_end() -> Iterator[None]:
-    """Have SIGTERM, and SIGHUP when the terminal goes, do what Ctrl-C does: raise
-    KeyboardInterrupt. What was ignored, as nohup has it, stays so.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _client(args: argparse.Namespace) -> DeskClient:

@@ -154,6 +154,33 @@ def test_who_has_no_bundle_is_told_which_there_are(
     done = run("pub", "~/note", "hello")
     there = f"{home / 'bundles'}: of controller, {device(home).name}, off-the-air; or".encode()
     assert done.returncode == 1 and there in done.stderr and done.stderr.count(b"\n") == 1
+    making = f"securemqtt provision pi --id me --broker … --out {home / 'bundles' / 'me'}`\n"
+    assert done.stderr.endswith(making.encode())
+
+
+def test_an_id_whose_bundle_is_in_the_usual_place_is_found_there(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SECUREMQTT_BUNDLE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = device(home).name
+    (tmp_path / ".config").mkdir()
+    shutil.move(device(home), tmp_path / ".config" / "securemqtt")
+    assert run("pub", "~/note", "hello", "--as", name, "--retain").returncode == 0
+    shown = run("sub", f"devices/{name}/note", "--as", "controller", "--count", "1")
+    assert shown.stdout == b"hello\n"
+
+
+def test_an_id_that_is_certified_and_has_no_bundle_here_is_not_to_be_made_again(
+    authority: Authority, home: Path
+) -> None:
+    name = f"board-{next(_numbers)}"
+    authority.issue_device(name)
+    (home / "ca").symlink_to(authority.directory)
+    done = run("pub", "~/note", "hello", "--as", name)
+    assert done.returncode == 1
+    assert b"though it has a certificate: name its bundle with --bundle DIR, or" in done.stderr
+    assert b"securemqtt provision pi --id me --broker" in done.stderr
 
 
 def test_what_the_bundle_does_not_allow_is_told(home: Path) -> None:
@@ -378,6 +405,7 @@ def test_colour_is_for_terminals(no_color: str, home: Path) -> None:
         (("pub", "~/a", "\udcff"), "MESSAGE is not UTF-8: send bytes from a pipe with --file -"),
         (("pub", "~/a", "x", "--as", "nobody"), "there is no bundle of 'nobody'"),
         (("pub", "~/a", "x", "--as", "../controller"), "there is no bundle of"),
+        (("pub", "~/a", "x", "--as", ""), "there is no bundle of '': an id is a name"),
         (("pub", "~/a", "x", "--null"), "one of MESSAGE, --message"),
         (("pub", "~/a", "--file", "/nowhere"), "cannot read /nowhere: No such file"),
         (("pub",), "which topic?"),

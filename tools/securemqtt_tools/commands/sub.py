@@ -8,7 +8,6 @@ wrote is escaped, so that nothing in it moves the terminal; --raw gives the byte
 from __future__ import annotations
 
 import argparse
-import select
 import sys
 import time
 
@@ -17,8 +16,9 @@ from securemqtt.arguments import checked_topic
 from securemqtt.errors import SecureMQTTError, SubscriptionRefused
 from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
-from securemqtt_tools.cli import FatalError, OutputError, discard_output, whole_number
+from securemqtt_tools.cli import FatalError, whole_number
 from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected
+from securemqtt_tools.output import OutputError, discard_output, reader_has_gone
 from securemqtt_tools.printing import Printer
 
 _EXAMPLES = """\
@@ -130,7 +130,7 @@ class _Listener:
         for topic_filter in args.filters + args.more_filters:
             client.subscribe(topic_filter, self._note, args.qos)
         self._last_s = begun_s = time.monotonic()
-        while self._left != 0 and not _reader_has_gone():
+        while self._left != 0 and not reader_has_gone():
             now_s = time.monotonic()
             if args.wait is not None and now_s - begun_s >= args.wait:
                 return _TIMED_OUT
@@ -165,12 +165,3 @@ class _Listener:
             self._left = 0
             self._unwritten = None if error.reader_gone else error
             discard_output()
-
-
-def _reader_has_gone() -> bool:
-    """Return True if standard output is a pipe that nobody reads any more, as after `| head -1`:
-    else one would learn it from the next message only.
-    """
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))

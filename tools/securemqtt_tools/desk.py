@@ -8,7 +8,7 @@ import argparse
 import json
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,6 +67,16 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         help="how long a connection may take (default 30)",
     )
     add_home_option(parser)
+
+
+def home_hint(topics: Iterable[str]) -> str:
+    """Return what is to be added to an error where a topic is the home directory's, which the shell
+    puts in the place of a ~; "" if none is.
+    """
+    home = str(Path.home())
+    if not any(one == home or one.startswith(f"{home}/") for one in topics):
+        return ""
+    return f"; the shell has put {home} in the place of ~, so quote it: '~/…'"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from securemqtt.arguments import full_topic
 from securemqtt.errors import OutboxFull, SecureMQTTError
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, whole_number
-from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected
+from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
 from securemqtt_tools.streams import Lines, read_whole
 
 _EXAMPLES = """\
@@ -111,7 +111,10 @@ def run(args: argparse.Namespace) -> int:
         if reasons:
             raise FatalError("; ".join(reasons))
         if client.stats["outside"]:
-            raise FatalError("the broker has dropped it, if its rules are what the bundle says")
+            raise FatalError(
+                "the broker has dropped it, if its rules are what the bundle says"
+                + home_hint([topic])
+            )
     return 0
 
 

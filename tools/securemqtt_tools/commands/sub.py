@@ -17,7 +17,7 @@ from securemqtt.errors import SecureMQTTError, SubscriptionRefused
 from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, whole_number
-from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected
+from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
 from securemqtt_tools.output import OutputError, discard_output, reader_has_gone
 from securemqtt_tools.printing import Printer
 
@@ -116,6 +116,7 @@ class _Listener:
         self._args = args
         form = "json" if args.json else "raw" if args.raw else None
         self._printer = Printer(form, args.verbose, args.timestamps)
+        self._filters: list[str] = args.filters + args.more_filters
         self._left_out: list[str] = []
         self._left: int | None = args.count
         self._last_s = 0.0
@@ -127,8 +128,11 @@ class _Listener:
         args = self._args
         self._left_out = [checked_topic(client.settings, one, 0, True) for one in args.filter_out]
         client.on_error(self._errors.append)
-        for topic_filter in args.filters + args.more_filters:
+        for topic_filter in self._filters:
             client.subscribe(topic_filter, self._note, args.qos)
+        hint = home_hint(self._filters)
+        if hint and client.stats["outside"]:
+            raise FatalError(f"the broker shows none of that, as far as the bundle knows{hint}")
         self._last_s = begun_s = time.monotonic()
         while self._left != 0 and not reader_has_gone():
             now_s = time.monotonic()
@@ -146,7 +150,9 @@ class _Listener:
 
     def _look_at_errors(self) -> None:
         for error in self._errors:
-            if isinstance(error, SubscriptionRefused) or not isinstance(error, SecureMQTTError):
+            if isinstance(error, SubscriptionRefused):
+                raise FatalError(f"{error}{home_hint(self._filters)}") from error
+            if not isinstance(error, SecureMQTTError):
                 raise error
         self._errors.clear()  # the others have been logged, and are tried again
 

@@ -6,25 +6,26 @@ environment in use, else from the checkout's own `.venv`, else one line says how
 
 import os
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from securemqtt_tools import entry
 
 
 def run(command: str) -> None:
     """Run `command` with the arguments of this process and exit with its status."""
-    sys.path.insert(0, str(ROOT / "lib"))
+    entry.load()
+    from pathlib import Path
+
+    root = Path(__file__).resolve().parent.parent
+    sys.path.insert(0, str(root / "lib"))
     try:
         import cryptography  # noqa: F401  (the one package that every command needs in the end)
         import rich  # noqa: F401
     except ImportError:
-        python = ROOT / ".venv" / "bin" / "python"
-        if python.exists() and Path(sys.prefix) != ROOT / ".venv":
+        python = root / ".venv" / "bin" / "python"
+        if python.exists() and Path(sys.prefix) != root / ".venv":
             os.execv(python, [str(python), *sys.argv])  # noqa: S606  (our own interpreter, our own arguments)
         sys.exit(
             "securemqtt: the tools' packages are missing: run `make setup` in the project's "
             "directory"
         )
-    from securemqtt_tools.cli import main
-
-    sys.exit(main(command=command, scripts=ROOT / "tools"))
+    sys.exit(entry.run(command, root / "tools"))

@@ -31,6 +31,7 @@ from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.process import AMQTT, AUTO
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
+from support.identities.bundles import write_bundle
 from support.network.net import free_port
 from support.requirements import find_program, require_program, unavailable
 from support.setup_environment import ROOT
@@ -399,6 +400,9 @@ def test_files_of_ca_device_and_on_another_computer(
         ((_ID, "--for", "arduino", "--websockets", "--out", "x.h"), "does not speak WebSockets"),
         ((_ID, "--for", "paho", "--websockets"), "no port for WebSockets"),
         ((_ID, "--for", "telnet"), "invalid choice: 'telnet'"),
+        ((_ID, "--for", "paho", "--out", "/nonexistent/x"), "there is no directory /nonexistent: "),
+        ((_ID, "--for", "arduino", "--out", "-"), "this header holds the private key"),
+        ((_ID, "--for", "paho", "--directory", "/a\nimport os"), "such as a line feed"),
         (
             ("board", "--for", "paho", "--bundle", "{home}/ca/issued/devices/workshop"),
             "of workshop,",
@@ -413,6 +417,35 @@ def test_a_mistake_is_one_line(
     printed = capsys.readouterr()
     assert printed.out == "" and words in printed.err
     assert printed.err.startswith("securemqtt: ") and printed.err.count("\n") == 1
+
+
+def test_a_password_that_is_not_there_and_output_to_where_it_goes_anyway(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BrokerConfig.create(home / "broker", Authority.open(home / "ca"), names=["mqtt.local"])
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert _ask(home, _ID, "--for", "paho", "--password-file", "/nonexistent") == 1
+    said = capsys.readouterr().err
+    assert "there is no file /nonexistent: make it with `securemqtt broker password" in said
+    assert _ask(home, _ID, "--for", "paho") == 0
+    printed = capsys.readouterr().out
+    assert _ask(home, _ID, "--for", "paho", "--out", "-") == 0
+    assert capsys.readouterr().out == printed and not Path("-").exists()
+
+
+@pytest.mark.parametrize("more", [{"imported": True}, {"prefix": "site-7/pump"}], ids=str)
+def test_nothing_is_said_of_the_rules_of_somebody_elses_broker(
+    more: dict[str, object],
+    authority: Authority,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = write_bundle(tmp_path / "bundle", authority, _ID, port=8883, **more)
+    assert _ask(tmp_path, _ID, "--for", "mosquitto", "--bundle", str(bundle)) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert "is for a broker of somebody else's" in printed.err
 
 
 def test_an_id_whose_key_is_on_a_board_alone(

@@ -21,7 +21,7 @@ from support.identities.bundles import write_bundle
 from support.requirements import require_program
 from support.speed import seconds
 
-_MAIN = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
+_MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
 _TAB = "\t"
 ANSWER_S = seconds(20)
 # What bash itself does when Tab is pressed, but for the terminal.

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import pty
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,9 +21,12 @@ from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
 from support.network.net import free_port
+from support.network.proxy import Proxy
 from support.speed import seconds
 
-_MAIN = "import sys; from securemqtt_tools.cli import main; sys.exit(main())"
+_MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
+# What is more than that is no matter of a message, and less than what would hurt this machine.
+_MEMORY_BYTES = 1 << 30
 _numbers = itertools.count()
 RUN_S = seconds(60)
 
@@ -55,6 +60,12 @@ def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byte
     return subprocess.run(
         command(*arguments), input=stdin, capture_output=True, timeout=RUN_S, check=False
     )
+
+
+def configure(home: Path, **settings: object) -> None:
+    """Change the bundle of the test's own device."""
+    config = device(home) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
 
 
 @pytest.fixture
@@ -144,16 +155,54 @@ def test_who_has_no_bundle_is_told_which_there_are(
     done = run("pub", "~/note", "hello")
     there = f"{home / 'bundles'}: of controller, {device(home).name}, off-the-air; or".encode()
     assert done.returncode == 1 and there in done.stderr and done.stderr.count(b"\n") == 1
+    making = f"securemqtt provision pi --id me --broker … --out {home / 'bundles' / 'me'}`\n"
+    assert done.stderr.endswith(making.encode())
+
+
+def test_an_id_whose_bundle_is_in_the_usual_place_is_found_there(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SECUREMQTT_BUNDLE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = device(home).name
+    (tmp_path / ".config").mkdir()
+    shutil.move(device(home), tmp_path / ".config" / "securemqtt")
+    assert run("pub", "~/note", "hello", "--as", name, "--retain").returncode == 0
+    shown = run("sub", f"devices/{name}/note", "--as", "controller", "--count", "1")
+    assert shown.stdout == b"hello\n"
+
+
+def test_an_id_that_is_certified_and_has_no_bundle_here_is_not_to_be_made_again(
+    authority: Authority, home: Path
+) -> None:
+    name = f"board-{next(_numbers)}"
+    authority.issue_device(name)
+    (home / "ca").symlink_to(authority.directory)
+    done = run("pub", "~/note", "hello", "--as", name)
+    assert done.returncode == 1
+    assert b"though it has a certificate: name its bundle with --bundle DIR, or" in done.stderr
+    assert b"securemqtt provision pi --id me --broker" in done.stderr
 
 
 def test_what_the_bundle_does_not_allow_is_told(home: Path) -> None:
-    config = device(home) / "config.json"
-    allowed = [f"devices/{device(home).name}/#"]
-    config.write_text(json.dumps({**json.loads(config.read_text()), "may_publish": allowed}))
+    configure(home, may_publish=[f"devices/{device(home).name}/#"])
     assert run("pub", "~/note", "hello").returncode == 0
     done = run("pub", "devices/somebody-else/note", "hello")
     assert done.returncode == 1
-    assert b"the broker has dropped it, if its rules are what the bundle says" in done.stderr
+    assert done.stderr.endswith(b"dropped it, if its rules are what the bundle says\n")
+
+
+@pytest.mark.parametrize("arguments", [("pub", "/home/pi/note", "x"), ("sub", "/home/pi/note")])
+def test_a_home_directory_in_the_place_of_the_tilde_is_told(
+    arguments: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/pi")
+    own = [f"devices/{device(home).name}/#"]
+    configure(home, may_publish=own, may_subscribe=own)
+    done = run(*arguments)
+    assert done.returncode == 1
+    said = done.stderr.decode().splitlines()[-1]
+    assert said.endswith("; the shell has put /home/pi in the place of ~, so quote it: '~/…'")
 
 
 def test_the_time_is_over(home: Path) -> None:
@@ -200,6 +249,97 @@ def test_pub_delivers_what_it_has_read_when_it_is_told_to_end(
         saying.kill()
         saying.communicate()
     assert (saying.returncode, said) == (130, b"securemqtt: interrupted\n")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["ends", "goes-on"])
+def test_pub_says_what_it_has_not_sent(
+    known: bool, home: Path, broker: BrokerProcess, listen: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    assert run("pub", "~/log", "kept", "--retain").returncode == 0
+    listening = listen(f"devices/{device(home).name}/log")
+    assert listening.stdout is not None and listening.stdout.readline() == b"kept\n"
+    with Proxy(broker.port) as proxy:
+        configure(home, port=proxy.port, outbox_messages=20, outbox_full="drop_oldest")
+        saying = subprocess.Popen(
+            command("pub", "~/log", "--wait", "2"), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            assert saying.stdin is not None and saying.stderr is not None
+            saying.stdin.write(b"one\n")
+            saying.stdin.flush()
+            assert listening.stdout.readline() == b"one\n"
+            proxy.up.hold()
+            saying.stdin.write(b"another\n" * 98 + b"last")
+            saying.stdin.flush()
+            if known:
+                saying.stdin.close()
+                saying.stdin = None
+            assert saying.wait(RUN_S) == 1
+            said = saying.stderr.read().decode()
+        finally:
+            saying.kill()
+            saying.communicate()
+    (line,) = [line for line in said.splitlines() if line.startswith("securemqtt: ")]
+    found = re.search(
+        r"(\d+ lines|the rest) of standard input w(?:ere|as) not sent; (\d+) messages were not "
+        "acknowledged in 2 s",
+        line,
+    )
+    assert found is not None, line
+    # 19 where the first, which was heard, is acknowledged only meanwhile.
+    assert found[2] in ("19", "20"), line
+    assert found[1] == (f"{99 - int(found[2])} lines" if known else "the rest"), line
+
+
+@pytest.mark.timeout(int(seconds(240)))
+def test_pub_does_not_wait_for_what_the_broker_refuses(home: Path) -> None:
+    (home / "large").write_bytes(bytes(1_100_000))  # our broker takes 1 MiB
+    done = run("pub", "~/large", "--file", str(home / "large"), "--wait", "3600")
+    said = done.stderr.decode().splitlines()[-1]
+    assert done.returncode == 1
+    assert "1 message was not acknowledged: " in said and "3600" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "words"),
+    [
+        (("--file", "/dev/zero"), "/dev/null", "/dev/zero is longer than 1000 bytes, which is the"),
+        (("--file", "-"), "/dev/zero", "standard input is longer than 1000 bytes, which"),
+        ((), "/dev/zero", "line 1 of standard input is longer than 1000 bytes, which"),
+    ],
+)
+def test_what_has_no_end_is_told_at_the_limit(
+    arguments: tuple[str, ...], stdin: str, words: str, home: Path
+) -> None:
+    configure(home, max_publish_bytes=1000)
+    with Path(stdin).open("rb") as stream:
+        done = subprocess.run(
+            command("pub", "~/a", *arguments),
+            stdin=stream,
+            stderr=subprocess.PIPE,
+            timeout=RUN_S,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES)
+            ),
+        )
+    said = done.stderr.decode()
+    assert done.returncode == 1 and words in said and len(said.splitlines()) == 1, said
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_line_that_is_too_long_is_named_and_what_is_not_sent_is_counted(
+    end: bytes, home: Path
+) -> None:
+    configure(home, max_publish_bytes=1000)
+    done = run("pub", "~/a", "--retain", stdin=b"one\ntwo\r\n" + b"x" * 1001 + end)
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert "line 3 of standard input is longer than 1000 bytes" in said
+    assert "; 1 line of standard input was not sent" in said
+    assert run("sub", "~/a", "--count", "1").stdout == b"two\n"
+    done = run("pub", "~/a", "--retain", stdin=b"x" * 2001 + b"\nthree\nfour" + end)
+    assert "; 3 lines of standard input were not sent" in done.stderr.decode()
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -283,8 +423,10 @@ def test_colour_is_for_terminals(no_color: str, home: Path) -> None:
     [
         (("pub", "~/a", "x", "--timeout", "0"), "a whole number from 1 to 3600 s, not '0'"),
         (("pub", "a/+", "x"), "is no topic name"),
+        (("pub", "~/a", "\udcff"), "MESSAGE is not UTF-8: send bytes from a pipe with --file -"),
         (("pub", "~/a", "x", "--as", "nobody"), "there is no bundle of 'nobody'"),
         (("pub", "~/a", "x", "--as", "../controller"), "there is no bundle of"),
+        (("pub", "~/a", "x", "--as", ""), "there is no bundle of '': an id is a name"),
         (("pub", "~/a", "x", "--null"), "one of MESSAGE, --message"),
         (("pub", "~/a", "--file", "/nowhere"), "cannot read /nowhere: No such file"),
         (("pub",), "which topic?"),

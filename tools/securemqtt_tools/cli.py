@@ -1,8 +1,8 @@
 """The frame of every host command: options in common, one line for a user's mistake, the exit
 status.
 
-`securemqtt provision …` and `python tools/provision.py …` both end up in `main`. A command is a
-module in `securemqtt_tools.commands` with two names:
+`securemqtt provision …` and `python tools/provision.py …` both end up in `main`, by way of
+`entry.run`. A command is a module in `securemqtt_tools.commands` with two names:
 
     configure(parser)       adds the arguments (argparse); examples go in parser.epilog
     run(args) -> int        does the work, prints, returns the exit status; raises FatalError
@@ -16,14 +16,16 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn
 
 from securemqtt.platform import escaped
+from securemqtt_tools import entry
+from securemqtt_tools.errors import FatalError as FatalError  # where all commands take it from
 from securemqtt_tools.naming import Naming, closest
+from securemqtt_tools.output import whole_output
 from securemqtt_tools.resources import tools_remedy
 
 # What the list of commands says of each. It stands here and not with the command, whose module may
@@ -56,77 +58,6 @@ From nothing to a board that reports, on the computer that is to be the authorit
 No board yet? securemqtt simboard run. All of it at once, on this machine: securemqtt demo.
 Each command, and each of its own commands, has --help with examples.
 """
-
-
-class FatalError(Exception):
-    """A mistake of the user's or a fault outside: the message says what is wrong and what to do.
-
-    Exit status 1.
-    """
-
-
-class OutputError(FatalError):
-    """Standard output takes no more: a full disk, or, with `reader_gone`, a pipe that nobody reads
-    any more.
-    """
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot write the output: {error.strerror}")
-        self.reader_gone = isinstance(error, BrokenPipeError)
-
-
-@contextmanager
-def writing_output() -> Iterator[None]:
-    """Have what goes wrong in writing to standard output be an OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(error) from error
-
-
-def discard_output() -> None:
-    """Have what standard output holds back go nowhere, else Python would fail with it at the
-    end.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Output:
-    """Standard output; what goes wrong in writing is told from whatever else may."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with writing_output():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        with writing_output():
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextmanager
-def _whole_output() -> Iterator[None]:
-    """Have all that is printed in the block be written at its end, too. Raise FatalError."""
-    output = sys.stdout
-    if output is None:  # closed by who called us, who so wants nothing of it
-        yield
-        return
-    sys.stdout = _Output(output)
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except OutputError:
-        discard_output()
-        raise
-    finally:
-        sys.stdout = output
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -341,8 +272,9 @@ def main(
         )
         return 1
     try:
-        with _whole_output():
+        with whole_output():
             args = _parse(arguments, command)
+            entry.loaded()
             status: int = args.run(args)
             return status
     except FatalError as error:
@@ -358,8 +290,7 @@ def main(
         )
         return 1
     except KeyboardInterrupt:
-        print("securemqtt: interrupted", file=sys.stderr)
-        return 130
+        return entry.interrupted()
 
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:

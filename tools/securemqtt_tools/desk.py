@@ -5,15 +5,16 @@ it connects, and how it leaves.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-import signal
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from securemqtt import Client
 from securemqtt.errors import BundleNotFound, SecureMQTTError
+from securemqtt.platform import bundle_places
 from securemqtt.settings import Settings
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, whole_number
@@ -52,7 +53,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         "--as",
         dest="identity",
         metavar="ID",
-        help="connect as ID, whose bundle is in HOME/bundles/ID",
+        help="connect as ID, whose bundle is in HOME/bundles/ID, or where --bundle looks",
     )
     completion.completed(identity, completion.bundles)
     parser.add_argument(
@@ -68,22 +69,31 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     add_home_option(parser)
 
 
+def home_hint(topics: Iterable[str]) -> str:
+    """Return what is to be added to an error where a topic is the home directory's, which the shell
+    puts in the place of a ~; "" if none is.
+    """
+    home = str(Path.home())
+    if not any(one == home or one.startswith(f"{home}/") for one in topics):
+        return ""
+    return f"; the shell has put {home} in the place of ~, so quote it: '~/…'"
+
+
 @contextmanager
 def connected(args: argparse.Namespace) -> Iterator[DeskClient]:
     """Connect, and leave in order, also when the process is told to end. Raise FatalError."""
-    with _told_to_end():
-        try:
-            with _log_held_back():
-                client = _client(args)
-                client.connect(args.timeout)
-        except SecureMQTTError as error:
-            raise FatalError(str(error)) from error
-        try:
-            yield client
-        except SecureMQTTError as error:
-            raise FatalError(str(error)) from error
-        finally:
-            client.disconnect(_LEAVING_S)
+    try:
+        with _log_held_back():
+            client = _client(args)
+            client.connect(args.timeout)
+    except SecureMQTTError as error:
+        raise FatalError(str(error)) from error
+    try:
+        yield client
+    except SecureMQTTError as error:
+        raise FatalError(str(error)) from error
+    finally:
+        client.disconnect(_LEAVING_S)
 
 
 @contextmanager
@@ -105,32 +115,10 @@ def _log_held_back() -> Iterator[None]:
         logger.handle(record)
 
 
-@contextmanager
-def _told_to_end() -> Iterator[None]:
-    """Have SIGTERM, and SIGHUP when the terminal goes, do what Ctrl-C does: raise
-    KeyboardInterrupt. What was ignored, as nohup has it, stays so.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _client(args: argparse.Namespace) -> DeskClient:
     bundle = _bundle(args)
     try:
-        return DeskClient(bundle, status=False, clean_session=True)
+        return DeskClient(bundle, status=False, clean_session=True, outbox_full="refuse")
     except BundleNotFound as error:
         if bundle is not None:
             raise
@@ -138,7 +126,8 @@ def _client(args: argparse.Namespace) -> DeskClient:
         known = f": of {there}" if there else ""
         raise FatalError(
             "no bundle was found in the usual places. Name one: with --as ID, which takes that in "
-            f"{_bundles(args)}{known}; or with --bundle DIR (see --help)"
+            f"{_bundles(args)}{known}; or with --bundle DIR (see --help). Or make one: "
+            f"{_making(args, 'me')}"
         ) from error
 
 
@@ -147,18 +136,46 @@ def _bundles(args: argparse.Namespace) -> Path:
     return home / "bundles"
 
 
+def _making(args: argparse.Namespace, identity: str) -> str:
+    """Return the command that makes a bundle where --as looks for it."""
+    out = shlex.quote(str(_bundles(args) / identity))
+    return f"`securemqtt provision pi --id {shlex.quote(identity)} --broker … --out {out}`"
+
+
 def _bundle(args: argparse.Namespace) -> Path | None:
-    """Return the bundle's directory; None: where the library looks."""
-    bundle: Path | None = args.bundle
+    """Return the bundle's directory; None: where the library looks. Raise FatalError."""
     identity: str | None = args.identity
-    if identity is not None:
-        bundle = _bundles(args) / identity
-        if Path(identity).name != identity or not (bundle / "config.json").exists():
-            meant = closest(identity, completion.bundles(args))
-            raise FatalError(
-                f"there is no bundle of {identity!r} in {bundle.parent}"
-                + (f" (did you mean {meant}?)" if meant else "")
-                + f": make one with `securemqtt provision pi --id {identity} --broker … --out "
-                f"{bundle}`"
-            )
-    return bundle
+    if identity is None:
+        bundle: Path | None = args.bundle
+        return bundle
+    nowhere = f"there is no bundle of {identity!r}"
+    if identity in ("", ".", "..") or "/" in identity:
+        raise FatalError(f"{nowhere}: an id is a name, and no path")
+    directory = _bundles(args)
+    if (directory / identity / "config.json").exists():
+        return directory / identity
+    for place in bundle_places():
+        if _id_of(Path(place)) == identity:
+            return Path(place)
+    nowhere += f" in {directory}"
+    if identity in completion.ids(args):
+        raise FatalError(
+            f"{nowhere}, though it has a certificate: name its bundle with --bundle DIR, or take "
+            f"an id of your own: {_making(args, 'me')}"
+        )
+    meant = closest(identity, completion.bundles(args))
+    raise FatalError(
+        nowhere
+        + (f" (did you mean {meant}?)" if meant else "")
+        + f": make one with {_making(args, identity)}"
+    )
+
+
+def _id_of(bundle: Path) -> str | None:
+    """Return whose bundle it is; None where there is none, or none that can be read."""
+    try:
+        config = json.loads((bundle / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    name = config.get("client_id") if isinstance(config, dict) else None
+    return name if isinstance(name, str) else None

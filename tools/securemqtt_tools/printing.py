@@ -13,7 +13,7 @@ from rich.text import Text
 
 from securemqtt import Message
 from securemqtt.platform import escaped
-from securemqtt_tools.cli import writing_output
+from securemqtt_tools.output import writing_output
 
 
 class Printer:

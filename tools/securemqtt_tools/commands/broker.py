@@ -231,7 +231,10 @@ def _client_config(parser: argparse.ArgumentParser) -> None:
         help="the password of ID, where the broker demands one",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write it to FILE, owner-only, instead"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write it to FILE, owner-only, instead (-: print it)",
     )
 
 

@@ -326,15 +326,18 @@ def check(args: argparse.Namespace) -> int:
 def client_config(args: argparse.Namespace) -> int:
     """Print what another client needs, or write it to a file."""
     kind = KINDS[args.kind]
-    if kind.holds_key and args.out is None:
+    out: Path | None = None if args.out == Path("-") else args.out
+    if kind.holds_key and out is None:
         raise FatalError(
             "this header holds the private key, which is not for a terminal: name the file that it "
             "is to go to, owner-only, with --out FILE"
         )
     if args.websockets and not kind.websockets:
         raise FatalError(f"{args.kind} does not speak WebSockets: leave out --websockets")
-    if args.out is not None and args.out.exists():
-        raise FatalError(f"{args.out} exists and was left as it is: choose another file")
+    if out is not None and out.exists():
+        raise FatalError(f"{out} exists and was left as it is: choose another file")
+    if out is not None and not out.parent.is_dir():
+        raise FatalError(f"there is no directory {out.parent}: make it first")
     identity = find(
         args.home,
         check_device_id(args.id),
@@ -345,11 +348,11 @@ def client_config(args: argparse.Namespace) -> int:
         elsewhere=args.directory,
     )
     text = kind.write(identity)
-    if args.out is None:
+    if out is None:
         print(text, end="")
     else:
-        write_file(args.out, text.encode())
-        print(f"It is in {args.out}, which only you may read.")
+        write_file(out, text.encode())
+        print(f"It is in {out}, which only you may read.")
     return 0
 
 

@@ -9,7 +9,6 @@ that is removed at the end, and takes less than a minute.
 from __future__ import annotations
 
 import argparse
-import signal
 import tempfile
 from pathlib import Path
 
@@ -54,10 +53,6 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args.engine, not args.no_board)
     keep = args.keep and args.keep.resolve()
     _check_place(keep)
-    # A terminal that is closed, or a service manager that ends us: everything is cleared up as
-    # after Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
     return 0 if run_plan(plan, Console(highlight=False), keep) else 1
 
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import cast
 
 from securemqtt import Client, Delivery
-from securemqtt.errors import OutboxFull
+from securemqtt.arguments import full_topic
+from securemqtt.errors import OutboxFull, SecureMQTTError
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, whole_number
-from securemqtt_tools.desk import IDENTITY, add_connection_options, connected
+from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
+from securemqtt_tools.streams import Lines, read_whole
 
 _EXAMPLES = """\
 Examples:
@@ -29,6 +33,11 @@ Examples:
 Exit status: 0 once the broker has all of them; 1 if not; 130 after Ctrl-C or SIGTERM.
 """
 _STANDARD_INPUT = Path("-")
+# What MQTT has room for in a packet (section 2.2.3).
+_PACKET_BYTES = 268_435_455
+
+# What is to be sent, once it is known how long a message may be, and why not longer.
+_Payloads = Callable[[int, str], Iterable[bytes]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,19 +94,117 @@ def run(args: argparse.Namespace) -> int:
     """Publish; return 0 once the broker has all of it. Raise FatalError."""
     topic, payloads = _topic_and_payloads(args)
     with connected(args) as client:
-        deliveries = _publish(client, args, topic, payloads)
-        client.flush(args.wait)
-        missing = sum(not delivery.acknowledged for delivery in deliveries)
-        if missing:
-            reason = f": {client.last_error}" if client.last_error else ""
-            were = "message was" if missing == 1 else "messages were"
-            raise FatalError(f"{missing} {were} not acknowledged in {args.wait} s{reason}")
+        full_topic(client.settings, topic, args.qos, args.retain)  # not only with the first line
+        found = payloads(*_longest(client))
+        sender = _Sender(client, args)
+        reasons: list[str] = []
+        try:
+            sender.publish(topic, found)
+        except (FatalError, SecureMQTTError) as error:
+            if not sender.stuck:  # else what waits is told below
+                reasons.append(str(error))
+            if isinstance(found, Lines):
+                reasons.append(_unsent(found.count_left()))
+        if not sender.stuck:
+            client.flush(args.wait)
+        reasons += sender.complaints()
+        if reasons:
+            raise FatalError("; ".join(reasons))
         if client.stats["outside"]:
-            raise FatalError("the broker has dropped it, if its rules are what the bundle says")
+            raise FatalError(
+                "the broker has dropped it, if its rules are what the bundle says"
+                + home_hint([topic])
+            )
     return 0
 
 
-def _topic_and_payloads(args: argparse.Namespace) -> tuple[str, Iterable[str | bytes]]:
+class _Sender:
+    """Publishes, and knows what the broker has not acknowledged."""
+
+    def __init__(self, client: Client, args: argparse.Namespace) -> None:
+        self.stuck = False  # whether the outbox was full for too long
+        self._client = client
+        self._args = args
+        self._waiting: deque[Delivery] = deque()
+        self._refused: list[Delivery] = []  # parked, or given up
+
+    def publish(self, topic: str, payloads: Iterable[bytes]) -> None:
+        """Publish all. Raise SecureMQTTError for what cannot be, OutboxFull where there has been
+        no room for `--wait` seconds.
+        """
+        args = self._args
+        for payload in payloads:
+            while True:
+                self._look()
+                try:
+                    self._waiting.append(
+                        self._client.publish(topic, payload, args.qos, args.retain)
+                    )
+                    break
+                except OutboxFull:
+                    if not self._made_room():
+                        self.stuck = True
+                        raise
+
+    def complaints(self) -> list[str]:
+        """Return what is to be said of what is not acknowledged: nothing if all is."""
+        missing = [one for one in (*self._refused, *self._waiting) if not one.acknowledged]
+        if not missing:
+            return []
+        were = "1 message was" if len(missing) == 1 else f"{len(missing)} messages were"
+        if all(one.parked for one in missing):
+            return [f"{were} not acknowledged: {missing[0].error}"]
+        reason = f": {self._client.last_error}" if self._client.last_error else ""
+        return [f"{were} not acknowledged in {self._args.wait} s{reason}"]
+
+    def _look(self) -> None:
+        """Let go of what is acknowledged; put aside what others need not wait for."""
+        while self._waiting and _is_decided(self._waiting[0]):
+            delivery = self._waiting.popleft()
+            if not delivery.acknowledged:
+                self._refused.append(delivery)
+
+    def _made_room(self) -> bool:
+        """Wait until the outbox may have room again; return False if it has none in time."""
+        self._look()
+        if self._waiting:
+            self._waiting[0].wait(self._args.wait)
+            return _is_decided(self._waiting[0])
+        before = self._client.pending  # a durable outbox holds what an earlier program has left
+        self._client.flush(self._args.wait)
+        return self._client.pending < before
+
+
+def _is_decided(delivery: Delivery) -> bool:
+    return delivery.acknowledged or delivery.dropped or delivery.parked
+
+
+def _longest(client: DeskClient) -> tuple[int, str]:
+    """Return how many bytes a message may have at most, as far as is known here, and why no more:
+    what completes "is longer than N bytes".
+    """
+    settings = client.settings
+    packet = settings.max_publish_bytes
+    limits = [
+        (_PACKET_BYTES, "which is MQTT's own limit"),
+        (settings.outbox_bytes, "which is what this bundle's outbox_bytes allows"),
+    ]
+    if packet is not None:
+        limits.append((packet, "which is the broker's limit, as the bundle has it"))
+    return min(limits)
+
+
+def _unsent(left: int | None) -> str:
+    """Return what is to be said of the lines that were not sent: that which was to be sent last,
+    and so many that are left; None: nobody knows how many.
+    """
+    if left is None:
+        return "the rest of standard input was not sent"
+    lines = "1 line" if left == 0 else f"{left + 1} lines"
+    return f"{lines} of standard input {'was' if left == 0 else 'were'} not sent"
+
+
+def _topic_and_payloads(args: argparse.Namespace) -> tuple[str, _Payloads]:
     """Return what is to be published where; a first argument is the message if -t has the topic."""
     texts = [text for text in (args.topic, args.message) if text is not None]
     topic = args.topic_option
@@ -110,52 +217,43 @@ def _topic_and_payloads(args: argparse.Namespace) -> tuple[str, Iterable[str | b
     return topic, _payloads(args, texts)
 
 
-def _payloads(args: argparse.Namespace, texts: list[str]) -> Iterable[str | bytes]:
+def _payloads(args: argparse.Namespace, texts: list[str]) -> _Payloads:
     others = args.file is not None, args.null, args.lines
     if len(texts) + sum(others) > 1:
         raise FatalError("one of MESSAGE, --message, --file, --null and --lines (see --help)")
-    if texts:
-        return texts
-    if args.null:
-        return [b""]
+    if texts or args.null:
+        messages = [_checked(text) for text in texts] or [b""]
+        return lambda *_: messages
     if args.file is not None:
-        return [_content(args.file)]
+        name = "standard input" if args.file == _STANDARD_INPUT else str(args.file)
+        stream = _opened(args.file)
+        return lambda longest, why: [read_whole(name, stream, longest, why)]
     if not args.lines and sys.stdin is not None and sys.stdin.isatty():
         raise FatalError("what is to be sent? MESSAGE, --file, --null, or lines from a pipe")
-    return _lines(_standard_input())
+    return partial(Lines, _standard_input())
 
 
-def _standard_input() -> BinaryIO:
+def _checked(text: str) -> bytes:
+    """Return a message as UTF-8. Raise FatalError for what the shell gave that is none."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise FatalError(
+            "MESSAGE is not UTF-8: send bytes from a pipe with --file -, or with --file FILE"
+        ) from error
+
+
+def _standard_input() -> BufferedIOBase:
     if sys.stdin is None:
         raise FatalError("standard input is closed: give MESSAGE, --file or --null")
-    return sys.stdin.buffer
+    return cast("BufferedIOBase", sys.stdin.buffer)
 
 
-def _content(path: Path) -> bytes:
+def _opened(path: Path) -> BufferedIOBase:
+    """Open a file, for as long as this process lives. Raise FatalError."""
+    if path == _STANDARD_INPUT:
+        return _standard_input()
     try:
-        return _standard_input().read() if path == _STANDARD_INPUT else path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise FatalError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    for line in stream:
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _publish(
-    client: Client, args: argparse.Namespace, topic: str, payloads: Iterable[str | bytes]
-) -> Iterable[Delivery]:
-    """Publish all; return those that may not be acknowledged yet."""
-    waiting: deque[Delivery] = deque()
-    for payload in payloads:
-        while True:
-            while waiting and waiting[0].acknowledged:
-                waiting.popleft()
-            try:
-                waiting.append(client.publish(topic, payload, args.qos, args.retain))
-                break
-            except OutboxFull:
-                if not waiting[0].wait(args.wait):
-                    return waiting
-    return waiting

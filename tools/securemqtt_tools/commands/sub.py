@@ -8,7 +8,6 @@ wrote is escaped, so that nothing in it moves the terminal; --raw gives the byte
 from __future__ import annotations
 
 import argparse
-import select
 import sys
 import time
 
@@ -17,8 +16,9 @@ from securemqtt.arguments import checked_topic
 from securemqtt.errors import SecureMQTTError, SubscriptionRefused
 from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
-from securemqtt_tools.cli import FatalError, OutputError, discard_output, whole_number
-from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected
+from securemqtt_tools.cli import FatalError, whole_number
+from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
+from securemqtt_tools.output import OutputError, discard_output, reader_has_gone
 from securemqtt_tools.printing import Printer
 
 _EXAMPLES = """\
@@ -116,6 +116,7 @@ class _Listener:
         self._args = args
         form = "json" if args.json else "raw" if args.raw else None
         self._printer = Printer(form, args.verbose, args.timestamps)
+        self._filters: list[str] = args.filters + args.more_filters
         self._left_out: list[str] = []
         self._left: int | None = args.count
         self._last_s = 0.0
@@ -127,10 +128,13 @@ class _Listener:
         args = self._args
         self._left_out = [checked_topic(client.settings, one, 0, True) for one in args.filter_out]
         client.on_error(self._errors.append)
-        for topic_filter in args.filters + args.more_filters:
+        for topic_filter in self._filters:
             client.subscribe(topic_filter, self._note, args.qos)
+        hint = home_hint(self._filters)
+        if hint and client.stats["outside"]:
+            raise FatalError(f"the broker shows none of that, as far as the bundle knows{hint}")
         self._last_s = begun_s = time.monotonic()
-        while self._left != 0 and not _reader_has_gone():
+        while self._left != 0 and not reader_has_gone():
             now_s = time.monotonic()
             if args.wait is not None and now_s - begun_s >= args.wait:
                 return _TIMED_OUT
@@ -146,7 +150,9 @@ class _Listener:
 
     def _look_at_errors(self) -> None:
         for error in self._errors:
-            if isinstance(error, SubscriptionRefused) or not isinstance(error, SecureMQTTError):
+            if isinstance(error, SubscriptionRefused):
+                raise FatalError(f"{error}{home_hint(self._filters)}") from error
+            if not isinstance(error, SecureMQTTError):
                 raise error
         self._errors.clear()  # the others have been logged, and are tried again
 
@@ -165,12 +171,3 @@ class _Listener:
             self._left = 0
             self._unwritten = None if error.reader_gone else error
             discard_output()
-
-
-def _reader_has_gone() -> bool:
-    """Return True if standard output is a pipe that nobody reads any more, as after `| head -1`:
-    else one would learn it from the next message only.
-    """
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))

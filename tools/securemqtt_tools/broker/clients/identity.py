@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.rules import READ, WRITE, permitted
 from securemqtt_tools.cli import FatalError
@@ -135,7 +136,9 @@ def find(
     Nothing is made. Raise FatalError if there is nothing, or it does not fit together.
     """
     directory = bundle or _directory(home, device_id)
+    _check_paths(directory, password_file, elsewhere)
     config = _config(directory)
+    _check_broker_is_ours(directory, config, device_id)
     broker = _broker(home)
     if config.get("client_id", device_id) != device_id:
         raise FatalError(f"{directory} is the bundle of {config['client_id']}, not of {device_id}")
@@ -158,6 +161,11 @@ def find(
         password_file=None if password_file is None else password_file.absolute(),
         elsewhere=elsewhere,
     )
+    if password_file is not None and not password_file.is_file():
+        raise FatalError(
+            f"there is no file {password_file}: make it with `securemqtt broker password "
+            f"{device_id} --out {shlex.quote(str(password_file))}`"
+        )
     if broker is None:
         return found
     if broker.passwords and password_file is None:
@@ -170,6 +178,29 @@ def find(
         reads=permitted(device_id, broker.roles, READ),
         writes=permitted(device_id, broker.roles, WRITE),
     )
+
+
+def _check_paths(*paths: PurePath | None) -> None:
+    """Raise FatalError for a path that would not stay in its line of a comment."""
+    for path in paths:
+        if path is not None and escaped(str(path)) != str(path):
+            raise FatalError(
+                f"{str(path)!r} holds what cannot stand in a line, such as a line feed: use files "
+                "and a --directory without that"
+            )
+
+
+def _check_broker_is_ours(directory: Path, config: Mapping[str, Any], device_id: str) -> None:
+    """Raise FatalError for a bundle that is for a broker of somebody else's: nothing is known of
+    its rules, and its topics may be others.
+    """
+    if config.get("imported") or config.get("prefix", f"devices/{device_id}") != (
+        f"devices/{device_id}"
+    ):
+        raise FatalError(
+            f"{directory} is for a broker of somebody else's, whose rules and topics are not known "
+            "here: ask there what a client has to be told, and give it the files that are in it"
+        )
 
 
 def _directory(home: Path, device_id: str) -> Path:

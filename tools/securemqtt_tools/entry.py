@@ -1,0 +1,77 @@
+"""Where every command begins: heeds Ctrl-C, SIGTERM and SIGHUP before anything is loaded that takes
+time, and until the end.
+
+Nothing is imported here at the top but what Python has loaded anyway, or soon has.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+INTERRUPTED = 130
+_SAID = "securemqtt: interrupted"
+# Windows, where the tools do not run but say so, has not all of them.
+_NUMBERS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+# Those that are heeded now: what was ignored from the start, as nohup has it, stays so.
+_heeded: list[int] = []
+
+
+def main() -> int:
+    """Run what `securemqtt` was called with; return the exit status."""
+    return run()
+
+
+def run(command: str | None = None, scripts: Path | None = None) -> int:
+    """Run a command with the arguments of this process, as `cli.main` does; return the exit
+    status.
+    """
+    load()
+    try:
+        from securemqtt_tools.cli import main
+
+        return main(command=command, scripts=scripts)
+    except KeyboardInterrupt:  # where nobody else has heeded it
+        return interrupted()
+    finally:
+        _heed(signal.SIG_DFL)  # Python itself would end in a traceback
+
+
+def load() -> None:
+    """End at once when told to, from now on: nothing is at stake while modules are loaded.
+
+    An exception would not do, since Python drops one that strikes while it cleans up.
+    """
+    _heeded[:] = [one for one in _NUMBERS if signal.getsignal(one) is not signal.SIG_IGN]
+    _heed(_end)
+
+
+def loaded() -> None:
+    """Raise KeyboardInterrupt when told to end, from now on. No-op without `load`."""
+    _heed(signal.default_int_handler)
+
+
+def interrupted() -> int:
+    """Say that the command was told to end; return the exit status."""
+    print(_SAID, file=sys.stderr)
+    return INTERRUPTED
+
+
+def _heed(handler: object) -> None:
+    for number in _heeded:
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    try:
+        os.write(2, f"{_SAID}\n".encode())
+    finally:
+        os._exit(INTERRUPTED)

@@ -571,9 +571,11 @@ def test_rubbish_between_records_is_passed_over() -> None:
     device = filled("o", 2)
     whole = read(device.segments()[0])
     half = len(whole) // 2
-    for rubbish in (bytes(5000), b"\xff" * 700, whole[:20], whole[: half - 1], whole[:2] * 600):
-        assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
     mark = whole[0]
+    # A record torn by one byte would be whole again where the next begins with that very byte.
+    torn = whole[: half - (1 if whole[half - 1] != mark else 2)]
+    for rubbish in (bytes(5000), b"\xff" * 700, whole[:20], torn, whole[:2] * 600):
+        assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)
     for size in (1, 2, 3, 510, 511, 512, 513, 514, 1022, 1023, 1024):  # as it is read in pieces
         for rubbish in (bytes((mark ^ 1,)) * size, bytes((mark,)) * size):
             assert _put_back(device, whole[:half] + rubbish + whole[half:]).drain() == texts(2)

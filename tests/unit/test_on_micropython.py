@@ -1,7 +1,8 @@
 """What runs on both interpreters is tested on both, by the same files: each test of this directory,
 under the real MicroPython.
 
-Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts.
+Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts;
+but for some that take long.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ CPYTHON_ONLY = {
     "test_on_micropython.py",
     "test_websocket.py",
 }
+# From source these take as long as all the others together; as a board has them they run each time,
+# from source in `make test-long`.
+LONG_FROM_SOURCE = {"test_callers", "test_histories", "test_packet_fuzz", "test_parking"}
 # Far more than a board has: a file's tests share one heap, which the earlier ones leave in pieces,
 # and the size of the pieces is chance. What fits a board is shown by tests/faults, tests/bench.
 HEAP = "heapsize=4m"
@@ -116,7 +120,15 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 @pytest.mark.parametrize(
     ("module", "test", "form"),
     [
-        pytest.param(module, test, form, marks=pytest.mark.xdist_group(f"{module}-{form}"))
+        pytest.param(
+            module,
+            test,
+            form,
+            marks=[
+                pytest.mark.xdist_group(f"{module}-{form}"),
+                *([pytest.mark.long] if form == "source" and module in LONG_FROM_SOURCE else []),
+            ],
+        )
         for form in ("source", "mpy")
         for module, test in shared_tests()
     ],

@@ -176,7 +176,7 @@ def test_an_id_that_is_certified_and_has_no_bundle_here_is_not_to_be_made_again(
     authority: Authority, home: Path
 ) -> None:
     name = f"board-{next(_numbers)}"
-    authority.issue_device(name)
+    authority.issue_device(name, renew=True)
     (home / "ca").symlink_to(authority.directory)
     done = run("pub", "~/note", "hello", "--as", name)
     assert done.returncode == 1

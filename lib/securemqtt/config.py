@@ -259,8 +259,9 @@ def _nearest(name: str, known: "list[str]") -> str:
     best, near = 1 + len(sought) // 4, ""
     for one in known:
         other = one.replace("_", "")
-        # A part of the name, such as timeout, or one with something added.
+        # A part of the name, such as timeout, or one with something added; if short, a whole word.
         inside = len(sought) > 3 < len(other) and (sought in other or other in sought)
+        inside = inside or (len(name) > 1 and name.lower() in one.split("_"))
         distance = 1 if inside else _distance(sought.encode(), other.encode())
         if distance < best or (distance == best and not near):
             best, near = distance, one

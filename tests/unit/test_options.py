@@ -228,9 +228,10 @@ def test_an_option_that_is_misspelt_is_told_which_was_meant() -> None:
         ("prot", "port"),
         ("certificates", "certificate"),
         ("Host", "host"),
+        ("id", "client_id"),
     ):
         assert _what(**{name: 1}) == f"Client has no option {name!r}; the nearest is {meant}", name
-    for name in ("colour", "x", "zzzzzzzzzzzz", "qos", "x" * 250, "é\n"):
+    for name in ("colour", "x", "s", "zzzzzzzzzzzz", "qos", "x" * 250, "é\n"):
         what = _what(**{name: 1})
         assert "meant" not in what and len(what) < 150 and "\n" not in what
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bench_asyncio
+import bench_authority
 import bench_cpython
 import bench_durable
 import bench_heap
@@ -42,6 +43,7 @@ SIDES: dict[str, tuple[Measure, ...]] = {
     "durable": (bench_durable.measure,),
     "queued": (bench_queued.measure,),
     "provision": (bench_provision.measure,),
+    "authority": (bench_authority.measure,),
     "revocation": (bench_revocation.measure,),
 }
 

@@ -105,8 +105,8 @@ CONNECT_MS = CONNECT_S * 1000
 ASKED_MS = CONNECT_MS + 5000
 
 # Many times the heap, and no more than a machine gets through, one device beside the others, within
-# the 30 s that a packet may take: 32 MB on the reference machine.
-HUGE_BYTES = 65536 * max(32, int(512 / slowness()))
+# a fraction of the 30 s that a packet may take: 8 MB on the reference machine.
+HUGE_BYTES = 65536 * max(32, int(128 / slowness()))
 # The beginning of a PUBLISH with a payload of that size.
 HUGE = publish(b"t", bytes(HUGE_BYTES))[:-HUGE_BYTES]
 ATTACKS = {

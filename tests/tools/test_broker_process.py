@@ -29,6 +29,7 @@ from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
+from support.brokers.mqtt import Refused
 from support.network.net import wait_until
 from support.requirements import require_program
 from support.speed import seconds
@@ -272,6 +273,52 @@ def test_plain_reload_keeps_connections(authority: Authority, tmp_path: Path, en
     with open_door(authority, tmp_path, engine) as door, door.enter(door.new_id()) as peer:
         assert door.broker.reload() is False
         peer.drain()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_reload_makes_it_ask_for_passwords(
+    authority: Authority, tmp_path: Path, engine: str
+) -> None:
+    """Mosquitto reads the options of its listeners when it starts, and not again."""
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    with open_door(authority, tmp_path, engine) as door:
+        credentials = door.credentials(device_id := door.new_id())
+        with door.enter(device_id, credentials):
+            pass
+        door.broker.config.changed(passwords=True)
+        door.broker.reload()
+        with pytest.raises(Refused):
+            door.enter(device_id, credentials).drop()
+        door.broker.config.changed(passwords=False)
+        door.broker.reload()
+        with door.enter(device_id, credentials) as peer:
+            door.revoke(device_id)
+            peer.wait_closed()
+
+
+def test_who_is_revoked_amid_a_reload_is_put_out_by_the_next(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        first, second = door.new_id(), door.new_id()
+        read_anew = door.broker._read_anew
+
+        def amid_it() -> int:
+            offset = read_anew()
+            monkeypatch.undo()
+            authority.revoke(second)
+            door.broker.config.refresh(authority)
+            return offset
+
+        monkeypatch.setattr(door.broker, "_read_anew", amid_it)
+        with door.enter(first) as one, door.enter(second) as two:
+            door.revoke(first)
+            one.wait_closed()
+            two.drain()
+            assert door.broker.reload() is False
+            two.wait_closed()
 
 
 def test_the_way_to_put_devices_out_is_open_to_nobody_else(

@@ -109,7 +109,8 @@ class Peer:
         client_id: str,
         *,
         clean: bool = True,
-        keep_alive_s: int = 60,
+        # So long that a connection that is closed is not closed for its silence.
+        keep_alive_s: int = 3600,
         will: tuple[str, bytes] | None = None,
         will_retain: bool = True,
         username: str | None = None,

@@ -323,8 +323,8 @@ class BrokerConfig:
                 return
         write_files(self.directory, {WEBSOCKETS_CA: anchor.public_bytes(Encoding.PEM)})
 
-    def revoked_id(self, serial: int) -> str | None:
-        """Return the id of the device whose certificate was revoked, None if that is not known.
+    def revoked_ids(self, serials: Iterable[int]) -> set[str] | None:
+        """Return the devices whose certificates were revoked, None if one of them is not known.
 
         Raise FatalError.
         """
@@ -332,10 +332,11 @@ class BrokerConfig:
         with explained(f"read {path}"):
             content = path.read_bytes() if path.exists() else b"{}"
         try:
-            found = json.loads(content).get(serial_text(serial))
+            known = json.loads(content)
+            found = [known.get(serial_text(serial)) for serial in serials]
         except (ValueError, AttributeError) as error:
             raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
-        return None if found is None else check_device_id(str(found))
+        return None if None in found else {check_device_id(str(one)) for one in found}
 
     def crl(self) -> x509.CertificateRevocationList:
         """Read the CRL. Raise FatalError."""

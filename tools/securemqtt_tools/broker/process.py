@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
@@ -154,25 +155,22 @@ class BrokerProcess:
 
         Mosquitto's live sessions outlast a new CRL, so those of the devices that were revoked since
         are ended one by one; call `keep_out` from then on. It is restarted where that cannot be:
-        with WebSockets before 2.1, where a reload leaves that listener in ruins, and where many
-        were revoked. The sessions and queued messages outlast a restart, but every client has to
-        connect again. Raise FatalError when it is not running, or does not come back.
+        with WebSockets before 2.1, where a reload leaves that listener in ruins, where many were
+        revoked, and for settings that it reads at its start alone. The sessions and queued messages
+        outlast a restart, but every client has to connect again. Raise FatalError when it is not
+        running, or does not come back.
         """
         if not self.running or self._process is None:
             raise FatalError(f"the broker in {self.directory} is not running")
         before, self.config = self.config, BrokerConfig.open(self.directory)
-        moved = (before.port, before.websockets_port, before.bind) != (
-            self.config.port,
-            self.config.websockets_port,
-            self.config.bind,
-        )
-        gone = self._to_be_put_out()
-        if moved or gone is None:
+        # Read once: where the broker reads a newer one, the next reload puts that device out again.
+        crl = self.config.crl()
+        gone = self._to_be_put_out(crl)
+        if gone is None or _read_at_start(before) != _read_at_start(self.config):
             self.restart()
             return True
-        self._write_configuration()
         offset = self._read_anew()
-        self._revoked = _serials(self.config.crl())
+        self._revoked = _serials(crl)
         if gone:
             if self._watch is not None:
                 gone.update(self._watch.entered(self._log_since(self._watch.offset)))
@@ -236,24 +234,20 @@ class BrokerProcess:
             return False
         return self.program.version < REWORKED_SINCE
 
-    def _to_be_put_out(self) -> set[str] | None:
+    def _to_be_put_out(self, crl: x509.CertificateRevocationList) -> set[str] | None:
         """Return the devices that were revoked since the broker has read its CRL, None where it has
         to be restarted for them.
         """
         if self.program is None:  # the embedded broker does it by itself
             return set()
-        crl = self.config.crl()
         # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
         # changed is not read again either.
         if self._is_fragile or crl.issuer != self._issuer:
             return None
         serials = _serials(crl) - self._revoked
-        # With passwords a certificate may have served under another one's name.
-        one_by_one = self._eviction is not None and not self.config.passwords
-        if len(serials) > (_PUT_OUT if one_by_one else 0):
+        if len(serials) > (0 if self._eviction is None else _PUT_OUT):
             return None
-        found = {self.config.revoked_id(serial) for serial in serials}
-        return None if None in found else {one for one in found if one is not None}
+        return self.config.revoked_ids(serials)
 
     def _started(self, timeout_s: float) -> bool:
         self._watch = None
@@ -302,7 +296,8 @@ class BrokerProcess:
 
     def _new_eviction(self) -> Eviction | None:
         directory = self.config.directory / _EVICTION
-        if self.program is None or not Eviction.fits(directory):
+        # With passwords a certificate may have served under another one's name.
+        if self.program is None or self.config.passwords or not Eviction.fits(directory):
             return None
         return Eviction(directory)
 
@@ -329,6 +324,13 @@ def _choose(engine: str) -> tuple[str, Program | None]:
             "things out"
         )
     return (MOSQUITTO if program else AMQTT), program
+
+
+def _read_at_start(config: BrokerConfig) -> BrokerConfig:
+    """Return the settings without those that only say what is in the files that a broker reads
+    again.
+    """
+    return replace(config, names=(), roles={}, certificate=None, key=None, certificate_days=0)
 
 
 def _environment() -> dict[str, str]:

@@ -8,7 +8,6 @@ else, vouches for any id. Its key is never written to a file, and gone with this
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import ssl
@@ -28,7 +27,6 @@ from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_c
 _TRUST = "trust.pem"
 _SOCKET = "socket"
 _CARD = "card.pem"
-_LONGEST_PATH = 100  # in bytes; macOS has 104 for a Unix socket, Linux 108
 _WAIT_S = 5.0
 # The session stays as it is (clean session 0), for the device may get a new certificate; which
 # client id is asked for is no matter, since it is the certificate's.
@@ -100,8 +98,19 @@ class Eviction:
 
     @staticmethod
     def fits(directory: Path) -> bool:
-        """Return True if a Unix socket can be in this directory: its name may be too long."""
-        return len(os.fsencode(directory / _SOCKET)) <= _LONGEST_PATH
+        """Return True if a Unix socket can be in this directory: its name may be too long, or the
+        file system have none, as one that is shared with another computer.
+        """
+        path = directory / _SOCKET
+        make_directory(directory)
+        path.unlink(missing_ok=True)
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(str(path))
+        except OSError:
+            return False
+        path.unlink()
+        return True
 
     @property
     def trust(self) -> Path:
@@ -127,8 +136,9 @@ class Eviction:
                 plain.connect(str(self.socket))
                 with context.wrap_socket(plain, server_hostname=config.names[0]) as tls:
                     tls.sendall(_CONNECT)
-                    if len(tls.recv(_CONNACK_BYTES)) < _CONNACK_BYTES:
-                        raise ConnectionError("Mosquitto hung up")
+                    answer = tls.recv(_CONNACK_BYTES)
+                    if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
+                        raise ConnectionError("Mosquitto does not let us in")
                     tls.sendall(_DISCONNECT)
 
     def _show(self, context: ssl.SSLContext, device_id: str) -> None:

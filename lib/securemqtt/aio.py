@@ -190,8 +190,8 @@ class Client(Face):
         if queue is None:
             queue = self._queues[topic_filter] = Queue(self._desk)
         if not self._is_asked(topic_filter, qos):
+            self._connection.make_inbox().queues = True
             self._subscribe(topic_filter, queue.take_in, qos, True)
-            self._connection.make_inbox().subscriptions[topic_filter].queued = True
         return Messages(queue, self._driver)
 
     def _is_asked(self, topic_filter: str, qos: int) -> bool:

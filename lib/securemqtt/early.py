@@ -34,9 +34,10 @@ class Early:
         self._until_ms = 0  # when there is nothing to wait for any more
 
     def begin(self, until_ms: int) -> None:
-        """Note that a connection stands: what comes may wait until `until_ms`; 0: not at all.
+        """Note that a connection stands: what comes may wait until `until_ms`, unless that is 0.
 
-        The first time counts: what comes on a later connection finds the subscriptions made.
+        The first time that is not 0 counts, until `end`: what comes on a later connection finds the
+        subscriptions made.
         """
         self._until_ms = self._until_ms or until_ms
 

@@ -81,12 +81,11 @@ def matches(topic_filter: str, topic: str) -> bool:
 class Subscription:
     """One topic filter: who handles it, and what the broker knows of it."""
 
-    __slots__ = ("granted", "handler", "later", "qos", "queued", "unanswered")
+    __slots__ = ("granted", "handler", "later", "qos", "unanswered")
 
     def __init__(self) -> None:
         self.handler: "Callable[[Message], None] | None" = None
         self.later = False  # whether the program itself acknowledges what comes
-        self.queued = False  # whether the handler is a queue of ours, which raises MemoryError only
         self.qos = 0  # -1: unsubscribed, and kept until the broker has confirmed that
         self.granted = False
         self.unanswered = 0  # requests for it that the broker has not answered yet
@@ -119,6 +118,7 @@ class Inbox:
         self._errors: "list[Exception]" = []
         self.on_state: "Callable[[str], None] | None" = None
         self.on_error: "Callable[[Exception], None] | None" = None
+        self.queues = False  # whether the handlers are queues of ours, which raise MemoryError only
         self._busy = False
         self.begin(owner.session_present)
 
@@ -297,7 +297,7 @@ class Inbox:
                     return
             for subscription in to_be_called:
                 later = later or subscription.later
-                self._call(subscription.handler, message, subscription.queued)
+                self._call(subscription.handler, message, self.queues)
             handled = True
             if not to_be_called:
                 self._unhandled(message)

@@ -540,8 +540,9 @@ def test_where_memory_runs_out_in_a_queue_the_message_is_brought_again() -> None
             raise MemoryError
 
         desk.take_in = exhausted
+        connection.make_inbox().queues = True
         subscription = connection.make_inbox().subscriptions["c/x"]
-        subscription.handler, subscription.later, subscription.queued = queue.take_in, True, True
+        subscription.handler, subscription.later = queue.take_in, True
         _wait_in_inbox(history, 1)
         raised("MemoryError", history.client.poll)
         assert not queue.ready()

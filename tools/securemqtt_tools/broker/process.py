@@ -19,7 +19,7 @@ import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch
+from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch, newly_revoked, serials
 from securemqtt_tools.broker.mosquitto.program import (
     READY,
     REWORKED_SINCE,
@@ -39,8 +39,6 @@ ENGINES = (AUTO, MOSQUITTO, AMQTT)
 
 CONFIGURATION = "mosquitto.conf"
 _EVICTION = "eviction"
-# Beyond so many, a restart is quicker and takes less.
-_PUT_OUT = 20
 _RELOADED = re.compile(rb"Reload(ing config|ed)")
 _START_S = 30.0
 _STOP_S = 15.0
@@ -172,7 +170,7 @@ class BrokerProcess:
             return True
         self._write_configuration()
         offset = self._read_anew()
-        self._revoked = _serials(self.config.crl())
+        self._revoked = serials(self.config.crl())
         if gone:
             if self._watch is not None:
                 gone.update(self._watch.entered(self._log_since(self._watch.offset)))
@@ -242,18 +240,10 @@ class BrokerProcess:
         """
         if self.program is None:  # the embedded broker does it by itself
             return set()
-        crl = self.config.crl()
-        # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
-        # changed is not read again either.
-        if self._is_fragile or crl.issuer != self._issuer:
+        if self._is_fragile:
             return None
-        serials = _serials(crl) - self._revoked
-        # With passwords a certificate may have served under another one's name.
-        one_by_one = self._eviction is not None and not self.config.passwords
-        if len(serials) > (_PUT_OUT if one_by_one else 0):
-            return None
-        found = {self.config.revoked_id(serial) for serial in serials}
-        return None if None in found else {one for one in found if one is not None}
+        one_by_one = self._eviction is not None
+        return newly_revoked(self.config, self._issuer, self._revoked, one_by_one)
 
     def _started(self, timeout_s: float) -> bool:
         self._watch = None
@@ -261,7 +251,7 @@ class BrokerProcess:
         self._write_configuration()
         self._rotate_log()
         crl = self.config.crl()
-        self._issuer, self._revoked = crl.issuer, _serials(crl)
+        self._issuer, self._revoked = crl.issuer, serials(crl)
         self._started_at = self._log_size()
         with explained(f"start {self.engine}"):
             self._process = spawn(
@@ -295,7 +285,7 @@ class BrokerProcess:
             self.config.directory / files.DATA,
             self.log.resolve(),
             user,
-            (self._eviction.trust, self._eviction.socket) if self._eviction is not None else None,
+            self._eviction.door if self._eviction is not None else None,
         )
         text = render(self.config, places, self.program.version)
         write_file(self.directory / CONFIGURATION, text.encode())
@@ -344,7 +334,3 @@ def _with_free_ports(config: BrokerConfig) -> BrokerConfig:
     while websockets_port == 0 or websockets_port == port:
         websockets_port = free_port(config.bind)
     return config.changed(port=port, websockets_port=websockets_port)
-
-
-def _serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
-    return frozenset(entry.serial_number for entry in crl)

@@ -2,29 +2,36 @@
 
 On SIGHUP Mosquitto reads a new CRL, and asks it about new connections only. So the session of a
 device that was revoked is taken over ([MQTT-3.1.4-2]) by way of a listener of ours: a Unix socket
-in a directory that nobody else may enter, where a throwaway authority, which is trusted nowhere
-else, vouches for any id. Its key is never written to a file, and gone with this process.
+where a throwaway authority, which is trusted nowhere else, vouches for any id. Its key is never
+written to a file, and gone with this process.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import secrets
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.program import Door
 from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.pki.files import make_directory, write_file
 from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_certificate
 
+# Beyond so many, a restart is quicker and takes less.
+_MOST = 20
 _TRUST = "trust.pem"
 _SOCKET = "socket"
 _CARD = "card.pem"
@@ -61,9 +68,14 @@ class Watch:
         if before is not None:
             self.until = {**before.until, **self.until}
 
+    @property
+    def left_s(self) -> float:
+        """For how long there is somebody to look for, in seconds; negative: nobody any more."""
+        return max(self.until.values(), default=0.0) - time.monotonic()
+
     def is_over(self) -> bool:
         """Return True if there is nobody to look for any more."""
-        return max(self.until.values()) < time.monotonic()
+        return self.left_s < 0
 
     def entered(self, log: bytes) -> list[str]:
         """Return who of them has come in, as the log says from `offset` on."""
@@ -81,37 +93,66 @@ class Watch:
         return found
 
 
-class Eviction:
-    """The way to put devices out of one Mosquitto process, which was started with `trust` and
-    `socket`. An object belongs to one thread at a time.
+def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
+    """Return the serial numbers that a CRL has."""
+    return frozenset(entry.serial_number for entry in crl)
+
+
+def newly_revoked(
+    config: BrokerConfig, issuer: x509.Name | None, before: frozenset[int], one_by_one: bool
+) -> set[str] | None:
+    """Return the devices that were revoked since a Mosquitto has read a CRL of this issuer with the
+    serial numbers `before`; None where it has to be restarted for them, as it must for any if they
+    cannot be put out `one_by_one`. Raise FatalError.
+    """
+    crl = config.crl()
+    # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
+    # changed is not read again either.
+    if crl.issuer != issuer:
+        return None
+    added = serials(crl) - before
+    # With passwords a certificate may have served under another one's name.
+    if len(added) > (_MOST if one_by_one and not config.passwords else 0):
+        return None
+    found = {config.revoked_id(serial) for serial in added}
+    return None if None in found else {one for one in found if one is not None}
+
+
+def fits(path: Path) -> bool:
+    """Return True if a Unix socket can have this path, which may be too long."""
+    return len(os.fsencode(path)) <= _LONGEST_PATH
+
+
+class Authority:
+    """A throwaway authority, for the listener at `socket` of one Mosquitto. An object belongs to
+    one thread at a time.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Make this directory, in which nothing else may be. Raise FatalError."""
-        self._directory = directory
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
         key = generate_key("p256")
         # For as long as the broker runs, and whatever its clock does.
         begin = datetime(2000, 1, 1, tzinfo=timezone.utc)
         end = datetime(2100, 1, 1, tzinfo=timezone.utc)
-        certificate = ca_certificate("eviction", key.public_key(), 0, begin, end, key)
+        # A name of its own: what OpenSSL has once found by a name it looks for no more.
+        name = f"eviction {secrets.token_hex(8)}"
+        certificate = ca_certificate(name, key.public_key(), 0, begin, end, key)
         self._issuer = Issuer(certificate, key)
-        make_directory(directory)
-        write_file(self.trust, certificate.public_bytes(Encoding.PEM))
-
-    @staticmethod
-    def fits(directory: Path) -> bool:
-        """Return True if a Unix socket can be in this directory: its name may be too long."""
-        return len(os.fsencode(directory / _SOCKET)) <= _LONGEST_PATH
 
     @property
-    def trust(self) -> Path:
-        """The file with the authority of this listener."""
-        return self._directory / _TRUST
+    def certificate(self) -> bytes:
+        """Its certificate, as PEM."""
+        return self._issuer.certificate.public_bytes(Encoding.PEM)
 
     @property
-    def socket(self) -> Path:
-        """The path of this listener."""
-        return self._directory / _SOCKET
+    def hashed_name(self) -> str:
+        """What OpenSSL calls its certificate's file in a directory of trusted ones (`openssl
+        rehash`), where it is found without any reload.
+        """
+        # X509_NAME_hash: of the name in lower case, which it is, without tag and length.
+        name = self._issuer.certificate.subject.public_bytes()[2:]
+        digest = hashlib.sha1(name, usedforsecurity=False).digest()
+        return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
 
     def put_out(self, config: BrokerConfig, device_ids: Iterable[str]) -> None:
         """End the connections of these devices, if they have any.
@@ -139,9 +180,24 @@ class Eviction:
         certificate = leaf_certificate(
             DEVICE, device_id, (), key.public_key(), now - hour, now + hour, self._issuer
         )
-        card = self._directory / _CARD
-        try:
+        with tempfile.TemporaryDirectory(prefix="securemqtt-") as scratch:
+            card = Path(scratch) / _CARD
             write_file(card, key_pem(key) + certificate.public_bytes(Encoding.PEM))
             context.load_cert_chain(card)
-        finally:
-            card.unlink(missing_ok=True)
+
+
+class Eviction(Authority):
+    """The way to put devices out of a Mosquitto of ours, which is started with this `door`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make this directory, in which nothing else may be. Raise FatalError."""
+        super().__init__(directory / _SOCKET)
+        trust = directory / _TRUST
+        self.door = Door(self.socket, f"cafile {trust}")
+        make_directory(directory)
+        write_file(trust, self.certificate)
+
+    @staticmethod
+    def fits(directory: Path) -> bool:
+        """Return True if a Unix socket can be in this directory."""
+        return fits(directory / _SOCKET)

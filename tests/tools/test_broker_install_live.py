@@ -178,7 +178,7 @@ def test_the_watch_ends_by_itself(
     installed.revoke("lost")
     assert installed.install("--yes") == 0
     out = capsys.readouterr().out
-    assert "Mosquitto is to be reloaded: all stay connected, except lost, which is put out." in out
+    assert "Mosquitto is to be reloaded: all stay connected, except who was revoked: lost." in out
     assert out.endswith("Nobody of them can come in any more.\n")
     assert installed.install("--yes") == 0
     assert "Nothing would change" in capsys.readouterr().out
@@ -269,7 +269,7 @@ def test_a_reload_that_fails_is_made_good_by_a_restart(installed: Installed, dea
         pid = installed.pid()
         installed.revoke("lost")
         command = ["true"] if deaf == "nothing reloads" else shlex.split(installed.system.reload)
-        installation = installed.installation(answer_s=2)
+        installation = installed.installation(answer_s=seconds(0.3))
         reload = installation.reload(command)
         assert isinstance(reload, Reload)
         said: list[str] = []
@@ -286,7 +286,7 @@ def test_all_is_put_back_where_the_restart_fails_too(installed: Installed) -> No
     installed.context("lost")
     before = installed.system.content()
     installed.revoke("lost")
-    installation = installed.installation(answer_s=1)
+    installation = installed.installation(answer_s=seconds(0.3))
     reload = installation.reload(["false"])
     assert isinstance(reload, Reload)
     with pytest.raises(FatalError, match="the previous configuration is back, but: "):
@@ -309,7 +309,7 @@ def test_who_is_revoked_while_the_question_stands_is_not_forgotten(installed: In
     for device_id in ("lost", "later"):
         installed.context(device_id)
     installed.revoke("lost")
-    installation = installed.installation(answer_s=2)
+    installation = installed.installation(answer_s=seconds(0.3))
     reload = installation.reload(shlex.split(installed.system.reload))
     assert isinstance(reload, Reload)
     before = installed.system.content()
@@ -329,7 +329,7 @@ def test_what_is_planted_for_root_gives_nothing_away(
     heard: list[bytes] = []
     installed.context("lost")
     installed.revoke("lost")
-    installation = installed.installation(answer_s=1)
+    installation = installed.installation(answer_s=seconds(0.3))
     reload = installation.reload(shlex.split(installed.system.reload))
     assert isinstance(reload, Reload)
     assert reload.socket is not None

@@ -119,7 +119,7 @@ def _reload(args: argparse.Namespace) -> list[str] | None:
 def _prospect(reload: Reload | str) -> str:
     if isinstance(reload, str):
         return f"Mosquitto is to be restarted, so that all connect anew: {reload}."
-    but = f", except {', '.join(sorted(reload.gone))}, which is put out" if reload.gone else ""
+    but = f", except who was revoked: {', '.join(sorted(reload.gone))}" if reload.gone else ""
     return f"Mosquitto is to be reloaded: all stay connected{but}."
 
 

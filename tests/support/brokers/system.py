@@ -43,6 +43,9 @@ with contextlib.suppress(ProcessLookupError):
     os.kill(int(before), signal.SIGTERM)
 pid_other_than(before)
 """
+_RELOAD = (
+    "import os, pathlib, sys; os.kill(int(pathlib.Path(sys.argv[1]).read_text()), 1)  # SIGHUP"
+)
 
 
 class System:
@@ -77,6 +80,7 @@ class System:
         self.restart = shlex.join(
             [sys.executable, str(script), str(self.pid_file), str(seconds(20))]
         )
+        self.reload = shlex.join([sys.executable, "-c", _RELOAD, str(self.pid_file)])
         self._output = directory / "output"
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,8 +99,12 @@ class System:
 
     def install(self, home: Path, *options: str) -> int:
         """Run `broker install` for the broker of `home`; return its exit status."""
+        return main([*self.arguments(home), *options], command="broker")
+
+    def arguments(self, home: Path) -> list[str]:
+        """Return those of `securemqtt broker` to install the broker of `home` here."""
         arguments = ["install", "--home", home, "--etc", self.etc, "--restart", self.restart]
-        return main([*map(str, arguments), *options], command="broker")
+        return list(map(str, arguments))
 
     @staticmethod
     def listens(port: int) -> bool:

@@ -20,7 +20,7 @@ import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch
+from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch, newly_revoked, serials
 from securemqtt_tools.broker.mosquitto.program import (
     READY,
     REWORKED_SINCE,
@@ -40,8 +40,6 @@ ENGINES = (AUTO, MOSQUITTO, AMQTT)
 
 CONFIGURATION = "mosquitto.conf"
 _EVICTION = "eviction"
-# Beyond so many, a restart is quicker and takes less.
-_PUT_OUT = 20
 _RELOADED = re.compile(rb"Reload(ing config|ed)")
 _START_S = 30.0
 _STOP_S = 15.0
@@ -170,7 +168,7 @@ class BrokerProcess:
             self.restart()
             return True
         offset = self._read_anew()
-        self._revoked = _serials(crl)
+        self._revoked = serials(crl)
         if gone:
             if self._watch is not None:
                 gone.update(self._watch.entered(self._log_since(self._watch.offset)))
@@ -240,14 +238,10 @@ class BrokerProcess:
         """
         if self.program is None:  # the embedded broker does it by itself
             return set()
-        # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
-        # changed is not read again either.
-        if self._is_fragile or crl.issuer != self._issuer:
+        if self._is_fragile:
             return None
-        serials = _serials(crl) - self._revoked
-        if len(serials) > (0 if self._eviction is None else _PUT_OUT):
-            return None
-        return self.config.revoked_ids(serials)
+        one_by_one = self._eviction is not None
+        return newly_revoked(self.config, crl, self._issuer, self._revoked, one_by_one)
 
     def _started(self, timeout_s: float) -> bool:
         self._watch = None
@@ -255,7 +249,7 @@ class BrokerProcess:
         self._write_configuration()
         self._rotate_log()
         crl = self.config.crl()
-        self._issuer, self._revoked = crl.issuer, _serials(crl)
+        self._issuer, self._revoked = crl.issuer, serials(crl)
         self._started_at = self._log_size()
         with explained(f"start {self.engine}"):
             self._process = spawn(
@@ -289,7 +283,7 @@ class BrokerProcess:
             self.config.directory / files.DATA,
             self.log.resolve(),
             user,
-            (self._eviction.trust, self._eviction.socket) if self._eviction is not None else None,
+            self._eviction.door if self._eviction is not None else None,
         )
         text = render(self.config, places, self.program.version)
         write_file(self.directory / CONFIGURATION, text.encode())
@@ -346,7 +340,3 @@ def _with_free_ports(config: BrokerConfig) -> BrokerConfig:
     while websockets_port == 0 or websockets_port == port:
         websockets_port = free_port(config.bind)
     return config.changed(port=port, websockets_port=websockets_port)
-
-
-def _serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
-    return frozenset(entry.serial_number for entry in crl)

@@ -28,7 +28,7 @@ from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
-from securemqtt_tools.commands import broker_status
+from securemqtt_tools.commands import broker_install, broker_status
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
 PLAIN = "device"  # the role of who has none
@@ -183,25 +183,6 @@ def _password(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _install(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show what would change, and change nothing"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--etc",
-        type=Path,
-        default=Path("/etc/mosquitto"),
-        metavar="DIR",
-        help="default: /etc/mosquitto",
-    )
-    parser.add_argument(
-        "--restart",
-        metavar="COMMAND",
-        help="what restarts Mosquitto (default: systemctl or service)",
-    )
-
-
 def _client_config(parser: argparse.ArgumentParser) -> None:
     identity = parser.add_argument("id", metavar="ID", help="the id in the certificate")
     completion.completed(identity, completion.ids)
@@ -344,23 +325,10 @@ system, broker install after it; docs/certificates.md has a timer for systemd.""
     Subcommand(
         "install",
         "put the broker into the system's Mosquitto",
-        _install,
-        actions.install,
-        (
-            "install --dry-run",
-            'install        (as root: sudo "$(which securemqtt)" broker install --home '
-            "~/.securemqtt)",
-            "install --etc /usr/local/etc/mosquitto --restart 'rc-service mosquitto restart'",
-        ),
-        """
-
-Shows what would change, tries it out with the real Mosquitto, asks, writes it, restarts Mosquitto,
-and waits for it to answer; if it does not, the previous configuration is put back. Run it again
-after reload.
-
-What root installs belongs to root, and the user that Mosquitto runs as may read it and change
-nothing. So whoever takes over Mosquitto cannot change its rules. Configuration that others than
-root can change is refused.""",
+        broker_install.configure,
+        broker_install.install,
+        broker_install.EXAMPLES,
+        broker_install.DETAILS,
     ),
     Subcommand(
         "check",

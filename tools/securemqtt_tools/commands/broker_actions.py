@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import socket
-import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,29 +22,33 @@ from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import warnings
-from securemqtt_tools.broker.mosquitto.install import Installation
-from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
-from securemqtt_tools.broker.mosquitto.restart import restart_command
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.commands.broker_common import (
+    authority_of,
+    directory_of,
+    installed,
+    say_shortcomings,
+    tell,
+    warn,
+    where,
+)
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.keys import Passphrase
-from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
-from securemqtt_tools.pki.recovery import check_follows
 
 _MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
 
 
 def init(args: argparse.Namespace) -> int:
     """Set up the broker."""
-    directory = _directory(args)
+    directory = directory_of(args)
     had_issuer = (directory / files.ISSUER).exists()
     if (directory / files.SETTINGS).exists() and not args.force:
         raise FatalError(
@@ -59,7 +61,7 @@ def init(args: argparse.Namespace) -> int:
     public = (args.certificate, args.key) if args.certificate else None
     config = BrokerConfig.create(
         directory,
-        _authority(args),
+        authority_of(args),
         names=args.names or (_names_in(args.certificate) if public else _own_names()),
         public=public,
         root=args.root,
@@ -70,7 +72,7 @@ def init(args: argparse.Namespace) -> int:
         roles=roles,
         save_each_change=args.save_each_change,
     )
-    print(f"The broker is set up in {directory}: {_where(config)}, for {', '.join(config.names)}.")
+    print(f"The broker is set up in {directory}: {where(config)}, for {', '.join(config.names)}.")
     for identity, role in config.roles.items():
         print(f"{identity} {ROLES[role].summary}.")
     if config.is_public:
@@ -94,7 +96,7 @@ def init(args: argparse.Namespace) -> int:
                 "issuer."
             )
         )
-    _say_shortcomings(config, _installed())
+    say_shortcomings(config, installed())
     runs = foreground.running(directory) is not None
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
@@ -113,19 +115,19 @@ def _roles_so_far(directory: Path) -> dict[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the broker in the foreground."""
-    user = become_holder(_directory(args))
-    config = BrokerConfig.open(_directory(args))
+    user = become_holder(directory_of(args))
+    config = BrokerConfig.open(directory_of(args))
     if user is not None:
         for port in filter(None, (config.port, config.websockets_port)):
             check_port(port)
     _renew_by_issuer(config, args.issuer_passphrase_file)
-    _refresh(config, lambda: _authority(args))
+    _refresh(config, lambda: authority_of(args))
     broker = BrokerProcess(config.directory, engine=args.engine)
 
     def started() -> None:
         kind = "Mosquitto" if broker.engine == MOSQUITTO else "The embedded broker"
         print(
-            f"{kind} is running: {_where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.",
+            f"{kind} is running: {where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.",
             flush=True,
         )
         if user is not None:
@@ -134,14 +136,14 @@ def run(args: argparse.Namespace) -> int:
                 flush=True,
             )
         elif os.geteuid() == 0:
-            _warn(
+            warn(
                 f"it runs as root, since {config.directory} is root's and no other user could read "
                 f"it: whoever breaks into the broker has this computer. Set it up as a user of "
                 f"your own, or let the system's Mosquitto run it (securemqtt broker install)"
             )
-        _say_shortcomings(broker.config, broker.program)
+        say_shortcomings(broker.config, broker.program)
         if broker.engine != MOSQUITTO:
-            _warn(
+            warn(
                 "it is for trying things out: sessions, queued and retained messages end with it. "
                 "Install Mosquitto for anything that must last"
             )
@@ -154,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
             renewed = _renew_by_issuer(current, args.issuer_passphrase_file)
             return _refresh(current, lambda: Authority.open(args.home / "ca", source)) or renewed
         except FatalError as error:
-            _warn(str(error))  # a clock that jumped, perhaps: what runs goes on
+            warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
 
     foreground.serve(broker, started, lambda line: print(line, flush=True), upkeep)
@@ -164,21 +166,21 @@ def run(args: argparse.Namespace) -> int:
 
 def reload(args: argparse.Namespace) -> int:
     """Bring the broker's files up to date and tell the running one."""
-    config = BrokerConfig.open(_directory(args))
+    config = BrokerConfig.open(directory_of(args))
     try:
-        config.refresh(_authority(args))
+        config.refresh(authority_of(args))
     except NotRenewedError:
-        _tell(config)  # of a revocation, perhaps
+        tell(config)  # of a revocation, perhaps
         raise
     _say_crl(config)
-    _tell(config)
+    tell(config)
     return 0
 
 
 def issuer(args: argparse.Namespace) -> int:
     """Give the broker an issuing key of its own."""
-    config = BrokerConfig.open(_directory(args))
-    authority = _authority(args)
+    config = BrokerConfig.open(directory_of(args))
+    authority = authority_of(args)
     if config.is_public:
         raise FatalError(issuing.PUBLIC)
     secret = new_passphrase(args.issuer_passphrase_file, "the broker's issuing key")
@@ -195,7 +197,7 @@ def issuer(args: argparse.Namespace) -> int:
             "--issuer-passphrase-file: docs/certificates.md."
         )
     )
-    _tell(config)
+    tell(config)
     return 0
 
 
@@ -206,12 +208,12 @@ def renew(args: argparse.Namespace) -> int:
     )
     if args.issuer_passphrase_file and callable(source):
         source = source()  # a credential of systemd's is root's to read
-    become_holder(_directory(args))
-    config = BrokerConfig.open(_directory(args))
+    become_holder(directory_of(args))
+    config = BrokerConfig.open(directory_of(args))
     now = datetime.now(timezone.utc)
     if issuing.renew(config, source, now, args.now):
         _say_certificate(config)
-        _tell(config)
+        tell(config)
     else:
         certificate = config.server_certificate()
         print(
@@ -219,14 +221,14 @@ def renew(args: argparse.Namespace) -> int:
             f"than a third of its life is over: nothing to renew."
         )
     for warning in warnings(config, now):
-        _warn(warning)
+        warn(warning)
     return 0
 
 
 def grant(args: argparse.Namespace) -> int:
     """Return an id a role."""
     identity = check_device_id(args.id)
-    config = BrokerConfig.open(_directory(args))
+    config = BrokerConfig.open(directory_of(args))
     roles = {name: role for name, role in config.roles.items() if name != identity}
     if args.role in ROLES:
         roles[identity] = args.role
@@ -235,13 +237,13 @@ def grant(args: argparse.Namespace) -> int:
         f"{identity} "
         f"{ROLES[args.role].summary if args.role in ROLES else 'has its own prefix only'}."
     )
-    _tell(config)
+    tell(config)
     return 0
 
 
 def password(args: argparse.Namespace) -> int:
     """Make a password, or take it away."""
-    config = BrokerConfig.open(_directory(args))
+    config = BrokerConfig.open(directory_of(args))
     if not config.passwords:
         raise FatalError(
             "this broker asks for no passwords: run securemqtt broker init --force --passwords "
@@ -257,47 +259,13 @@ def password(args: argparse.Namespace) -> int:
             raise FatalError(f"{args.out} exists and was left as it is: choose another file")
         write_file(args.out, passwords.set_password(file, args.id).encode())
         print(f"The password of {args.id} is in {args.out}; the broker keeps its hash only.")
-    _tell(config)
-    return 0
-
-
-def install(args: argparse.Namespace) -> int:
-    """Put the broker into the system's Mosquitto."""
-    config = BrokerConfig.open(_directory(args))
-    program = find_mosquitto()
-    if program is None:
-        raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
-    for warning in warnings(config, datetime.now(timezone.utc)):
-        _warn(warning)
-    _say_shortcomings(config, program)
-    installation = Installation(config, program, args.etc)
-    if (args.home / "ca").exists():
-        Authority.open(args.home / "ca").check_knows(installation.crl)
-    check_follows(installation.crl, config.directory / files.CRL)
-    for listener in installation.listeners_in_clear():
-        _warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
-    description = installation.describe()
-    if not description:
-        print("Nothing would change: it is installed as it is.")
-        return 0
-    print("\n".join(description))
-    with Console(stderr=True).status("Trying it out with Mosquitto"):
-        installation.try_out()
-    if args.dry_run:
-        print("Nothing was changed.")
-        return 0
-    restart = shlex.split(args.restart) if args.restart else restart_command()
-    if not args.yes and not _confirmed(f"Write this and run {shlex.join(restart)}?"):
-        print("Nothing was changed.")
-        return 1
-    installation.apply(restart)
-    print(f"Mosquitto is running with it: {_where(config)}.")
+    tell(config)
     return 0
 
 
 def check(args: argparse.Namespace) -> int:
     """Look at the running broker from outside; 1 when something is not as it should be."""
-    config = BrokerConfig.open(_directory(args))
+    config = BrokerConfig.open(directory_of(args))
     host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
     # A public one is renewed when a third is left.
     part = 0.1 if config.is_public else 0.5
@@ -317,9 +285,9 @@ def check(args: argparse.Namespace) -> int:
                 f"{_MARKS[finding.good]}  {escape(escaped(f'{finding.what}: {finding.detail}'))}"
             )
         findings += found
-    _say_shortcomings(config, _installed())
+    say_shortcomings(config, installed())
     for warning in warnings(config, datetime.now(timezone.utc)):
-        _warn(warning)
+        warn(warning)
     return 1 if any(finding.good is False for finding in findings) else 0
 
 
@@ -364,9 +332,9 @@ def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:
     try:
         config.refresh(authority())
     except FatalError as error:
-        _warn(f"certificate and CRL are used as they are: {error}")
+        warn(f"certificate and CRL are used as they are: {error}")
     for warning in warnings(config, datetime.now(timezone.utc)):
-        _warn(warning)
+        warn(warning)
     return before != (config.crl(), config.server_certificate())
 
 
@@ -377,24 +345,13 @@ def _renew_by_issuer(config: BrokerConfig, file: Path | None) -> bool:
     try:
         return issuing.renew(config, passphrase_source(file), datetime.now(timezone.utc))
     except FatalError as error:
-        _warn(f"the certificate is used as it is: {error}")
+        warn(f"the certificate is used as it is: {error}")
         return False
 
 
 def _say_certificate(config: BrokerConfig) -> None:
     end = config.server_certificate().not_valid_after_utc
     print(f"It shows a new certificate, with a new key, until {end:%Y-%m-%d}.")
-
-
-def _directory(args: argparse.Namespace) -> Path:
-    directory: Path = args.home / "broker"
-    return directory
-
-
-def _authority(args: argparse.Namespace) -> Authority:
-    directory: Path = args.home / "ca"
-    check_exists(directory)
-    return Authority.open(directory, passphrase_source(args.passphrase_file))
 
 
 def _names_in(certificate: Path) -> list[str]:
@@ -409,38 +366,6 @@ def _own_names() -> list[str]:
     return [f"{host}.local", host, "localhost", "127.0.0.1"]
 
 
-def _where(config: BrokerConfig) -> str:
-    address = config.bind or "all addresses"
-    wss = f", WebSockets on {config.websockets_port}" if config.websockets_port is not None else ""
-    return f"port {config.port}{wss} of {address}"
-
-
-def _tell(config: BrokerConfig) -> None:
-    pid = foreground.tell_to_reload(config.directory)
-    if pid is not None:
-        print(f"The running broker (process {pid}) takes it up now.")
-    else:
-        print(
-            as_called(
-                "The broker takes it up when it starts; if it is installed in the system, run "
-                "securemqtt broker install."
-            )
-        )
-
-
-def _say_shortcomings(config: BrokerConfig, program: Program | None) -> None:
-    for one in shortcomings(config, program):
-        print(f"Note: {one}.", flush=True)
-
-
-def _installed() -> Program | None:
-    try:
-        return find_mosquitto()
-    except FatalError as error:  # it cannot be asked
-        _warn(str(error))
-        return None
-
-
 def _say_crl(config: BrokerConfig) -> None:
     crl = config.crl()
     end = crl.next_update_utc
@@ -449,17 +374,3 @@ def _say_crl(config: BrokerConfig) -> None:
         if end
         else f"The CRL lists {len(crl)}."
     )
-
-
-def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise FatalError("there is no terminal to ask whether to go on: add --yes")
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # Ctrl-D
-        print()
-        return False
-
-
-def _warn(message: str) -> None:
-    print(f"securemqtt: warning: {escaped(as_called(message))}", file=sys.stderr, flush=True)

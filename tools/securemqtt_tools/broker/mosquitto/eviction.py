@@ -2,31 +2,40 @@
 
 On SIGHUP Mosquitto reads a new CRL, and asks it about new connections only. So the session of a
 device that was revoked is taken over ([MQTT-3.1.4-2]) by way of a listener of ours: a Unix socket
-in a directory that nobody else may enter, where a throwaway authority, which is trusted nowhere
-else, vouches for any id. Its key is never written to a file, and gone with this process.
+where a throwaway authority, which is trusted nowhere else, vouches for any id. Its key is never
+written to a file, and gone with this process.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import secrets
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.program import Door
 from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.pki.files import make_directory, write_file
 from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_certificate
 
+# Beyond so many, a restart is quicker and takes less.
+_MOST = 20
 _TRUST = "trust.pem"
 _SOCKET = "socket"
 _CARD = "card.pem"
+_LONGEST_PATH = 100  # in bytes; macOS has 104 for a Unix socket, Linux 108
 _WAIT_S = 5.0
 # The session stays as it is (clean session 0), for the device may get a new certificate; which
 # client id is asked for is no matter, since it is the certificate's.
@@ -59,9 +68,14 @@ class Watch:
         if before is not None:
             self.until = {**before.until, **self.until}
 
+    @property
+    def left_s(self) -> float:
+        """For how long there is somebody to look for, in seconds; negative: nobody any more."""
+        return max(self.until.values(), default=0.0) - time.monotonic()
+
     def is_over(self) -> bool:
         """Return True if there is nobody to look for any more."""
-        return max(self.until.values()) < time.monotonic()
+        return self.left_s < 0
 
     def entered(self, log: bytes) -> list[str]:
         """Return who of them has come in, as the log says from `offset` on."""
@@ -79,48 +93,67 @@ class Watch:
         return found
 
 
-class Eviction:
-    """The way to put devices out of one Mosquitto process, which was started with `trust` and
-    `socket`. An object belongs to one thread at a time.
+def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
+    """Return the serial numbers that a CRL has."""
+    return frozenset(entry.serial_number for entry in crl)
+
+
+def newly_revoked(
+    config: BrokerConfig,
+    crl: x509.CertificateRevocationList,
+    issuer: x509.Name | None,
+    before: frozenset[int],
+    one_by_one: bool,
+) -> set[str] | None:
+    """Return the devices that are revoked by this CRL, and were not by one of this issuer with the
+    serial numbers `before`; None where Mosquitto has to be restarted for them, as it must for any
+    if they cannot be put out `one_by_one`. Raise FatalError.
+    """
+    # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
+    # changed is not read again either.
+    if crl.issuer != issuer:
+        return None
+    added = serials(crl) - before
+    if len(added) > (_MOST if one_by_one else 0):
+        return None
+    return config.revoked_ids(added)
+
+
+def fits(path: Path) -> bool:
+    """Return True if a Unix socket can have this path, which may be too long."""
+    return len(os.fsencode(path)) <= _LONGEST_PATH
+
+
+class Authority:
+    """A throwaway authority, for the listener at `socket` of one Mosquitto. An object belongs to
+    one thread at a time.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Make this directory, in which nothing else may be. Raise FatalError."""
-        self._directory = directory
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
         key = generate_key("p256")
         # For as long as the broker runs, and whatever its clock does.
         begin = datetime(2000, 1, 1, tzinfo=timezone.utc)
         end = datetime(2100, 1, 1, tzinfo=timezone.utc)
-        certificate = ca_certificate("eviction", key.public_key(), 0, begin, end, key)
+        # A name of its own: what OpenSSL has once found by a name it looks for no more.
+        name = f"eviction {secrets.token_hex(8)}"
+        certificate = ca_certificate(name, key.public_key(), 0, begin, end, key)
         self._issuer = Issuer(certificate, key)
-        make_directory(directory)
-        write_file(self.trust, certificate.public_bytes(Encoding.PEM))
 
-    @staticmethod
-    def fits(directory: Path) -> bool:
-        """Return True if a Unix socket can be in this directory: its name may be too long, or the
-        file system have none, as one that is shared with another computer.
+    @property
+    def certificate(self) -> bytes:
+        """Its certificate, as PEM."""
+        return self._issuer.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def hashed_name(self) -> str:
+        """What OpenSSL calls its certificate's file in a directory of trusted ones (`openssl
+        rehash`), where it is found without any reload.
         """
-        path = directory / _SOCKET
-        make_directory(directory)
-        path.unlink(missing_ok=True)
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.bind(str(path))
-        except OSError:
-            return False
-        path.unlink()
-        return True
-
-    @property
-    def trust(self) -> Path:
-        """The file with the authority of this listener."""
-        return self._directory / _TRUST
-
-    @property
-    def socket(self) -> Path:
-        """The path of this listener."""
-        return self._directory / _SOCKET
+        # X509_NAME_hash: of the name in lower case, which it is, without tag and length.
+        name = self._issuer.certificate.subject.public_bytes()[2:]
+        digest = hashlib.sha1(name, usedforsecurity=False).digest()
+        return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
 
     def put_out(self, config: BrokerConfig, device_ids: Iterable[str]) -> None:
         """End the connections of these devices, if they have any.
@@ -149,9 +182,35 @@ class Eviction:
         certificate = leaf_certificate(
             DEVICE, device_id, (), key.public_key(), now - hour, now + hour, self._issuer
         )
-        card = self._directory / _CARD
-        try:
+        with tempfile.TemporaryDirectory(prefix="securemqtt-") as scratch:
+            card = Path(scratch) / _CARD
             write_file(card, key_pem(key) + certificate.public_bytes(Encoding.PEM))
             context.load_cert_chain(card)
-        finally:
-            card.unlink(missing_ok=True)
+
+
+class Eviction(Authority):
+    """The way to put devices out of a Mosquitto of ours, which is started with this `door`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make this directory, in which nothing else may be. Raise FatalError."""
+        super().__init__(directory / _SOCKET)
+        trust = directory / _TRUST
+        self.door = Door(self.socket, f"cafile {trust}")
+        make_directory(directory)
+        write_file(trust, self.certificate)
+
+    @staticmethod
+    def fits(directory: Path) -> bool:
+        """Return True if a Unix socket can be in this directory, which is made: its name may be too
+        long, or the file system have none, as one that is shared with another computer.
+        """
+        path = directory / _SOCKET
+        make_directory(directory)
+        path.unlink(missing_ok=True)
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(str(path))
+        except OSError:
+            return False
+        path.unlink()
+        return True

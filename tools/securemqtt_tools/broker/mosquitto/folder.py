@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A FIFO is opened without waiting for its other end, and a terminal without becoming ours.
@@ -242,3 +242,65 @@ class Folder:
                     status = os.stat(one, dir_fd=self._descriptor, follow_symlinks=False)
                     if status.st_mtime < time.time() - _ABANDONED_S:
                         os.unlink(one, dir_fd=self._descriptor)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The directories of a system with our files, open; `folder` is None where it is not made yet,
+    `service` where we are not root and have nothing to give. Every method raises FatalError.
+    """
+
+    etc: Folder
+    included: Folder
+    folder: Folder | None
+    service: Service | None
+
+    def read(self, path: Path) -> bytes | None:
+        """Return a file's content, None if there is none."""
+        if self._is_included(path):
+            return self.included.read(path.name)
+        return None if self.folder is None else self.folder.read(path.name, self.service)
+
+    def holds(self) -> bool:
+        """Return True if our folder is there, and ours to hold."""
+        if self.folder is None:
+            return False
+        return self.service is None or self.folder.has(self.service.rights)
+
+    def differing(self, planned: Mapping[Path, bytes]) -> dict[Path, bytes]:
+        """Return those files that are not on disk as planned."""
+        return {
+            path: content
+            for path, content in planned.items()
+            if self.read(path) != content or not self._lies(path)
+        }
+
+    def take_over(self) -> None:
+        """Make our folder root's."""
+        if self.service is not None and self.folder is not None:
+            self.folder.take_over(self.service.rights)
+
+    def write(self, contents: Mapping[Path, bytes]) -> None:
+        """Write files."""
+        included = {path.name: text for path, text in contents.items() if self._is_included(path)}
+        ours = {path.name: text for path, text in contents.items() if not self._is_included(path)}
+        if self.folder is not None:
+            rights = None if self.service is None else self.service.rights
+            self.folder.write(ours, OWNER_ONLY, rights)
+        self.included.write(included, READABLE, None)
+
+    def put_back(self, before: Mapping[Path, bytes | None]) -> None:
+        """Write files as they were, and remove those that were none."""
+        self.write({path: content for path, content in before.items() if content is not None})
+        for path, content in before.items():
+            folder = self.included if self._is_included(path) else self.folder
+            if content is None and folder is not None:
+                folder.remove(path.name)
+
+    def _is_included(self, path: Path) -> bool:
+        return path.parent == self.included.path
+
+    def _lies(self, path: Path) -> bool:
+        if self.service is None or self.folder is None or self._is_included(path):
+            return True
+        return self.folder.lies(path.name, self.service.rights)

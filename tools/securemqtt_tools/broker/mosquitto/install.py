@@ -6,26 +6,32 @@ from __future__ import annotations
 
 import difflib
 import os
-import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto.folder import Folder, Service
-from securemqtt_tools.broker.mosquitto.program import Places, Program, render
+from securemqtt_tools.broker.mosquitto.answer import await_answer, await_end, visit
+from securemqtt_tools.broker.mosquitto.eviction import fits, newly_revoked, serials
+from securemqtt_tools.broker.mosquitto.folder import Folder, Opened, Service
+from securemqtt_tools.broker.mosquitto.live import Reload, Watching
+from securemqtt_tools.broker.mosquitto.program import (
+    REWORKED_SINCE,
+    Door,
+    Places,
+    Program,
+    render,
+)
 from securemqtt_tools.broker.mosquitto.restart import run, systemd_runs
 from securemqtt_tools.broker.mosquitto.trial import try_out
 from securemqtt_tools.broker.privileges import check_only_roots
-from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained
+from securemqtt_tools.pki.files import explained
 
 SERVICE_USER = "mosquitto"  # unless its configuration says another one
 MAIN = "mosquitto.conf"
@@ -33,13 +39,15 @@ _FOLDER = "securemqtt"
 _NAME = "securemqtt.conf"
 _INCLUDED = "conf.d"
 _DATA = Path("/var/lib/mosquitto")
+_SOCKET = "securemqtt.socket"
+# What a running Mosquitto takes up when it is told to; a file of trust it does not (2.0).
+_TAKEN_UP = frozenset({files.CRL, files.SERVER, files.ACL, files.PASSWORDS})
 # secret, or of no use to a reader
 _NOT_SHOWN = frozenset({files.CA, files.WEBSOCKETS_CA, files.CRL, files.SERVER, files.PASSWORDS})
 # those that are in use
 _DEPLOYED = (files.CA, files.WEBSOCKETS_CA, files.CRL, files.SERVER, files.ACL, files.PASSWORDS)
 # who may do what with what is installed; {} is the user that Mosquitto runs as
 _OURS = "root's alone to change, for {} to read"
-_POLL_S = 0.05
 _LOG = "/var/log/mosquitto/mosquitto.log"  # Debian's
 
 
@@ -89,8 +97,11 @@ class Installation:
                 "a broker for a system needs fixed ports: run securemqtt broker init --force "
                 "--port 8883"
             )
-        located = any(words[0] == "persistence_location" for words in _words(others[main]))
-        places = Places(self._folder, None if located else _DATA, None, None)
+        socket = self._socket(others)
+        # Whom that listener trusts lies there only while somebody is put out (live.py).
+        door = None if socket is None else Door(socket, f"capath {self._folder}")
+        located = _last("persistence_location", {main: others[main]}) is not None
+        places = Places(self._folder, None if located else _DATA, None, None, door)
         text = render(self.config, places, self.program.version)
         found = {included / _NAME: text.encode()}
         with Folder.at(self.config.directory) as source:
@@ -174,13 +185,55 @@ class Installation:
             _service(others),
         )
 
-    def apply(self, restart: list[str]) -> None:
-        """Write the files and restart Mosquitto; where it does not come up with them, put
-        everything back as it was. What was the service's own is root's from then on, also then.
+    def reload(self, command: list[str] | None) -> Reload | str:
+        """Return how the running Mosquitto takes up the changes, told so by `command`, while the
+        others stay connected; or why it has to be restarted instead. Raise FatalError.
+        """
+        planned, others = self.planned(), self._others()
+        with self._opened() as opened:
+            changes = opened.differing(planned)
+            before = {path: opened.read(path) for path in (*changes, self.crl)}
+            ours = opened.holds()
+        if not ours or None in before.values() or {one.name for one in changes} - _TAKEN_UP:
+            return "this is more than it takes up while it runs"
+        if command is None:
+            return "no command is known that has it read its files anew (--reload COMMAND)"
+        websockets = self.config.websockets_port is not None or any(
+            words[:2] == ["protocol", "websockets"]
+            for content in others.values()
+            for words in _words(content)
+        )
+        if websockets and self.program.version < REWORKED_SINCE:
+            return f"Mosquitto {self.program.version_text} cannot reload a port for WebSockets"
+        socket, log = self._socket(others), self._log(others)
+        if log is None:
+            return "it writes no log file, where one could see what it has taken up"
+        try:
+            old = x509.load_pem_x509_crl(before[self.crl] or b"")
+        except ValueError:
+            return f"{self.crl} is damaged"
+        new = self.config.crl()
+        gone = newly_revoked(self.config, new, old.issuer, serials(old), socket is not None)
+        if gone is None:
+            return "who was revoked cannot be put out one by one"
+        return Reload(command, frozenset(gone), socket, log)
 
-        Raise FatalError.
+    def apply(
+        self,
+        restart: list[str],
+        reload: Reload | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Watching | None:
+        """Write the files and have Mosquitto take them up, by `reload` or else, and where that
+        fails, by a restart. Where it does not come up with them, put everything back as it was, as
+        when interrupted. What was the service's own is root's from then on, also then.
+
+        Return the watch that keeps out who was revoked, if somebody has to be. Raise FatalError.
         """
         planned = self.planned()
+        if reload is not None and self.reload(reload.command) != reload:
+            raise FatalError("the broker's files have changed meanwhile: run this again")
+        look = f"look into {self._logs()}"
         with self._opened() as opened:
             new_folder = opened.etc.make(_FOLDER)
         with self._opened() as opened:
@@ -188,16 +241,22 @@ class Installation:
             changes = opened.differing(planned)
             before = {path: opened.read(path) for path in changes}
             try:
-                with self._visit() as earlier:
-                    opened.write(changes)
-                    run(restart)
-                    self._await_end(earlier)
-                self._await_answer()
-            except FatalError as error:
+                opened.write(changes)
+                if reload is not None:
+                    try:
+                        watching = reload.run(self.config, self._trusted, self.answer_s)
+                        await_answer(self.config, self.answer_s)
+                    except FatalError as error:
+                        say(f"{error}: Mosquitto is restarted instead")
+                    else:
+                        return watching
+                self.restart(restart)
+            except (FatalError, KeyboardInterrupt) as error:
                 opened.put_back(before)
-                look = f"look into {self._logs()}"
                 if new_folder:
                     opened.etc.remove_directory(_FOLDER)
+                if not isinstance(error, FatalError):
+                    raise
                 try:
                     run(restart)
                 except FatalError as second:
@@ -205,17 +264,56 @@ class Installation:
                         f"{error}; the previous configuration is back, but: {second}; {look}"
                     ) from second
                 raise FatalError(f"{error}; the previous configuration is back; {look}") from error
+        return None
+
+    def restart(self, command: list[str]) -> None:
+        """Restart Mosquitto and wait until it answers. Raise FatalError."""
+        with visit(self.config, self.answer_s) as earlier:
+            run(command)
+            await_end(self.config, earlier)
+        await_answer(self.config, self.answer_s)
+
+    @contextmanager
+    def _trusted(self, name: str, content: bytes) -> Iterator[None]:
+        """Have a file lie in our folder for a while. Raise FatalError."""
+        path = self._folder / name
+        with self._opened() as opened:
+            try:
+                opened.write({path: content})
+                yield
+            finally:
+                opened.put_back({path: None})
+
+    def _socket(self, others: Mapping[Path, bytes]) -> Path | None:
+        """Return where the listener is by which devices are put out: where Mosquitto has its data,
+        since it can make it there; None if it cannot.
+        """
+        # With passwords a certificate may have served under another one's name.
+        if self.config.passwords:
+            return None
+        data = Path(_last("persistence_location", others) or _DATA)
+        if not data.is_absolute() or any(map(str.isspace, str(data))) or not fits(data / _SOCKET):
+            return None
+        service = _service(others)
+        with explained(f"look at {data} (as root: sudo)"):
+            made = data.is_dir() and (service is None or service.user in (0, data.stat().st_uid))
+        return data / _SOCKET if made else None
+
+    def _log(self, others: Mapping[Path, bytes]) -> Path | None:
+        """Return the file that Mosquitto logs to, if it does."""
+        found = [
+            Path(words[2])
+            for content in others.values()
+            for words in _words(content)
+            if words[:2] == ["log_dest", "file"] and len(words) == 3
+        ]
+        return found[-1] if found else None
 
     def _logs(self) -> str:
         """Return where this system's Mosquitto says why it did not start."""
-        written = [
-            words[2]
-            for content in self._others().values()
-            for words in _words(content)
-            if words[:2] == ["log_dest", "file"] and len(words) > 2
-        ]
+        written = self._log(self._others())
         journal = ["the journal (journalctl -u mosquitto)"] if systemd_runs() else []
-        return " and ".join([*journal, *written] or [_LOG])
+        return " and ".join([*journal, *([str(written)] if written else [])] or [_LOG])
 
     def _others(self) -> dict[Path, bytes]:
         """Read the system's own configuration, Mosquitto's main file first. Raise FatalError."""
@@ -237,7 +335,7 @@ class Installation:
         return found
 
     @contextmanager
-    def _opened(self) -> Iterator[_Opened]:
+    def _opened(self) -> Iterator[Opened]:
         """Open the directories that have our files. Raise FatalError."""
         service = _service(self._others())
         with (
@@ -247,126 +345,25 @@ class Installation:
         ):
             if included is None:
                 raise FatalError(f"{self.etc / _INCLUDED} is missing: make this directory")
-            yield _Opened(etc, included, folder, service)
-
-    @property
-    def _host(self) -> str:
-        return self.config.bind if self.config.bind not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104
-
-    @contextmanager
-    def _visit(self) -> Iterator[socket.socket | None]:
-        """Hold a connection to what listens on our port by now, if anything does."""
-        try:
-            visit = socket.create_connection((self._host, self.config.port), self.answer_s)
-        except OSError:
-            yield None
-            return
-        with visit:
-            yield visit
-
-    def _await_end(self, visit: socket.socket | None) -> None:
-        """Wait until what held our port has gone: else it answers on, knows nothing of the new
-        files, and seems to be the new one.
-        """
-        if visit is None:
-            return
-        try:
-            visit.recv(1)
-        except TimeoutError as error:
-            raise FatalError(
-                f"the restart left port {self.config.port} to another process: is a second "
-                f"Mosquitto running?"
-            ) from error
-        except OSError:
-            return  # a reset is an end, too
-
-    def _await_answer(self) -> None:
-        """Wait until our own certificate answers on our port."""
-        context = device_context(self.config.server_trust())
-        own = self.config.server_certificate().public_bytes(Encoding.DER)
-        deadline = time.monotonic() + self.answer_s
-        while True:
-            try:
-                with (
-                    socket.create_connection(
-                        (self._host, self.config.port), self.answer_s
-                    ) as plain,
-                    context.wrap_socket(plain, server_hostname=self.config.names[0]) as tls,
-                ):
-                    if tls.getpeercert(binary_form=True) == own:
-                        return
-                problem = "another certificate answers"
-            except OSError as error:
-                problem = str(error)
-            if time.monotonic() > deadline:
-                raise FatalError(
-                    f"Mosquitto does not answer on port {self.config.port} as it should: {problem}"
-                )
-            time.sleep(_POLL_S)
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """The directories with our files, open; `folder` is None where it is not made yet, `service`
-    where we are not root and have nothing to give.
-    """
-
-    etc: Folder
-    included: Folder
-    folder: Folder | None
-    service: Service | None
-
-    def read(self, path: Path) -> bytes | None:
-        if self._is_included(path):
-            return self.included.read(path.name)
-        return None if self.folder is None else self.folder.read(path.name, self.service)
-
-    def differing(self, planned: Mapping[Path, bytes]) -> dict[Path, bytes]:
-        return {
-            path: content
-            for path, content in planned.items()
-            if self.read(path) != content or not self._lies(path)
-        }
-
-    def take_over(self) -> None:
-        if self.service is not None and self.folder is not None:
-            self.folder.take_over(self.service.rights)
-
-    def write(self, contents: Mapping[Path, bytes]) -> None:
-        included = {path.name: text for path, text in contents.items() if self._is_included(path)}
-        ours = {path.name: text for path, text in contents.items() if not self._is_included(path)}
-        if self.folder is not None:
-            rights = None if self.service is None else self.service.rights
-            self.folder.write(ours, OWNER_ONLY, rights)
-        self.included.write(included, READABLE, None)
-
-    def put_back(self, before: Mapping[Path, bytes | None]) -> None:
-        self.write({path: content for path, content in before.items() if content is not None})
-        for path, content in before.items():
-            folder = self.included if self._is_included(path) else self.folder
-            if content is None and folder is not None:
-                folder.remove(path.name)
-
-    def _is_included(self, path: Path) -> bool:
-        return path.parent == self.included.path
-
-    def _lies(self, path: Path) -> bool:
-        if self.service is None or self.folder is None or self._is_included(path):
-            return True
-        return self.folder.lies(path.name, self.service.rights)
+            yield Opened(etc, included, folder, service)
 
 
 def _service(configuration: Mapping[Path, bytes]) -> Service | None:
     """Return whom Mosquitto will run as, if that is not for us to decide. Raise FatalError."""
     if os.geteuid() != 0:
         return None
-    users = [
-        words[1]
+    return Service.named(_last("user", configuration) or SERVICE_USER)
+
+
+def _last(option: str, configuration: Mapping[Path, bytes]) -> str | None:
+    """Return what an option is set to, which is what comes last."""
+    found = [
+        " ".join(words[1:])
         for content in configuration.values()
         for words in _words(content)
-        if words[0] == "user" and len(words) > 1
+        if words[0] == option and len(words) > 1
     ]
-    return Service.named(users[-1] if users else SERVICE_USER)
+    return found[-1] if found else None
 
 
 def _words(content: bytes) -> Iterator[list[str]]:

@@ -81,6 +81,16 @@ def shortcomings(config: BrokerConfig, program: Program | None) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Door:
+    """The listener by which single devices are put out (eviction.py): its Unix socket, and the line
+    that says whom it trusts.
+    """
+
+    socket: Path
+    trust: str
+
+
+@dataclass(frozen=True)
 class Places:
     """Where the broker finds the files of its directory, and where it writes; None: as the main
     configuration says.
@@ -90,8 +100,7 @@ class Places:
     data: Path | None
     log: Path | None
     user: str | None
-    # The listener by which single devices are put out (eviction.py): its trust and its Unix socket.
-    eviction: tuple[Path, Path] | None = None
+    eviction: Door | None = None
 
 
 def render(config: BrokerConfig, places: Places, version: Version) -> str:
@@ -119,7 +128,7 @@ def render(config: BrokerConfig, places: Places, version: Version) -> str:
         trust = files.WEBSOCKETS_CA if version < REWORKED_SINCE else files.CA
         lines += _listener(config, places, config.websockets_port, trust, websockets=True)
     if places.eviction is not None:
-        lines += _eviction_listener(places, *places.eviction)
+        lines += _eviction_listener(places, places.eviction)
     return "\n".join(lines) + "\n"
 
 
@@ -195,10 +204,10 @@ def _library_directories() -> Iterator[Path]:
         )
 
 
-def _eviction_listener(places: Places, trust: Path, path: Path) -> Iterator[str]:
+def _eviction_listener(places: Places, door: Door) -> Iterator[str]:
     yield ""
-    yield f"listener 0 {path}"
-    yield f"cafile {trust}"
+    yield f"listener 0 {door.socket}"
+    yield door.trust
     yield f"certfile {places.directory / files.SERVER}"
     yield f"keyfile {places.directory / files.SERVER}"
     yield "require_certificate true"

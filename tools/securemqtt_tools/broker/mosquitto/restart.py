@@ -1,4 +1,4 @@
-"""How a system's Mosquitto is restarted."""
+"""How a system's Mosquitto is restarted, or told to read its files anew."""
 
 from __future__ import annotations
 
@@ -23,19 +23,34 @@ def restart_command() -> list[str]:
 
     Raise FatalError when it is not known.
     """
+    command = _command("restart")
+    if command is None:
+        raise FatalError(
+            "it is not known how this system restarts Mosquitto: say it with --restart COMMAND"
+        )
+    return command
+
+
+def reload_command() -> list[str] | None:
+    """Return the command that has this system's Mosquitto read its files anew (SIGHUP), None if it
+    is not known.
+    """
+    return _command("reload")
+
+
+def _command(what: str) -> list[str] | None:
     if systemd_runs():
-        return ["systemctl", "restart", "mosquitto"]
+        return ["systemctl", what, "mosquitto"]
     # Not on a plain user's path.
     service = shutil.which("service", path=os.environ.get("PATH", os.defpath) + _SBIN)
-    if service:
-        return [service, "mosquitto", "restart"]
-    raise FatalError(
-        "it is not known how this system restarts Mosquitto: say it with --restart COMMAND"
-    )
+    return [service, "mosquitto", what] if service else None
 
 
 def run(command: list[str]) -> None:
-    """Run a command that restarts Mosquitto, 90 s at most. Raise FatalError with its last words."""
+    """Run a command that restarts or reloads Mosquitto, 90 s at most.
+
+    Raise FatalError with its last words.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,0 +1,160 @@
+"""Having a system's Mosquitto take up new files, and put out who was revoked, while it goes on.
+
+What it has done is read in its log, since a signal says nothing of that: the log shows that the
+new CRL counts, and who comes in all the same.
+
+Root reads that log and enters that socket, both in directories that are the user mosquitto's. So
+whoever holds that user can only have the reload fail, or lie about the broker that is his anyway:
+no link to a log is followed and nothing of it is shown; and where the socket is a link to another,
+all that one gets is the beginning of a TLS handshake, which ends there, as it has no certificate
+of ours. What we show is worth nothing elsewhere: no other listener trusts the throwaway authority.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
+from securemqtt_tools.broker.mosquitto.restart import run
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import explained
+
+# Behind the time, and nowhere else: at log_type all a line may have what a client has chosen.
+_RELOADED = re.compile(rb"^\S+: Reloading config", re.MULTILINE)
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MOST_BYTES = 64 * 1024 * 1024
+_POLL_S = 0.02
+_WATCH_S = 0.3
+
+
+Trusted = Callable[[str, bytes], AbstractContextManager[None]]
+"""Has a file of this name and content lie among those that the listener trusts."""
+
+
+@dataclass(frozen=True)
+class Reload:
+    """How a running Mosquitto takes up what has changed, told so by `command`, while all devices
+    but `gone` stay connected, which were revoked since the last time.
+    """
+
+    command: list[str]
+    gone: frozenset[str]
+    socket: Path | None
+    log: Path
+
+    def run(self, config: BrokerConfig, trusted: Trusted, timeout_s: float) -> Watching | None:
+        """Run it, and wait until Mosquitto has read its files and `gone` are out, about `timeout_s`
+        at most; return the watch that keeps them out, if there are any. Raise FatalError.
+        """
+        log = _Log(self.log)
+        begin = log.size
+        run(self.command)
+        begin += log.await_match(_RELOADED, begin, timeout_s, "that it has read its files anew")
+        if self.socket is None or not self.gone:
+            return None
+        watching = Watching(config, Authority(self.socket), trusted, log)
+        watching.begin(self.gone, begin, timeout_s)
+        return watching
+
+
+class Watching:
+    """Keeps out who was revoked, had shown its certificate before that, and says CONNECT only
+    later: Mosquitto lets it in.
+    """
+
+    def __init__(
+        self, config: BrokerConfig, authority: Authority, trusted: Trusted, log: _Log
+    ) -> None:
+        self._config = config
+        self._authority = authority
+        self._trusted = trusted
+        self._log = log
+        self._watch = Watch((), 0)
+
+    @property
+    def left_s(self) -> float:
+        """For how long one may still come in, in seconds."""
+        return max(0.0, self._watch.left_s)
+
+    def begin(self, gone: Collection[str], offset: int, timeout_s: float) -> None:
+        """Put out who was revoked; Mosquitto has read the CRL where its log has reached `offset`.
+
+        Raise FatalError also where the log does not show our own coming: it would not show theirs.
+        """
+        self._watch = Watch(gone, offset)
+        self._put_out(gone)
+        for device_id in gone:
+            ours = rb"^\S+: New client connected from %s\S* as %s \(" % (
+                re.escape(os.fsencode(self._authority.socket)),
+                re.escape(device_id.encode()),
+            )
+            pattern = re.compile(ours, re.MULTILINE)
+            self._log.await_match(pattern, offset, timeout_s, "who connects")
+
+    def run(self) -> None:
+        """Look out until the time is over, at most 100 s. Raise FatalError."""
+        while not self._watch.is_over():
+            # A set: whoever writes that log does not decide how long this takes.
+            self._put_out(set(self._watch.entered(self._log.since(self._watch.offset))))
+            time.sleep(_WATCH_S)
+
+    def _put_out(self, device_ids: Collection[str]) -> None:
+        if not device_ids:
+            return
+        with (
+            explained("put out who was revoked"),
+            self._trusted(self._authority.hashed_name, self._authority.certificate),
+        ):
+            self._authority.put_out(self._config, device_ids)
+
+
+class _Log:
+    """Mosquitto's log, which must stay the same file. Every method raises FatalError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._opened() as descriptor:
+            self._first = os.fstat(descriptor)
+
+    @property
+    def size(self) -> int:
+        """Where it began when this object was made."""
+        return self._first.st_size
+
+    def since(self, offset: int) -> bytes:
+        """Return what was written from `offset` on."""
+        with self._opened() as descriptor:
+            status = os.fstat(descriptor)
+            if not os.path.samestat(status, self._first) or status.st_size < offset:
+                raise FatalError(f"{self._path} was begun anew meanwhile")
+            return os.pread(descriptor, _MOST_BYTES, offset)
+
+    def await_match(
+        self, pattern: re.Pattern[bytes], offset: int, timeout_s: float, what: str
+    ) -> int:
+        """Return the end of the first match from `offset` on, counted from there."""
+        deadline = time.monotonic() + timeout_s
+        while (found := pattern.search(self.since(offset))) is None:
+            if time.monotonic() > deadline:
+                raise FatalError(f"Mosquitto does not say in {self._path} {what}")
+            time.sleep(_POLL_S)
+        return found.end()
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        with explained(f"read {self._path}"):
+            descriptor = os.open(self._path, _READ)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise FatalError(f"cannot read {self._path}: it is no file")
+                yield descriptor
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,70 @@
+"""What the subcommands of `securemqtt broker` have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from securemqtt.platform import escaped
+from securemqtt_tools.broker import foreground
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
+from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.layout import check_exists
+from securemqtt_tools.pki.passphrase import passphrase_source
+
+
+def directory_of(args: argparse.Namespace) -> Path:
+    """Return the broker's directory."""
+    directory: Path = args.home / "broker"
+    return directory
+
+
+def authority_of(args: argparse.Namespace) -> Authority:
+    """Open the authority of this home. Raise FatalError."""
+    directory: Path = args.home / "ca"
+    check_exists(directory)
+    return Authority.open(directory, passphrase_source(args.passphrase_file))
+
+
+def where(config: BrokerConfig) -> str:
+    """Say where a broker listens."""
+    address = config.bind or "all addresses"
+    wss = f", WebSockets on {config.websockets_port}" if config.websockets_port is not None else ""
+    return f"port {config.port}{wss} of {address}"
+
+
+def tell(config: BrokerConfig) -> None:
+    """Have the running broker take up what has changed, and say what is to be done."""
+    pid = foreground.tell_to_reload(config.directory)
+    if pid is not None:
+        print(f"The running broker (process {pid}) takes it up now.")
+    else:
+        print(
+            as_called(
+                "The broker takes it up when it starts; if it is installed in the system, run "
+                "securemqtt broker install."
+            )
+        )
+
+
+def say_shortcomings(config: BrokerConfig, program: Program | None) -> None:
+    """Say what this Mosquitto cannot do of what the settings ask for."""
+    for one in shortcomings(config, program):
+        print(f"Note: {one}.", flush=True)
+
+
+def installed() -> Program | None:
+    """Return the installed Mosquitto, None also where it cannot be asked."""
+    try:
+        return find_mosquitto()
+    except FatalError as error:  # it cannot be asked
+        warn(str(error))
+        return None
+
+
+def warn(message: str) -> None:
+    """Print a warning."""
+    print(f"securemqtt: warning: {escaped(as_called(message))}", file=sys.stderr, flush=True)

@@ -1,0 +1,155 @@
+"""What `securemqtt broker install` does."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+
+from securemqtt_tools.broker import config as files
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.mosquitto.install import Installation
+from securemqtt_tools.broker.mosquitto.live import Reload, Watching
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.commands.broker_common import directory_of, say_shortcomings, warn, where
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.recovery import check_follows
+
+EXAMPLES = (
+    "install --dry-run",
+    'install        (as root: sudo "$(which securemqtt)" broker install --home ~/.securemqtt)',
+    "install --etc /usr/local/etc/mosquitto --restart 'rc-service mosquitto restart' \\\n"
+    "      --reload 'rc-service mosquitto reload'",
+)
+DETAILS = """
+
+Shows what would change, tries it out with the real Mosquitto, asks, and writes it. Mosquitto is
+then restarted and has to answer; if it does not, the previous configuration is put back. Run it
+again after reload.
+
+Where only rules, passwords, revocations or the broker's certificate have changed, Mosquitto is
+reloaded instead: who was revoked is put out at once, and all others stay connected. The command
+then looks out for 100 s for one who had opened a connection before and logs in only after; Ctrl-C
+ends that. It says beforehand which of both will happen.
+
+What root installs belongs to root, and the user that Mosquitto runs as may read it and change
+nothing. So whoever takes over Mosquitto cannot change its rules. Configuration that others than
+root can change is refused."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change, and change nothing"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--etc",
+        type=Path,
+        default=Path("/etc/mosquitto"),
+        metavar="DIR",
+        help="default: /etc/mosquitto",
+    )
+    parser.add_argument(
+        "--restart",
+        metavar="COMMAND",
+        help="what restarts Mosquitto (default: systemctl or service)",
+    )
+    parser.add_argument(
+        "--reload",
+        metavar="COMMAND",
+        help="what has Mosquitto read its files anew, by SIGHUP (default: systemctl or service; "
+        "none with --restart)",
+    )
+
+
+def install(args: argparse.Namespace) -> int:
+    """Put the broker into the system's Mosquitto."""
+    config = BrokerConfig.open(directory_of(args))
+    program = find_mosquitto()
+    if program is None:
+        raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
+    for warning in warnings(config, datetime.now(timezone.utc)):
+        warn(warning)
+    say_shortcomings(config, program)
+    installation = Installation(config, program, args.etc)
+    if (args.home / "ca").exists():
+        Authority.open(args.home / "ca").check_knows(installation.crl)
+    check_follows(installation.crl, config.directory / files.CRL)
+    for listener in installation.listeners_in_clear():
+        warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
+    description = installation.describe()
+    if not description:
+        print("Nothing would change: it is installed as it is.")
+        return 0
+    print("\n".join(description))
+    with Console(stderr=True).status("Trying it out with Mosquitto"):
+        installation.try_out()
+    reload = installation.reload(_reload(args))
+    print(_prospect(reload))
+    if args.dry_run:
+        print("Nothing was changed.")
+        return 0
+    restart = shlex.split(args.restart) if args.restart else restart_command()
+    command = reload.command if isinstance(reload, Reload) else restart
+    if not args.yes and not _confirmed(f"Write this and run {shlex.join(command)}?"):
+        print("Nothing was changed.")
+        return 1
+    watching = installation.apply(restart, reload if isinstance(reload, Reload) else None, warn)
+    print(f"Mosquitto is running with it: {where(config)}.", flush=True)
+    if watching is not None:
+        _watch(installation, watching, restart)
+    return 0
+
+
+def _reload(args: argparse.Namespace) -> list[str] | None:
+    if args.reload:
+        return shlex.split(args.reload)
+    # Where Mosquitto is restarted by other means than ours, ours would not reload it either.
+    return None if args.restart else reload_command()
+
+
+def _prospect(reload: Reload | str) -> str:
+    if isinstance(reload, str):
+        return f"Mosquitto is to be restarted, so that all connect anew: {reload}."
+    but = f", except who was revoked: {', '.join(sorted(reload.gone))}" if reload.gone else ""
+    return f"Mosquitto is to be reloaded: all stay connected{but}."
+
+
+def _watch(installation: Installation, watching: Watching, restart: list[str]) -> None:
+    """Keep out who was revoked, until nobody can come in any more."""
+    print(
+        f"Who was revoked is out. For {watching.left_s:.0f} s more, whoever of them had opened a "
+        f"connection before and logs in only now is put out, too. Ctrl-C ends this.",
+        flush=True,
+    )
+    try:
+        with Console(stderr=True).status("Looking out for who was revoked"):
+            watching.run()
+    except FatalError as error:
+        warn(f"{error}: Mosquitto is restarted, and all connect anew")
+        installation.restart(restart)
+    except KeyboardInterrupt:
+        warn(
+            f"whoever was revoked and had opened a connection before may log in for "
+            f"{watching.left_s:.0f} s more, and stay; to be sure, run {shlex.join(restart)}"
+        )
+        raise
+    print("Nobody of them can come in any more.")
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise FatalError("there is no terminal to ask whether to go on: add --yes")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False

@@ -7,9 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.keys import generate_key, key_pem, load_key
 from securemqtt_tools.pki.profiles import SERVER, Issuer, leaf_certificate
+from support.brokers.command import broker_run
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.brokers.servers import mosquitto
 from support.identities.credentials import issued_credentials
@@ -33,8 +31,6 @@ from support.network.net import wait_until
 from support.processes import children
 from support.requirements import require_program
 from support.speed import seconds
-
-SCRIPT = str(Path(__file__).parent.parent.parent / "tools" / "broker.py")
 
 
 class Home:
@@ -73,25 +69,6 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
     return Home(tmp_path / "home", capsys)
-
-
-@contextmanager
-def running(home: Home, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `broker run` as a program of its own, and wait until it listens."""
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "run", "--home", str(home.directory), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "is running: port" in line, process.communicate(timeout=seconds(20))
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=seconds(20))
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +183,7 @@ def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
     port = BrokerConfig.open(home.broker).port
     credentials = issued_credentials(tmp_path, home.authority.issue_device("pump"))
     context = client_context(home.broker / "ca.pem", credentials)
-    with running(home, "--engine", engine) as process:
+    with broker_run(home.directory, "--engine", engine) as process:
         with Peer(port, context) as peer:
             peer.connect("pump")
             assert "runs already: securemqtt broker reload has" in home.bad("run")
@@ -240,7 +217,7 @@ def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
 def test_run_when_the_broker_dies(home: Home) -> None:
     require_program("mosquitto")
     home.good("init", "localhost", "--port", "0")
-    with running(home, "--engine", "mosquitto") as process:
+    with broker_run(home.directory, "--engine", "mosquitto") as process:
         (pid,) = children(process.pid)
         os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=seconds(30))
@@ -255,7 +232,7 @@ def test_run_goes_on_without_the_authority(home: Home) -> None:
     require_program("mosquitto")
     home.good("init", "localhost", "--port", "0")
     (home.directory / "ca").rename(home.directory / "elsewhere")
-    with running(home) as process:
+    with broker_run(home.directory) as process:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=seconds(30))
     assert "warning: certificate and CRL are used as they are" in err
@@ -325,7 +302,7 @@ def test_a_broker_that_is_set_up_anew_while_it_runs_is_reloaded(home: Home, engi
     said = home.good("init", "localhost", "--port", port)
     assert said.endswith("Next: securemqtt broker run, or install.\n")
     anew = ("init", "--force", "--bind", "127.0.0.1", "--port", port)
-    with running(home, "--engine", engine):
+    with broker_run(home.directory, "--engine", engine):
         assert home.good(*anew, "mqtt.local").endswith("Next: securemqtt broker reload.\n")
         status, out, err = home.run("check")
         assert (status, err) == (1, "")

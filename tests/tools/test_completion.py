@@ -5,12 +5,9 @@ have it.
 from __future__ import annotations
 
 import os
-import pty
-import select
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
 from support.requirements import require_program
 from support.speed import seconds
+from support.terminal import Terminal
 
 _MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
 _TAB = "\t"
@@ -129,13 +127,13 @@ def test_fish_completes(environment: dict[str, str], tmp_path: Path) -> None:
 def test_tab_is_pressed(
     shell: str, options: tuple[str, ...], setup: str, environment: dict[str, str]
 ) -> None:
-    with Terminal([require_program(shell), *options], environment) as terminal:
-        terminal.write(f"{setup}; echo re''ady\n")
-        terminal.read_until("ready")
-        terminal.write(f"echo one | securemqtt ca show gree{_TAB}")
-        terminal.read_until("gree", "nhouse-1 ")
-        terminal.write("--pem\n")
-        terminal.read_until("BEGIN CERTIFICATE")
+    with Terminal([require_program(shell), *options], **environment) as terminal:
+        terminal.type(f"{setup}; echo re''ady\n")
+        terminal.wait_for("ready")
+        terminal.type(f"echo one | securemqtt ca show gree{_TAB}")
+        terminal.wait_for("gree", "nhouse-1 ")
+        terminal.type("--pem\n")
+        terminal.wait_for("BEGIN CERTIFICATE")
 
 
 def test_without_authority_or_with_a_broken_one_there_are_no_ids(
@@ -147,43 +145,3 @@ def test_without_authority_or_with_a_broken_one_there_are_no_ids(
     line = "securemqtt broker grant "
     arguments = [require_program("bash"), "-c", _BASH_TAB, "bash", line]
     assert answer(arguments, environment, tmp_path) == []
-
-
-class Terminal:
-    """A shell on a pseudo-terminal, and somebody who types."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self._main, other = pty.openpty()
-        self._process = subprocess.Popen(
-            arguments,
-            env=environment,
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            start_new_session=True,
-        )
-        os.close(other)
-        self._read = ""
-
-    def write(self, text: str) -> None:
-        """Type."""
-        os.write(self._main, text.encode())
-
-    def read_until(self, *texts: str) -> None:
-        """Wait until the shell has shown these, one after the other."""
-        deadline = time.monotonic() + ANSWER_S
-        for text in texts:
-            while text not in self._read:
-                left = deadline - time.monotonic()
-                ready, _, _ = select.select([self._main], [], [], max(0.0, left))
-                assert ready, f"no {text!r} in {self._read!r}"
-                self._read += os.read(self._main, 4096).decode(errors="replace")
-            self._read = self._read.partition(text)[2]
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._main)

@@ -14,7 +14,8 @@ from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.profiles import load_profile
 from securemqtt_tools.provision.board import umqtt
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.files import write
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.provision.board.survey import ask_facts
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import (
@@ -81,12 +82,14 @@ def test_only_what_differs_is_copied(
     good = contents(simulated_board)
     with Board(simulated_board.port) as link:
         link.run("with open('/lib/securemqtt/errors.mpy','ab') as f:f.write(b'rot')")
-        link.write(
-            "/lib/securemqtt/client.py", b"a module of a checkout, which would be taken before ours"
+        write(
+            link,
+            "/lib/securemqtt/client.py",
+            b"a module of a checkout, which would be taken before ours",
         )
-        link.write("/lib/securemqtt/gone.mpy", b"a module of another version")
-        link.write("/secure/device.key.der.new", b"what an interrupted run leaves")
-        link.write("/data.txt", b"the user's own")
+        write(link, "/lib/securemqtt/gone.mpy", b"a module of another version")
+        write(link, "/secure/device.key.der.new", b"what an interrupted run leaves")
+        write(link, "/data.txt", b"the user's own")
     outcome = provisioner.board(simulated_board, "differs")
     assert "Library: 1 of" in outcome.out
     assert contents(simulated_board) == {
@@ -123,7 +126,7 @@ def test_new_settings_keep_the_certificate(
     before = contents(simulated_board)
     own = {**json.loads(read(simulated_board, "/secure/config.json")), "greenhouse": "north"}
     with Board(simulated_board.port) as link:
-        link.write("/secure/config.json", json.dumps(own).encode())
+        write(link, "/secure/config.json", json.dumps(own).encode())
     outcome = provisioner.board(simulated_board, "resettled", "--keep-alive", "30")
     after = contents(simulated_board)
     assert outcome.status == 0 and "Settings: localhost" in outcome.out
@@ -216,8 +219,8 @@ def test_programs_of_the_users_own_stay_unless_asked(
     own.write_text("print('own program')\n")
     esp32_default = b"# This file is executed on every boot\n#import esp\n"
     with Board(simulated_board.port) as link:
-        link.write("/boot.py", esp32_default)
-        link.write("/main.py", own.read_bytes())
+        write(link, "/boot.py", esp32_default)
+        write(link, "/main.py", own.read_bytes())
     outcome = provisioner.board(simulated_board, "programs", *provisioner.wifi)
     assert "/main.py is another program and stays" in outcome.out
     assert read(simulated_board, "/main.py") == own.read_bytes()

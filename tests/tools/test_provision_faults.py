@@ -22,7 +22,8 @@ from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.profiles import load_profile
-from securemqtt_tools.provision.board import link, ports
+from securemqtt_tools.provision.board import ports, repl
+from securemqtt_tools.provision.board.files import make_directories, write
 from securemqtt_tools.resources import boards_directory
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import WIFI_PASSWORD, Provisioner, contents, read
@@ -54,9 +55,10 @@ def test_what_a_board_says_is_shown_and_not_obeyed(provisioner: Provisioner, whe
         "odd": f"if isinstance(x,dict) and 'mpy' in x:x['version']=['{says}',None]",
     }[where]
     with SimulatedBoard(profile="esp32_c3") as board:
-        with link.Board(board.port) as line:
-            line.make_directories(["/lib"])
-            line.write(
+        with repl.Board(board.port) as line:
+            make_directories(line, ["/lib"])
+            write(
+                line,
                 "/lib/json.py",
                 f"from ujson import *\nimport ujson\ndef dumps(x):\n {hostile}\n "
                 "return ujson.dumps(x)\n".encode(),
@@ -93,7 +95,7 @@ def test_a_port_in_use(provisioner: Provisioner, simulated_board: SimulatedBoard
 def test_a_port_where_nothing_answers(
     provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "_ATTEMPTS", 1)
+    monkeypatch.setattr(repl, "_ATTEMPTS", 1)
     near, far = os.openpty()
     tty.setraw(far)
     try:

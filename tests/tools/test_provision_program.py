@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.provision.board import trial
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.files import rename, write
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Outcome, Provisioner, contents, read
 from support.boards.simboard import Line
@@ -45,7 +46,7 @@ class Bench:
 def bench(provisioner: Provisioner, simulated_board: SimulatedBoard, tmp_path: Path) -> Bench:
     """Provide a board with a program that lives."""
     with Board(simulated_board.port) as there:
-        there.write("/main.py", _OLD)
+        write(there, "/main.py", _OLD)
     return Bench(provisioner, simulated_board, tmp_path / "my_sensor.py")
 
 
@@ -134,8 +135,8 @@ def test_a_program_that_lives_runs_on_and_the_old_one_is_kept(bench: Bench) -> N
 def test_a_run_that_was_cut_short_is_made_up_for(bench: Bench) -> None:
     """The new program is there, and nobody has seen it live."""
     with Board(bench.board.port) as there:
-        there.rename("/main.py", "/main.py.old")
-        there.write("/main.py", b"1 / 0\n")
+        rename(there, "/main.py", "/main.py.old")
+        write(there, "/main.py", b"1 / 0\n")
     outcome = bench.give("1 / 0\n")
     assert outcome.said("ZeroDivisionError", "the program before is back"), outcome.text
     assert bench.main == _OLD
@@ -167,7 +168,7 @@ def test_a_board_that_does_not_reach_its_broker_keeps_its_program(
     provisioner: Provisioner, simulated_board: SimulatedBoard, tmp_path: Path
 ) -> None:
     with Board(simulated_board.port) as there:
-        there.write("/main.py", _OLD)
+        write(there, "/main.py", _OLD)
     file = tmp_path / "my_sensor.py"
     file.write_text("print('new')\n")
     outcome = provisioner.board(

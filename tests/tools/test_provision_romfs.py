@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.provision.board.compiler import Compiler
+from securemqtt_tools.provision.board.files import write
 from securemqtt_tools.provision.board.library import board_sources, library_directory
-from securemqtt_tools.provision.board.link import Board
-from securemqtt_tools.provision.board.romfs import build_image
+from securemqtt_tools.provision.board.repl import Board
+from securemqtt_tools.provision.board.romfs import build_image, deploy_image
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Outcome, Provisioner, contents
 from support.boards.simboard import mpremote, require_micropython
@@ -48,7 +49,7 @@ def rom_board() -> Iterator[SimulatedBoard]:
     require_micropython()
     with SimulatedBoard(profile=_PROFILE) as board:
         with Board(board.port) as link:
-            link.write("/boot.py", FIRMWARE.read_bytes())
+            write(link, "/boot.py", FIRMWARE.read_bytes())
             link.soft_reset()
         yield board
 
@@ -105,7 +106,7 @@ def test_files_of_the_users_own_in_the_romfs_stay(
     provisioner: Provisioner, rom_board: SimulatedBoard
 ) -> None:
     with Board(rom_board.port) as link:
-        link.deploy_romfs(build_image({"font.mpy": b"the user's own"}))
+        deploy_image(link, build_image({"font.mpy": b"the user's own"}))
         link.soft_reset()
     outcome = provision(provisioner, rom_board, "rom-own", *provisioner.wifi, "--romfs")
     assert outcome.said("ROMFS holds lib/font.mpy", "leave out --romfs")

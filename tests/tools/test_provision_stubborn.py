@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.board import link
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board import repl
+from securemqtt_tools.provision.board.files import write
+from securemqtt_tools.provision.board.ports import deafness
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Provisioner, contents
 from support.boards.simboard import require_micropython
@@ -25,7 +27,7 @@ _SAYS_NOTHING = _SWALLOWS + "print('begun')\nwhile True: pass\n"
 @pytest.fixture
 def few_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have Ctrl-C tried twice only: how often changes nothing here."""
-    monkeypatch.setattr(link, "_ATTEMPTS", 2)
+    monkeypatch.setattr(repl, "_ATTEMPTS", 2)
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def board(tmp_path: Path) -> Iterator[SimulatedBoard]:
 
 def _start(board: SimulatedBoard, program: str) -> None:
     with Board(board.port) as there:
-        there.write("/main.py", program.encode())
+        write(there, "/main.py", program.encode())
         there.start_program()
 
 
@@ -84,14 +86,14 @@ def test_a_program_that_is_silent_and_swallows_ctrl_c(
 )
 def test_each_family_has_its_way_to_wipe_the_flash(family: str, way: str) -> None:
     for talks in (True, False):
-        assert way in str(link.deafness("/dev/ttyUSB0", family, talks))
+        assert way in str(deafness("/dev/ttyUSB0", family, talks))
 
 
 def test_a_script_that_talks_without_an_end(
     board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Board(board.port) as there:
-        monkeypatch.setattr(link, "_TALK_S", 1)
+        monkeypatch.setattr(repl, "_TALK_S", 1)
         with pytest.raises(FatalError, match="talks without an end: press its reset button"):
             there.run("while True: print('again and again')", timeout_s=1)
         monkeypatch.undo()
@@ -110,9 +112,9 @@ def test_a_script_that_is_followed_and_talks_without_an_end(board: SimulatedBoar
 def test_another_thread_of_the_board_that_prints_all_the_time(
     provisioner: Provisioner, board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "SILENCE_S", 2)
-    monkeypatch.setattr(link, "_TALK_S", 2)
-    monkeypatch.setattr(link, "_RESET_S", 4)
+    monkeypatch.setattr(repl, "SILENCE_S", 2)
+    monkeypatch.setattr(repl, "_TALK_S", 2)
+    monkeypatch.setattr(repl, "_RESET_S", 4)
     _start(
         board,
         "import _thread\ndef talk():\n while True: print('from the other thread')\n"

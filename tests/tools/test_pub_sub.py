@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pty
 import re
 import resource
 import shutil
@@ -23,6 +22,7 @@ from support.identities.bundles import write_bundle
 from support.network.net import free_port
 from support.network.proxy import Proxy
 from support.speed import seconds
+from support.terminal import Terminal
 
 _MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
 # What is more than that is no matter of a message, and less than what would hurt this machine.
@@ -400,22 +400,16 @@ def test_colour_is_for_terminals(no_color: str, home: Path) -> None:
     assert run("pub", "~/note", "here", "--retain").returncode == 0
     arguments = command("sub", "~/note", "-C", "1", "--timestamps")
     environment = {**os.environ, "TERM": "xterm", "NO_COLOR": no_color}
-    main, other = pty.openpty()
-    try:
-        done = subprocess.run(arguments, stdout=other, env=environment, timeout=RUN_S, check=False)
-        assert done.returncode == 0
-        written = os.read(main, 4096)
-    finally:
-        os.close(main)
-        os.close(other)
-    topic = f"devices/{device(home).name}/note".encode()
-    assert topic in written and written.endswith(b"here\r\n")
-    assert (b"\x1b[" in written) == (not no_color)
+    with Terminal(arguments, **environment) as terminal:
+        assert terminal.end() == 0
+    topic = f"devices/{device(home).name}/note"
+    assert topic in terminal.seen and terminal.seen.endswith("here\r\n")
+    assert ("\x1b[" in terminal.seen) == (not no_color)
     piped = subprocess.run(
         arguments, capture_output=True, env=environment, timeout=RUN_S, check=False
     )
     assert piped.stdout.endswith(b" here\n") and b"\x1b" not in piped.stdout
-    assert topic not in piped.stdout
+    assert topic.encode() not in piped.stdout
 
 
 @pytest.mark.parametrize(

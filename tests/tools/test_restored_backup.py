@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -20,12 +17,10 @@ from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.profiles import excluded_ids
+from support.brokers.command import broker_run
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.identities.credentials import Credentials, issued_credentials
 from support.requirements import require_program
-from support.speed import seconds
-
-TOOLS = Path(__file__).parent.parent.parent / "tools"
 
 
 class Home:
@@ -67,6 +62,11 @@ class Home:
         shutil.rmtree(self.ca)
         shutil.copytree(self._backup, self.ca)
 
+    def running(self) -> AbstractContextManager[object]:
+        """Run the broker, Mosquitto, for a block."""
+        require_program("mosquitto")
+        return broker_run(self.directory, "--engine", "mosquitto")
+
     def run(self, command: str, *arguments: str | Path) -> tuple[int, str, str]:
         """Run a command; return its exit status, what it printed, and what it complained about."""
         status = main([*map(str, arguments), "--home", str(self.directory)], command=command)
@@ -102,27 +102,6 @@ def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
     return Home(tmp_path / "home", capsys)
 
 
-@contextmanager
-def running(home: Home) -> Iterator[None]:
-    """Run `broker run` with Mosquitto as a program of its own, and wait until it listens."""
-    require_program("mosquitto")
-    script = [sys.executable, str(TOOLS / "broker.py"), "run", "--engine", "mosquitto"]
-    process = subprocess.Popen(
-        [*script, "--home", str(home.directory)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "is running: port" in line, process.communicate(timeout=seconds(20))
-        yield
-    finally:
-        process.terminate()
-        process.communicate(timeout=seconds(30))
-
-
 def number_of(pem: bytes) -> int:
     """Return a CRL's number."""
     crl = x509.load_pem_x509_crl(pem)
@@ -144,14 +123,14 @@ def test_a_revoked_device_stays_out_of_mosquitto(home: Home) -> None:
     home.good("ca", "revoke", "lost")
     home.restore()
     status, _, err = home.run("broker", "reload")
-    with running(home):
+    with home.running():
         assert not home.lets_in("lost", home.lost)
         assert home.lets_in("other", home.other)
     assert (status, err.count("\n")) == (1, 1)
     out = home.good("ca", "recover")
     assert "Taken over" in out
     home.good("broker", "reload")
-    with running(home):
+    with home.running():
         assert not home.lets_in("lost", home.lost)
         assert home.lets_in("other", home.other)
 
@@ -259,7 +238,7 @@ def test_what_was_issued_and_revoked_after_the_backup_stays_revoked(home: Home) 
     assert "certificates: 1" in home.good("ca", "recover", late.certificate)
     assert [one.state for one in home.authority.find("late")] == ["revoked"]
     assert home.authority.inventory.forgotten() == ([], set())
-    with running(home):
+    with home.running():
         assert not home.lets_in("late", late)
 
 
@@ -299,7 +278,7 @@ def test_a_new_authority_in_the_place_of_the_old_one_begins_anew(home: Home) -> 
     home.good("ca", "init", "--leave-keys-unencrypted")
     home.good("broker", "init", "localhost", "--force", "--port", str(home.port))
     assert serials(home.crl) == set()
-    with running(home):  # the way back after the authority's key was stolen
+    with home.running():  # the way back after the authority's key was stolen
         assert not home.lets_in("other", home.other)
         assert home.lets_in("other", home.credentials("other"))
 

@@ -17,7 +17,8 @@ import pytest
 
 from contract.play import SCENARIOS as FILES
 from securemqtt_tools.cli import main
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.files import write
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.selftest.report import HELD, MEMORY, NOT_RUN, OVERDUE, outcome_of
 from securemqtt_tools.selftest.running import SCENARIOS
 from securemqtt_tools.selftest.visit import PLACE, scenario_names
@@ -44,7 +45,7 @@ def board(provisioner: Provisioner, simulated_board: SimulatedBoard) -> Simulate
     outcome = provisioner.board(simulated_board, device_id, *provisioner.wifi, "--no-connect")
     assert (outcome.status, outcome.err) == (0, "")
     with Board(simulated_board.port) as link:
-        link.write("/main.py", PROGRAM)
+        write(link, "/main.py", PROGRAM)
     return simulated_board
 
 
@@ -193,7 +194,7 @@ def test_another_library_on_the_board_is_left_alone_and_not_used(
     selftest: Selftest, board: SimulatedBoard
 ) -> None:
     with Board(board.port) as link:
-        link.write("/lib/securemqtt/__init__.mpy", b"not this version")
+        write(link, "/lib/securemqtt/__init__.mpy", b"not this version")
     before = contents(board)
     assert selftest.run(board, *_only("queueing")) == 0
     assert selftest.report["board"]["library"] == "one for the occasion"

@@ -16,7 +16,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.devices import BoardDevice
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.profiles import load_profile
-from securemqtt_tools.provision.board.provisioning import Order
+from securemqtt_tools.provision.board.order import Order
 from securemqtt_tools.provision.bundle import Settings
 from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.simboard import SimulatedBoard

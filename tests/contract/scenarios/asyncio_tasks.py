@@ -108,7 +108,8 @@ async def cancellation(client, operator):
     delivery = await client.publish("~/held", "1")
     waiting = [asyncio.create_task(_await(delivery)) for _ in range(3)]
     flushing = asyncio.create_task(client.flush(PATIENCE_S))
-    await asyncio.sleep(0.05)
+    # three, since the first of those that await a message is noted with that message
+    ok(await until(lambda: len(client._driver._waiters) == 3), "four tasks wait")
     for task in (waiting[0], flushing):
         task.cancel()
         ok(await ended(task) == "cancelled", "await delivery, flush: cancelled")

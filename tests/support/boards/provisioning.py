@@ -12,7 +12,8 @@ import pytest
 
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board import files
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.simboard import SimulatedBoard
 from support.interpreters.micropython import umqtt_directory
 
@@ -85,13 +86,13 @@ class Provisioner:
 def contents(board: SimulatedBoard) -> dict[str, str | None]:
     """Return every file on a board, and its hash. Its program is interrupted."""
     with Board(board.port) as link:
-        return link.tree("")
+        return files.tree(link, "")
 
 
 def read(board: SimulatedBoard, path: str) -> bytes:
     """Return the content of a file on a board. Its program is interrupted."""
     with Board(board.port) as link:
-        return link.read(path)
+        return files.read(link, path)
 
 
 def forms_of(key: bytes) -> list[bytes]:

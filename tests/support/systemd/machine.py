@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -121,7 +120,6 @@ class Machine:
             for directory, _, _ in os.walk(self._cgroup, topdown=False):
                 Path(directory).rmdir()
         except OSError:
-            time.sleep(0.01)
             return False
         return True
 

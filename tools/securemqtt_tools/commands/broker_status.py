@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.status import ask_status
 from securemqtt_tools.cli import as_called
-
-_PIPE_COLUMNS = 200
+from securemqtt_tools.commands.telling import table_console, warn
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +28,7 @@ def status(args: argparse.Namespace) -> int:
     table.add_column(overflow="fold")
     for title, value in found.rows.items():
         table.add_row(title, Text(as_called(value)))
-    (Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)).print(table)
+    table_console().print(table)
     for line in found.warnings:
-        print(f"securemqtt: warning: {as_called(line)}", file=sys.stderr)
+        warn(line)
     return 0 if found.answers else 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from securemqtt_tools import completion
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
-from securemqtt_tools.commands import ca_actions as actions
+from securemqtt_tools.commands import ca_crl, ca_issuing, ca_setup, ca_showing
 from securemqtt_tools.pki.authority import CRL_DAYS, LIFETIME_DAYS, REASONS
 from securemqtt_tools.pki.entry import STATES
 from securemqtt_tools.pki.keys import KEY_TYPES
@@ -234,21 +234,21 @@ _COMMANDS = (
         "init",
         "make the authority",
         _init,
-        actions.init,
+        ca_setup.init,
         ("init", "init --intermediate --name 'Our farm'"),
     ),
     Subcommand(
         "server",
         "issue a server's certificate and key",
         _server,
-        actions.server,
+        ca_issuing.server,
         ("server mqtt.local 192.168.1.5", "server mqtt.local --renew --out /tmp/broker"),
     ),
     Subcommand(
         "device",
         "issue devices' certificates and keys",
         _device,
-        actions.device,
+        ca_issuing.device,
         (
             "device greenhouse-1",
             "device pump-1 pump-2 --days 365",
@@ -259,28 +259,28 @@ _COMMANDS = (
         "sign",
         "sign a request, made where the private key stays",
         _sign,
-        actions.sign,
+        ca_issuing.sign,
         ("sign greenhouse-2.csr", "sign broker.csr --role server --name mqtt.local"),
     ),
     Subcommand(
         "renew",
         "issue anew, for the same subject and names",
         _renew,
-        actions.renew,
+        ca_issuing.renew,
         ("renew greenhouse-1", "renew mqtt.local --revoke-old"),
     ),
     Subcommand(
         "renew-intermediate",
         "extend the life of the intermediate, with the root's key",
         _renew_intermediate,
-        actions.renew_intermediate,
+        ca_setup.renew_intermediate,
         ("renew-intermediate --root-key /media/usb/root.key",),
     ),
     Subcommand(
         "replace-intermediate",
         "after its key was stolen: revoke the intermediate and make another, with the root's key",
         _renew_intermediate,
-        actions.replace_intermediate,
+        ca_setup.replace_intermediate,
         ("replace-intermediate --root-key /media/usb/root.key",),
         """
 
@@ -292,7 +292,7 @@ authority.""",
         "revoke",
         "revoke certificates and write the new CRL",
         _revoke,
-        actions.revoke,
+        ca_crl.revoke,
         ("revoke greenhouse-1 --reason keyCompromise", "revoke 21C821A4CA55621B"),
         """
 
@@ -304,14 +304,14 @@ docs/certificates.md has the rest.""",
         "crl",
         "sign a new CRL",
         _crl,
-        actions.crl,
+        ca_crl.crl,
         ("crl", "crl --out /etc/mosquitto/certs/crl.pem"),
     ),
     Subcommand(
         "recover",
         "after a backup was restored: take over what it does not know",
         _recover,
-        actions.recover,
+        ca_crl.recover,
         ("recover", "recover /etc/mosquitto/securemqtt old-laptop/crl.pem"),
         """
 
@@ -324,14 +324,14 @@ and a new CRL is signed. Until then a CRL that says more than the inventory is n
         "list",
         "list what was issued",
         _list,
-        actions.list_entries,
+        ca_showing.list_entries,
         ("list --expiring 90", "list --state revoked --json"),
     ),
     Subcommand(
         "show",
         "show a certificate's life, or the authority",
         _show,
-        actions.show,
+        ca_showing.show,
         ("show greenhouse-1", "show --pem > root.crt"),
     ),
 )

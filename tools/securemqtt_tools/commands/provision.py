@@ -19,17 +19,17 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt.platform import bundle_places, escaped
+from securemqtt.platform import bundle_places
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, as_called, whole_number
+from securemqtt_tools.commands.telling import warn
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id
@@ -40,7 +40,8 @@ from securemqtt_tools.pki.passphrase import (
     passphrase_source,
 )
 from securemqtt_tools.profiles import load_all, load_profile
-from securemqtt_tools.provision.board.provisioning import Order, provision_board
+from securemqtt_tools.provision.board.order import Order
+from securemqtt_tools.provision.board.provisioning import provision_board
 from securemqtt_tools.provision.bundle import Settings
 from securemqtt_tools.provision.destination import PORT, find_destination, rules_for
 from securemqtt_tools.provision.identity import Source
@@ -204,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
         args.home / "ca", passphrase=passphrase_source(args.passphrase_file)
     )
     if where.remark:
-        print(f"securemqtt: warning: {escaped(where.remark)}", file=sys.stderr, flush=True)
+        warn(where.remark)
     steps = Steps(Console(highlight=False))
     for remark in imported.remarks if imported else ():
         steps.say(f"  {remark}")

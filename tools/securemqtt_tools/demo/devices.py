@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.programs import Program
-from securemqtt_tools.provision.board.provisioning import Order, provision_board
+from securemqtt_tools.provision.board.order import Order
+from securemqtt_tools.provision.board.provisioning import provision_board
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
 from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.simboard import SimulatedBoard

@@ -20,7 +20,7 @@ from securemqtt_tools.demo.programs import Program
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.profiles import DEVICE
 from securemqtt_tools.profiles import load_profile
-from securemqtt_tools.provision.board.provisioning import Order
+from securemqtt_tools.provision.board.order import Order
 from securemqtt_tools.provision.bundle import Settings
 from securemqtt_tools.provision.pi.places import LocalDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder

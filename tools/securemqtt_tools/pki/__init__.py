@@ -7,7 +7,7 @@ issued.certificate_pem(), issued.key_pem()
 
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import Entry
-from securemqtt_tools.pki.inventory import CrlRecord
 from securemqtt_tools.pki.issued import Issued
+from securemqtt_tools.pki.tables import CrlRecord
 
 __all__ = ["Authority", "CrlRecord", "Entry", "Issued"]

@@ -19,7 +19,7 @@ from securemqtt_tools.pki import layout, recovery
 from securemqtt_tools.pki.clock import Clock, check_clock, system_clock
 from securemqtt_tools.pki.entry import ISSUED, REVOKED, Entry
 from securemqtt_tools.pki.files import OWNER_ONLY, write_file
-from securemqtt_tools.pki.inventory import CrlRecord, Forgotten, Inventory, already_issued
+from securemqtt_tools.pki.inventory import Inventory, already_issued
 from securemqtt_tools.pki.issued import Issued
 from securemqtt_tools.pki.keys import (
     Passphrase,
@@ -40,6 +40,7 @@ from securemqtt_tools.pki.profiles import (
     revocation_list,
 )
 from securemqtt_tools.pki.request import SigningRequest
+from securemqtt_tools.pki.tables import CrlRecord, Forgotten
 
 # A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
 # 825 days at most.
@@ -327,11 +328,9 @@ class Authority:
             )
         if not entries:
             single = self.inventory.by_serial(subject_or_serial)
-            entries = (
-                [single] if single and single.role in ROLES and role in (None, single.role) else []
-            )
-        if not entries:
-            raise self._unknown(subject_or_serial)
+            if single is None or single.role not in ROLES or role not in (None, single.role):
+                raise self._unknown(subject_or_serial)
+            return [single]
         return entries
 
     def _unknown(self, subject_or_serial: str) -> FatalError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from securemqtt_tools.pki import recovery
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import REVOKED
-from securemqtt_tools.pki.inventory import CrlRecord
+from securemqtt_tools.pki.tables import CrlRecord
 
 _CRL_NOTICE = timedelta(days=60)
 _AUTHORITY_NOTICE = timedelta(days=365)

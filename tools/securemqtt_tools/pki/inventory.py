@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -20,76 +20,13 @@ from urllib.parse import quote
 from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.entry import (
-    COLUMNS,
-    ISSUED,
-    REVOKED,
-    SUPERSEDED,
-    Entry,
-    from_seconds,
-    to_seconds,
-)
+from securemqtt_tools.pki import tables
+from securemqtt_tools.pki.entry import ISSUED, REVOKED, SUPERSEDED, Entry, to_seconds
 from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.profiles import ROLES
+from securemqtt_tools.pki.tables import CrlRecord, Forgotten
 
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE certificate (
-    serial TEXT PRIMARY KEY,              -- hex, as `serial_text` gives it
-    role TEXT NOT NULL,                   -- root, intermediate, server, device
-    subject TEXT NOT NULL,                -- a device's id, a server's first name
-    names TEXT NOT NULL,                  -- JSON: the subject alternative names
-    key_type TEXT NOT NULL,
-    key_fingerprint TEXT NOT NULL,        -- SHA-256 of the SubjectPublicKeyInfo
-    from_request INTEGER NOT NULL,        -- 1: its owner made the private key, which was never here
-    issued_at INTEGER NOT NULL,           -- this and the other times: seconds since 1970, UTC
-    not_after INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('issued', 'superseded', 'revoked')),
-    changed_at INTEGER NOT NULL,
-    reason TEXT,                          -- of a revocation, as RFC 5280 names it
-    in_crl INTEGER,                       -- the number of the first CRL that lists it
-    der BLOB NOT NULL
-);
-CREATE INDEX certificate_subject ON certificate (role, subject);
-CREATE INDEX certificate_key ON certificate (key_fingerprint);
-CREATE UNIQUE INDEX certificate_current ON certificate (role, subject) WHERE state = 'issued';
-CREATE TABLE crl (
-    number INTEGER PRIMARY KEY,
-    issued_at INTEGER NOT NULL,
-    next_update INTEGER NOT NULL,
-    pem BLOB NOT NULL
-);
-"""
-# Since version 2: what a CRL of our own says, or a broker's trust, about certificates that are not
-# in the table. An inventory that comes from a backup has forgotten them.
-_FORGOTTEN = (
-    """CREATE TABLE forgotten_certificate (
-    serial TEXT PRIMARY KEY,
-    changed_at INTEGER NOT NULL,          -- when it was revoked
-    reason TEXT NOT NULL
-)""",
-    "CREATE TABLE forgotten_id (subject TEXT PRIMARY KEY)",
-)
 _SHORTEST_PREFIX = 8
-
-
-@dataclass(frozen=True)
-class CrlRecord:
-    """The newest CRL."""
-
-    number: int
-    issued_at: datetime
-    next_update: datetime
-    pem: bytes
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """A revocation of a certificate that the inventory does not know."""
-
-    serial: str
-    changed_at: datetime
-    reason: str
 
 
 class Inventory:
@@ -107,31 +44,24 @@ class Inventory:
         with explained(f"make {self.path}"):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with self._connection() as connection:
-            schema = f"{_SCHEMA} {'; '.join(_FORGOTTEN)}; PRAGMA user_version = {_VERSION};"
-            connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
+            tables.create(connection)
 
     def check(self) -> None:
         """Bring an older inventory up to date.
 
         Raise FatalError unless the file is an inventory of a version that this program knows.
         """
-        version = self._version()
+        with self._connection() as connection:
+            version = tables.version(connection)
         if version == 1:
             with self.transaction() as connection:
-                if self._version() == 1:  # no other process was faster
-                    for statement in (*_FORGOTTEN, f"PRAGMA user_version = {_VERSION}"):
-                        connection.execute(statement)
-            version = self._version()
-        if version != _VERSION:
+                tables.bring_up_to_date(connection)  # unless another process was faster
+                version = tables.version(connection)
+        if version != tables.VERSION:
             raise FatalError(
-                f"{self.path} is of version {version}, this program knows {_VERSION}: update "
+                f"{self.path} is of version {version}, this program knows {tables.VERSION}: update "
                 f"securemqtt"
             )
-
-    def _version(self) -> int:
-        with self._connection() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-        return int(version)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -160,20 +90,22 @@ class Inventory:
         with self.transaction() as connection:
             _check_key(connection, entry)
             unrevoked = "role = ? AND subject = ? AND state != ?"
-            for old in _select(connection, unrevoked, (entry.role, entry.subject, REVOKED)):
+            for old in tables.select(connection, unrevoked, (entry.role, entry.subject, REVOKED)):
                 if old.state_at(now) == ISSUED and not replacing:
                     raise already_issued(old)
                 if revoke_old and old.not_after > now:
-                    _change(connection, old.serial, REVOKED, now, x509.ReasonFlags.superseded.value)
+                    tables.change(
+                        connection, old.serial, REVOKED, now, x509.ReasonFlags.superseded.value
+                    )
                 elif old.state == ISSUED:
-                    _change(connection, old.serial, SUPERSEDED, now, None)
-            _insert(connection, entry)
+                    tables.change(connection, old.serial, SUPERSEDED, now, None)
+            tables.insert(connection, entry)
 
     def entries(self, role: str | None = None, subject: str | None = None) -> list[Entry]:
         """Return the certificates of a role and a subject (None: of any), oldest first."""
         condition = "role = coalesce(?, role) AND subject = coalesce(?, subject)"
         with self._connection() as connection:
-            return _select(connection, condition, (role, subject))
+            return tables.select(connection, condition, (role, subject))
 
     def by_serial(self, text: str) -> Entry | None:
         """Return the certificate whose serial number in hex is, or alone begins with, `text` (8
@@ -183,7 +115,7 @@ class Inventory:
         if len(digits) < _SHORTEST_PREFIX:
             return None
         with self._connection() as connection:
-            found = _select(connection, "substr(serial, 1, ?) = ?", (len(digits), digits))
+            found = tables.select(connection, "substr(serial, 1, ?) = ?", (len(digits), digits))
         return found[0] if len(found) == 1 else None
 
     def revoke(self, serials: Sequence[str], reason: str, now: datetime) -> list[Entry]:
@@ -191,8 +123,10 @@ class Inventory:
         changed = []
         with self.transaction() as connection:
             for serial in serials:
-                for entry in _select(connection, "serial = ? AND state != ?", (serial, REVOKED)):
-                    _change(connection, serial, REVOKED, now, reason)
+                for entry in tables.select(
+                    connection, "serial = ? AND state != ?", (serial, REVOKED)
+                ):
+                    tables.change(connection, serial, REVOKED, now, reason)
                     changed.append(replace(entry, state=REVOKED, changed_at=now, reason=reason))
         return changed
 
@@ -210,17 +144,13 @@ class Inventory:
         certificate stays listed until one CRL was issued after its end (RFC 5280 §3.3).
         """
         with self.transaction() as connection:
-            last = _newest_crl(connection)
+            last = tables.newest_crl(connection)
             number = max(last.number + 1 if last else 1, above + 1, int(f"{now:%Y%m%d%H%M%S}"))
             since = to_seconds(last.issued_at) if last else 0
             revoked = f"state = ? AND role IN {ROLES}"
-            known = _select(connection, f"{revoked} AND not_after >= ?", (REVOKED, since))
-            pem = sign(number, [*known, *_forgotten(connection)])
-            row = (number, to_seconds(now), to_seconds(next_update), pem)
-            connection.execute("INSERT INTO crl VALUES (?, ?, ?, ?)", row)
-            connection.execute("DELETE FROM crl WHERE number < ?", (number,))
-            in_crl = "UPDATE certificate SET in_crl = ? WHERE state = ? AND in_crl IS NULL"
-            connection.execute(in_crl, (number, REVOKED))
+            known = tables.select(connection, f"{revoked} AND not_after >= ?", (REVOKED, since))
+            pem = sign(number, [*known, *tables.forgotten(connection)])
+            tables.replace_crl(connection, CrlRecord(number, now, next_update, pem))
         return pem
 
     def replace_intermediate(self, entry: Entry, number: int) -> None:
@@ -229,31 +159,33 @@ class Inventory:
         """
         reason, now = x509.ReasonFlags.ca_compromise.value, entry.issued_at
         with self.transaction() as connection:
-            for old in _select(connection, "role = ? AND state != ?", (entry.role, REVOKED)):
-                _change(connection, old.serial, REVOKED, now, reason)
+            for old in tables.select(connection, "role = ? AND state != ?", (entry.role, REVOKED)):
+                tables.change(connection, old.serial, REVOKED, now, reason)
                 connection.execute(
                     "UPDATE certificate SET in_crl = ? WHERE serial = ?", (number, old.serial)
                 )
-            for old in _select(connection, f"role IN {ROLES} AND state = ?", (ISSUED,)):
-                _change(connection, old.serial, SUPERSEDED, now, None)
-            _insert(connection, entry)
+            for old in tables.select(connection, f"role IN {ROLES} AND state = ?", (ISSUED,)):
+                tables.change(connection, old.serial, SUPERSEDED, now, None)
+            tables.insert(connection, entry)
 
     def newest_crl(self) -> CrlRecord | None:
         """Return the CRL with the highest number, or None when there is none yet."""
         with self._connection() as connection:
-            return _newest_crl(connection)
+            return tables.newest_crl(connection)
 
     def revoked_serials(self) -> set[str]:
         """Return the serial numbers of all that was ever revoked, known here or forgotten."""
         with self._connection() as connection:
             known = connection.execute("SELECT serial FROM certificate WHERE state = ?", (REVOKED,))
-            return {serial for (serial,) in known} | {one.serial for one in _forgotten(connection)}
+            return {serial for (serial,) in known} | {
+                one.serial for one in tables.forgotten(connection)
+            }
 
     def forgotten(self) -> tuple[list[Forgotten], set[str]]:
         """Return the revocations of certificates that are unknown, and the ids that such had."""
         with self._connection() as connection:
             ids = connection.execute("SELECT subject FROM forgotten_id")
-            return _forgotten(connection), {subject for (subject,) in ids}
+            return tables.forgotten(connection), {subject for (subject,) in ids}
 
     def take_over(self, revocations: Iterable[Forgotten], ids: Iterable[str]) -> int:
         """Record revocations that are unknown here, and ids that are shut out; return how many
@@ -262,9 +194,9 @@ class Inventory:
         count = 0
         with self.transaction() as connection:
             for one in revocations:
-                known = _select(connection, "serial = ?", (one.serial,))
+                known = tables.select(connection, "serial = ?", (one.serial,))
                 if known and known[0].state != REVOKED:
-                    _change(connection, one.serial, REVOKED, one.changed_at, one.reason)
+                    tables.change(connection, one.serial, REVOKED, one.changed_at, one.reason)
                     count += 1
                 elif not known:
                     count += connection.execute(
@@ -272,7 +204,7 @@ class Inventory:
                         (one.serial, to_seconds(one.changed_at), one.reason),
                     ).rowcount
             for subject in ids:
-                if not _select(connection, "subject = ? AND state = ?", (subject, REVOKED)):
+                if not tables.select(connection, "subject = ? AND state = ?", (subject, REVOKED)):
                     connection.execute("INSERT OR IGNORE INTO forgotten_id VALUES (?)", (subject,))
         return count
 
@@ -283,14 +215,14 @@ class Inventory:
         It is revoked if it was, the subject's current one if no later one is, else superseded.
         """
         with self.transaction() as connection:
-            if _select(connection, "serial = ?", (entry.serial,)):
+            if tables.select(connection, "serial = ?", (entry.serial,)):
                 return False
-            current = _select(
+            current = tables.select(
                 connection,
                 "role = ? AND subject = ? AND state = ?",
                 (entry.role, entry.subject, ISSUED),
             )
-            revoked = [one for one in _forgotten(connection) if one.serial == entry.serial]
+            revoked = [one for one in tables.forgotten(connection) if one.serial == entry.serial]
             if revoked:
                 entry = replace(
                     entry, state=REVOKED, changed_at=revoked[0].changed_at, reason=revoked[0].reason
@@ -298,12 +230,12 @@ class Inventory:
             elif current and current[0].issued_at > entry.issued_at:
                 entry = replace(entry, state=SUPERSEDED, changed_at=current[0].issued_at)
             elif current:
-                _change(connection, current[0].serial, SUPERSEDED, entry.issued_at, None)
-            _insert(connection, entry)
+                tables.change(connection, current[0].serial, SUPERSEDED, entry.issued_at, None)
+            tables.insert(connection, entry)
             connection.execute(
                 "DELETE FROM forgotten_certificate WHERE serial = ?", (entry.serial,)
             )
-            if revoked and not _forgotten(connection):
+            if revoked and not tables.forgotten(connection):
                 connection.execute("DELETE FROM forgotten_id WHERE subject = ?", (entry.subject,))
         return True
 
@@ -355,7 +287,7 @@ def _check_key(connection: sqlite3.Connection, entry: Entry) -> None:
     """Refuse a key that is another's (ETSI EN 303 645, 5.4-4: unique per device), and one that was
     revoked.
     """
-    for other in _select(connection, "key_fingerprint = ?", (entry.key_fingerprint,)):
+    for other in tables.select(connection, "key_fingerprint = ?", (entry.key_fingerprint,)):
         if (other.role, other.subject) != (entry.role, entry.subject):
             owner = f"{other.role} {other.subject}"
             raise FatalError(
@@ -365,37 +297,3 @@ def _check_key(connection: sqlite3.Connection, entry: Entry) -> None:
             raise FatalError(
                 f"this key of {entry.subject} was revoked ({other.reason}): make a new one"
             )
-
-
-def _select(
-    connection: sqlite3.Connection, condition: str, parameters: Sequence[object]
-) -> list[Entry]:
-    query = f"SELECT {COLUMNS} FROM certificate WHERE {condition} ORDER BY issued_at, rowid"  # noqa: S608  (constants)
-    return [Entry.from_row(row) for row in connection.execute(query, parameters)]
-
-
-def _insert(connection: sqlite3.Connection, entry: Entry) -> None:
-    row = entry.to_row()
-    places = ", ".join("?" for _ in row)
-    connection.execute(f"INSERT INTO certificate ({COLUMNS}) VALUES ({places})", row)  # noqa: S608  (constants)
-
-
-def _forgotten(connection: sqlite3.Connection) -> list[Forgotten]:
-    query = "SELECT serial, changed_at, reason FROM forgotten_certificate ORDER BY serial"
-    return [
-        Forgotten(serial, from_seconds(changed_at), reason)
-        for serial, changed_at, reason in connection.execute(query)
-    ]
-
-
-def _change(
-    connection: sqlite3.Connection, serial: str, state: str, now: datetime, reason: str | None
-) -> None:
-    change = "UPDATE certificate SET state = ?, changed_at = ?, reason = ? WHERE serial = ?"
-    connection.execute(change, (state, to_seconds(now), reason, serial))
-
-
-def _newest_crl(connection: sqlite3.Connection) -> CrlRecord | None:
-    query = "SELECT number, issued_at, next_update, pem FROM crl ORDER BY number DESC LIMIT 1"
-    row = connection.execute(query).fetchone()
-    return CrlRecord(row[0], from_seconds(row[1]), from_seconds(row[2]), row[3]) if row else None

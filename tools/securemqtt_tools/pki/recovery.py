@@ -19,10 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.entry import Entry
 from securemqtt_tools.pki.files import explained
-from securemqtt_tools.pki.inventory import Forgotten, Inventory
+from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import name_text, serial_text
 from securemqtt_tools.pki.profiles import BACKDATE, DEVICE, SERVER, excluded_ids
+from securemqtt_tools.pki.tables import Forgotten
 
 _SUFFIXES = frozenset({".crt", ".der", ".pem"})
 _LARGEST_BYTES = 64 * 1024 * 1024  # a CRL of a million lines has 40 MB

@@ -13,7 +13,8 @@ from typing import Any
 from securemqtt_tools.broker.process import AMQTT
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board import survey
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.files import make_directories
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.selftest.report import HELD, NOT_RUN, Report, Result, outcome_of
 from securemqtt_tools.selftest.surroundings import Surroundings, address_towards, surroundings
@@ -77,7 +78,7 @@ def _try_out(
     order: Order, report: Report, steps: Steps, board: Board, visit: Visit, stack: ExitStack
 ) -> None:
     with steps.step("Network") as step:
-        board.make_directories([f"{PLACE}/device", f"{PLACE}/operator"])
+        make_directories(board, [f"{PLACE}/device", f"{PLACE}/operator"])
         there = visit.join()
         step.note = "joined its Wi-Fi" if there else "the board has no Wi-Fi"
         if there:

@@ -13,9 +13,10 @@ from typing import Any
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board import survey
 from securemqtt_tools.provision.board.compiler import Compiler
-from securemqtt_tools.provision.board.deploy import Plan, carry_out, check_room, sha256
+from securemqtt_tools.provision.board.deploy import Plan, carry_out, check_room
+from securemqtt_tools.provision.board.files import sha256, tree
 from securemqtt_tools.provision.board.library import board_sources, library_directory
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.provision.board.umqtt import umqtt_sources
 from securemqtt_tools.resources import scenarios_directory
 
@@ -280,7 +281,7 @@ class Visit:
         sources = {path.name: path.read_text() for path in files}
         scenarios = compiler.compile(sources, version)
         library = compiler.compile(board_sources(library_directory()), version)
-        held = self._board.tree(survey.LIBRARY)
+        held = tree(self._board, survey.LIBRARY)
         own = all(held.get(f"/lib/{name}") == sha256(text) for name, text in library.items())
         has_umqtt = survey.has_umqtt(self._board)
         if own and has_umqtt:

@@ -4,14 +4,15 @@ putting it there.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.board.link import PART, Board, BoardError
+from securemqtt_tools.provision.board import files
+from securemqtt_tools.provision.board.files import sha256
+from securemqtt_tools.provision.board.repl import Board, BoardError
 from securemqtt_tools.provision.board.survey import Facts
 
 _ENOSPC = 28
@@ -64,11 +65,6 @@ def make_plan(
     return Plan(writes, tuple(sorted(set(removes) - wanted.keys())), replaces)
 
 
-def leftovers(held: Iterable[str]) -> list[str]:
-    """Return the files that an interrupted run left beside their places."""
-    return [path for path in held if path.endswith(PART)]
-
-
 def check_room(plan: Plan, facts: Facts, more_files: int = 0) -> None:
     """Raise FatalError when the board's flash has no room; `more_files` are small ones yet to be
     made.
@@ -99,10 +95,10 @@ def carry_out(
     Raise FatalError; what is done by then stays done.
     """
     try:
-        board.make_directories({path.rpartition("/")[0] for path in plan.writes} - {""})
+        files.make_directories(board, {path.rpartition("/")[0] for path in plan.writes} - {""})
         for path, content in plan.writes.items():
-            board.write(path, content, moved, keeps.get(path))
-        board.remove(plan.removes)
+            files.write(board, path, content, moved, keeps.get(path))
+        files.remove(board, plan.removes)
     except BoardError as error:
         if error.errno == _ENOSPC:
             raise _no_room("its flash is full") from error
@@ -111,17 +107,12 @@ def carry_out(
 
 def verify(board: Board, wanted: Mapping[str, str]) -> None:
     """Raise FatalError unless every file on the board has the hash that it should have."""
-    held = board.hashes(wanted)
+    held = files.hashes(board, wanted)
     wrong = sorted(path for path, digest in wanted.items() if held[path] != digest)
     if wrong:
         raise FatalError(
             f"{', '.join(wrong)}: not on the board as it was sent; run the same command again"
         )
-
-
-def sha256(content: bytes) -> str:
-    """Return the SHA-256 in hex."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _no_room(why: str) -> FatalError:

@@ -7,18 +7,23 @@ anything of the user's own is left alone.
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+from mpremote.commands import CommandError, do_romfs  # type: ignore[import-untyped]
 from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+from mpremote.transport import TransportExecError  # type: ignore[import-untyped]
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.files import sha256
+from securemqtt_tools.provision.board.repl import Board
 
 _LIBRARY = "lib/securemqtt/"
 _OURS = (_LIBRARY, "lib/umqtt/")
+_DEPLOY_S = 600
 
 _ASK = """\
 import vfs
@@ -80,10 +85,40 @@ def build_image(modules: Mapping[str, bytes]) -> bytes:
     return bytes(writer.finalise())
 
 
+def deploy_image(board: Board, image: bytes) -> None:
+    """Put an image into the board's first ROMFS partition, by way of mpremote; it is mounted at the
+    next reset. FatalError when mpremote cannot.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".romfs") as file:  # mpremote takes a file only
+        file.write(image)
+        file.flush()
+        order = SimpleNamespace(command=["deploy"], path=file.name, partition=0, mpy=False)
+        with board.mpremote(_DEPLOY_S) as transport:
+            try:
+                do_romfs(_Session(transport), order)
+            except (CommandError, TransportExecError) as error:
+                raise FatalError(
+                    f"mpremote cannot write the ROMFS of the board at {board.port}: {error}"
+                ) from error
+
+
 def holds_image(board: Board, image: bytes) -> bool:
     """Return True if this image is in the board's ROMFS: computed on the board."""
     digest = board.query(_HASH.format(size=len(image)), 60)
-    return bool(digest == hashlib.sha256(image).hexdigest())
+    return bool(digest == sha256(image))
+
+
+class _Session:
+    """What mpremote's own commands work on: here a board whose raw REPL is ours already."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+
+    def ensure_raw_repl(self) -> None:
+        """Leave the board in its raw REPL."""
+
+    def did_action(self) -> None:
+        """Leave out mpremote's interactive prompt, which is for its command line."""
 
 
 def _add(writer: Any, files: Mapping[str, bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from securemqtt.errors import HostNameMismatch
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.board.link import Board
+from securemqtt_tools.provision.board.repl import Board
 
 # Joining Wi-Fi, looking up a name and a handshake on a small CPU, each with a deadline of its own
 # in the script.

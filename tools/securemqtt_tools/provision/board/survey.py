@@ -14,7 +14,8 @@ from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.profiles import Profile, profiles_of
-from securemqtt_tools.provision.board.link import Board, senseless
+from securemqtt_tools.provision.board import files
+from securemqtt_tools.provision.board.repl import Board, senseless
 from securemqtt_tools.provision.bundle import BOARD_NAMES, CONFIG, named_files
 from securemqtt_tools.provision.identity import Held, public_part
 
@@ -194,7 +195,7 @@ def _chain(
         return ()
     try:
         return tuple(
-            x509.load_der_x509_certificate(board.read(f"{SECURE}/{name}")) for name in listed
+            x509.load_der_x509_certificate(files.read(board, f"{SECURE}/{name}")) for name in listed
         )
     except ValueError:
         return ()
@@ -204,7 +205,7 @@ def _read_json(board: Board, secure: dict[str, str | None], path: str) -> dict[s
     if path not in secure:
         return {}
     try:
-        value = json.loads(board.read(path))
+        value = json.loads(files.read(board, path))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -11,9 +11,11 @@ from typing import NamedTuple
 from securemqtt.platform import escaped
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
+from securemqtt_tools.provision.board import files
 from securemqtt_tools.provision.board.compiler import Compiler
-from securemqtt_tools.provision.board.deploy import Plan, carry_out, sha256
-from securemqtt_tools.provision.board.link import SOFT_REBOOT, Board
+from securemqtt_tools.provision.board.deploy import Plan, carry_out
+from securemqtt_tools.provision.board.files import sha256
+from securemqtt_tools.provision.board.repl import SOFT_REBOOT, Board
 from securemqtt_tools.provision.steps import Step, Steps
 
 MAIN = "/main.py"
@@ -51,7 +53,7 @@ def try_program(board: Board, program: UserProgram, steps: Steps) -> None:
     Raise FatalError if it dies, once its traceback was shown; then the one before is there again.
     """
     with steps.step("Program") as step:
-        held = board.hashes([MAIN, OLD_MAIN])
+        held = files.hashes(board, [MAIN, OLD_MAIN])
         old = held[OLD_MAIN] is not None
         if held[MAIN] != sha256(program.content):
             keeps = {MAIN: OLD_MAIN} if held[MAIN] else {}
@@ -108,7 +110,7 @@ def _error(traceback: list[str]) -> str:
 def _put_back(board: Board, old: bool, restarts: bool) -> str:
     board.recover(insist=restarts)
     if old:
-        board.rename(OLD_MAIN, MAIN)
+        files.rename(board, OLD_MAIN, MAIN)
         return "the program before is back"
-    board.remove([MAIN])
+    files.remove(board, [MAIN])
     return "it is off the board again, which has no program now"

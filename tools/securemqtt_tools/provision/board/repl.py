@@ -1,5 +1,5 @@
-"""A board on a serial line, by way of mpremote: run a script, hash, write and remove files. All
-talk to it is here.
+"""A board on a serial line, by way of mpremote: reach its raw REPL, run scripts there, and leave it
+to its own program. All talk to it is here.
 
 What is sent is never logged and never passes through a file or a command line of the host: it may
 be a private key.
@@ -7,25 +7,17 @@ be a private key.
 
 from __future__ import annotations
 
-import binascii
 import contextlib
-import hashlib
 import io
 import json
 import os
 import struct
-import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpremote.commands import CommandError, do_romfs  # type: ignore[import-untyped]
-from mpremote.transport import (  # type: ignore[import-untyped]
-    TransportError,
-    TransportExecError,
-)
+from mpremote.transport import TransportError  # type: ignore[import-untyped]
 from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
 
 from securemqtt.log import printable
@@ -39,7 +31,6 @@ SILENCE_S = 10
 # A board may also talk without an end: so much longer than it may be silent may an answer take.
 _TALK_S = 50
 _RESET_S = 60
-_ROMFS_S = 600
 # Ctrl-C is tried so often, for so long each. A program may be looking up a name meanwhile, which
 # nothing interrupts.
 _ATTEMPTS = 6
@@ -50,14 +41,11 @@ _INSISTENCE_S = 0.002
 _PROMPT = b">>> "
 _QUIET_S = 0.5
 _CTRL_C_S = 0.1
-# Bytes sent at a time: 4 kB of text on the board, which the smallest heap in boards/ has room for.
-_CHUNK_BYTES = 3072
 SOFT_REBOOT = b"soft reboot\r\n"
 _PRINTED_BYTES = 16 * 1024
-# New content is written beside its place under this ending, checked, and renamed.
-PART = ".new"
 
-# Defined on the board once: what the scripts below call. `_t` gives every file under a directory.
+# Defined on every fresh heap: what the scripts of `files.py` and others call, and the modules that
+# they use. `_t` gives every file under a directory.
 _HELPERS = """\
 import os,hashlib,binascii,json
 def _h(p):
@@ -162,8 +150,8 @@ class Board:
         """Run a script, give each line that it prints to `heard`, and what that returns to the
         script, as a line of its standard input.
 
-        Return False if the script was not at its end in time; it is interrupted then. What it
-        raises is for it to print. Raise FatalError when the board goes away.
+        Return the traceback that it ended with, an empty text if it ended well, and None if it was
+        not at its end in time; it is interrupted then. Raise FatalError when the board goes away.
         """
         end = time.monotonic() + deadline_s
         line = bytearray()
@@ -205,96 +193,17 @@ class Board:
         """Run a script whose last line of output is JSON, and return what that says."""
         return self._parsed(self.run(script, timeout_s))
 
-    def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
-        """Return the SHA-256 of files in hex, computed on the board; None for one that is not
-        there.
+    def query_lines(self, script: str, timeout_s: float = SILENCE_S) -> list[Any]:
+        """Run a script that prints JSON in each line, and return what the lines say."""
+        return [self._parsed(line) for line in self.run(script, timeout_s).splitlines()]
+
+    @contextlib.contextmanager
+    def mpremote(self, limit_s: float) -> Iterator[Any]:
+        """Give mpremote's transport to its own code for a block, which must end within `limit_s`.
+        Raise FatalError.
         """
-        names = list(paths)
-        printed = self.run(f"for p in {names!r}:print(json.dumps(_h(p)))", 60)
-        return dict(zip(names, map(self._parsed, printed.splitlines()), strict=True))
-
-    def tree(self, directory: str) -> dict[str, str | None]:
-        """Return path and SHA-256 of every file under a directory; nothing when it is not there."""
-        # A line for each, as the whole in one string takes more than some heaps have in one piece.
-        printed = self.run(f"for p in _t({directory!r}):print(json.dumps((p,_h(p))))", 60)
-        pairs = (self._parsed(line) for line in printed.splitlines())
-        return {str(path): digest for path, digest in pairs}
-
-    def read(self, path: str) -> bytes:
-        """Return the content of a small file that holds no secret."""
-        content: str = self.query(
-            f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))"
-        )
-        return bytes.fromhex(content)
-
-    def write(
-        self,
-        path: str,
-        content: bytes | bytearray,
-        moved: Callable[[int], None] = lambda count: None,
-        keep: str | None = None,
-    ) -> None:
-        """Write a file: whole, checked by its hash on the board, then renamed into its place.
-
-        What is there is renamed to `keep` first, if that is given.
-        `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
-        errno 28; no part of the file is left behind then.
-        """
-        part = path + PART
-        begin, end = f"_f=open({part!r},'wb')\n", f"_f.close()\nprint(json.dumps(_h({part!r})))\n"
-        try:
-            for start in range(0, len(content) or 1, _CHUNK_BYTES):
-                chunk = content[start : start + _CHUNK_BYTES]
-                last = start + _CHUNK_BYTES >= len(content)
-                text = binascii.b2a_base64(chunk, newline=False).decode()
-                printed = self.run(f"{begin}_w('{text}')\n{end if last else ''}")
-                begin = ""
-                moved(len(chunk))
-        except BoardError:
-            self.run(f"try:_f.close()\nexcept (NameError,OSError):pass\n_rm({part!r})")
-            raise
-        if self._parsed(printed) != hashlib.sha256(content).hexdigest():
-            self.remove([part])
-            raise BoardError(
-                f"{path} arrived damaged at {self.port}: check the cable and run the same command "
-                f"again"
-            )
-        self.run((f"_mv({path!r},{keep!r})\n" if keep else "") + f"_mv({part!r},{path!r})")
-
-    def rename(self, path: str, name: str) -> None:
-        """Give a file another name; one that has that name is replaced."""
-        self.run(f"_mv({path!r},{name!r})")
-
-    def make_directories(self, paths: Iterable[str]) -> None:
-        """Make directories, and those that they are in, where they are missing."""
-        wanted = {part for path in paths for part in _ancestors(path)}
-        if wanted:
-            self.run(
-                f"for p in {sorted(wanted)!r}:\n try:os.mkdir(p)\n except OSError as e:\n  if "
-                f"e.errno!=17:raise"
-            )
-
-    def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, if they are there."""
-        names = list(paths)
-        if names:
-            self.run(f"for p in {names!r}:_rm(p)")
-
-    def deploy_romfs(self, image: bytes) -> None:
-        """Put an image into the board's first ROMFS partition, by way of mpremote; it is mounted
-        at the next reset. FatalError when mpremote cannot.
-        """
-        with tempfile.NamedTemporaryFile(suffix=".romfs") as file:  # mpremote takes a file only
-            file.write(image)
-            file.flush()
-            order = SimpleNamespace(command=["deploy"], path=file.name, partition=0, mpy=False)
-            with self._answering(_ROMFS_S), contextlib.redirect_stdout(io.StringIO()):
-                try:
-                    do_romfs(_Session(self._transport), order)
-                except (CommandError, TransportExecError) as error:
-                    raise FatalError(
-                        f"mpremote cannot write the ROMFS of the board at {self.port}: {error}"
-                    ) from error
+        with self._answering(limit_s), contextlib.redirect_stdout(io.StringIO()):
+            yield self._transport
 
     def soft_reset(self) -> None:
         """Give the board a fresh heap: `boot.py` runs, `main.py` does not, and the raw REPL is
@@ -399,27 +308,9 @@ class Board:
             ) from error
 
 
-class _Session:
-    """What mpremote's own commands work on: here a board whose raw REPL is ours already."""
-
-    def __init__(self, transport: Any) -> None:
-        self.transport = transport
-
-    def ensure_raw_repl(self) -> None:
-        """Leave the board in its raw REPL."""
-
-    def did_action(self) -> None:
-        """Leave out mpremote's interactive prompt, which is for its command line."""
-
-
 def senseless(port: str) -> BoardError:
     """Make the error for an answer that is none."""
     return BoardError(f"the board at {port} gave no sensible answer: reset it and try again")
-
-
-def _ancestors(path: str) -> list[str]:
-    parts = path.strip("/").split("/")
-    return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 def _board_error(traceback: str) -> BoardError:

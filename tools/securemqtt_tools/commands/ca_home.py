@@ -1,0 +1,49 @@
+"""The authority of a home, for the subcommands of `securemqtt ca`: opened, and what it warns of."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from securemqtt_tools.commands.telling import warn
+from securemqtt_tools.pki.authority import Authority
+from securemqtt_tools.pki.health import warnings
+from securemqtt_tools.pki.passphrase import passphrase_source
+
+CRL = "crl.pem"
+_SERVER = "server.pem"
+
+
+def authority_directory(args: argparse.Namespace) -> Path:
+    """Return the directory of the home's authority, which need not be there."""
+    directory: Path = args.home / "ca"
+    return directory
+
+
+def open_authority(args: argparse.Namespace) -> Authority:
+    """Return the home's authority, with the way to its passphrase. Raise FatalError."""
+    return Authority.open(
+        authority_directory(args), passphrase_source(getattr(args, "passphrase_file", None))
+    )
+
+
+def print_warnings(args: argparse.Namespace, authority: Authority) -> None:
+    """Print what `warnings_of` has."""
+    for line in warnings_of(args, authority):
+        warn(line)
+
+
+def warnings_of(args: argparse.Namespace, authority: Authority) -> list[str]:
+    """Return what is to be done about the authority before long, and what of the home's files its
+    inventory has forgotten.
+    """
+    broker: Path = args.home / "broker"
+    return warnings(authority, (authority.directory / CRL, broker / CRL, broker / _SERVER))
+
+
+def progress_console() -> Console:
+    """Return a console for progress, which is shown to people at a terminal only."""
+    return Console(stderr=True, quiet=not sys.stderr.isatty())

@@ -1,0 +1,159 @@
+"""`securemqtt ca server`, `device`, `sign`, `renew`: issue a certificate and write it to files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.progress import track
+
+from securemqtt.platform import escaped
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
+from securemqtt_tools.commands.ca_home import (
+    authority_directory,
+    open_authority,
+    print_warnings,
+    progress_console,
+)
+from securemqtt_tools.pki import layout
+from securemqtt_tools.pki.authority import Authority
+from securemqtt_tools.pki.deliver import deliver, prepare
+from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.issued import Issued
+from securemqtt_tools.pki.names import check_device_id, name_text, server_names
+from securemqtt_tools.pki.passphrase import new_passphrase
+from securemqtt_tools.pki.profiles import DEVICE, SERVER
+
+_LARGEST_REQUEST = 64 * 1024
+
+
+def server(args: argparse.Namespace) -> None:
+    """Issue a server's certificate."""
+    authority = open_authority(args)
+    subject = name_text(server_names(args.names)[0])
+    _issue(
+        args,
+        authority,
+        {
+            subject: lambda: authority.issue_server(
+                args.names, days=args.days, key_type=args.key_type, renew=args.renew
+            )
+        },
+        SERVER,
+    )
+
+
+def device(args: argparse.Namespace) -> None:
+    """Issue devices' certificates, or none when one of them cannot have one."""
+    authority = open_authority(args)
+
+    def issuing(device_id: str) -> Callable[[], Issued]:
+        return lambda: authority.issue_device(
+            device_id, days=args.days, key_type=args.key_type, renew=args.renew
+        )
+
+    _issue(
+        args,
+        authority,
+        {check_device_id(device_id): issuing(device_id) for device_id in args.ids},
+        DEVICE,
+    )
+
+
+def sign(args: argparse.Namespace) -> None:
+    """Sign a request."""
+    authority = open_authority(args)
+    with explained(f"read {args.request}"), args.request.open("rb") as file:
+        content = file.read(_LARGEST_REQUEST)
+    if args.out:
+        prepare(args.out, args.role, replacing=True)  # a request may well lie beside its key
+    issued = authority.sign_csr(
+        content,
+        role=args.role,
+        device_id=args.id,
+        names=args.names,
+        days=args.days,
+        renew=args.renew,
+    )
+    directory = args.out or _default_output(args, issued.role, issued.subject)
+    _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
+    print_warnings(args, authority)
+
+
+def renew(args: argparse.Namespace) -> None:
+    """Issue anew for the same subject and names."""
+    authority = open_authority(args)
+    latest = authority.find(args.subject, args.role)[-1]
+    passphrase = _key_passphrase(args)
+    before = authority.find(latest.subject, latest.role)
+    if args.revoke_old:
+        check_crls(args, authority)
+    directory = args.out or _default_output(args, latest.role, latest.subject)
+    prepare(directory, latest.role, replacing=True)
+    issued = authority.renew(
+        latest.subject, role=latest.role, days=args.days, revoke_old=args.revoke_old
+    )
+    _say_issued(authority, issued, deliver(authority, issued, directory, args.der, passphrase))
+    if args.revoke_old:
+        publish_crl(args, authority)
+        say_what_devices_know([one for one in before if one.not_after > authority.now])
+    print_warnings(args, authority)
+
+
+def _issue(
+    args: argparse.Namespace,
+    authority: Authority,
+    issuing: dict[str, Callable[[], Issued]],
+    role: str,
+) -> None:
+    """Check everything first, then issue to each subject and write its files."""
+    directories = {subject: args.out or _default_output(args, role, subject) for subject in issuing}
+    if args.out and len(issuing) > 1:
+        directories = {subject: args.out / subject for subject in issuing}
+    if not args.renew:
+        for subject in issuing:
+            authority.check_vacant(role, subject)
+    authority.unlock()
+    passphrase = _key_passphrase(args)
+    for directory in directories.values():
+        prepare(directory, role, replacing=args.renew or args.out is None)
+    done: list[tuple[Issued, list[Path]]] = []
+    try:
+        for subject, issue in track(
+            issuing.items(), "Issuing", console=progress_console(), transient=True
+        ):
+            issued = issue()
+            done.append(
+                (issued, deliver(authority, issued, directories[subject], args.der, passphrase))
+            )
+    finally:
+        for issued, files in done:
+            _say_issued(authority, issued, files)
+    print_warnings(args, authority)
+
+
+def _key_passphrase(args: argparse.Namespace) -> bytes | None:
+    if args.key_passphrase_file and args.key_passphrase_file == args.passphrase_file:
+        raise FatalError(
+            "--key-passphrase-file and --passphrase-file are the same: give the key a passphrase "
+            "of its own"
+        )
+    if args.key_passphrase_file or args.encrypt_key:
+        return new_passphrase(args.key_passphrase_file, "the private key")
+    return None
+
+
+def _default_output(args: argparse.Namespace, role: str, subject: str) -> Path:
+    return authority_directory(args) / layout.ISSUED / f"{role}s" / subject
+
+
+def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None:
+    end = issued.certificate.not_valid_after_utc
+    whom = escaped(f"{issued.role} {issued.subject}")
+    print(f"Issued to {whom} until {end:%Y-%m-%d}, serial {issued.serial}:")
+    for file in files:
+        print(f"  {escaped(str(file))}")
+    if end == authority.issuing_certificate.not_valid_after_utc:
+        print("It ends this early because the authority's own certificate does.")

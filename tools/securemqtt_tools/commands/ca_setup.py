@@ -1,0 +1,69 @@
+"""`securemqtt ca init`, and what the root's key is needed for later: its intermediate."""
+
+from __future__ import annotations
+
+import argparse
+
+from securemqtt_tools.cli import as_called
+from securemqtt_tools.commands.ca_crl import publish_crl
+from securemqtt_tools.commands.ca_home import authority_directory, open_authority, progress_console
+from securemqtt_tools.commands.telling import table_console
+from securemqtt_tools.pki import layout, report
+from securemqtt_tools.pki.authority import Authority
+from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
+
+
+def init(args: argparse.Namespace) -> None:
+    """Make the authority."""
+    directory = authority_directory(args)
+    layout.refuse_existing(directory)
+    passphrase = None
+    if not args.leave_keys_unencrypted:
+        passphrase = new_passphrase(args.passphrase_file, "the certificate authority")
+    with progress_console().status("Making keys"):
+        authority = Authority.create(
+            directory,
+            name=args.name,
+            passphrase=passphrase,
+            intermediate=args.intermediate,
+            key_type=args.key_type,
+        )
+    table_console().print(report.authority_table(report.authority_object(authority, [])))
+    if passphrase is None:
+        print("The keys are not encrypted: whoever reads them can make certificates.")
+    if args.intermediate:
+        print(f"Keep {directory / layout.ROOT_KEY} offline: only renew-intermediate needs it.")
+    print(as_called(f"Keep a backup of {args.home}. Next: securemqtt broker init NAME…"))
+
+
+def renew_intermediate(args: argparse.Namespace) -> None:
+    """Certify the intermediate's key anew."""
+    authority = open_authority(args)
+    source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
+    certificate = layout.renew_intermediate(
+        authority.directory, args.root_key, source, authority.now
+    )
+    print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
+    print(
+        as_called(
+            "Brokers and devices get it with their next certificate: securemqtt ca renew NAME"
+        )
+    )
+
+
+def replace_intermediate(args: argparse.Namespace) -> None:
+    """Revoke the intermediate and make another."""
+    authority = open_authority(args)
+    source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
+    certificate = layout.replace_intermediate(
+        authority.directory, args.root_key, source, authority.now
+    )
+    print(f"There is a new intermediate, until {certificate.not_valid_after_utc:%Y-%m-%d}.")
+    print(f"The old one is revoked, in {authority.directory / layout.ROOT_CRL}.")
+    publish_crl(args, open_authority(args))
+    print(
+        as_called(
+            "Next: securemqtt broker reload, then provision every device again: until then brokers "
+            "refuse it. Devices check no CRL: docs/certificates.md."
+        )
+    )

@@ -356,6 +356,18 @@ def test_after_a_crash_one_is_put_out_as_before(authority: Authority, tmp_path: 
             other.drain()
 
 
+def test_a_directory_with_a_blank_in_its_name(authority: Authority, tmp_path: Path) -> None:
+    """At which Mosquitto ends the path of a socket, of no other file."""
+    require_program("mosquitto")
+    (place := tmp_path / "John Doe").mkdir()
+    with open_door(authority, place, "mosquitto") as door:
+        device_id = door.new_id()
+        with door.enter(device_id) as peer:
+            door.revoke(device_id)
+            peer.wait_closed()
+        assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
 def test_many_at_once_take_a_restart(authority: Authority, tmp_path: Path) -> None:
     require_program("mosquitto")
     with open_door(authority, tmp_path, "mosquitto") as door:

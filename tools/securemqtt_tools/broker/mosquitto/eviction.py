@@ -120,8 +120,10 @@ def newly_revoked(
 
 
 def fits(path: Path) -> bool:
-    """Return True if a Unix socket can have this path, which may be too long."""
-    return len(os.fsencode(path)) <= _LONGEST_PATH
+    """Return True if a Unix socket of Mosquitto's can have this path, which may be too long, or
+    have a blank: Mosquitto's `listener` ends there.
+    """
+    return len(os.fsencode(path)) <= _LONGEST_PATH and not any(map(str.isspace, str(path)))
 
 
 class Authority:
@@ -201,10 +203,12 @@ class Eviction(Authority):
 
     @staticmethod
     def fits(directory: Path) -> bool:
-        """Return True if a Unix socket can be in this directory, which is made: its name may be too
-        long, or the file system have none, as one that is shared with another computer.
+        """Return True if a Unix socket can be in this directory, which is made: its file system may
+        have none, as one that is shared with another computer.
         """
         path = directory / _SOCKET
+        if not fits(path):
+            return False
         make_directory(directory)
         path.unlink(missing_ok=True)
         try:

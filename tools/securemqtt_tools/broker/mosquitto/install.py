@@ -292,7 +292,7 @@ class Installation:
         if self.config.passwords:
             return None
         data = Path(_last("persistence_location", others) or _DATA)
-        if not data.is_absolute() or any(map(str.isspace, str(data))) or not fits(data / _SOCKET):
+        if not data.is_absolute() or not fits(data / _SOCKET):
             return None
         service = _service(others)
         with explained(f"look at {data} (as root: sudo)"):

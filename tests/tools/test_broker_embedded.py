@@ -9,6 +9,7 @@ import logging
 import struct
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from securemqtt_tools.broker import Limits
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.outbound import Backlog
 from securemqtt_tools.broker.embedded.server import Lines
+from securemqtt_tools.broker.embedded.soundness import check_packet
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
@@ -433,6 +435,28 @@ def test_what_is_sound_is_read_up_to_what_is_not_however_it_came_in_pieces() -> 
             answer(UNSUBSCRIBE, 5, topic + b"\0"),
         ):
             assert asyncio.run(read(whole + wrong + whole, size)) == whole, (size, wrong)
+
+
+class CountedBytes(bytes):
+    """Bytes that count how many are copied out of them, and out of what was."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if isinstance(part, int):
+            return part
+        CountedBytes.copied += len(part)
+        return CountedBytes(part)
+
+
+@pytest.mark.parametrize("kind", [SUBSCRIBE, UNSUBSCRIBE])
+def test_each_byte_of_many_filters_is_looked_at_once(kind: int) -> None:
+    one = field("t") + (b"\1" if kind == SUBSCRIBE else b"")
+    body = CountedBytes(b"\0\1" + 1000 * one)
+    CountedBytes.copied = 0
+    check_packet(kind, body)
+    assert len(body) == CountedBytes.copied
 
 
 def test_the_log_says_which_version_of_mqtt_is_spoken(door: Door) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker, RetainedApplicationMessage, Server
@@ -15,7 +16,7 @@ from amqtt.session import Session
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.inbound import InboundHandler
-from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow
+from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow, size_bytes
 from securemqtt_tools.broker.rules import READ, WRITE, allows, permitted
 
 LISTENER = "default"
@@ -34,6 +35,7 @@ class RuledBroker(Broker):
         super().__init__(AmqttConfig(listeners={LISTENER: listener}, plugins={}))
         self.settings = config
         self._windows: dict[InboundHandler, OutboundWindow] = {}
+        self._retained_bytes: Counter[str] = Counter()  # of each client id
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
         # admission made them so
@@ -51,7 +53,7 @@ class RuledBroker(Broker):
     ) -> tuple[InboundHandler, Session]:
         _, session = await super()._initialize_client_session(reader, writer, address, port)
         session.will_retain = reader.will_retain  # which amqtt does not note for a kept session
-        handler = InboundHandler(self.plugins_manager, lambda packet: self._take(session, packet))
+        handler = InboundHandler(self.plugins_manager, lambda packet: self.take(session, packet))
         reader.waits = lambda: handler.busy
         return handler, session
 
@@ -107,7 +109,7 @@ class RuledBroker(Broker):
         self._windows[handler].close()  # what comes from now on waits for the next connection
         await super()._handle_disconnect(client_session, handler, disconnect_waiter)
 
-    def _take(self, session: Session, packet: PublishPacket) -> bool:
+    def take(self, session: Session, packet: PublishPacket) -> bool:
         """Take a message; return False for one that must not be."""
         topic, data = packet.topic_name, packet.data
         if topic.startswith("$"):
@@ -119,20 +121,34 @@ class RuledBroker(Broker):
                 self._retain(session, topic, data, packet.qos)
         return True
 
-    def _retain(self, session: Session, topic: str, data: bytes, qos: int) -> None:
-        """Keep a retained message in place of the one before, as far as its sender may."""
-        self._retained_messages.pop(topic, None)
-        if not data:
+    async def retain_message(
+        self,
+        source_session: Session,
+        topic_name: str,
+        data: bytes,
+        qos: int | None = None,
+    ) -> None:
+        """Keep a will."""
+        self._retain(source_session, topic_name, data, qos)
+
+    def _retain(self, session: Session, topic: str, data: bytes, qos: int | None) -> None:
+        """Keep a retained message in place of the one before, as far as its sender may; that stays
+        if not.
+        """
+        sender = session.client_id or ""
+        more = Counter({sender: size_bytes(topic, data) if data else 0})
+        before = self._retained_messages.get(topic)
+        if before is not None:
+            more[before.source_session.client_id] -= size_bytes(topic, before.data)
+        kept = self._retained_bytes[sender] + more[sender]
+        if more[sender] > 0 and kept > self.settings.limits.retained_bytes:
+            _log.warning("%s has too much retained: not kept on %s", sender, topic)
             return
-        kept = sum(
-            len(one.topic) + len(one.data)
-            for one in self._retained_messages.values()
-            if one.source_session is not None and one.source_session.client_id == session.client_id
-        )
-        if kept + len(topic) + len(data) > self.settings.limits.retained_bytes:
-            _log.warning("%s has too much retained: not kept on %s", session.client_id, topic)
-            return
-        self._retained_messages[topic] = RetainedApplicationMessage(session, topic, data, qos)
+        self._retained_bytes.update(more)
+        if data:
+            self._retained_messages[topic] = RetainedApplicationMessage(session, topic, data, qos)
+        else:
+            self._retained_messages.pop(topic, None)
 
     async def _broadcast_message(
         self, session: Session | None, topic: str, data: bytes, force_qos: int | None = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 import sys
 import time
@@ -543,6 +544,30 @@ def test_each_byte_of_many_filters_is_looked_at_once(kind: int) -> None:
     CountedBytes.copied = 0
     check_packet(kind, body)
     assert len(body) == CountedBytes.copied
+
+
+def test_packets_are_served_in_their_order_though_no_answer_is_read(door: Door) -> None:
+    device_id = door.new_id()
+    topic, command = f"devices/{device_id}/t", f"devices/{device_id}/command/n"
+    other = f"devices/{device_id}/other"
+    subscribe = answer(SUBSCRIBE, 1, field(topic) + b"\1")
+    unsubscribe = answer(UNSUBSCRIBE, 2, field(topic))
+    with door.enter("controller") as controller, door.enter(device_id) as device:
+        device.tls.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 500_000)
+        device.subscribe(command, 0)
+        for _ in range(10):
+            controller.publish(command, bytes(900_000))  # more than the sockets hold
+        device.send(unsubscribe)
+        device.send(publish(other, b"kept", 0, retain=True))
+        device.send(
+            answer(SUBSCRIBE, 3, field(other) + b"\1") + answer(UNSUBSCRIBE, 4, field(other))
+        )
+        first, last = publish(topic, b"first", 0), publish(topic, b"last", 0)
+        device.send(unsubscribe + subscribe + first + unsubscribe + first + subscribe + last)
+        got = [device.receive()]
+        while got[-1][1] != b"last":
+            got.append(device.receive())
+        assert [one for one in got if one[0] != command] == [(topic, b"first"), (topic, b"last")]
 
 
 def test_the_log_says_which_version_of_mqtt_is_spoken(door: Door) -> None:

@@ -90,7 +90,6 @@ class OutboundWindow:
         self._last_id = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self.serving = False  # whether the connection's own requests are served by now
 
     def open(self) -> None:
         """Begin to send: first what was in flight when the last connection ended."""

@@ -53,7 +53,7 @@ class RuledBroker(Broker):
     ) -> tuple[InboundHandler, Session]:
         _, session = await super()._initialize_client_session(reader, writer, address, port)
         session.will_retain = reader.will_retain  # which amqtt does not note for a kept session
-        handler = InboundHandler(self.plugins_manager, lambda packet: self.take(session, packet))
+        handler = InboundHandler(self.plugins_manager, self)
         reader.waits = lambda: handler.busy
         return handler, session
 
@@ -81,9 +81,16 @@ class RuledBroker(Broker):
             if client_session.clean_session and self._get_handler(client_session) is handler:
                 await self._delete_session(client_session.client_id)
 
-    async def _client_message_loop(self, client_session: Session, handler: InboundHandler) -> None:
-        self._windows[handler].serving = True
-        await super()._client_message_loop(client_session, handler)
+    async def subscribe(self, session: Session, topics: list[tuple[str, int]]) -> list[int]:
+        """Note subscriptions; return the codes for SUBACK."""
+        return [await self.add_subscription(subscription, session) for subscription in topics]
+
+    def unsubscribe(self, session: Session, topic_filters: list[str]) -> None:
+        """Forget subscriptions, and filters that nobody has any more."""
+        for topic_filter in topic_filters:
+            self._del_subscription(topic_filter, session)
+            if not self._subscriptions.get(topic_filter, True):
+                del self._subscriptions[topic_filter]
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Note a subscription; one to the same filter takes the place of the first [MQTT-3.8.4-3].
@@ -181,21 +188,21 @@ class RuledBroker(Broker):
         """Begin with what has waited for this client."""
         self._windows[self._get_handler(session)].open()
 
-    async def _publish_retained_messages_for_subscription(
-        self, subscription: tuple[str, int], session: Session
-    ) -> None:
-        topic_filter, granted = subscription
-        # amqtt calls this at each connection for the subscriptions of everybody; those of a session
-        # that was kept have had theirs.
-        own = any(
-            one.client_id == session.client_id
-            for one, _ in self._subscriptions.get(topic_filter, ())
-        )
+    async def _publish_retained_messages_for_subscription(self, *_: object) -> None:
+        """Do nothing: amqtt calls this at each connection for the subscriptions of everybody."""
+
+    def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
+        """Send what is retained, as far as the client may have it."""
         window = self._windows.get(self._get_handler(session))
-        if window is None or not (own and window.serving):
+        if window is None:
             return
-        if self._allows(session, topic_filter, Action.SUBSCRIBE):
-            for topic, retained in self._retained_messages.items():
-                if self._matches(topic, topic_filter):
-                    qos = min(granted, retained.qos or 0)
-                    window.publish(topic, retained.data, qos, retain=True)
+        for topic_filter, granted in topics:
+            still = any(
+                one.client_id == session.client_id
+                for one, _ in self._subscriptions.get(topic_filter, ())
+            )  # it may have unsubscribed while SUBACK was on its way
+            if still and self._allows(session, topic_filter, Action.SUBSCRIBE):
+                for topic, retained in self._retained_messages.items():
+                    if self._matches(topic, topic_filter):
+                        qos = min(granted, retained.qos or 0)
+                        window.publish(topic, retained.data, qos, retain=True)

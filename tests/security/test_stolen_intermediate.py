@@ -4,6 +4,7 @@ thief issues, opens a broker.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,8 +21,10 @@ from securemqtt_tools.pki.keys import generate_key, key_pem, load_key
 from securemqtt_tools.pki.layout import replace_intermediate
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, leaf_certificate
 from support.brokers.doors import Door, open_door
-from support.brokers.mqtt import Refused
+from support.brokers.mqtt import WAIT_S, Refused
 from support.identities.credentials import write_credentials
+from support.network.tls import TlsConnection
+from support.packets import CONNECT, field, packet
 from support.requirements import require_program
 from support.speed import seconds
 
@@ -69,6 +72,43 @@ def test_the_thief_is_out_and_provisioned_devices_are_in(
     door.enter("pump").drop()
     config = BrokerConfig.open(door.broker.directory)
     assert config.server_certificate().issuer == door.authority.issuing_certificate.subject
+
+
+class HoldingSocket(socket.socket):
+    """Keeps back what is sent after the first packet, until it is let go."""
+
+    held: bytes | None = None
+
+    def sendall(self, data: bytes) -> None:
+        if self.held is None:
+            super().sendall(data)
+            self.held = b""
+        else:
+            self.held += data
+
+    def let_go(self) -> None:
+        """Send what was kept back."""
+        super().sendall(self.held or b"")
+        self.held = b""
+
+
+def test_a_handshake_that_outlasts_the_reload_opens_nothing(tmp_path: Path) -> None:
+    own = Authority.create(tmp_path / "home" / "ca", passphrase=None, intermediate=True)
+    with open_door(own, tmp_path / "home", "amqtt") as door, HoldingSocket() as plain:
+        plain.settimeout(WAIT_S)
+        plain.connect(("127.0.0.1", door.port))
+        context = door.context(door.credentials("pump"))
+        tls = TlsConnection(plain, context, server_hostname="localhost")
+        assert tls.version() == "TLSv1.3"  # so the broker has not seen its certificate yet
+        replace_intermediate(own.directory, None, None, own.now)
+        door.authority = Authority.open(own.directory)
+        door.authority.crl_pem()
+        door.update()
+        tls.sendall(packet(CONNECT, field("MQTT") + bytes([4, 2, 0, 60]) + field("pump")))
+        plain.let_go()
+        assert tls.recv(100) == b""
+        assert "pump was revoked" in door.broker.log.read_text()
+        door.enter("pump").drop()
 
 
 def test_whoever_checks_all_crls_learns_of_it(tmp_path: Path) -> None:

@@ -6,16 +6,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from amqtt.mqtt.publish import PublishPacket
+from amqtt.session import Session
 
-from securemqtt_tools.broker import Limits
+from securemqtt_tools.broker import BrokerConfig, Limits
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.outbound import Backlog
+from securemqtt_tools.broker.embedded.ruled import RuledBroker
 from securemqtt_tools.broker.embedded.server import Lines
+from securemqtt_tools.broker.embedded.soundness import check_packet
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
@@ -353,26 +361,107 @@ def test_nobody_in_after_the_connections_are_used_up(authority: Authority, door:
         door.broker.reload()
 
 
-def test_what_one_client_has_retained_is_bounded(door: Door) -> None:
+@pytest.fixture
+def little_retained(door: Door) -> Iterator[None]:
+    """Let each client have 3,000 bytes retained."""
     before = door.broker.config
-    limits = Limits(retained_bytes=3000)
     try:
-        before.changed(limits=limits)
+        before.changed(limits=Limits(retained_bytes=3000))
         door.broker.reload()
-        device_id = door.new_id()
-        prefix = f"devices/{device_id}"
-        with door.enter(device_id) as peer:
-            for number in range(4):
-                peer.publish(f"{prefix}/{number}", bytes(900), retain=True)
-            peer.publish(f"{prefix}/0", b"", retain=True)
-            peer.publish(f"{prefix}/4", bytes(900), retain=True)  # in the place of the first
-            peer.subscribe(f"{prefix}/#")
-            kept = sorted(topic for topic, _ in peer.drain())
-            assert kept == [f"{prefix}/{number}" for number in (1, 2, 4)]
-        assert "has too much retained" in door.broker.log.read_text()
+        yield
     finally:
         before.save()
         door.broker.reload()
+
+
+@pytest.mark.usefixtures("little_retained")
+def test_what_one_client_has_retained_is_bounded(door: Door) -> None:
+    device_id = door.new_id()
+    prefix = f"devices/{device_id}"
+    with door.enter(device_id) as peer:
+        for number in range(4):
+            peer.publish(f"{prefix}/{number}", bytes(900), retain=True)
+        peer.publish(f"{prefix}/0", b"", retain=True)
+        peer.publish(f"{prefix}/4", bytes(900), retain=True)  # in the place of the first
+        peer.subscribe(f"{prefix}/#")
+        kept = sorted(topic for topic, _ in peer.drain())
+        assert kept == [f"{prefix}/{number}" for number in (1, 2, 4)]
+    assert "has too much retained" in door.broker.log.read_text()
+
+
+@pytest.mark.usefixtures("little_retained")
+def test_what_is_too_large_to_be_retained_leaves_what_was(door: Door) -> None:
+    device_id = door.new_id()
+    topic = f"devices/{device_id}/status"
+    with door.enter(device_id) as peer:
+        for payload in (b"before", bytes(4000)):
+            peer.publish(topic, payload, retain=True)
+        peer.subscribe(topic)
+        assert peer.drain() == [(topic, b"before")]
+
+
+@pytest.mark.usefixtures("little_retained")
+def test_what_another_has_put_in_its_place_is_no_longer_the_clients(door: Door) -> None:
+    device_id = door.new_id()
+    topic = f"devices/{device_id}/command/n"
+    with door.enter("controller") as controller, door.enter(device_id) as device:
+        for _ in range(3):
+            device.publish(topic, bytes(2500), retain=True)
+            controller.publish(topic, b"1", retain=True)
+        controller.publish(topic, b"", retain=True)
+        device.publish(topic, b"2", retain=True)
+        device.publish(topic + "2", bytes(2500), retain=True)
+        device.subscribe(f"devices/{device_id}/#")
+        assert sorted(device.drain()) == [(topic, b"2"), (topic + "2", bytes(2500))]
+
+
+@pytest.mark.usefixtures("little_retained")
+def test_what_is_retained_is_counted_in_bytes(door: Door) -> None:
+    device_id = door.new_id()
+    topics = [f"devices/{device_id}/{number}{chr(0x20AC) * 600}" for number in range(2)]
+    with door.enter(device_id) as peer:
+        for topic in topics:
+            peer.publish(topic, b"1", retain=True)
+        peer.subscribe(f"devices/{device_id}/#")
+        assert peer.drain() == [(topics[0], b"1")]
+
+
+@pytest.mark.usefixtures("little_retained")
+def test_retained_wills_count_too(door: Door) -> None:
+    device_id = door.new_id()
+    credentials = door.credentials(device_id)
+    topics = [f"devices/{device_id}/{number}" for number in range(4)]
+    with door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/#")
+        for topic in topics:
+            with door.peer(credentials) as device:
+                device.connect(device_id, will=(topic, bytes(900)))
+            assert controller.receive() == (topic, bytes(900))
+    with door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/#")
+        assert sorted(topic for topic, _ in controller.drain()) == topics[:3]
+
+
+def test_to_retain_takes_no_longer_for_what_is_retained_already(
+    authority: Authority, tmp_path: Path
+) -> None:
+    config = BrokerConfig.create(tmp_path / "broker", authority, names=["localhost"])
+    session = Session()
+    session.client_id = "d"
+
+    async def measure() -> tuple[float, float]:
+        broker = RuledBroker(config)
+        spent = []
+        for batch in range(12):
+            began_s = time.process_time()
+            for number in range(1000):
+                topic = f"devices/d/{batch}/{number}"
+                assert broker.take(session, PublishPacket.build(topic, b"1", None, False, 0, True))
+            spent.append(time.process_time() - began_s)
+        return min(spent[:3]), min(spent[-3:])
+
+    early_s, late_s = asyncio.run(measure())
+    assert late_s < 4 * early_s
 
 
 def _enters(door: Door) -> bool:
@@ -435,6 +524,52 @@ def test_what_is_sound_is_read_up_to_what_is_not_however_it_came_in_pieces() -> 
             assert asyncio.run(read(whole + wrong + whole, size)) == whole, (size, wrong)
 
 
+class CountedBytes(bytes):
+    """Bytes that count how many are copied out of them, and out of what was."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if isinstance(part, int):
+            return part
+        CountedBytes.copied += len(part)
+        return CountedBytes(part)
+
+
+@pytest.mark.parametrize("kind", [SUBSCRIBE, UNSUBSCRIBE])
+def test_each_byte_of_many_filters_is_looked_at_once(kind: int) -> None:
+    one = field("t") + (b"\1" if kind == SUBSCRIBE else b"")
+    body = CountedBytes(b"\0\1" + 1000 * one)
+    CountedBytes.copied = 0
+    check_packet(kind, body)
+    assert len(body) == CountedBytes.copied
+
+
+def test_packets_are_served_in_their_order_though_no_answer_is_read(door: Door) -> None:
+    device_id = door.new_id()
+    topic, command = f"devices/{device_id}/t", f"devices/{device_id}/command/n"
+    other = f"devices/{device_id}/other"
+    subscribe = answer(SUBSCRIBE, 1, field(topic) + b"\1")
+    unsubscribe = answer(UNSUBSCRIBE, 2, field(topic))
+    with door.enter("controller") as controller, door.enter(device_id) as device:
+        device.tls.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 500_000)
+        device.subscribe(command, 0)
+        for _ in range(10):
+            controller.publish(command, bytes(900_000))  # more than the sockets hold
+        device.send(unsubscribe)
+        device.send(publish(other, b"kept", 0, retain=True))
+        device.send(
+            answer(SUBSCRIBE, 3, field(other) + b"\1") + answer(UNSUBSCRIBE, 4, field(other))
+        )
+        first, last = publish(topic, b"first", 0), publish(topic, b"last", 0)
+        device.send(unsubscribe + subscribe + first + unsubscribe + first + subscribe + last)
+        got = [device.receive()]
+        while got[-1][1] != b"last":
+            got.append(device.receive())
+        assert [one for one in got if one[0] != command] == [(topic, b"first"), (topic, b"last")]
+
+
 def test_the_log_says_which_version_of_mqtt_is_spoken(door: Door) -> None:
     device_id = door.new_id()
     with door.peer(door.credentials(device_id)) as device:
@@ -468,3 +603,13 @@ def test_backlog_is_bounded() -> None:
         return *sizes, small.qsize()
 
     assert asyncio.run(fill()) == (3, 2, 2)
+
+
+def test_backlog_counts_the_bytes_of_a_topic_and_not_its_letters() -> None:
+    async def fill() -> int:
+        backlog = Backlog(Limits(queued_bytes=19))
+        for _ in range(3):
+            backlog.add(chr(0x20AC) * 3, b"1", 1, retain=False)
+        return backlog.qsize()
+
+    assert asyncio.run(fill()) == 1

@@ -95,6 +95,46 @@ def test_a_door_is_silent_for_a_plain_user() -> None:
     assert done.stdout.splitlines() == answers
 
 
+_EXHAUSTED_DOOR = """
+import asyncio, os, resource, socket
+from securemqtt_tools.simboard.door import Door
+
+class Counting(Door):
+    count = 0
+    def _accept(self):
+        self.count += 1
+        super()._accept()
+
+async def main():
+    visited = asyncio.Event()
+    async def visit(door, connection):
+        connection[1].close()
+        visited.set()
+    door = Counting(("127.0.0.1", 9), visit)
+    await door.let_in()
+    board = socket.create_connection(("127.0.0.1", door.port))
+    free = os.dup(0)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    while not door.count:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)  # one turn of the loop
+    print(door.count)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    await visited.wait()
+    print("let in")
+    door.close()
+asyncio.run(main())
+"""
+
+
+def test_a_door_without_a_descriptor_left_waits_for_one() -> None:
+    done = _run([], _EXHAUSTED_DOOR)
+    assert (done.stdout, done.stderr) == ("1\nlet in\n", "")
+
+
 @pytest.fixture
 def without_terminals() -> list[str]:
     """What comes before a command for which this machine has no pseudo-terminals."""

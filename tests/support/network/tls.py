@@ -45,6 +45,10 @@ class TlsConnection:
         """Return the version of TLS that was agreed upon."""
         return self._tls.version()
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """Set an option of the socket below."""
+        self._plain.setsockopt(level, option, value)
+
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
         view = memoryview(data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +20,9 @@ LOOPBACK = "127.0.0.1"
 _DATAGRAM = 64 * 1024
 _SPARE_S = 10.0
 _WAITING = 100
+# No descriptor or no memory is left for whoever waits: asyncio's own servers pause as long.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S = 1.0
 
 Visitor = Callable[["Door", Connection], Awaitable[None]]
 
@@ -62,8 +66,8 @@ class Door:
                 # Not by asyncio's server: that of CPython 3.13 complains on standard error of who
                 # comes in the moment in which it is closed.
                 self._tcp.listen(_WAITING)
-                asyncio.get_running_loop().add_reader(self._tcp, self._accept)
                 self._open = True
+                self._accept_more()
 
     async def go_silent(self) -> None:
         """Let whatever comes vanish."""
@@ -100,11 +104,21 @@ class Door:
             self._open = False
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # whoever came has gone again
+        loop = asyncio.get_running_loop()
+        try:
             connection, address = self._tcp.accept()
-            visit = asyncio.get_running_loop().create_task(self._arrive(connection, address))
-            self._visits.add(visit)
-            visit.add_done_callback(self._visits.discard)
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                loop.remove_reader(self._tcp)
+                loop.call_later(_PAUSE_S, self._accept_more)
+            return  # else whoever came has gone again
+        visit = loop.create_task(self._arrive(connection, address))
+        self._visits.add(visit)
+        visit.add_done_callback(self._visits.discard)
+
+    def _accept_more(self) -> None:
+        if self._open:
+            asyncio.get_running_loop().add_reader(self._tcp, self._accept)
 
     def _take_out(self, filler: socket.socket) -> None:
         with filler, contextlib.suppress(OSError):  # it found the queue full, and is not in it

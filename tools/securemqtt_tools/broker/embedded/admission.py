@@ -89,6 +89,7 @@ class Identity:
 
     name: str
     serial: int
+    issuer: x509.Name
 
 
 def identity_of(tls: ssl.SSLObject) -> Identity:
@@ -105,7 +106,7 @@ def identity_of(tls: ssl.SSLObject) -> Identity:
     ]
     if len(names) != 1 or not valid_id(names[0]):
         raise NotAdmitted(f"the common name {names} is no device id")
-    return Identity(names[0], certificate.serial_number)
+    return Identity(names[0], certificate.serial_number, certificate.issuer)
 
 
 class AdmissionReader(ReaderAdapter):

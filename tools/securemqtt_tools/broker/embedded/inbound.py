@@ -1,35 +1,57 @@
-"""What comes in to the embedded broker over one connection: handed on before it is acknowledged.
+"""What comes in to the embedded broker over one connection: done in the order in which it came,
+each before it is acknowledged.
 
 amqtt itself waits up to 10 s on a new connection for the rest of what the last one left half done,
-keeps whole messages of QoS 2 until they are released, and answers no PUBREL that comes again.
+keeps whole messages of QoS 2 until they are released, answers no PUBREL that comes again, and has a
+queue for each of SUBSCRIBE and UNSUBSCRIBE, so that they overtake each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import websockets
 from amqtt.errors import ProtocolHandlerError
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.mqtt.pingreq import PingReqPacket
 from amqtt.mqtt.puback import PubackPacket
 from amqtt.mqtt.pubcomp import PubcompPacket
 from amqtt.mqtt.publish import PublishPacket
 from amqtt.mqtt.pubrec import PubrecPacket
 from amqtt.mqtt.pubrel import PubrelPacket
+from amqtt.mqtt.subscribe import SubscribePacket
+from amqtt.mqtt.unsubscribe import UnsubscribePacket
+from amqtt.session import Session
 
 # So many packets may wait to be answered before no more are read.
 _UNANSWERED = 100
 
 
+class Requests(Protocol):
+    """What is done for a client. None of it waits, so it is done in the order of the packets."""
+
+    def take(self, session: Session, packet: PublishPacket) -> bool:
+        """Take a message; return False for one that must not be: the connection is ended."""
+
+    async def subscribe(self, session: Session, topics: list[tuple[str, int]]) -> list[int]:
+        """Return the codes for SUBACK."""
+
+    def unsubscribe(self, session: Session, topic_filters: list[str]) -> None:
+        """Forget subscriptions."""
+
+    def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
+        """Send what is retained, as far as the client may have it."""
+
+
 class InboundHandler(BrokerProtocolHandler):
     """amqtt's handler, with a way in of our own."""
 
-    def __init__(self, plugins_manager: Any, take: Callable[[PublishPacket], bool]) -> None:
-        """`take` handles a message; False: it must not be, and the connection is ended."""
+    def __init__(self, plugins_manager: Any, requests: Requests) -> None:
         super().__init__(plugins_manager)
-        self._take = take
+        self._requests = requests
         self._unanswered = 0
 
     @property
@@ -49,23 +71,50 @@ class InboundHandler(BrokerProtocolHandler):
     async def handle_publish(self, publish_packet: PublishPacket) -> None:
         """Take a message; of QoS 2 by its first copy (MQTT 3.1.1, figure 4.3, method B)."""
         packet_id, qos = publish_packet.packet_id, publish_packet.qos
-        self._unanswered += 1
-        try:
-            received = self.session.inflight_in  # of QoS 2, until they are released
-            if (qos != 2 or packet_id not in received) and not self._take(publish_packet):
+        session = self.session
+        with self._answering():
+            received = session.inflight_in  # of QoS 2, until they are released
+            new = qos != 2 or packet_id not in received
+            if new and not self._requests.take(session, publish_packet):
                 await self.handle_connection_closed()
             elif qos == 2:
                 received[packet_id] = None
                 await self._send_packet(PubrecPacket.build(packet_id))
             elif qos == 1:
                 await self._send_packet(PubackPacket.build(packet_id))
-        finally:
-            self._unanswered -= 1
+
+    async def handle_subscribe(self, subscribe: SubscribePacket) -> None:
+        """Subscribe at once: what is published from now on is the client's."""
+        session, topics = self.session, subscribe.payload.topics
+        with self._answering():
+            codes = await self._requests.subscribe(session, topics)
+            await self.mqtt_acknowledge_subscription(subscribe.variable_header.packet_id, codes)
+            self._requests.send_retained(session, topics)
+
+    async def handle_unsubscribe(self, unsubscribe: UnsubscribePacket) -> None:
+        """Unsubscribe at once."""
+        with self._answering():
+            self._requests.unsubscribe(self.session, unsubscribe.payload.topics)
+            await self.mqtt_acknowledge_unsubscription(unsubscribe.variable_header.packet_id)
 
     async def handle_pubrel(self, pubrel: PubrelPacket) -> None:
         """Answer it however often it comes: MQTT-4.3.3-2."""
-        self.session.inflight_in.pop(pubrel.packet_id, None)
-        await self._send_packet(PubcompPacket.build(pubrel.packet_id))
+        with self._answering():
+            self.session.inflight_in.pop(pubrel.packet_id, None)
+            await self._send_packet(PubcompPacket.build(pubrel.packet_id))
+
+    async def handle_pingreq(self, pingreq: PingReqPacket) -> None:
+        """Answer it; who does not read the answers is not read any more, either."""
+        with self._answering():
+            await super().handle_pingreq(pingreq)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        self._unanswered += 1
+        try:
+            yield
+        finally:
+            self._unanswered -= 1
 
     async def _send_packet(self, packet: Any) -> None:
         try:

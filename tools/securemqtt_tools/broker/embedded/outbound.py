@@ -24,6 +24,11 @@ _log = logging.getLogger(__name__)
 _PACKET_IDS = 65_535
 
 
+def size_bytes(topic: str, data: bytes) -> int:
+    """Return how much a message counts where its client has a bound."""
+    return len(topic.encode()) + len(data)
+
+
 @dataclass(order=True)
 class Outgoing:
     """A message for one client, ordered by the time at which it came."""
@@ -53,7 +58,7 @@ class Backlog(asyncio.PriorityQueue[Outgoing]):
         """Take a message, or drop it."""
         limits = self._limits  # 0 is none, as for Mosquitto
         full = 0 < limits.queued_messages <= self.qsize() or (
-            0 < limits.queued_bytes < self._bytes + len(topic) + len(data)
+            0 < limits.queued_bytes < self._bytes + size_bytes(topic, data)
         )
         if full and not self._full:
             _log.warning("the queue of a client is full: messages are dropped, first on %s", topic)
@@ -62,12 +67,12 @@ class Backlog(asyncio.PriorityQueue[Outgoing]):
             self.put_nowait(Outgoing(next(self._numbers), topic, data, qos, retain))
 
     def _put(self, item: Outgoing) -> None:
-        self._bytes += len(item.topic) + len(item.data)
+        self._bytes += size_bytes(item.topic, item.data)
         super()._put(item)
 
     def _get(self) -> Outgoing:
         item: Outgoing = super()._get()
-        self._bytes -= len(item.topic) + len(item.data)
+        self._bytes -= size_bytes(item.topic, item.data)
         return item
 
 
@@ -85,7 +90,6 @@ class OutboundWindow:
         self._last_id = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self.serving = False  # whether the connection's own requests are served by now
 
     def open(self) -> None:
         """Begin to send: first what was in flight when the last connection ended."""

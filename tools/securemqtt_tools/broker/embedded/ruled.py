@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker, RetainedApplicationMessage, Server
@@ -15,7 +16,7 @@ from amqtt.session import Session
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.inbound import InboundHandler
-from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow
+from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow, size_bytes
 from securemqtt_tools.broker.rules import READ, WRITE, allows, permitted
 
 LISTENER = "default"
@@ -34,6 +35,7 @@ class RuledBroker(Broker):
         super().__init__(AmqttConfig(listeners={LISTENER: listener}, plugins={}))
         self.settings = config
         self._windows: dict[InboundHandler, OutboundWindow] = {}
+        self._retained_bytes: Counter[str] = Counter()  # of each client id
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
         # admission made them so
@@ -51,7 +53,7 @@ class RuledBroker(Broker):
     ) -> tuple[InboundHandler, Session]:
         _, session = await super()._initialize_client_session(reader, writer, address, port)
         session.will_retain = reader.will_retain  # which amqtt does not note for a kept session
-        handler = InboundHandler(self.plugins_manager, lambda packet: self._take(session, packet))
+        handler = InboundHandler(self.plugins_manager, self)
         reader.waits = lambda: handler.busy
         return handler, session
 
@@ -79,9 +81,16 @@ class RuledBroker(Broker):
             if client_session.clean_session and self._get_handler(client_session) is handler:
                 await self._delete_session(client_session.client_id)
 
-    async def _client_message_loop(self, client_session: Session, handler: InboundHandler) -> None:
-        self._windows[handler].serving = True
-        await super()._client_message_loop(client_session, handler)
+    async def subscribe(self, session: Session, topics: list[tuple[str, int]]) -> list[int]:
+        """Note subscriptions; return the codes for SUBACK."""
+        return [await self.add_subscription(subscription, session) for subscription in topics]
+
+    def unsubscribe(self, session: Session, topic_filters: list[str]) -> None:
+        """Forget subscriptions, and filters that nobody has any more."""
+        for topic_filter in topic_filters:
+            self._del_subscription(topic_filter, session)
+            if not self._subscriptions.get(topic_filter, True):
+                del self._subscriptions[topic_filter]
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Note a subscription; one to the same filter takes the place of the first [MQTT-3.8.4-3].
@@ -107,7 +116,7 @@ class RuledBroker(Broker):
         self._windows[handler].close()  # what comes from now on waits for the next connection
         await super()._handle_disconnect(client_session, handler, disconnect_waiter)
 
-    def _take(self, session: Session, packet: PublishPacket) -> bool:
+    def take(self, session: Session, packet: PublishPacket) -> bool:
         """Take a message; return False for one that must not be."""
         topic, data = packet.topic_name, packet.data
         if topic.startswith("$"):
@@ -119,20 +128,34 @@ class RuledBroker(Broker):
                 self._retain(session, topic, data, packet.qos)
         return True
 
-    def _retain(self, session: Session, topic: str, data: bytes, qos: int) -> None:
-        """Keep a retained message in place of the one before, as far as its sender may."""
-        self._retained_messages.pop(topic, None)
-        if not data:
+    async def retain_message(
+        self,
+        source_session: Session,
+        topic_name: str,
+        data: bytes,
+        qos: int | None = None,
+    ) -> None:
+        """Keep a will."""
+        self._retain(source_session, topic_name, data, qos)
+
+    def _retain(self, session: Session, topic: str, data: bytes, qos: int | None) -> None:
+        """Keep a retained message in place of the one before, as far as its sender may; that stays
+        if not.
+        """
+        sender = session.client_id or ""
+        more = Counter({sender: size_bytes(topic, data) if data else 0})
+        before = self._retained_messages.get(topic)
+        if before is not None:
+            more[before.source_session.client_id] -= size_bytes(topic, before.data)
+        kept = self._retained_bytes[sender] + more[sender]
+        if more[sender] > 0 and kept > self.settings.limits.retained_bytes:
+            _log.warning("%s has too much retained: not kept on %s", sender, topic)
             return
-        kept = sum(
-            len(one.topic) + len(one.data)
-            for one in self._retained_messages.values()
-            if one.source_session is not None and one.source_session.client_id == session.client_id
-        )
-        if kept + len(topic) + len(data) > self.settings.limits.retained_bytes:
-            _log.warning("%s has too much retained: not kept on %s", session.client_id, topic)
-            return
-        self._retained_messages[topic] = RetainedApplicationMessage(session, topic, data, qos)
+        self._retained_bytes.update(more)
+        if data:
+            self._retained_messages[topic] = RetainedApplicationMessage(session, topic, data, qos)
+        else:
+            self._retained_messages.pop(topic, None)
 
     async def _broadcast_message(
         self, session: Session | None, topic: str, data: bytes, force_qos: int | None = None
@@ -165,21 +188,21 @@ class RuledBroker(Broker):
         """Begin with what has waited for this client."""
         self._windows[self._get_handler(session)].open()
 
-    async def _publish_retained_messages_for_subscription(
-        self, subscription: tuple[str, int], session: Session
-    ) -> None:
-        topic_filter, granted = subscription
-        # amqtt calls this at each connection for the subscriptions of everybody; those of a session
-        # that was kept have had theirs.
-        own = any(
-            one.client_id == session.client_id
-            for one, _ in self._subscriptions.get(topic_filter, ())
-        )
+    async def _publish_retained_messages_for_subscription(self, *_: object) -> None:
+        """Do nothing: amqtt calls this at each connection for the subscriptions of everybody."""
+
+    def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
+        """Send what is retained, as far as the client may have it."""
         window = self._windows.get(self._get_handler(session))
-        if window is None or not (own and window.serving):
+        if window is None:
             return
-        if self._allows(session, topic_filter, Action.SUBSCRIBE):
-            for topic, retained in self._retained_messages.items():
-                if self._matches(topic, topic_filter):
-                    qos = min(granted, retained.qos or 0)
-                    window.publish(topic, retained.data, qos, retain=True)
+        for topic_filter, granted in topics:
+            still = any(
+                one.client_id == session.client_id
+                for one, _ in self._subscriptions.get(topic_filter, ())
+            )  # it may have unsubscribed while SUBACK was on its way
+            if still and self._allows(session, topic_filter, Action.SUBSCRIBE):
+                for topic, retained in self._retained_messages.items():
+                    if self._matches(topic, topic_filter):
+                        qos = min(granted, retained.qos or 0)
+                        window.publish(topic, retained.data, qos, retain=True)

@@ -124,7 +124,6 @@ class Embedded:
         self._servers.clear()
 
     async def _reload(self) -> None:
-        issuer = self._issuer
         try:
             self.config = BrokerConfig.open(self.config.directory)
             admission = Admission(self.config)
@@ -133,17 +132,21 @@ class Embedded:
         except (FatalError, OSError, ValueError) as error:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
-        self._admission, self._revoked = admission, revoked
+        self._admission, self._issuer, self._revoked = admission, crl.issuer, revoked
         self.broker.settings = self.config
         self._close()
         await self._open()
-        self._issuer = crl.issuer
         for connection in list(self._connections.values()):
-            # what another issuer has issued is worth nothing any more
-            if connection.identity.serial in revoked or crl.issuer != issuer:
+            if self._is_out(connection.identity):
                 _log.info("%s was revoked: its connection is ended", connection.identity.name)
                 connection.abort()
         _log.info("Reloaded")
+
+    def _is_out(self, identity: Identity) -> bool:
+        """Return True for a certificate that was revoked, or is not the present issuer's: what
+        another one has issued is worth nothing any more.
+        """
+        return identity.serial in self._revoked or identity.issuer != self._issuer
 
     async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def receive() -> bytes:
@@ -176,10 +179,9 @@ class Embedded:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
-            issuer = self._issuer
             await self._admission.admit(identity, reader, writer)
-            # The certificate was looked at in the handshake, which may be a while ago.
-            if identity.serial in self._revoked or self._issuer != issuer:
+            # The handshake looked at the certificate as things were when it began.
+            if self._is_out(identity):
                 raise NotAdmitted(f"{identity.name} was revoked")
             connection = Connection(identity, transport.abort, asyncio.Event())
             try:

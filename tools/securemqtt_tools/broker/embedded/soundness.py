@@ -63,7 +63,7 @@ def check_packet(first: int, body: bytes) -> None:
         rest.take_packet_id()
     if kind in (SUBSCRIBE, UNSUBSCRIBE):
         _check_filters(kind, rest)
-    if rest.data:
+    if rest:
         raise ValueError("it goes on after its end")
 
 
@@ -101,7 +101,7 @@ def _check_filters(kind: int, rest: _Rest) -> None:
         _check_topic(rest.take_text(), True)
         if kind == SUBSCRIBE and rest.take(1)[0] > 2:
             raise ValueError("it asks for a QoS above 2")  # [MQTT-3.8.3-4]
-        more = bool(rest.data)
+        more = bool(rest)
 
 
 def _check_topic(topic: str, is_filter: bool) -> None:
@@ -114,12 +114,18 @@ class _Rest:
     """What of a packet has not been looked at. Each method raises ValueError if it is too short."""
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self._data = data
+        self._at = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
 
     def take(self, count: int) -> bytes:
-        if len(self.data) < count:
+        end = self._at + count
+        if end > len(self._data):
             raise ValueError("it is shorter than it says")
-        taken, self.data = self.data[:count], self.data[count:]
+        taken = self._data[self._at : end]
+        self._at = end
         return taken
 
     def take_text(self) -> str:

@@ -17,6 +17,7 @@ import pytest
 import securemqtt
 from securemqtt_tools.cli import COMMANDS, main
 from securemqtt_tools.pki import Authority
+from support.requirements import heeding_modes
 from support.speed import seconds
 
 _MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
@@ -177,6 +178,31 @@ def test_a_mosquitto_that_fails_does_not_end_version(
         main(["--version"])
     assert ended.value.code == 0
     assert f"Mosquitto of unknown version: {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["broker", "status"],
+        ["broker", "client-config", "pump-1", "--for", "mosquitto"],
+        ["pub", "~/a", "x", "--as", "pump-1"],
+        ["ca", "list"],
+    ],
+    ids=" ".join,
+)
+def test_what_this_user_may_not_look_into_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(0)
+    done = subprocess.run(
+        [*heeding_modes(), sys.executable, "-c", _MAIN, *arguments, "--home", str(home)],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("securemqtt: ") and done.stderr.count("\n") == 1
+    assert str(home) in done.stderr
 
 
 def test_windows_itself_is_refused_in_words() -> None:

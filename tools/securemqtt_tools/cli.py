@@ -280,6 +280,15 @@ def main(
     except FatalError as error:
         print(f"securemqtt: {escaped(as_called(str(error)))}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        if not isinstance(error.filename, str):
+            raise
+        print(
+            f"securemqtt: no permission for {escaped(error.filename)}: run this as the user whose "
+            "it is, or have its owner, or mode, changed (chown, chmod)",
+            file=sys.stderr,
+        )
+        return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("securemqtt"):
             raise

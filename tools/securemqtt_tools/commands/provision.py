@@ -21,12 +21,15 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt.platform import bundle_places, escaped
+from securemqtt.bundle import find as find_bundle
+from securemqtt.errors import BundleNotFound
+from securemqtt.platform import escaped
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, as_called, whole_number
@@ -229,9 +232,10 @@ def _what_to_try(args: argparse.Namespace) -> str:
     """Return what shows that a Pi reaches its broker, since nothing has tried it."""
     if args.ssh:
         return "Try it there: securemqtt pub '~/hello' hi"
-    out = args.out.expanduser().resolve()
-    found = next((one for one in bundle_places() if Path(one, "config.json").exists()), "")
-    named = "" if Path(found).resolve() == out else f" --bundle {shlex.quote(str(args.out))}"
+    named = f" --bundle {shlex.quote(str(args.out))}"
+    with suppress(BundleNotFound):
+        if Path(find_bundle(None)).resolve() == args.out.expanduser().resolve():
+            named = ""
     return f"Try it: securemqtt pub '~/hello' hi{named}"
 
 

@@ -448,6 +448,22 @@ def test_nothing_is_said_of_the_rules_of_somebody_elses_broker(
     assert "is for a broker of somebody else's" in printed.err
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["set-up-here", "elsewhere"])
+def test_a_prefix_that_our_own_broker_allows_is_ours(
+    known: bool, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = {"prefix": f"devices/{_ID}/kitchen"}
+    bundle = write_bundle(tmp_path / "bundle", authority, _ID, port=8883, **prefix)
+    if known:
+        BrokerConfig.create(tmp_path / "broker", authority, names=["localhost"])
+    capsys.readouterr()
+    assert _ask(tmp_path, _ID, "--for", "mosquitto", "--bundle", str(bundle)) == 0
+    assert f"It may publish to devices/{_ID}/#" in capsys.readouterr().out
+    # Whose it is comes first.
+    assert _ask(tmp_path, "other", "--for", "mosquitto", "--bundle", str(bundle)) == 1
+    assert f"is the bundle of {_ID}, not of other" in capsys.readouterr().err
+
+
 def test_an_id_whose_key_is_on_a_board_alone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from securemqtt.protocol.topics import PREFIX
 from securemqtt_tools.cli import FatalError, default_home
 
 Completer = Callable[..., Iterable[str]]
@@ -71,12 +72,12 @@ def subjects(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 def topics(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return how a topic may begin. A ~ that is not quoted yet is the shell's, so not with that."""
-    return [f"devices/{one}/" for one in ids(parsed_args)]
+    return [f"{PREFIX}{one}/" for one in ids(parsed_args)]
 
 
 def filters(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return how a topic filter may begin."""
-    return [*topics(parsed_args), "devices/+/"]
+    return [*topics(parsed_args), f"{PREFIX}+/"]
 
 
 def _home(parsed_args: argparse.Namespace) -> Path:

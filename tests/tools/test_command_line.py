@@ -9,6 +9,7 @@ import platform
 import ssl
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 import securemqtt
 from securemqtt_tools.cli import COMMANDS, main
+from securemqtt_tools.output import OutputError, whole_output, write_bytes
 from securemqtt_tools.pki import Authority
 from support.requirements import heeding_modes
 from support.speed import seconds
@@ -150,6 +152,27 @@ def test_a_command_comes_to_its_end_though_nobody_reads_what_it_says(tmp_path: P
             )
         assert done.returncode == wanted and b"Broken pipe" not in done.stderr
     assert Authority.open(tmp_path / "ca").trust_anchors()
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "bytes"])
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "pipe"])
+def test_output_that_goes_nowhere_keeps_no_file_open(
+    closed: bool, binary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", pipe if closed else full)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with nullcontext() if closed else pytest.raises(OutputError), whole_output():
+            for _ in range(2):
+                if binary:
+                    write_bytes(b"here\n")
+                else:
+                    print("here")
+                sys.stdout.flush()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        monkeypatch.undo()
 
 
 def test_output_that_nobody_wants_is_no_fault() -> None:

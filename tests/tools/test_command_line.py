@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import securemqtt
-from securemqtt_tools.cli import COMMANDS, main
+from securemqtt_tools.cli import COMMANDS, main, warn
 from securemqtt_tools.output import OutputError, whole_output, write_bytes
 from securemqtt_tools.pki import Authority
 from support.requirements import heeding_modes
@@ -88,6 +88,14 @@ def test_a_mistake_is_one_line(
     assert printed.err.startswith("securemqtt: ") and printed.err.count("\n") == 1
     assert complaint in printed.err
     assert "secret" not in printed.err
+
+
+def test_a_warning_is_one_line_that_is_what_it_looks_like(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    warn("\x1b[2Jsomebody's\nname: securemqtt ca list")
+    said = "securemqtt: warning: \\x1b[2Jsomebody's\\x0aname: securemqtt ca list\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(("arguments", "command"), [(["--version"], None), (["--version"], "ca")])

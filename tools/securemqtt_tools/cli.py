@@ -156,6 +156,11 @@ def as_called(text: str) -> str:
     return _NAMING.as_called(text)
 
 
+def warn(text: str) -> None:
+    """Warn of something, which does not end the command, in one line on standard error."""
+    print(f"securemqtt: warning: {escaped(as_called(text))}", file=sys.stderr, flush=True)
+
+
 def whole_number(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:
     """Return what argparse reads a number with: one in words is told the range."""
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.status import ask_status
-from securemqtt_tools.cli import as_called
+from securemqtt_tools.cli import as_called, warn
 
 _PIPE_COLUMNS = 200
 
@@ -33,5 +33,5 @@ def status(args: argparse.Namespace) -> int:
         table.add_row(title, Text(as_called(value)))
     (Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)).print(table)
     for line in found.warnings:
-        print(f"securemqtt: warning: {as_called(line)}", file=sys.stderr)
+        warn(line)
     return 0 if found.answers else 1

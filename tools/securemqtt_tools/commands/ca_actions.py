@@ -14,7 +14,7 @@ from rich.progress import track
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.privileges import become_holder
-from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.pki import layout, recovery, report
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.deliver import deliver, prepare
@@ -364,7 +364,7 @@ def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None
 
 def _warn(args: argparse.Namespace, authority: Authority) -> None:
     for line in _warnings(args, authority):
-        print(f"securemqtt: warning: {escaped(as_called(line))}", file=sys.stderr)
+        warn(line)
 
 
 def _warnings(args: argparse.Namespace, authority: Authority) -> list[str]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -29,10 +28,9 @@ from rich.console import Console
 
 from securemqtt.bundle import find as find_bundle
 from securemqtt.errors import BundleNotFound
-from securemqtt.platform import escaped
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
-from securemqtt_tools.cli import FatalError, add_home_option, as_called, whole_number
+from securemqtt_tools.cli import FatalError, add_home_option, as_called, warn, whole_number
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id
@@ -207,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
         args.home / "ca", passphrase=passphrase_source(args.passphrase_file)
     )
     if where.remark:
-        print(f"securemqtt: warning: {escaped(where.remark)}", file=sys.stderr, flush=True)
+        warn(where.remark)
     steps = Steps(Console(highlight=False))
     for remark in imported.remarks if imported else ():
         steps.say(f"  {remark}")

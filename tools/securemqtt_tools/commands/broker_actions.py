@@ -31,7 +31,7 @@ from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.rules import ROLES
-from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
@@ -317,7 +317,6 @@ def check(args: argparse.Namespace) -> int:
                 f"{_MARKS[finding.good]}  {escape(escaped(f'{finding.what}: {finding.detail}'))}"
             )
         findings += found
-    _say_shortcomings(config, _installed())
     for warning in warnings(config, datetime.now(timezone.utc)):
         _warn(warning)
     return 1 if any(finding.good is False for finding in findings) else 0
@@ -462,4 +461,4 @@ def _confirmed(question: str) -> bool:
 
 
 def _warn(message: str) -> None:
-    print(f"securemqtt: warning: {escaped(as_called(message))}", file=sys.stderr, flush=True)
+    warn(message)

@@ -90,6 +90,22 @@ def test_a_mistake_is_one_line(
     assert "secret" not in printed.err
 
 
+@pytest.mark.parametrize("by_option", [True, False], ids=["option", "environment"])
+def test_a_home_may_begin_with_a_tilde(
+    by_option: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No shell puts a directory in its place in --home=~/elsewhere, nor in a file of settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SECUREMQTT_HOME", "" if by_option else "~/elsewhere")
+    assert main(["broker", "status", *(["--home=~/elsewhere"] if by_option else [])]) == 1
+    assert f"there is no broker in {tmp_path / 'elsewhere'}" in capsys.readouterr().err
+    assert main(["broker", "status", "--home=~nobody-of-this-name/x"]) == 1
+    assert "there is no user whose home ~nobody-of-this-name/x" in capsys.readouterr().err
+
+
 def test_a_warning_is_one_line_that_is_what_it_looks_like(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 from securemqtt.platform import escaped
 from securemqtt_tools import entry
 from securemqtt_tools.errors import FatalError as FatalError  # where all commands take it from
+from securemqtt_tools.home import Home
 from securemqtt_tools.naming import Naming, closest
 from securemqtt_tools.output import whole_output
 from securemqtt_tools.resources import tools_remedy
@@ -202,7 +203,8 @@ def default_home() -> Path:
     """Return the directory in which the host commands keep their state: $SECUREMQTT_HOME, else
     ~/.securemqtt.
     """
-    return Path(os.environ.get("SECUREMQTT_HOME") or Path.home() / ".securemqtt")
+    named = os.environ.get("SECUREMQTT_HOME")
+    return Path(named) if named else Home.of(Path.home()).path
 
 
 def add_home_option(parser: argparse.ArgumentParser) -> None:
@@ -279,6 +281,8 @@ def main(
     try:
         with whole_output():
             args = _parse(arguments, command)
+            if hasattr(args, "home"):  # no shell does it in --home=~/elsewhere
+                args.home = _expanded(args.home)
             entry.loaded()
             status: int = args.run(args)
             return status
@@ -305,6 +309,13 @@ def main(
         return 1
     except KeyboardInterrupt:
         return entry.interrupted()
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise FatalError(f"there is no user whose home {path} would be") from error
 
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:

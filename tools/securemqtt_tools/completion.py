@@ -15,6 +15,7 @@ from typing import Any
 
 from securemqtt.protocol.topics import PREFIX
 from securemqtt_tools.cli import FatalError, default_home
+from securemqtt_tools.home import Home
 
 Completer = Callable[..., Iterable[str]]
 # Whoever presses Tab does not wait for another process that holds the inventory.
@@ -55,9 +56,7 @@ def completed(action: argparse.Action, completer: Completer) -> None:
 
 def bundles(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return the ids whose bundles are in HOME/bundles."""
-    return sorted(
-        path.parent.name for path in (_home(parsed_args) / "bundles").glob("*/config.json")
-    )
+    return _home(parsed_args).ids()
 
 
 def ids(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
@@ -80,17 +79,17 @@ def filters(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     return [*topics(parsed_args), f"{PREFIX}+/"]
 
 
-def _home(parsed_args: argparse.Namespace) -> Path:
+def _home(parsed_args: argparse.Namespace) -> Home:
     home: Path = getattr(parsed_args, "home", None) or default_home()
-    return home.expanduser()
+    return Home(home.expanduser())
 
 
-def _subjects(home: Path, roles: Iterable[str]) -> set[str]:
+def _subjects(home: Home, roles: Iterable[str]) -> set[str]:
     """Return whom the authority has certified; nobody where there is none, or none to be read."""
     from securemqtt_tools.pki.inventory import Inventory
     from securemqtt_tools.pki.layout import INVENTORY
 
-    path = home / "ca" / INVENTORY
+    path = home.ca / INVENTORY
     if not path.exists():
         return set()
     inventory = Inventory(path, lock_timeout_s=_LOCKED_S)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +13,7 @@ from rich.text import Text
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.status import ask_status
 from securemqtt_tools.cli import as_called, warn
+from securemqtt_tools.home import Home
 
 _PIPE_COLUMNS = 200
 
@@ -24,8 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Show how the broker is; 0 if something answers at its port, else 1. Raise FatalError."""
-    directory: Path = args.home / "broker"
-    found = ask_status(BrokerConfig.open(directory), datetime.now(timezone.utc))
+    found = ask_status(BrokerConfig.open(Home(args.home).broker), datetime.now(timezone.utc))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

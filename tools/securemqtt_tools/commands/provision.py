@@ -31,6 +31,7 @@ from securemqtt.errors import BundleNotFound
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, as_called, warn, whole_number
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id
@@ -202,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
         imported=imported is not None,
     )
     source = imported or Authority.open(
-        args.home / "ca", passphrase=passphrase_source(args.passphrase_file)
+        Home(args.home).ca, passphrase=passphrase_source(args.passphrase_file)
     )
     if where.remark:
         warn(where.remark)

@@ -24,9 +24,9 @@ from securemqtt_tools.broker.rules import (
     permitted,
 )
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki.files import explained, read_private
-from securemqtt_tools.pki.inventory import Inventory
-from securemqtt_tools.pki.layout import INVENTORY
+from securemqtt_tools.pki.layout import ISSUED
 from securemqtt_tools.pki.names import server_name
 
 # Mosquitto takes any path; this is what clients ask for, ours too.
@@ -142,12 +142,12 @@ def find(
 
     Nothing is made. Raise FatalError if there is nothing, or it does not fit together.
     """
-    directory = bundle or _directory(home, device_id)
+    directory = bundle or _directory(Home(home), device_id)
     _check_paths(directory, password_file, elsewhere)
     config = _config(directory)
     if config.get("client_id", device_id) != device_id:
         raise FatalError(f"{directory} is the bundle of {config['client_id']}, not of {device_id}")
-    broker = _broker(home)
+    broker = _broker(Home(home))
     reads = _permitted(device_id, config, broker, READ)
     writes = _permitted(device_id, config, broker, WRITE)
     prefix = config.get("prefix", own_prefix(device_id))
@@ -210,22 +210,19 @@ def _permitted(
     return told or permitted(device_id, {}, action)
 
 
-def _directory(home: Path, device_id: str) -> Path:
-    for directory in (home / "bundles" / device_id, home / "ca" / "issued" / "devices" / device_id):
+def _directory(home: Home, device_id: str) -> Path:
+    for directory in (home.bundle(device_id), home.ca / ISSUED / "devices" / device_id):
         if directory.exists():
             return directory
-    inventory = home / "ca" / INVENTORY
-    if inventory.exists() and Inventory(inventory).entries("device", device_id):
+    if home.has_certified(device_id):
         raise FatalError(
             f"{device_id} has a certificate, and its key is not on this computer: a board's never "
-            "leaves it. Give this program an id of its own: `securemqtt provision pi --id OTHER "
-            f"--broker HOST --out {home / 'bundles' / 'OTHER'}`; or name where the files are with "
-            "--bundle DIR"
+            f"leaves it. Give this program an id of its own: {home.making('OTHER')}; or name where "
+            "the files are with --bundle DIR"
         )
     raise FatalError(
-        f"there are no files of {device_id} in {home}: make them with `securemqtt provision pi "
-        f"--id {device_id} --broker HOST --out {home / 'bundles' / device_id}`, or name where they "
-        "are with --bundle DIR"
+        f"there are no files of {device_id} in {home.path}: make them with "
+        f"{home.making(device_id)}, or name where they are with --bundle DIR"
     )
 
 
@@ -245,9 +242,8 @@ def _config(directory: Path) -> dict[str, Any]:
     raise FatalError(f"{path} is damaged: provision it again")
 
 
-def _broker(home: Path) -> BrokerConfig | None:
-    directory = home / "broker"
-    return BrokerConfig.open(directory) if directory.exists() else None
+def _broker(home: Home) -> BrokerConfig | None:
+    return BrokerConfig.open(home.broker) if home.broker.exists() else None
 
 
 def _host(text: str) -> str:

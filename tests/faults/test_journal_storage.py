@@ -5,7 +5,6 @@ the messages go on from memory.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import stat
@@ -28,7 +27,7 @@ from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
 from support.network.net import wait_until
 from support.network.proxy import Proxy
-from support.requirements import require_program
+from support.requirements import heeding_modes
 from support.speed import seconds
 
 PROGRAM = Path(__file__).with_name("disk_device.py")
@@ -100,13 +99,7 @@ def test_a_directory_without_permission_leaves_the_messages_in_memory(
 ) -> None:
     outbox = bundle.parent / "outbox"
     outbox.mkdir(0o500)
-    # Root may write anywhere, unless it gives that up.
-    prefix = (
-        [require_program("setpriv"), "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
-        if os.geteuid() == 0
-        else []
-    )
-    found = account(run(bundle, 20, *prefix, outbox_dir=str(outbox), outbox_fsync=fsync))
+    found = account(run(bundle, 20, *heeding_modes(), outbox_dir=str(outbox), outbox_fsync=fsync))
     assert found["delivered"] == list(range(20))
     assert (found["stored"], found["error"]) == (0, "OutboxNotDurable")
     assert "file system is read-only" in found["text"] and "outbox_dir" in found["text"]

@@ -280,8 +280,8 @@ def test_check(home: Home, engine: str) -> None:
     home.good("init", "localhost", "--websockets", "0", "--port", "0")
     with BrokerProcess(home.broker, engine=engine):
         said = home.good("check")
-    # What the Mosquitto of this machine cannot do is said of each.
-    lines = [line for line in said.splitlines() if not line.startswith("Note: Mosquitto ")]
+    # And nothing of what the Mosquitto of this machine cannot do, which need not be what runs.
+    lines = said.splitlines()
     titles = [line for line in lines if line.startswith("Port ")]
     assert ["(WebSockets)" in title for title in titles] == [False, True]
     assert sum(line.startswith("yes") for line in lines) == len(lines) - len(titles) == 12

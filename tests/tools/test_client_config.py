@@ -42,6 +42,7 @@ _INSTALL_S = seconds(300)
 _PACKAGES = {"mqtt": "5.16.0", "node-red": "4.1.8"}
 _CACHE = ROOT / ".build" / "cache" / "npm"
 _PRIVATE = "PRIVATE KEY"
+_PROVISION = ["securemqtt", "provision", "pi"]
 _ID = "workshop"
 _NOTE = f"devices/{_ID}/note"
 # Only what the headers touch: stand-ins for ESP-IDF's and Arduino's own.
@@ -446,6 +447,35 @@ def test_nothing_is_said_of_the_rules_of_somebody_elses_broker(
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
     assert "is for a broker of somebody else's" in printed.err
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["set-up-here", "elsewhere"])
+def test_a_prefix_that_our_own_broker_allows_is_ours(
+    known: bool, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = {"prefix": f"devices/{_ID}/kitchen"}
+    bundle = write_bundle(tmp_path / "bundle", authority, _ID, port=8883, **prefix)
+    if known:
+        BrokerConfig.create(tmp_path / "broker", authority, names=["localhost"])
+    capsys.readouterr()
+    assert _ask(tmp_path, _ID, "--for", "mosquitto", "--bundle", str(bundle)) == 0
+    assert f"It may publish to devices/{_ID}/#" in capsys.readouterr().out
+    # Whose it is comes first.
+    assert _ask(tmp_path, "other", "--for", "mosquitto", "--bundle", str(bundle)) == 1
+    assert f"is the bundle of {_ID}, not of other" in capsys.readouterr().err
+
+
+def test_the_command_that_makes_a_bundle_runs_as_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "my home"
+    authority = Authority.create(home / "ca", passphrase=None)
+    authority.issue_device("board")
+    for name, made in (("nobody", "nobody"), ("board", "OTHER")):
+        assert _ask(home, name, "--for", "mosquitto") == 1
+        command = shlex.split(capsys.readouterr().err.split("`")[1])
+        out = home / "bundles" / made
+        assert command == [*_PROVISION, "--id", made, "--broker", "…", "--out", str(out)]
 
 
 def test_an_id_whose_key_is_on_a_board_alone(

@@ -9,14 +9,17 @@ import platform
 import ssl
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import securemqtt
-from securemqtt_tools.cli import COMMANDS, main
+from securemqtt_tools.cli import COMMANDS, main, warn
+from securemqtt_tools.output import OutputError, whole_output, write_bytes
 from securemqtt_tools.pki import Authority
+from support.requirements import heeding_modes
 from support.speed import seconds
 
 _MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
@@ -87,6 +90,30 @@ def test_a_mistake_is_one_line(
     assert "secret" not in printed.err
 
 
+@pytest.mark.parametrize("by_option", [True, False], ids=["option", "environment"])
+def test_a_home_may_begin_with_a_tilde(
+    by_option: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No shell puts a directory in its place in --home=~/elsewhere, nor in a file of settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SECUREMQTT_HOME", "" if by_option else "~/elsewhere")
+    assert main(["broker", "status", *(["--home=~/elsewhere"] if by_option else [])]) == 1
+    assert f"there is no broker in {tmp_path / 'elsewhere'}" in capsys.readouterr().err
+    assert main(["broker", "status", "--home=~nobody-of-this-name/x"]) == 1
+    assert "there is no user whose home ~nobody-of-this-name/x" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line_that_is_what_it_looks_like(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    warn("\x1b[2Jsomebody's\nname: securemqtt ca list")
+    said = "securemqtt: warning: \\x1b[2Jsomebody's\\x0aname: securemqtt ca list\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(("arguments", "command"), [(["--version"], None), (["--version"], "ca")])
 def test_version_says_what_a_report_needs(
     arguments: list[str], command: str | None, capsys: pytest.CaptureFixture[str]
@@ -151,6 +178,27 @@ def test_a_command_comes_to_its_end_though_nobody_reads_what_it_says(tmp_path: P
     assert Authority.open(tmp_path / "ca").trust_anchors()
 
 
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "bytes"])
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "pipe"])
+def test_output_that_goes_nowhere_keeps_no_file_open(
+    closed: bool, binary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", pipe if closed else full)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with nullcontext() if closed else pytest.raises(OutputError), whole_output():
+            for _ in range(2):
+                if binary:
+                    write_bytes(b"here\n")
+                else:
+                    print("here")
+                sys.stdout.flush()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        monkeypatch.undo()
+
+
 def test_output_that_nobody_wants_is_no_fault() -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", _MAIN, "--version"],
@@ -177,6 +225,31 @@ def test_a_mosquitto_that_fails_does_not_end_version(
         main(["--version"])
     assert ended.value.code == 0
     assert f"Mosquitto of unknown version: {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["broker", "status"],
+        ["broker", "client-config", "pump-1", "--for", "mosquitto"],
+        ["pub", "~/a", "x", "--as", "pump-1"],
+        ["ca", "list"],
+    ],
+    ids=" ".join,
+)
+def test_what_this_user_may_not_look_into_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(0)
+    done = subprocess.run(
+        [*heeding_modes(), sys.executable, "-c", _MAIN, *arguments, "--home", str(home)],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("securemqtt: ") and done.stderr.count("\n") == 1
+    assert str(home) in done.stderr
 
 
 def test_windows_itself_is_refused_in_words() -> None:

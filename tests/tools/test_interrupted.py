@@ -86,7 +86,7 @@ def test_it_is_one_line_at_any_moment(
 ) -> None:
     monkeypatch.setenv("SECUREMQTT_HOME", str(tmp_path / "home"))
     file = tmp_path / "fifo"
-    os.mkfifo(file)
+    os.mkfifo(file, 0o600)  # else `ca` refuses it, and ends by itself
     command = _commands(file)[name]
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would be inherited
     try:
@@ -105,9 +105,35 @@ def test_it_is_one_line_at_any_moment(
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["pipe", "closed"])
+def test_the_status_is_the_same_where_nobody_hears_of_it(closed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "fifo"
+    os.mkfifo(file, 0o600)  # else `ca` refuses it, and ends by itself
+    command = _commands(file)["ca"]
+    if closed:
+        command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        env={**os.environ, "SECUREMQTT_HOME": str(tmp_path / "home")},
+    )
+    os.close(writer)
+    try:
+        wait_until(lambda: _is_open(file))
+        os.close(reader)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=_RUN_S)[0]
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, said) == (130, b"")
+
+
 def test_what_nohup_ignores_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "fifo"
-    os.mkfifo(file)
+    os.mkfifo(file, 0o600)  # else `ca` refuses it, and ends by itself
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         process = subprocess.Popen(

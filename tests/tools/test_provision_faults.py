@@ -19,6 +19,7 @@ import pytest
 import serial
 
 from securemqtt_tools.broker import BrokerConfig
+from securemqtt_tools.broker.check import STALE
 from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.profiles import load_profile
@@ -248,7 +249,7 @@ def test_a_broker_that_the_board_does_not_reach(
     assert outcome.said("HostNameMismatch", "What to do: provision again by a name that it lists")
     for names, remedy in (
         (["localhost"], "your own broker is localhost: run this again with --broker localhost"),
-        (["other.name", "localhost"], "not taken up its newest files: securemqtt broker reload"),
+        (["other.name", "localhost"], f"; {STALE}"),
     ):
         BrokerConfig.create(
             provisioner.home / "broker",

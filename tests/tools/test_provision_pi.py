@@ -19,8 +19,10 @@ from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.provision.bundle import RULE_KEYS
 from support.boards.provisioning import Outcome, Provisioner, files_holding
+from support.requirements import heeding_modes
 from support.speed import seconds
 
+_MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
 # What stands in for ssh: the same command line, run by a shell of this machine whose home is
 # another directory.
 SSH = """#!/bin/sh
@@ -223,6 +225,36 @@ def test_our_own_broker_s_port_needs_not_be_given(
     assert outcome.err == (
         "securemqtt: warning: locahlost is no name of your broker (localhost, 127.0.0.1)\n"
     )
+
+
+def test_what_to_try_names_the_bundle_where_no_usual_place_is_it(
+    provisioner: Provisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/etc/securemqtt").exists():
+        pytest.skip("this computer has a bundle in /etc/securemqtt")
+    (tmp_path / ".config").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SECUREMQTT_BUNDLE", raising=False)
+    (tmp_path / "here").mkdir(0o700)
+    monkeypatch.chdir(tmp_path / "here")
+    outcome = provisioner.run("pi", "pi-here", "--out", ".")
+    assert outcome.out.endswith("Try it: securemqtt pub '~/hello' hi --bundle .\n")
+    # One that this user may not look into, as root's /etc/securemqtt.
+    (tmp_path / ".config").chmod(0)
+    broker = f"localhost:{provisioner.broker_port}"
+    done = subprocess.run(
+        [
+            *(*heeding_modes(), sys.executable, "-c", _MAIN, "provision", "pi", "--id", "pi-here"),
+            *("--out", ".", "--broker", broker, "--home", str(provisioner.home)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
+    )
+    (tmp_path / ".config").chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Try it: securemqtt pub '~/hello' hi --bundle .\n")
 
 
 def test_a_prefix_that_our_own_broker_forbids(provisioner: Provisioner, tmp_path: Path) -> None:

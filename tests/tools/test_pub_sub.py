@@ -18,6 +18,7 @@ import pytest
 
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
+from support.brokers.servers import after, broker_context, tls_server
 from support.identities.bundles import write_bundle
 from support.network.net import free_port
 from support.network.proxy import Proxy
@@ -25,6 +26,16 @@ from support.speed import seconds
 from support.terminal import Terminal
 
 _MAIN = "import sys; from securemqtt_tools.entry import main; sys.exit(main())"
+# A program that ends with its outbox full.
+_FILL = """\
+from securemqtt import Client, errors
+client = Client()
+try:
+    while True:
+        client.publish("~/log", b"x")
+except errors.OutboxFull:
+    pass
+"""
 # What is more than that is no matter of a message, and less than what would hurt this machine.
 _MEMORY_BYTES = 1 << 30
 _numbers = itertools.count()
@@ -289,6 +300,24 @@ def test_pub_says_what_it_has_not_sent(
     # 19 where the first, which was heard, is acknowledged only meanwhile.
     assert found[2] in ("19", "20"), line
     assert found[1] == (f"{99 - int(found[2])} lines" if known else "the rest"), line
+
+
+@pytest.mark.parametrize("lines", [False, True], ids=["message", "lines"])
+def test_pub_says_that_an_outbox_is_full_of_what_an_earlier_program_left(
+    lines: bool, home: Path, authority: Authority, tmp_path: Path
+) -> None:
+    configure(home, outbox="durable", outbox_journal_bytes=32_768, outbox_full="refuse")
+    subprocess.run([sys.executable, "-c", _FILL], timeout=RUN_S, check=True)
+    # A broker that takes the connection and acknowledges nothing.
+    deaf = tls_server(broker_context(tmp_path, authority), after(b"\x20\x02\0\0"))
+    with deaf as port:
+        configure(home, port=port)
+        text = () if lines else ("hello",)
+        done = run("pub", "~/log", *text, "--wait", "1", stdin=b"one\ntwo\n" if lines else b"")
+    said = done.stderr.decode().splitlines()[-1]
+    assert done.returncode == 1
+    assert re.search(r"securemqtt: \d+ messages wait for the broker", said), said
+    assert ("; 2 lines of standard input were not sent" in said) == lines, said
 
 
 @pytest.mark.timeout(int(seconds(240)))

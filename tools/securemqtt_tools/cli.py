@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 from securemqtt.platform import escaped
 from securemqtt_tools import entry
 from securemqtt_tools.errors import FatalError as FatalError  # where all commands take it from
+from securemqtt_tools.home import Home
 from securemqtt_tools.naming import Naming, closest
 from securemqtt_tools.output import whole_output
 from securemqtt_tools.resources import tools_remedy
@@ -156,6 +157,11 @@ def as_called(text: str) -> str:
     return _NAMING.as_called(text)
 
 
+def warn(text: str) -> None:
+    """Warn of something, which does not end the command, in one line on standard error."""
+    print(f"securemqtt: warning: {escaped(as_called(text))}", file=sys.stderr, flush=True)
+
+
 def whole_number(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:
     """Return what argparse reads a number with: one in words is told the range."""
 
@@ -197,7 +203,8 @@ def default_home() -> Path:
     """Return the directory in which the host commands keep their state: $SECUREMQTT_HOME, else
     ~/.securemqtt.
     """
-    return Path(os.environ.get("SECUREMQTT_HOME") or Path.home() / ".securemqtt")
+    named = os.environ.get("SECUREMQTT_HOME")
+    return Path(named) if named else Home.of(Path.home()).path
 
 
 def add_home_option(parser: argparse.ArgumentParser) -> None:
@@ -274,11 +281,22 @@ def main(
     try:
         with whole_output():
             args = _parse(arguments, command)
+            if hasattr(args, "home"):  # no shell does it in --home=~/elsewhere
+                args.home = _expanded(args.home)
             entry.loaded()
             status: int = args.run(args)
             return status
     except FatalError as error:
         print(f"securemqtt: {escaped(as_called(str(error)))}", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        if not isinstance(error.filename, str):
+            raise
+        print(
+            f"securemqtt: no permission for {escaped(error.filename)}: run this as the user whose "
+            "it is, or have its owner, or mode, changed (chown, chmod)",
+            file=sys.stderr,
+        )
         return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("securemqtt"):
@@ -291,6 +309,13 @@ def main(
         return 1
     except KeyboardInterrupt:
         return entry.interrupted()
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise FatalError(f"there is no user whose home {path} would be") from error
 
 
 def _parse(arguments: list[str], command: str | None) -> argparse.Namespace:

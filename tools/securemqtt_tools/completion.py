@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from securemqtt.protocol.topics import PREFIX
 from securemqtt_tools.cli import FatalError, default_home
+from securemqtt_tools.home import Home
 
 Completer = Callable[..., Iterable[str]]
 # Whoever presses Tab does not wait for another process that holds the inventory.
@@ -54,9 +56,7 @@ def completed(action: argparse.Action, completer: Completer) -> None:
 
 def bundles(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return the ids whose bundles are in HOME/bundles."""
-    return sorted(
-        path.parent.name for path in (_home(parsed_args) / "bundles").glob("*/config.json")
-    )
+    return _home(parsed_args).ids()
 
 
 def ids(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
@@ -71,25 +71,25 @@ def subjects(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 def topics(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return how a topic may begin. A ~ that is not quoted yet is the shell's, so not with that."""
-    return [f"devices/{one}/" for one in ids(parsed_args)]
+    return [f"{PREFIX}{one}/" for one in ids(parsed_args)]
 
 
 def filters(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return how a topic filter may begin."""
-    return [*topics(parsed_args), "devices/+/"]
+    return [*topics(parsed_args), f"{PREFIX}+/"]
 
 
-def _home(parsed_args: argparse.Namespace) -> Path:
+def _home(parsed_args: argparse.Namespace) -> Home:
     home: Path = getattr(parsed_args, "home", None) or default_home()
-    return home.expanduser()
+    return Home(home.expanduser())
 
 
-def _subjects(home: Path, roles: Iterable[str]) -> set[str]:
+def _subjects(home: Home, roles: Iterable[str]) -> set[str]:
     """Return whom the authority has certified; nobody where there is none, or none to be read."""
     from securemqtt_tools.pki.inventory import Inventory
     from securemqtt_tools.pki.layout import INVENTORY
 
-    path = home / "ca" / INVENTORY
+    path = home.ca / INVENTORY
     if not path.exists():
         return set()
     inventory = Inventory(path, lock_timeout_s=_LOCKED_S)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from securemqtt.platform import bundle_places
 from securemqtt.settings import Settings
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, add_home_option, whole_number
+from securemqtt_tools.home import Home
 from securemqtt_tools.naming import closest
 
 IDENTITY = """
@@ -116,33 +116,23 @@ def _log_held_back() -> Iterator[None]:
 
 
 def _client(args: argparse.Namespace) -> DeskClient:
-    bundle = _bundle(args)
+    home = Home(args.home)
+    bundle = _bundle(args, home)
     try:
         return DeskClient(bundle, status=False, clean_session=True, outbox_full="refuse")
     except BundleNotFound as error:
         if bundle is not None:
             raise
-        there = ", ".join(completion.bundles(args))
+        there = ", ".join(home.ids())
         known = f": of {there}" if there else ""
         raise FatalError(
             "no bundle was found in the usual places. Name one: with --as ID, which takes that in "
-            f"{_bundles(args)}{known}; or with --bundle DIR (see --help). Or make one: "
-            f"{_making(args, 'me')}"
+            f"{home.bundles}{known}; or with --bundle DIR (see --help). Or make one: "
+            f"{home.making('me')}"
         ) from error
 
 
-def _bundles(args: argparse.Namespace) -> Path:
-    home: Path = args.home.expanduser()
-    return home / "bundles"
-
-
-def _making(args: argparse.Namespace, identity: str) -> str:
-    """Return the command that makes a bundle where --as looks for it."""
-    out = shlex.quote(str(_bundles(args) / identity))
-    return f"`securemqtt provision pi --id {shlex.quote(identity)} --broker … --out {out}`"
-
-
-def _bundle(args: argparse.Namespace) -> Path | None:
+def _bundle(args: argparse.Namespace, home: Home) -> Path | None:
     """Return the bundle's directory; None: where the library looks. Raise FatalError."""
     identity: str | None = args.identity
     if identity is None:
@@ -151,23 +141,22 @@ def _bundle(args: argparse.Namespace) -> Path | None:
     nowhere = f"there is no bundle of {identity!r}"
     if identity in ("", ".", "..") or "/" in identity:
         raise FatalError(f"{nowhere}: an id is a name, and no path")
-    directory = _bundles(args)
-    if (directory / identity / "config.json").exists():
-        return directory / identity
+    if (home.bundle(identity) / "config.json").exists():
+        return home.bundle(identity)
     for place in bundle_places():
         if _id_of(Path(place)) == identity:
             return Path(place)
-    nowhere += f" in {directory}"
-    if identity in completion.ids(args):
+    nowhere += f" in {home.bundles}"
+    if home.has_certified(identity):
         raise FatalError(
             f"{nowhere}, though it has a certificate: name its bundle with --bundle DIR, or take "
-            f"an id of your own: {_making(args, 'me')}"
+            f"an id of your own: {home.making('me')}"
         )
-    meant = closest(identity, completion.bundles(args))
+    meant = closest(identity, home.ids())
     raise FatalError(
         nowhere
         + (f" (did you mean {meant}?)" if meant else "")
-        + f": make one with {_making(args, identity)}"
+        + f": make one with {home.making(identity)}"
     )
 
 

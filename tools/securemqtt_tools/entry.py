@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 INTERRUPTED = 130
-_SAID = "securemqtt: interrupted"
+_SAID = b"securemqtt: interrupted\n"
 # Windows, where the tools do not run but say so, has not all of them.
 _NUMBERS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -60,8 +61,10 @@ def loaded() -> None:
 
 
 def interrupted() -> int:
-    """Say that the command was told to end; return the exit status."""
-    print(_SAID, file=sys.stderr)
+    """Say that the command was told to end, where anybody still listens; return the exit status."""
+    if sys.stderr is not None:  # else the number 2 may be another file's by now
+        with suppress(OSError):
+            os.write(2, _SAID)
     return INTERRUPTED
 
 
@@ -72,6 +75,6 @@ def _heed(handler: object) -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     try:
-        os.write(2, f"{_SAID}\n".encode())
+        interrupted()
     finally:
         os._exit(INTERRUPTED)

@@ -13,34 +13,15 @@ from securemqtt_tools.errors import FatalError
 
 
 class OutputError(FatalError):
-    """Standard output takes no more: a full disk, or, with `reader_gone`, a pipe that nobody reads
-    any more.
-    """
+    """Standard output takes no more: the disk is full, say."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"cannot write the output: {error.strerror}")
-        self.reader_gone = isinstance(error, BrokenPipeError)
-
-
-@contextmanager
-def writing_output() -> Iterator[None]:
-    """Have what goes wrong in writing to standard output be an OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(error) from error
-
-
-def discard_output() -> None:
-    """Have what standard output holds back go nowhere, else Python would fail with it at the
-    end.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Output:
-    """Standard output; what goes wrong in writing is told from whatever else may. Once nobody reads
-    it any more, it goes nowhere, and the command comes to its end.
+    """Standard output; what goes wrong in writing is an OutputError, told from whatever else may.
+    Once nobody reads it any more, it goes nowhere, and the command comes to its end.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,23 +33,40 @@ class _Output:
             return self._stream.write(text)
         return len(text)
 
+    def write_bytes(self, content: bytes) -> None:
+        with self._as_long_as_it_is_read():
+            self._stream.buffer.write(content)
+
     def flush(self) -> None:
         with self._as_long_as_it_is_read():
             self._stream.flush()
 
+    def discard(self) -> None:
+        """Have what is held back go nowhere, else Python would fail with it at the end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
     @contextmanager
     def _as_long_as_it_is_read(self) -> Iterator[None]:
         try:
-            with writing_output():
-                yield
-        except OutputError as error:
-            if not error.reader_gone:
-                raise
+            yield
+        except BrokenPipeError:
             self.reader_gone = True
-            discard_output()
+            self.discard()
+        except OSError as error:
+            raise OutputError(error) from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def write_bytes(content: bytes) -> None:
+    """Write to standard output what is no text, as a command's output. Raise OutputError."""
+    if isinstance(sys.stdout, _Output):
+        sys.stdout.write_bytes(content)
+    else:
+        sys.stdout.buffer.write(content)
 
 
 def reader_has_gone() -> bool:
@@ -85,18 +83,18 @@ def reader_has_gone() -> bool:
 @contextmanager
 def whole_output() -> Iterator[None]:
     """Have all that is printed in the block be written at its end, too. Raise FatalError."""
-    output = sys.stdout
-    if output is None:  # closed by who called us, who so wants nothing of it
+    before = sys.stdout
+    if before is None:  # closed by who called us, who so wants nothing of it
         yield
         return
-    sys.stdout = _Output(output)
+    sys.stdout = output = _Output(before)
     try:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            output.flush()
     except OutputError:
-        discard_output()
+        output.discard()
         raise
     finally:
-        sys.stdout = output
+        sys.stdout = before

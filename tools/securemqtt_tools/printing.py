@@ -13,7 +13,7 @@ from rich.text import Text
 
 from securemqtt import Message
 from securemqtt.platform import escaped
-from securemqtt_tools.output import writing_output
+from securemqtt_tools.output import write_bytes
 
 
 class Printer:
@@ -31,8 +31,7 @@ class Printer:
     def show(self, message: Message) -> None:
         """Print a message. Raise OutputError if that cannot be written."""
         if self._form == "raw":
-            with writing_output():
-                sys.stdout.buffer.write(message.payload)
+            write_bytes(message.payload)
         elif self._form == "json":
             print(_json_line(message, self._timestamps))
         else:

@@ -7,6 +7,8 @@ import pwd
 import shlex
 from pathlib import Path
 
+from securemqtt_tools.home import Home
+
 
 def caller_home() -> Path | None:
     """Return the home directory of the user who called us by `sudo`; None if nobody did."""
@@ -26,7 +28,7 @@ def meant_instead(missing: Path) -> str | None:
     caller = caller_home()
     if caller is None:
         return None
-    home = caller / ".securemqtt"
+    home = Home.of(caller).path
     theirs = home.joinpath(*missing.parts[-2:])
     if theirs == missing or not theirs.exists():
         return None

@@ -51,7 +51,8 @@ _WRONG: dict[type[SecureMQTTError] | None, str] = {
     ConnectionLost: "it hung up instead of answering in TLS",
     TimedOut: f"it does not answer in TLS within {_WAIT_S:.0f} s",
 }
-_STALE = (
+# Also what `provision` says when a board finds that.
+STALE = (
     "the running broker has not taken up its newest files: securemqtt broker reload (where it is "
     "installed in the system: install again)"
 )
@@ -97,7 +98,7 @@ def check(
         if found.variant == "certificate":
             wrong = _UNFIT
         if found.error is not UnknownCA and _shown(host, port, ca) not in (newest, None):
-            wrong = f"{wrong.partition(': ')[0]}, and {_STALE}"
+            wrong = f"{wrong.partition(': ')[0]}, and {STALE}"
         return [Finding(what, False, wrong.replace("{}", name))]
     findings = [
         proof,
@@ -134,7 +135,7 @@ def _renewed(tls: ssl.SSLSocket, newest: bytes, least_left: float) -> Finding:
     until = f"{datetime.fromtimestamp(end, timezone.utc):%Y-%m-%d}"
     what, left = "is renewed in time", end - time.time()
     if tls.getpeercert(binary_form=True) != newest:
-        return Finding("shows its newest certificate", False, _STALE)
+        return Finding("shows its newest certificate", False, STALE)
     if left > (end - begin) * least_left:
         return Finding(what, True, f"the certificate that it shows is valid until {until}")
     return Finding(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from securemqtt.protocol.topics import PREFIX
+
 READ = "read"
 WRITE = "write"
 
@@ -25,15 +27,20 @@ class Role:
 
 ROLES: Mapping[str, Role] = {
     "operator": Role(
-        "reads every device and sends it commands", ("devices/#",), ("devices/+/command/#",)
+        "reads every device and sends it commands", (f"{PREFIX}#",), (f"{PREFIX}+/command/#",)
     ),
-    "monitor": Role("reads every device and the broker's own figures", ("devices/#", "$SYS/#")),
+    "monitor": Role("reads every device and the broker's own figures", (f"{PREFIX}#", "$SYS/#")),
 }
+
+
+def own_prefix(identity: str) -> str:
+    """Return an identity's own prefix, without a / at the end."""
+    return PREFIX + identity
 
 
 def own_filter(identity: str) -> str:
     """Return the topic filter of an identity's own prefix."""
-    return f"devices/{identity}/#"
+    return f"{own_prefix(identity)}/#"
 
 
 def permitted(identity: str, roles: Mapping[str, str], action: str) -> list[str]:
@@ -54,6 +61,13 @@ def allows(filters: Iterable[str], topic_filter: str) -> bool:
     return any(_covers(one.split("/"), topic_filter.split("/")) for one in filters)
 
 
+def allows_prefix(filters: Iterable[str], prefix: str) -> bool:
+    """Say whether one who may write to `filters` may write to all that begins with ~, if that
+    stands for `prefix`.
+    """
+    return allows(filters, f"{prefix}/#")
+
+
 def _covers(rule: list[str], asked: list[str]) -> bool:
     if rule[0] != asked[0] and asked[0].startswith("$"):
         return False  # a wildcard in front never stands for a $ topic: MQTT-4.7.2-1
@@ -69,7 +83,7 @@ def mosquitto_acl(roles: Mapping[str, str]) -> str:
     """Write the rules as a Mosquitto ACL file."""
     lines = [
         "# Written by securemqtt broker. Everyone: the own prefix, nothing else.",
-        "pattern readwrite devices/%u/#",
+        f"pattern readwrite {own_filter('%u')}",
     ]
     for identity, name in sorted(roles.items()):
         role = ROLES[name]

@@ -26,16 +26,16 @@ from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.rules import ROLES
-from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_common import (
     authority_of,
     directory_of,
     installed,
     say_shortcomings,
     tell,
-    warn,
     where,
 )
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             current = BrokerConfig.open(config.directory)
             renewed = _renew_by_issuer(current, args.issuer_passphrase_file)
-            return _refresh(current, lambda: Authority.open(args.home / "ca", source)) or renewed
+            return _refresh(current, lambda: Authority.open(Home(args.home).ca, source)) or renewed
         except FatalError as error:
             warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
@@ -285,7 +285,6 @@ def check(args: argparse.Namespace) -> int:
                 f"{_MARKS[finding.good]}  {escape(escaped(f'{finding.what}: {finding.detail}'))}"
             )
         findings += found
-    say_shortcomings(config, installed())
     for warning in warnings(config, datetime.now(timezone.utc)):
         warn(warning)
     return 1 if any(finding.good is False for finding in findings) else 0

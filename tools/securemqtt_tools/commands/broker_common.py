@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from securemqtt.platform import escaped
 from securemqtt_tools.broker import foreground
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
-from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.cli import FatalError, as_called, warn
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.passphrase import passphrase_source
@@ -18,13 +17,12 @@ from securemqtt_tools.pki.passphrase import passphrase_source
 
 def directory_of(args: argparse.Namespace) -> Path:
     """Return the broker's directory."""
-    directory: Path = args.home / "broker"
-    return directory
+    return Home(args.home).broker
 
 
 def authority_of(args: argparse.Namespace) -> Authority:
     """Open the authority of this home. Raise FatalError."""
-    directory: Path = args.home / "ca"
+    directory = Home(args.home).ca
     check_exists(directory)
     return Authority.open(directory, passphrase_source(args.passphrase_file))
 
@@ -63,8 +61,3 @@ def installed() -> Program | None:
     except FatalError as error:  # it cannot be asked
         warn(str(error))
         return None
-
-
-def warn(message: str) -> None:
-    """Print a warning."""
-    print(f"securemqtt: warning: {escaped(as_called(message))}", file=sys.stderr, flush=True)

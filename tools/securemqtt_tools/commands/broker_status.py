@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime, timezone
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.status import ask_status
-from securemqtt_tools.cli import as_called
-from securemqtt_tools.commands.telling import table_console, warn
+from securemqtt_tools.cli import as_called, warn
+from securemqtt_tools.commands.telling import table_console
+from securemqtt_tools.home import Home
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Show how the broker is; 0 if something answers at its port, else 1. Raise FatalError."""
-    directory: Path = args.home / "broker"
-    found = ask_status(BrokerConfig.open(directory), datetime.now(timezone.utc))
+    found = ask_status(BrokerConfig.open(Home(args.home).broker), datetime.now(timezone.utc))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

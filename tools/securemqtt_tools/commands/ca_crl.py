@@ -9,6 +9,7 @@ from securemqtt.platform import escaped
 from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.ca_home import CRL, open_authority, print_warnings
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki import layout, recovery
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import Entry
@@ -51,8 +52,8 @@ def recover(args: argparse.Namespace) -> None:
     places = (
         authority.directory / CRL,
         authority.directory / layout.ISSUED,
-        home / "broker",
-        home / "bundles",
+        Home(home).broker,
+        Home(home).bundles,
     )
     found += recovery.search(places, authority.issuing_certificate)
     for place in args.places:
@@ -82,7 +83,7 @@ def check_crls(args: argparse.Namespace, authority: Authority, other: Path | Non
     """Raise FatalError, before anything is changed, when a CRL that is to be replaced says what the
     inventory does not know.
     """
-    for path in (args.home / "broker" / CRL, other, authority.directory / CRL):
+    for path in (Home(args.home).broker / CRL, other, authority.directory / CRL):
         if path is not None:
             authority.check_knows(path)
 
@@ -99,7 +100,7 @@ def publish_crl(
         f"CRL {newest.number}, valid until {newest.next_update:%Y-%m-%d}: "
         f"{authority.directory / CRL}"
     )
-    broker: Path = args.home / "broker" / CRL
+    broker: Path = Home(args.home).broker / CRL
     if broker.exists():
         authority.write_crl(broker)
         print(f"Given to the broker as well: {broker}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt_tools.commands.telling import warn
+from securemqtt_tools.cli import warn
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.passphrase import passphrase_source

@@ -20,16 +20,18 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt.platform import bundle_places
+from securemqtt.bundle import find as find_bundle
+from securemqtt.errors import BundleNotFound
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
-from securemqtt_tools.cli import FatalError, add_home_option, as_called, whole_number
-from securemqtt_tools.commands.telling import warn
+from securemqtt_tools.cli import FatalError, add_home_option, as_called, warn, whole_number
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id
@@ -202,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
         imported=imported is not None,
     )
     source = imported or Authority.open(
-        args.home / "ca", passphrase=passphrase_source(args.passphrase_file)
+        Home(args.home).ca, passphrase=passphrase_source(args.passphrase_file)
     )
     if where.remark:
         warn(where.remark)
@@ -230,9 +232,10 @@ def _what_to_try(args: argparse.Namespace) -> str:
     """Return what shows that a Pi reaches its broker, since nothing has tried it."""
     if args.ssh:
         return "Try it there: securemqtt pub '~/hello' hi"
-    out = args.out.expanduser().resolve()
-    found = next((one for one in bundle_places() if Path(one, "config.json").exists()), "")
-    named = "" if Path(found).resolve() == out else f" --bundle {shlex.quote(str(args.out))}"
+    named = f" --bundle {shlex.quote(str(args.out))}"
+    with suppress(BundleNotFound):
+        if Path(find_bundle(None)).resolve() == args.out.expanduser().resolve():
+            named = ""
     return f"Try it: securemqtt pub '~/hello' hi{named}"
 
 
@@ -303,7 +306,7 @@ def _board_order(args: argparse.Namespace, settings: Settings, authority: Source
         profile=load_profile(args.board),
         settings=settings,
         authority=authority,
-        cache=args.home / "cache",
+        cache=Home(args.home).cache,
         port=args.port,
         wifi=_wifi(args),
         main=args.main,

@@ -98,16 +98,20 @@ def run(args: argparse.Namespace) -> int:
         found = payloads(*_longest(client))
         sender = _Sender(client, args)
         reasons: list[str] = []
+        failure: Exception | None = None
         try:
             sender.publish(topic, found)
         except (FatalError, SecureMQTTError) as error:
-            if not sender.stuck:  # else what waits is told below
-                reasons.append(str(error))
+            failure = error
             if isinstance(found, Lines):
                 reasons.append(_unsent(found.count_left()))
         if not sender.stuck:
             client.flush(args.wait)
-        reasons += sender.complaints()
+        told = sender.complaints()
+        # An outbox that is full of our own is told by what waits there.
+        if failure is not None and not (sender.stuck and told):
+            reasons.insert(0, str(failure))
+        reasons += told
         if reasons:
             raise FatalError("; ".join(reasons))
         if client.stats["outside"]:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.cli import FatalError, add_home_option, whole_number
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki.files import READABLE, write_file
 from securemqtt_tools.provision.steps import Steps
 from securemqtt_tools.selftest.report import HELD, NOT_RUN, Report
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         scenarios=tuple(args.only or SCENARIOS),
         address=args.address,
         engine=args.engine,
-        cache=args.home / "cache",
+        cache=Home(args.home).cache,
         deadline_s=args.deadline,
         serial_number=args.serial_number,
     )

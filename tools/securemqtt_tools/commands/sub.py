@@ -18,7 +18,7 @@ from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, whole_number
 from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
-from securemqtt_tools.output import OutputError, discard_output, reader_has_gone
+from securemqtt_tools.output import OutputError, reader_has_gone
 from securemqtt_tools.printing import Printer
 
 _EXAMPLES = """\
@@ -169,5 +169,4 @@ class _Listener:
             self._printer.show(message)
         except OutputError as error:  # raised in a handler, it would only be logged
             self._left = 0
-            self._unwritten = None if error.reader_gone else error
-            discard_output()
+            self._unwritten = error

@@ -1,4 +1,4 @@
-"""What commands tell in the same way: a warning, a table."""
+"""How commands show a table."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import sys
 
 from rich.console import Console
 
-from securemqtt.platform import escaped
-from securemqtt_tools.cli import as_called
-
 _PIPE_COLUMNS = 200
-
-
-def warn(message: str) -> None:
-    """Print a warning on standard error, at once."""
-    print(f"securemqtt: warning: {escaped(as_called(message))}", file=sys.stderr, flush=True)
 
 
 def table_console() -> Console:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
-from securemqtt_tools.broker.rules import READ, WRITE, allows, own_filter, permitted
+from securemqtt_tools.broker.rules import READ, WRITE, allows_prefix, own_filter, permitted
 from securemqtt_tools.cli import FatalError, parse_whole_number
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki.names import name_text, server_name, server_names
 from securemqtt_tools.provision.bundle import Rules
 
@@ -36,7 +37,7 @@ def find_destination(text: str, home: Path, is_foreign: bool) -> Destination:
     Where no port is given, it is that of our own broker of this name, else 8883. Raise FatalError.
     """
     host, port = parse_broker(text)
-    directory = home / "broker"
+    directory = Home(home).broker
     if is_foreign or not (directory / SETTINGS).exists():
         return Destination(host, port or PORT)
     config = BrokerConfig.open(directory)
@@ -72,7 +73,7 @@ def rules_for(
             f"{allowed_s} s at most"
         )
     may_publish = tuple(permitted(device_id, config.roles, WRITE))
-    if prefix is not None and not allows(may_publish, f"{prefix}/#"):
+    if prefix is not None and not allows_prefix(may_publish, prefix):
         raise FatalError(
             f"--prefix {prefix}: your own broker lets {device_id} use {own_filter(device_id)} "
             "alone, so that all that begins with ~ would be forbidden: leave --prefix out"

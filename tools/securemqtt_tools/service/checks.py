@@ -9,9 +9,9 @@ import pwd
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from securemqtt.bundle import exists
 from securemqtt.config import load
 from securemqtt.errors import SecureMQTTError, WrongKeyPassword
 from securemqtt.outbox.disk import LOCK as OUTBOX_LOCK
@@ -222,9 +222,8 @@ def _found(system: bool) -> Path:
     if system and caller and "SECUREMQTT_BUNDLE" not in os.environ:
         places.append(caller / ".config" / "securemqtt")
     for place in places:
-        with suppress(PermissionError):  # root's, which another user may not look into
-            if (place / "config.json").exists():
-                return place.resolve()
+        if exists(str(place / "config.json")):
+            return place.resolve()
     raise FatalError(
         f"there is no bundle in {' or '.join(map(str, places))}: name it with --bundle DIR, or "
         "make one: securemqtt provision pi --out DIR --id ID --broker HOST"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -15,11 +15,18 @@ from cryptography.x509.oid import NameOID
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.rules import READ, WRITE, permitted
+from securemqtt_tools.broker.rules import (
+    READ,
+    WRITE,
+    allows_prefix,
+    own_filter,
+    own_prefix,
+    permitted,
+)
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki.files import explained, read_private
-from securemqtt_tools.pki.inventory import Inventory
-from securemqtt_tools.pki.layout import INVENTORY
+from securemqtt_tools.pki.layout import ISSUED
 from securemqtt_tools.pki.names import server_name
 
 # Mosquitto takes any path; this is what clients ask for, ours too.
@@ -51,12 +58,12 @@ class Identity:
     @property
     def prefix(self) -> str:
         """The id's own topics, without a / at the end."""
-        return f"devices/{self.id}"
+        return own_prefix(self.id)
 
     @property
     def own(self) -> str:
         """The topic filter of the id's own topics."""
-        return f"{self.prefix}/#"
+        return own_filter(self.id)
 
     @property
     def ca_path(self) -> str:
@@ -135,13 +142,20 @@ def find(
 
     Nothing is made. Raise FatalError if there is nothing, or it does not fit together.
     """
-    directory = bundle or _directory(home, device_id)
+    directory = bundle or _directory(Home(home), device_id)
     _check_paths(directory, password_file, elsewhere)
     config = _config(directory)
-    _check_broker_is_ours(directory, config, device_id)
-    broker = _broker(home)
     if config.get("client_id", device_id) != device_id:
         raise FatalError(f"{directory} is the bundle of {config['client_id']}, not of {device_id}")
+    broker = _broker(Home(home))
+    reads = _permitted(device_id, config, broker, READ)
+    writes = _permitted(device_id, config, broker, WRITE)
+    prefix = config.get("prefix", own_prefix(device_id))
+    if config.get("imported") or not allows_prefix(writes, prefix):
+        raise FatalError(
+            f"{directory} is for a broker of somebody else's, whose rules and topics are not known "
+            "here: ask there what a client has to be told, and give it the files that are in it"
+        )
     ca = _files(directory, config, "ca", "ca.crt")
     certificate = _files(directory, config, "certificate", "device.crt")
     key = _files(directory, config, "key", "device.key")[0]
@@ -156,8 +170,8 @@ def find(
         certificate=certificate,
         key=key,
         key_is_encrypted=_ENCRYPTED in _pem(key, read_private(key)),
-        reads=config.get("may_subscribe") or permitted(device_id, {}, READ),
-        writes=config.get("may_publish") or permitted(device_id, {}, WRITE),
+        reads=reads,
+        writes=writes,
         password_file=None if password_file is None else password_file.absolute(),
         elsewhere=elsewhere,
     )
@@ -166,18 +180,12 @@ def find(
             f"there is no file {password_file}: make it with `securemqtt broker password "
             f"{device_id} --out {shlex.quote(str(password_file))}`"
         )
-    if broker is None:
-        return found
-    if broker.passwords and password_file is None:
+    if broker is not None and broker.passwords and password_file is None:
         raise FatalError(
             "this broker demands a password, too: make one with `securemqtt broker password "
             f"{device_id} --out FILE`, and give --password-file FILE"
         )
-    return replace(
-        found,
-        reads=permitted(device_id, broker.roles, READ),
-        writes=permitted(device_id, broker.roles, WRITE),
-    )
+    return found
 
 
 def _check_paths(*paths: PurePath | None) -> None:
@@ -190,35 +198,31 @@ def _check_paths(*paths: PurePath | None) -> None:
             )
 
 
-def _check_broker_is_ours(directory: Path, config: Mapping[str, Any], device_id: str) -> None:
-    """Raise FatalError for a bundle that is for a broker of somebody else's: nothing is known of
-    its rules, and its topics may be others.
+def _permitted(
+    device_id: str, config: Mapping[str, Any], broker: BrokerConfig | None, action: str
+) -> Sequence[str]:
+    """Return what an id may READ or WRITE: by the broker's rules, where it is set up here, else by
+    those that the bundle has.
     """
-    if config.get("imported") or config.get("prefix", f"devices/{device_id}") != (
-        f"devices/{device_id}"
-    ):
-        raise FatalError(
-            f"{directory} is for a broker of somebody else's, whose rules and topics are not known "
-            "here: ask there what a client has to be told, and give it the files that are in it"
-        )
+    if broker is not None:
+        return permitted(device_id, broker.roles, action)
+    told: list[str] | None = config.get("may_subscribe" if action == READ else "may_publish")
+    return told or permitted(device_id, {}, action)
 
 
-def _directory(home: Path, device_id: str) -> Path:
-    for directory in (home / "bundles" / device_id, home / "ca" / "issued" / "devices" / device_id):
+def _directory(home: Home, device_id: str) -> Path:
+    for directory in (home.bundle(device_id), home.ca / ISSUED / "devices" / device_id):
         if directory.exists():
             return directory
-    inventory = home / "ca" / INVENTORY
-    if inventory.exists() and Inventory(inventory).entries("device", device_id):
+    if home.has_certified(device_id):
         raise FatalError(
             f"{device_id} has a certificate, and its key is not on this computer: a board's never "
-            "leaves it. Give this program an id of its own: `securemqtt provision pi --id OTHER "
-            f"--broker HOST --out {home / 'bundles' / 'OTHER'}`; or name where the files are with "
-            "--bundle DIR"
+            f"leaves it. Give this program an id of its own: {home.making('OTHER')}; or name where "
+            "the files are with --bundle DIR"
         )
     raise FatalError(
-        f"there are no files of {device_id} in {home}: make them with `securemqtt provision pi "
-        f"--id {device_id} --broker HOST --out {home / 'bundles' / device_id}`, or name where they "
-        "are with --bundle DIR"
+        f"there are no files of {device_id} in {home.path}: make them with "
+        f"{home.making(device_id)}, or name where they are with --bundle DIR"
     )
 
 
@@ -238,9 +242,8 @@ def _config(directory: Path) -> dict[str, Any]:
     raise FatalError(f"{path} is damaged: provision it again")
 
 
-def _broker(home: Path) -> BrokerConfig | None:
-    directory = home / "broker"
-    return BrokerConfig.open(directory) if directory.exists() else None
+def _broker(home: Home) -> BrokerConfig | None:
+    return BrokerConfig.open(home.broker) if home.broker.exists() else None
 
 
 def _host(text: str) -> str:

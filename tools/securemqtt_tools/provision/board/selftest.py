@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from securemqtt.errors import HostNameMismatch
+from securemqtt_tools.broker.check import STALE
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board.repl import Board
 
@@ -63,7 +64,7 @@ def connect_from_board(
     said = f"{name}: {result['what']}" if name else result.get("what", "it did not say why")
     if name == HostNameMismatch.__name__ and names:
         said += "; " + (
-            "your running broker has not taken up its newest files: securemqtt broker reload"
+            STALE
             if host in names
             else f"your own broker is {' or '.join(names)}: run this again with --broker {names[0]}"
         )

@@ -1,0 +1,64 @@
+"""The directory in which the host commands keep their state: what is where in it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """Such a directory, by its path; nothing of it needs to be there."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, user: Path) -> Home:
+        """Return the one that a user with this home directory has, unless he names another."""
+        return cls(user / ".securemqtt")
+
+    @property
+    def ca(self) -> Path:
+        """The authority's directory."""
+        return self.path / "ca"
+
+    @property
+    def broker(self) -> Path:
+        """The broker's directory."""
+        return self.path / "broker"
+
+    @property
+    def bundles(self) -> Path:
+        """The directory of the bundles, each under its id."""
+        return self.path / "bundles"
+
+    @property
+    def cache(self) -> Path:
+        """The directory of what can be fetched or made anew."""
+        return self.path / "cache"
+
+    def bundle(self, identity: str) -> Path:
+        """Return where the bundle of an id is looked for."""
+        return self.bundles / identity
+
+    def ids(self) -> list[str]:
+        """Return the ids that have bundles here."""
+        return sorted(path.parent.name for path in self.bundles.glob("*/config.json"))
+
+    def has_certified(self, identity: str) -> bool:
+        """Return True if the authority has given an id a certificate. Raise FatalError for an
+        inventory that cannot be read.
+        """
+        from securemqtt_tools.pki.inventory import Inventory  # only now: they take time to load
+        from securemqtt_tools.pki.layout import INVENTORY
+
+        path = self.ca / INVENTORY
+        return path.exists() and any(
+            one.subject == identity for one in Inventory(path).entries("device")
+        )
+
+    def making(self, identity: str) -> str:
+        """Return the command that makes a bundle where it is looked for."""
+        out = shlex.quote(str(self.bundle(identity)))
+        return f"`securemqtt provision pi --id {shlex.quote(identity)} --broker … --out {out}`"

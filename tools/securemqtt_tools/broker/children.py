@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from securemqtt_tools.pki.files import OWNER_ONLY
+from securemqtt_tools.waiting import result_of
 
 # When it was, in seconds or as ISO 8601 has it.
 _TIME = re.compile(r"^(\d{10}|\d{4}-\d\d-\d\dT[\d:]+): ")
+_START_S = 60.0
 # Linux sends the death signal when the *thread* that started the child ends, so one thread that
 # lives as long as this process starts them all: a broker may then be restarted from a short-lived
 # thread.
@@ -42,7 +44,7 @@ def spawn(
     guarded = [setpriv, "--pdeathsig", "KILL", "--", *arguments] if setpriv else list(arguments)
     account = pwd.getpwnam(user) if user is not None else None
     with _appended(log) as output:
-        process = _LAUNCHER.submit(
+        started = _LAUNCHER.submit(
             subprocess.Popen[bytes],
             guarded,
             stdin=subprocess.DEVNULL,
@@ -54,7 +56,8 @@ def spawn(
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             extra_groups=os.getgrouplist(account.pw_name, account.pw_gid) if account else None,
-        ).result()
+        )
+        process = result_of(started, _START_S)
     if open_files and hasattr(resource, "prlimit"):  # Linux; elsewhere the shell's limit stays
         _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         wanted = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)

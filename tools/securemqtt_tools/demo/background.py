@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from securemqtt_tools.waiting import result_of
+
 T = TypeVar("T")
 
 # Ample for a Pi that has other things to do.
@@ -26,7 +28,7 @@ class Background:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(_CALL_S)
+        self.run(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S)
         self._loop.close()
@@ -47,11 +49,11 @@ class Background:
                 done.set_result(None)
 
         self._loop.call_soon_threadsafe(work)
-        done.result(_CALL_S)
+        result_of(done, _CALL_S)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and return its value; TimeoutError after 120 s."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
+        return result_of(asyncio.run_coroutine_threadsafe(work, self._loop), _CALL_S)
 
 
 async def _cancel_others() -> None:

@@ -25,7 +25,7 @@ from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
 from securemqtt_tools.broker.ports import free_port
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.brokers.system import System, running_system
@@ -40,12 +40,16 @@ BROKER = Path(__file__).parents[2] / "tools" / "broker.py"
 class Installed:
     """A system that has the broker of `home` installed."""
 
-    def __init__(self, system: System, home: Path) -> None:
+    def __init__(self, system: System, home: Path, websockets: bool = False) -> None:
         self.system = system
         self.home = home
         self.authority = Authority.create(home / "ca", passphrase=None)
         self.config = BrokerConfig.create(
-            home / "broker", self.authority, names=["localhost"], port=free_port("127.0.0.1")
+            home / "broker",
+            self.authority,
+            names=["localhost"],
+            port=free_port("127.0.0.1"),
+            websockets_port=free_port("127.0.0.1") if websockets else None,
         )
         assert system.install(home, "--yes") == 0
 
@@ -56,9 +60,15 @@ class Installed:
         return client_context(self.home / "broker" / "ca.pem", credentials)
 
     def enter(
-        self, context: ssl.SSLContext, device_id: str, session: ssl.SSLSession | None = None
+        self,
+        context: ssl.SSLContext,
+        device_id: str,
+        session: ssl.SSLSession | None = None,
+        websockets: bool = False,
     ) -> Peer:
-        peer = Peer(self.config.port, context, session=session)
+        port = self.config.websockets_port if websockets else self.config.port
+        assert port is not None
+        peer = Peer(port, context, session=session, websockets=websockets)
         try:
             peer.connect(device_id, clean=False)
             peer.drain()
@@ -68,9 +78,13 @@ class Installed:
         return peer
 
     def revoke(self, *device_ids: str) -> None:
+        """Revoke as users do: after it, nothing but `install` is left to run."""
         for device_id in device_ids:
-            self.authority.revoke(device_id)
-        self.config.refresh(self.authority)
+            self.run("ca", "revoke", device_id)
+
+    def run(self, command: str, *arguments: str) -> None:
+        """Run another command for this home, which must succeed."""
+        assert main([*arguments, "--home", str(self.home)], command=command) == 0
 
     def install(self, *options: str) -> int:
         return self.system.install(self.home, "--reload", self.system.reload, *options)
@@ -144,6 +158,37 @@ def test_a_revocation_interrupts_that_device_alone(installed: Installed) -> None
         assert installed.entries("pump") == 1
         assert installed.pid() == pid
     assert not list(installed.system.folder.glob("*.0"))  # nobody is trusted for good
+
+
+def test_a_revocation_reaches_websockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before Mosquitto 2.1 that port looks at no CRL, but at a file that goes with it."""
+    monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.5)
+    with running_system() as system:
+        installed = Installed(system, tmp_path / "home", websockets=True)
+        contexts = {name: installed.context(name) for name in ("pump", "lost")}
+        with installed.enter(contexts["lost"], "lost", websockets=True) as lost:
+            installed.revoke("lost")
+            assert installed.install("--yes") == 0
+            lost.wait_closed()
+        for websockets in (True, False):
+            installed.enter(contexts["pump"], "pump", websockets=websockets).drop()
+            with pytest.raises(Refused):
+                installed.enter(contexts["lost"], "lost", websockets=websockets)
+    assert "came without the files" not in capsys.readouterr().err
+
+
+def test_a_revoked_server_is_nobody_to_be_put_out(
+    installed: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with installed.enter(installed.context("pump"), "pump") as pump:
+        installed.run("ca", "revoke", "localhost", "--role", "server")
+        installed.run("broker", "reload")
+        assert installed.install("--yes") == 0
+        assert "to be reloaded: all stay connected." in capsys.readouterr().out
+        pump.drain()
+        assert installed.entries("pump") == 1
 
 
 def test_who_had_shown_its_certificate_before_is_put_out_too(installed: Installed) -> None:

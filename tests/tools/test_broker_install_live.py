@@ -15,9 +15,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.mosquitto import eviction
@@ -29,7 +31,12 @@ from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.brokers.system import System, running_system
-from support.identities.credentials import issued_credentials
+from support.identities.credentials import (
+    SERVER_AUTH,
+    client_certificate,
+    issued_credentials,
+    signer_of,
+)
 from support.network.net import wait_until
 from support.requirements import require_program
 from support.speed import seconds
@@ -189,6 +196,42 @@ def test_a_revoked_server_is_nobody_to_be_put_out(
         assert "to be reloaded: all stay connected." in capsys.readouterr().out
         pump.drain()
         assert installed.entries("pump") == 1
+
+
+def test_a_revocation_works_while_the_certificate_has_run_out(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can connect then, but who is connected stays, and who is revoked must not."""
+    monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.5)
+    contexts = {name: installed.context(name) for name in ("pump", "lost")}
+    expired = client_certificate(
+        installed.home,
+        signer_of(installed.authority),
+        ["localhost"],
+        usages=[SERVER_AUTH],
+        age=timedelta(days=2),
+        alternative_names=[x509.DNSName("localhost")],
+    )
+    with (
+        installed.enter(contexts["pump"], "pump") as pump,
+        installed.enter(contexts["lost"], "lost") as lost,
+    ):
+        server = installed.config.directory / "server.pem"
+        server.write_bytes(expired.key.read_bytes() + expired.certificate.read_bytes())
+        installed.revoke("lost")
+        assert installed.install("--yes") == 0
+        printed = capsys.readouterr()
+        assert "warning: its certificate has run out, so that no device connects" in printed.err
+        assert "all stay connected, except who was revoked: lost." in printed.out
+        lost.wait_closed()
+        pump.drain()
+        assert installed.entries("pump") == 1
+    for context in contexts.values():  # a device that takes no notice of dates
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    installed.enter(contexts["pump"], "pump").drop()
+    with pytest.raises(Refused):
+        installed.enter(contexts["lost"], "lost")
 
 
 def test_who_had_shown_its_certificate_before_is_put_out_too(installed: Installed) -> None:

@@ -392,6 +392,35 @@ def test_an_interrupted_installation_is_not_taken_for_done(installed: Installed)
     assert installed.system.content() == before
 
 
+@pytest.mark.parametrize("again", ["", "interrupted"])
+def test_a_killed_installation_is_not_taken_for_done(
+    installed: Installed, capsys: pytest.CaptureFixture[str], again: str
+) -> None:
+    """Killed between writing and reloading, it can put nothing back."""
+    with installed.enter(installed.context("lost"), "lost") as lost:
+        installed.revoke("lost")
+        kill = ["--yes", "--reload", "sh -c 'kill -KILL $PPID'"]
+        done = subprocess.run(
+            [sys.executable, str(BROKER), *installed.system.arguments(installed.home), *kill],
+            capture_output=True,
+            timeout=seconds(60),
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done
+        lost.drain()
+        restart = installed.system.restart
+        if again:
+            installed.system.restart = f"sh -c 'kill -INT {os.getpid()}; sleep {seconds(20)}'"
+            assert installed.install("--yes") == 130
+            installed.system.restart = restart
+        capsys.readouterr()
+        assert installed.install("--yes") == 0
+        assert "an earlier installation was cut short" in capsys.readouterr().out
+        lost.wait_closed()
+    assert installed.install("--yes") == 0
+    assert "Nothing would change" in capsys.readouterr().out
+
+
 def test_who_is_revoked_while_the_question_stands_is_not_forgotten(installed: Installed) -> None:
     """Once the CRL is installed, nothing would say that they have not been put out."""
     for device_id in ("lost", "later"):

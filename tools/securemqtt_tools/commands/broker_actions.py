@@ -187,7 +187,7 @@ def reload(args: argparse.Namespace) -> int:
     _say_crl(config)
     tell(config)
     if not here:
-        print(without_authority(args))
+        print(f"Note: {without_authority(args)}.")
         for warning in warnings(config, datetime.now(timezone.utc)):
             warn(warning)
     return 0

@@ -192,6 +192,10 @@ def test_health(config: BrokerConfig) -> None:
     ):
         with pytest.raises(FatalError, match=complaint):
             warnings(config, moment)
+    (line,) = warnings(config, end + timedelta(seconds=1), only_crl_counts=True)
+    assert "its certificate has run out" in line  # and a revocation gets through
+    with pytest.raises(FatalError, match="its CRL has run out"):
+        warnings(config, end + timedelta(days=3650), only_crl_counts=True)
 
 
 def test_mosquitto_2_0(config: BrokerConfig) -> None:

@@ -15,9 +15,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.mosquitto import eviction
@@ -25,11 +27,16 @@ from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
 from securemqtt_tools.broker.ports import free_port
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, main
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.brokers.system import System, running_system
-from support.identities.credentials import issued_credentials
+from support.identities.credentials import (
+    SERVER_AUTH,
+    client_certificate,
+    issued_credentials,
+    signer_of,
+)
 from support.network.net import wait_until
 from support.requirements import require_program
 from support.speed import seconds
@@ -40,12 +47,16 @@ BROKER = Path(__file__).parents[2] / "tools" / "broker.py"
 class Installed:
     """A system that has the broker of `home` installed."""
 
-    def __init__(self, system: System, home: Path) -> None:
+    def __init__(self, system: System, home: Path, websockets: bool = False) -> None:
         self.system = system
         self.home = home
         self.authority = Authority.create(home / "ca", passphrase=None)
         self.config = BrokerConfig.create(
-            home / "broker", self.authority, names=["localhost"], port=free_port("127.0.0.1")
+            home / "broker",
+            self.authority,
+            names=["localhost"],
+            port=free_port("127.0.0.1"),
+            websockets_port=free_port("127.0.0.1") if websockets else None,
         )
         assert system.install(home, "--yes") == 0
 
@@ -56,9 +67,15 @@ class Installed:
         return client_context(self.home / "broker" / "ca.pem", credentials)
 
     def enter(
-        self, context: ssl.SSLContext, device_id: str, session: ssl.SSLSession | None = None
+        self,
+        context: ssl.SSLContext,
+        device_id: str,
+        session: ssl.SSLSession | None = None,
+        websockets: bool = False,
     ) -> Peer:
-        peer = Peer(self.config.port, context, session=session)
+        port = self.config.websockets_port if websockets else self.config.port
+        assert port is not None
+        peer = Peer(port, context, session=session, websockets=websockets)
         try:
             peer.connect(device_id, clean=False)
             peer.drain()
@@ -68,9 +85,13 @@ class Installed:
         return peer
 
     def revoke(self, *device_ids: str) -> None:
+        """Revoke as users do: after it, nothing but `install` is left to run."""
         for device_id in device_ids:
-            self.authority.revoke(device_id)
-        self.config.refresh(self.authority)
+            self.run("ca", "revoke", device_id)
+
+    def run(self, command: str, *arguments: str) -> None:
+        """Run another command for this home, which must succeed."""
+        assert main([*arguments, "--home", str(self.home)], command=command) == 0
 
     def install(self, *options: str) -> int:
         return self.system.install(self.home, "--reload", self.system.reload, *options)
@@ -144,6 +165,73 @@ def test_a_revocation_interrupts_that_device_alone(installed: Installed) -> None
         assert installed.entries("pump") == 1
         assert installed.pid() == pid
     assert not list(installed.system.folder.glob("*.0"))  # nobody is trusted for good
+
+
+def test_a_revocation_reaches_websockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before Mosquitto 2.1 that port looks at no CRL, but at a file that goes with it."""
+    monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.5)
+    with running_system() as system:
+        installed = Installed(system, tmp_path / "home", websockets=True)
+        contexts = {name: installed.context(name) for name in ("pump", "lost")}
+        with installed.enter(contexts["lost"], "lost", websockets=True) as lost:
+            installed.revoke("lost")
+            assert installed.install("--yes") == 0
+            lost.wait_closed()
+        for websockets in (True, False):
+            installed.enter(contexts["pump"], "pump", websockets=websockets).drop()
+            with pytest.raises(Refused):
+                installed.enter(contexts["lost"], "lost", websockets=websockets)
+    assert "came without the files" not in capsys.readouterr().err
+
+
+def test_a_revoked_server_is_nobody_to_be_put_out(
+    installed: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with installed.enter(installed.context("pump"), "pump") as pump:
+        installed.run("ca", "revoke", "localhost", "--role", "server")
+        installed.run("broker", "reload")
+        assert installed.install("--yes") == 0
+        assert "to be reloaded: all stay connected." in capsys.readouterr().out
+        pump.drain()
+        assert installed.entries("pump") == 1
+
+
+def test_a_revocation_works_while_the_certificate_has_run_out(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can connect then, but who is connected stays, and who is revoked must not."""
+    monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.5)
+    contexts = {name: installed.context(name) for name in ("pump", "lost")}
+    expired = client_certificate(
+        installed.home,
+        signer_of(installed.authority),
+        ["localhost"],
+        usages=[SERVER_AUTH],
+        age=timedelta(days=2),
+        alternative_names=[x509.DNSName("localhost")],
+    )
+    with (
+        installed.enter(contexts["pump"], "pump") as pump,
+        installed.enter(contexts["lost"], "lost") as lost,
+    ):
+        server = installed.config.directory / "server.pem"
+        server.write_bytes(expired.key.read_bytes() + expired.certificate.read_bytes())
+        installed.revoke("lost")
+        assert installed.install("--yes") == 0
+        printed = capsys.readouterr()
+        assert "warning: its certificate has run out, so that no device connects" in printed.err
+        assert "all stay connected, except who was revoked: lost." in printed.out
+        lost.wait_closed()
+        pump.drain()
+        assert installed.entries("pump") == 1
+    for context in contexts.values():  # a device that takes no notice of dates
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    installed.enter(contexts["pump"], "pump").drop()
+    with pytest.raises(Refused):
+        installed.enter(contexts["lost"], "lost")
 
 
 def test_who_had_shown_its_certificate_before_is_put_out_too(installed: Installed) -> None:
@@ -302,6 +390,35 @@ def test_an_interrupted_installation_is_not_taken_for_done(installed: Installed)
     installed.system.reload = f"sh -c 'kill -INT {os.getpid()}; sleep {seconds(20)}'"
     assert installed.install("--yes") == 130
     assert installed.system.content() == before
+
+
+@pytest.mark.parametrize("again", ["", "interrupted"])
+def test_a_killed_installation_is_not_taken_for_done(
+    installed: Installed, capsys: pytest.CaptureFixture[str], again: str
+) -> None:
+    """Killed between writing and reloading, it can put nothing back."""
+    with installed.enter(installed.context("lost"), "lost") as lost:
+        installed.revoke("lost")
+        kill = ["--yes", "--reload", "sh -c 'kill -KILL $PPID'"]
+        done = subprocess.run(
+            [sys.executable, str(BROKER), *installed.system.arguments(installed.home), *kill],
+            capture_output=True,
+            timeout=seconds(60),
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done
+        lost.drain()
+        restart = installed.system.restart
+        if again:
+            installed.system.restart = f"sh -c 'kill -INT {os.getpid()}; sleep {seconds(20)}'"
+            assert installed.install("--yes") == 130
+            installed.system.restart = restart
+        capsys.readouterr()
+        assert installed.install("--yes") == 0
+        assert "an earlier installation was cut short" in capsys.readouterr().out
+        lost.wait_closed()
+    assert installed.install("--yes") == 0
+    assert "Nothing would change" in capsys.readouterr().out
 
 
 def test_who_is_revoked_while_the_question_stands_is_not_forgotten(installed: Installed) -> None:

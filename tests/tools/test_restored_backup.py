@@ -306,6 +306,21 @@ def test_what_is_installed_does_not_go_back(home: Home, tmp_path: Path, whole: b
         assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
 
+def test_a_broker_alone_that_was_restored_asks_the_authority(home: Home, tmp_path: Path) -> None:
+    """The authority knows what is installed, so that there is nothing to recover."""
+    require_program("mosquitto")
+    installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
+    installed.parent.mkdir(parents=True)
+    before = home.crl.read_bytes()
+    home.good("ca", "revoke", "lost")
+    shutil.copy(home.crl, installed)
+    home.crl.write_bytes(before)
+    arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
+    assert "Run securemqtt broker reload first" in home.bad("broker", *arguments)
+    home.good("broker", "reload")
+    assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
+
+
 def test_an_inventory_of_the_first_version_is_brought_up_to_date(home: Home) -> None:
     path = home.ca / "inventory.sqlite"
     with closing(sqlite3.connect(path)) as connection:

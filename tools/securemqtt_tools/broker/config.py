@@ -4,6 +4,7 @@
 - ca.pem, crl.pem: whom to trust, whom no longer; ca.websockets.pem is both in one, for Mosquitto
   2.0, which checks no CRL on WebSockets
 - revoked.json: which device's the revoked certificates are, since a CRL has serial numbers only
+  (crl.pem, ca.websockets.pem and revoked.json change together, see revocations.py)
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
@@ -18,7 +19,6 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from securemqtt_tools.broker import revocations
 from securemqtt_tools.broker.public import find_root, read_public, root_pem
 from securemqtt_tools.broker.rules import ROLES, mosquitto_acl
 from securemqtt_tools.cli import FatalError
@@ -35,14 +36,12 @@ from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
 from securemqtt_tools.pki.layout import load_certificate
 from securemqtt_tools.pki.names import check_device_id, serial_text
-from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 from securemqtt_tools.sudo import meant_instead
 
 SETTINGS = "broker.json"
 CA = "ca.pem"
-CRL = "crl.pem"
-REVOKED_IDS = "revoked.json"
-WEBSOCKETS_CA = "ca.websockets.pem"
+CRL = revocations.CRL
+WEBSOCKETS_CA = revocations.WEBSOCKETS_CA
 SERVER = "server.pem"
 ISSUER = "issuer.pem"
 ISSUER_KEY = "issuer.key"
@@ -282,7 +281,7 @@ class BrokerConfig:
             or _aged(newest.issued_at, newest.next_update, now, last, 2 / 3)
         ):
             authority.crl_pem()
-        authority.write_crl(self.directory / CRL)
+        revocations.hand_over(authority, self.directory)
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = serial_text(certificate.serial_number)
@@ -293,16 +292,6 @@ class BrokerConfig:
         by_authority = not (self.is_public or self.has_issuer)
         if by_authority and (is_void or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
-        revoked = {
-            one.serial: one.subject
-            for one in entries
-            if one.state == REVOKED and one.role == DEVICE and one.not_after > now
-        }
-        write_files(self.directory, {REVOKED_IDS: (json.dumps(revoked, indent=1) + "\n").encode()})
-        self._except_from_trust(
-            authority.issuing_certificate,
-            {*revoked.values(), *authority.inventory.forgotten()[1]},
-        )
         self.save()
         if self.is_public:
             try:
@@ -313,40 +302,16 @@ class BrokerConfig:
                 ) from error
         return self
 
-    def _except_from_trust(self, ca: x509.Certificate, device_ids: Iterable[str]) -> None:
-        """Write the trust for a listener that looks at no CRL, if it says anything new."""
-        path = self.directory / WEBSOCKETS_CA
-        anchor = anchor_without(ca, device_ids)
-        with explained(f"read {path}"), suppress(FileNotFoundError, ValueError):
-            said = x509.load_pem_x509_certificate(path.read_bytes())
-            if said.tbs_certificate_bytes == anchor.tbs_certificate_bytes:
-                return
-        write_files(self.directory, {WEBSOCKETS_CA: anchor.public_bytes(Encoding.PEM)})
-
     def revoked_ids(self, serials: Iterable[int]) -> set[str] | None:
         """Return the devices whose certificates were revoked, None if one of them is not known.
 
         Raise FatalError.
         """
-        path = self.directory / REVOKED_IDS
-        with explained(f"read {path}"):
-            content = path.read_bytes() if path.exists() else b"{}"
-        try:
-            known = json.loads(content)
-            found = [known.get(serial_text(serial)) for serial in serials]
-        except (ValueError, AttributeError) as error:
-            raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
-        return None if None in found else {check_device_id(str(one)) for one in found}
+        return revocations.revoked_ids(self.directory, serials)
 
     def crl(self) -> x509.CertificateRevocationList:
         """Read the CRL. Raise FatalError."""
-        path = self.directory / CRL
-        with explained(f"read {path}"):
-            content = path.read_bytes()
-        try:
-            return x509.load_pem_x509_crl(content)
-        except ValueError as error:
-            raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
+        return revocations.read_crl(self.directory)
 
     def server_certificate(self) -> x509.Certificate:
         """Read the server's own certificate. Raise FatalError."""

@@ -11,8 +11,10 @@ from typing import NamedTuple
 from cryptography import x509
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.revocations import CRL, FILES, unexplained
 from securemqtt_tools.cli import FatalError
 
+_CRL = "its CRL"
 _CRL_NOTICE = timedelta(days=60)
 # A public one lives for 90 days or less, and is renewed when a third of that is left.
 _PUBLIC_NOTICE = timedelta(days=10)
@@ -36,33 +38,46 @@ class _Period(NamedTuple):
     remedy: str
 
 
-def warnings(config: BrokerConfig, now: datetime) -> list[str]:
+def warnings(config: BrokerConfig, now: datetime, *, only_crl_counts: bool = False) -> list[str]:
     """Return one line for each thing that needs attention soon.
 
-    Raise FatalError for what is too late already.
+    Raise FatalError for what is too late already; with `only_crl_counts` a certificate that is not
+    valid is a line, too, since a new CRL has to reach the running broker all the same.
     """
     found = []
     for one in _periods(config):
-        if one.end is None or now > one.end:
-            raise FatalError(
-                f"the broker cannot run: {one.what} has run out, so that {one.effect}; {one.remedy}"
-            )
-        if now < one.begin:
-            raise FatalError(
-                f"the broker cannot run: {one.what} begins on {one.begin:%Y-%m-%d}; set this "
-                f"computer's clock"
-            )
-        if one.end - now < one.notice:
+        problem = _problem(one, now)
+        if problem and (one.what == _CRL or not only_crl_counts):
+            raise FatalError(f"the broker cannot run: {problem}")
+        if problem:
+            found.append(problem)
+        elif one.end is not None and one.end - now < one.notice:
             found.append(
                 f"{one.what} runs out on {one.end:%Y-%m-%d}, and then {one.effect}: {one.remedy}"
             )
+    alone = unexplained(config.directory)
+    if alone:
+        found.append(
+            f"{config.directory / CRL} came without the files that belong to it, which do not know "
+            f"{alone} of those it lists: copy {', '.join(FILES)} together from the authority's "
+            f"directory, or {_RELOAD}; until then who was revoked may get in over WebSockets"
+        )
     return found
+
+
+def _problem(one: _Period, now: datetime) -> str:
+    """Say why something is not valid now; "" if it is."""
+    if one.end is None or now > one.end:
+        return f"{one.what} has run out, so that {one.effect}; {one.remedy}"
+    if now < one.begin:
+        return f"{one.what} begins on {one.begin:%Y-%m-%d}; set this computer's clock"
+    return ""
 
 
 def _periods(config: BrokerConfig) -> Iterator[_Period]:
     crl = config.crl()
     shut = "every device is refused"
-    yield _Period("its CRL", crl.last_update_utc, crl.next_update_utc, shut, _CRL_NOTICE, _RELOAD)
+    yield _Period(_CRL, crl.last_update_utc, crl.next_update_utc, shut, _CRL_NOTICE, _RELOAD)
     certificate = config.server_certificate()
     if config.is_public:
         yield _period("its certificate", certificate, _PUBLIC_NOTICE, _PUBLIC_RENEWAL)

@@ -280,6 +280,10 @@ check.""",
         _reload,
         actions.reload,
         ("reload",),
+        """
+
+Where the authority is on another computer, the files in HOME/broker are used as they are: copy
+crl.pem, revoked.json and ca.websockets.pem there from the authority's HOME/ca first, together.""",
     ),
     Subcommand(
         "issuer",

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -31,9 +32,11 @@ from securemqtt_tools.commands.broker_common import (
     authority_of,
     directory_of,
     installed,
+    is_authority_here,
     say_shortcomings,
     tell,
     where,
+    without_authority,
 )
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
@@ -121,7 +124,9 @@ def run(args: argparse.Namespace) -> int:
         for port in filter(None, (config.port, config.websockets_port)):
             check_port(port)
     _renew_by_issuer(config, args.issuer_passphrase_file)
-    _refresh(config, lambda: authority_of(args))
+    _refresh(args, config, lambda: authority_of(args))
+    for warning in warnings(config, datetime.now(timezone.utc)):
+        warn(warning)
     broker = BrokerProcess(config.directory, engine=args.engine)
 
     def started() -> None:
@@ -154,7 +159,12 @@ def run(args: argparse.Namespace) -> int:
         try:
             current = BrokerConfig.open(config.directory)
             renewed = _renew_by_issuer(current, args.issuer_passphrase_file)
-            return _refresh(current, lambda: Authority.open(Home(args.home).ca, source)) or renewed
+            unasked = partial(Authority.open, Home(args.home).ca, source)
+            changed = _refresh(args, current, unasked) or renewed
+            now = datetime.now(timezone.utc)
+            for warning in warnings(current, now, only_crl_counts=True):
+                warn(warning)
+            return changed
         except FatalError as error:
             warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
@@ -167,13 +177,19 @@ def run(args: argparse.Namespace) -> int:
 def reload(args: argparse.Namespace) -> int:
     """Bring the broker's files up to date and tell the running one."""
     config = BrokerConfig.open(directory_of(args))
-    try:
-        config.refresh(authority_of(args))
-    except NotRenewedError:
-        tell(config)  # of a revocation, perhaps
-        raise
+    here = is_authority_here(args)
+    if here:
+        try:
+            config.refresh(authority_of(args))
+        except NotRenewedError:
+            tell(config)  # of a revocation, perhaps
+            raise
     _say_crl(config)
     tell(config)
+    if not here:
+        print(f"Note: {without_authority(args)}.")
+        for warning in warnings(config, datetime.now(timezone.utc)):
+            warn(warning)
     return 0
 
 
@@ -323,17 +339,20 @@ def client_config(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:
+def _refresh(
+    args: argparse.Namespace, config: BrokerConfig, authority: Callable[[], Authority]
+) -> bool:
     """Bring CRL and certificate up to date as far as possible, and warn; return True if they
     changed. Raise FatalError.
     """
     before = config.crl(), config.server_certificate()
+    if not is_authority_here(args):
+        warn(without_authority(args))
+        return False
     try:
         config.refresh(authority())
     except FatalError as error:
         warn(f"certificate and CRL are used as they are: {error}")
-    for warning in warnings(config, datetime.now(timezone.utc)):
-        warn(warning)
     return before != (config.crl(), config.server_certificate())
 
 

@@ -27,6 +27,19 @@ def authority_of(args: argparse.Namespace) -> Authority:
     return Authority.open(directory, passphrase_source(args.passphrase_file))
 
 
+def is_authority_here(args: argparse.Namespace) -> bool:
+    """Return True if this home has an authority: a broker runs without one as well."""
+    return Home(args.home).ca.exists()
+
+
+def without_authority(args: argparse.Namespace) -> str:
+    """Say what follows where there is none."""
+    return (
+        f"certificate and CRL are used as they are, since the authority is not here: there is no "
+        f"{Home(args.home).ca}"
+    )
+
+
 def where(config: BrokerConfig) -> str:
     """Say where a broker listens."""
     address = config.bind or "all addresses"

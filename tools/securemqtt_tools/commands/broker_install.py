@@ -18,7 +18,12 @@ from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
 from securemqtt_tools.cli import FatalError, warn
-from securemqtt_tools.commands.broker_common import directory_of, say_shortcomings, where
+from securemqtt_tools.commands.broker_common import (
+    directory_of,
+    is_authority_here,
+    say_shortcomings,
+    where,
+)
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.recovery import check_follows
@@ -77,13 +82,14 @@ def install(args: argparse.Namespace) -> int:
     program = find_mosquitto()
     if program is None:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
-    for warning in warnings(config, datetime.now(timezone.utc)):
+    for warning in warnings(config, datetime.now(timezone.utc), only_crl_counts=True):
         warn(warning)
     say_shortcomings(config, program)
     installation = Installation(config, program, args.etc)
-    if Home(args.home).ca.exists():
+    here = is_authority_here(args)
+    if here:
         Authority.open(Home(args.home).ca).check_knows(installation.crl)
-    check_follows(installation.crl, config.directory / files.CRL)
+    check_follows(installation.crl, config.directory / files.CRL, authority_is_here=here)
     for listener in installation.listeners_in_clear():
         warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
     description = installation.describe()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.privileges import become_holder
+from securemqtt_tools.broker.revocations import FILES, hand_over
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.ca_home import CRL, open_authority, print_warnings
 from securemqtt_tools.home import Home
@@ -91,20 +92,24 @@ def check_crls(args: argparse.Namespace, authority: Authority, other: Path | Non
 def publish_crl(
     args: argparse.Namespace, authority: Authority, days: int | None = None, above: int = 0
 ) -> None:
-    """Sign a new CRL, and write it to its place, and to the broker of the same home. Raise
-    FatalError.
+    """Sign a new CRL, and write it, with what follows from it, to its place and to the broker of
+    the same home. Raise FatalError.
     """
     authority.crl_pem(days=days, above=above)
-    newest = authority.write_crl(authority.directory / CRL)
+    newest = hand_over(authority, authority.directory)
     print(
         f"CRL {newest.number}, valid until {newest.next_update:%Y-%m-%d}: "
         f"{authority.directory / CRL}"
     )
-    broker: Path = Home(args.home).broker / CRL
-    if broker.exists():
-        authority.write_crl(broker)
-        print(f"Given to the broker as well: {broker}")
+    broker: Path = Home(args.home).broker
+    if (broker / CRL).exists():
+        hand_over(authority, broker)
+        print(f"Given to the broker as well: {broker / CRL}")
     print("A broker refuses devices that are listed from its next reload on.")
+    print(
+        f"A broker elsewhere needs {', '.join(FILES)} of {authority.directory} in its directory "
+        f"(docs/certificates.md)."
+    )
 
 
 def say_what_devices_know(revoked: list[Entry]) -> None:

@@ -111,9 +111,10 @@ def check_knows(inventory: Inventory, issuer: x509.Certificate, path: Path) -> N
         )
 
 
-def check_follows(before: Path, after: Path) -> None:
+def check_follows(before: Path, after: Path, *, authority_is_here: bool) -> None:
     """Raise FatalError when the CRL in `before` has a higher number than that in `after`, of the
-    same issuer: all that can be told where no inventory is at hand.
+    same issuer: all that can be told where no inventory is at hand. An inventory that is knows
+    `before` (`check_knows`), so that only `after` is old.
     """
     crls = []
     for path in (before, after):
@@ -125,10 +126,15 @@ def check_follows(before: Path, after: Path) -> None:
             return
     old, new = crls
     if old.issuer == new.issuer and _number(old) > _number(new):
+        remedy = "Run securemqtt broker reload first, which writes the newest"
+        if not authority_is_here:
+            remedy = (
+                "Where the authority is, run securemqtt ca recover with a copy of the newer one, "
+                "then copy its files here (docs/certificates.md)"
+            )
         raise FatalError(
             f"{before} holds CRL {_number(old)}, and {after} the older {_number(new)}: nothing was "
-            f"changed, so that nobody who was revoked gets in again. Where the authority is, run "
-            f"securemqtt ca recover with a copy of the newer one"
+            f"changed, so that nobody who was revoked gets in again. {remedy}"
         )
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.trust import device_context
+from securemqtt_tools.broker.trust import undated_context
 from securemqtt_tools.cli import FatalError
 
 _POLL_S = 0.05
@@ -51,7 +51,7 @@ def await_end(config: BrokerConfig, held: socket.socket | None) -> None:
 
 def await_answer(config: BrokerConfig, timeout_s: float) -> None:
     """Wait until our own certificate answers on our port. Raise FatalError."""
-    context = device_context(config.server_trust())
+    context = undated_context(config.server_trust())
     own = config.server_certificate().public_bytes(Encoding.DER)
     deadline = time.monotonic() + timeout_s
     while True:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.program import Door
-from securemqtt_tools.broker.trust import device_context
+from securemqtt_tools.broker.trust import undated_context
 from securemqtt_tools.pki.files import make_directory, write_file
 from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_certificate
@@ -164,7 +164,7 @@ class Authority:
         OSError, FatalError.
         """
         for device_id in device_ids:
-            context = device_context(config.server_trust())
+            context = undated_context(config.server_trust())
             self._show(context, device_id)
             with socket.socket(socket.AF_UNIX) as plain:
                 plain.settimeout(_WAIT_S)

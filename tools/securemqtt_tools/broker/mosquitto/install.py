@@ -49,6 +49,9 @@ _DEPLOYED = (files.CA, files.WEBSOCKETS_CA, files.CRL, files.SERVER, files.ACL, 
 # who may do what with what is installed; {} is the user that Mosquitto runs as
 _OURS = "root's alone to change, for {} to read"
 _LOG = "/var/log/mosquitto/mosquitto.log"  # Debian's
+# Lies beside the files from before they are written until Mosquitto has taken them up.
+_UNFINISHED = "unfinished"
+_INTERRUPTED = "an earlier installation was cut short before Mosquitto had taken it up"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class Installation:
     def crl(self) -> Path:
         """The CRL that Mosquitto reads, if it is installed."""
         return self._folder / files.CRL
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._folder / _UNFINISHED
 
     def planned(self) -> dict[Path, bytes]:
         """Return each file with the content that it should have.
@@ -132,6 +139,8 @@ class Installation:
         planned = self.planned()
         with self._opened() as opened:
             service = opened.service
+            if opened.read(self._unfinished) is not None:
+                lines.append(f"{_INTERRUPTED}: {self._unfinished}")
             if service and opened.folder and not opened.folder.has(service.rights):
                 lines.append(f"changed: {self._folder}: {_OURS.format(service.name)}")
             for path, content in opened.differing(planned).items():
@@ -194,6 +203,9 @@ class Installation:
             changes = opened.differing(planned)
             before = {path: opened.read(path) for path in (*changes, self.crl)}
             ours = opened.holds()
+            unfinished = opened.read(self._unfinished) is not None
+        if unfinished:
+            return _INTERRUPTED
         if not ours or None in before.values() or {one.name for one in changes} - _TAKEN_UP:
             return "this is more than it takes up while it runs"
         if command is None:
@@ -239,8 +251,9 @@ class Installation:
         with self._opened() as opened:
             opened.take_over()
             changes = opened.differing(planned)
-            before = {path: opened.read(path) for path in changes}
+            before = {path: opened.read(path) for path in (self._unfinished, *changes)}
             try:
+                opened.write({self._unfinished: f"{_INTERRUPTED}\n".encode()})
                 opened.write(changes)
                 if reload is not None:
                     try:
@@ -249,8 +262,10 @@ class Installation:
                     except FatalError as error:
                         say(f"{error}: Mosquitto is restarted instead")
                     else:
+                        opened.put_back({self._unfinished: None})
                         return watching
                 self.restart(restart)
+                opened.put_back({self._unfinished: None})
             except (FatalError, KeyboardInterrupt) as error:
                 opened.put_back(before)
                 if new_folder:

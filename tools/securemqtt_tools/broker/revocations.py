@@ -1,0 +1,116 @@
+"""Who is revoked, in the files of a broker: its CRL, and what follows from that.
+
+They belong together, so whoever hands a broker a CRL, or copies it to one elsewhere, hands over all
+of them. The CRL is written last: who finds a new one finds the others new as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.entry import REVOKED
+from securemqtt_tools.pki.files import explained, write_files
+from securemqtt_tools.pki.names import check_device_id, serial_text
+from securemqtt_tools.pki.profiles import DEVICE, anchor_without
+from securemqtt_tools.pki.tables import CrlRecord
+
+CRL = "crl.pem"
+REVOKED_IDS = "revoked.json"
+WEBSOCKETS_CA = "ca.websockets.pem"
+FILES = (CRL, REVOKED_IDS, WEBSOCKETS_CA)
+_NO_DEVICE = ""  # whose a server's certificate is: nobody has to be put out for it
+
+
+def hand_over(authority: Authority, directory: Path) -> CrlRecord:
+    """Write the newest CRL, and what follows from it, into a directory.
+
+    Of several processes that do so at once, none puts older files over newer ones. Raise FatalError
+    when there is no CRL yet, when a file cannot be written, and when the CRL there says what the
+    inventory does not know.
+    """
+    inventory = authority.inventory
+    with inventory.transaction():
+        newest = inventory.newest_crl()
+        if newest is None:
+            raise FatalError("there is no CRL yet: run securemqtt ca crl")
+        authority.check_knows(directory / CRL)
+        entries = {one.serial: one for one in inventory.entries() if one.state == REVOKED}
+        ids: dict[str, str | None] = {}
+        for line in x509.load_pem_x509_crl(newest.pem):
+            serial = serial_text(line.serial_number)
+            entry = entries.get(serial)
+            of_device = entry is not None and entry.role == DEVICE
+            # null: revoked, and the certificate is unknown since a backup was restored
+            ids[serial] = (entry.subject if of_device else _NO_DEVICE) if entry else None
+        shut_out = {
+            one.subject
+            for one in entries.values()
+            if one.role == DEVICE and one.not_after > authority.now
+        }
+        anchor = anchor_without(authority.issuing_certificate, shut_out | inventory.forgotten()[1])
+        files = {REVOKED_IDS: (json.dumps(ids, indent=1) + "\n").encode()}
+        if not _says(directory / WEBSOCKETS_CA, anchor):
+            files[WEBSOCKETS_CA] = anchor.public_bytes(Encoding.PEM)
+        write_files(directory, {**files, CRL: newest.pem})
+    return newest
+
+
+def revoked_ids(directory: Path, serials: Iterable[int]) -> set[str] | None:
+    """Return the devices whose certificates were revoked, None if one of them is not known. A
+    server's are nobody's. Raise FatalError.
+    """
+    known = _known(directory)
+    found = [known.get(serial_text(serial)) for serial in serials]
+    if None in found:
+        return None
+    return {check_device_id(str(one)) for one in found if one != _NO_DEVICE}
+
+
+def unexplained(directory: Path) -> int:
+    """Return how many a CRL lists of which the file beside it says nothing: it came alone. Raise
+    FatalError when the CRL cannot be read.
+    """
+    known: Mapping[str, object] = {}
+    with suppress(FatalError):
+        known = _known(directory)
+    return sum(serial_text(line.serial_number) not in known for line in read_crl(directory))
+
+
+def read_crl(directory: Path) -> x509.CertificateRevocationList:
+    """Read the CRL. Raise FatalError."""
+    path = directory / CRL
+    with explained(f"read {path}"):
+        content = path.read_bytes()
+    try:
+        return x509.load_pem_x509_crl(content)
+    except ValueError as error:
+        raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
+
+
+def _known(directory: Path) -> Mapping[str, object]:
+    path = directory / REVOKED_IDS
+    with explained(f"read {path}"):
+        content = path.read_bytes() if path.exists() else b"{}"
+    try:
+        known = json.loads(content)
+    except ValueError as error:
+        raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
+    if not isinstance(known, dict):
+        raise FatalError(f"{path} is damaged: run securemqtt broker reload")
+    return known
+
+
+def _says(path: Path, anchor: x509.Certificate) -> bool:
+    """Return True if a file has this anchor; another signature makes no difference."""
+    with explained(f"read {path}"), suppress(FileNotFoundError, ValueError):
+        there = x509.load_pem_x509_certificate(path.read_bytes())
+        return there.tbs_certificate_bytes == anchor.tbs_certificate_bytes
+    return False

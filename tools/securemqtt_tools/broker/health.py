@@ -49,8 +49,9 @@ def warnings(config: BrokerConfig, now: datetime) -> list[str]:
             )
         if now < one.begin:
             raise FatalError(
-                f"the broker cannot run: {one.what} begins on {one.begin:%Y-%m-%d}; set this "
-                f"computer's clock"
+                f"the broker cannot run: {one.what} begins on {one.begin:%Y-%m-%d %H:%M} UTC: set "
+                f"this computer's clock if it is behind; else that of the authority was ahead, and "
+                f"{one.remedy}"
             )
         if one.end - now < one.notice:
             found.append(

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -36,9 +37,10 @@ from securemqtt_tools.commands.broker_common import (
     where,
 )
 from securemqtt_tools.home import Home
-from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki import Authority, succession
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
+from securemqtt_tools.pki.health import crl_fault
 from securemqtt_tools.pki.keys import Passphrase
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
@@ -154,7 +156,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             current = BrokerConfig.open(config.directory)
             renewed = _renew_by_issuer(current, args.issuer_passphrase_file)
-            return _refresh(current, lambda: Authority.open(Home(args.home).ca, source)) or renewed
+            home = Home(args.home)
+            opened = partial(Authority.open, home.ca, source, witnesses=home.witnesses)
+            return _refresh(current, opened) or renewed
         except FatalError as error:
             warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
@@ -167,8 +171,10 @@ def run(args: argparse.Namespace) -> int:
 def reload(args: argparse.Namespace) -> int:
     """Bring the broker's files up to date and tell the running one."""
     config = BrokerConfig.open(directory_of(args))
+    authority = authority_of(args)
+    _say_fault(authority)
     try:
-        config.refresh(authority_of(args))
+        config.refresh(authority)
     except NotRenewedError:
         tell(config)  # of a revocation, perhaps
         raise
@@ -321,6 +327,12 @@ def client_config(args: argparse.Namespace) -> int:
         write_file(out, text.encode())
         print(f"It is in {out}, which only you may read.")
     return 0
+
+
+def _say_fault(authority: Authority) -> None:
+    """Say why another CRL has to be signed in the place of one that nobody shall have."""
+    if not succession.fault(authority) and (fault := crl_fault(authority)):
+        warn(f"{fault}: another one is signed")
 
 
 def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:

@@ -381,5 +381,8 @@ def _aged(begin: datetime, end: datetime, now: datetime, last: datetime, part: f
 
 
 def _default_bind(names: Sequence[str]) -> str:
-    loopback = {"localhost", "127.0.0.1", "::1"}
-    return "127.0.0.1" if set(names) <= loopback else ""
+    if not set(names) <= {"localhost", "127.0.0.1", "::1"}:
+        return ""
+    if {"127.0.0.1", "::1"} <= set(names):
+        raise FatalError("a broker listens on one address or on all: leave out 127.0.0.1 or ::1")
+    return "::1" if "::1" in names else "127.0.0.1"

@@ -332,7 +332,7 @@ def client_config(args: argparse.Namespace) -> int:
 def _say_fault(authority: Authority) -> None:
     """Say why another CRL has to be signed in the place of one that nobody shall have."""
     if not succession.fault(authority) and (fault := crl_fault(authority)):
-        warn(f"{fault}: another one is signed")
+        warn(f"{fault}; another one is signed")
 
 
 def _refresh(config: BrokerConfig, authority: Callable[[], Authority]) -> bool:

@@ -54,19 +54,22 @@ def warnings(authority: Authority, witnesses: Iterable[Path] = ()) -> list[str]:
 
 
 def crl_fault(authority: Authority) -> str:
-    """Say why a broker that has the newest CRL would refuse every device; "" where it would not, or
-    where there is none.
+    """Say why no broker shall have the newest CRL, and what one does that has it; "" where nothing
+    is wrong with it, or where there is none.
     """
     newest = authority.inventory.newest_crl()
     if newest is None:
         return ""
     crl = x509.load_pem_x509_crl(newest.pem)
     if crl.issuer != authority.issuing_certificate.subject:
-        return f"CRL {newest.number} is of an intermediate that was replaced"
+        return (
+            f"CRL {newest.number} is of an intermediate that was replaced: a broker that has it "
+            f"takes what that one has issued, and refuses all of the new one's"
+        )
     if crl.last_update_utc > authority.now:
         return (
             f"CRL {newest.number} was signed by a clock that was ahead: it begins on "
-            f"{crl.last_update_utc:%Y-%m-%d %H:%M} UTC, and it is {authority.now:%Y-%m-%d %H:%M}"
+            f"{crl.last_update_utc:%Y-%m-%d %H:%M} UTC, and it is {authority.now:%Y-%m-%d %H:%M}: a broker that has it refuses every device"
         )
     return ""
 
@@ -74,7 +77,7 @@ def crl_fault(authority: Authority) -> str:
 def _crl_warning(authority: Authority, newest: CrlRecord) -> str:
     fault = crl_fault(authority)
     if fault:
-        return f"{fault}: a broker that has it refuses every device; run ca crl and hand it on"
+        return f"{fault}; run ca crl and hand it on"
     now, end = authority.now, newest.next_update
     if end <= now:
         return (

@@ -69,7 +69,8 @@ def crl_fault(authority: Authority) -> str:
     if crl.last_update_utc > authority.now:
         return (
             f"CRL {newest.number} was signed by a clock that was ahead: it begins on "
-            f"{crl.last_update_utc:%Y-%m-%d %H:%M} UTC, and it is {authority.now:%Y-%m-%d %H:%M}: a broker that has it refuses every device"
+            f"{crl.last_update_utc:%Y-%m-%d %H:%M} UTC, and it is {authority.now:%Y-%m-%d %H:%M}: "
+            f"a broker that has it refuses every device"
         )
     return ""
 

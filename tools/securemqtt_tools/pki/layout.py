@@ -206,8 +206,9 @@ def replace_intermediate(
     issuer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, once))
     inventory = Inventory(directory / INVENTORY)
     title = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-    # 64 characters at most
-    name = f"{title.removesuffix(' root')[:35]} intermediate {_crl_number(now)}"
+    # 64 characters at most; another one also within a second, and with a clock that was put back
+    chosen = f"{_crl_number(now)}-{secrets.token_hex(3)}"
+    name = f"{title.removesuffix(' root')[:28]} intermediate {chosen}"
     key, end = generate_key("p256"), min(now + LIFETIME[INTERMEDIATE], root.not_valid_after_utc)
     certificate = ca_certificate(name, key.public_key(), 0, now - BACKDATE, end, issuer)
     number = _crl_number(now)

@@ -143,6 +143,13 @@ def test_whoever_checks_all_crls_learns_of_it(tmp_path: Path) -> None:
     again.issue_device("pump")
 
 
+def test_each_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """By which brokers tell them apart, also when one follows another within a second."""
+    own = Authority.create(tmp_path / "ca", passphrase=None, name="n" * 50, intermediate=True)
+    made = [replace_intermediate(own.directory, None, None, own.now) for _ in range(2)]
+    assert len({one.subject for one in made}) == 2
+
+
 def test_a_root_that_signs_itself_is_not_replaced(tmp_path: Path) -> None:
     own = Authority.create(tmp_path / "ca", passphrase=None)
     with pytest.raises(FatalError, match="has no intermediate"):

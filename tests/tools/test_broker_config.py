@@ -49,6 +49,9 @@ def test_listens_on_loopback_only_when_its_names_are(tmp_path: Path, authority: 
     assert (
         BrokerConfig.create(tmp_path / "b", authority, names=["mqtt.local", "localhost"]).bind == ""
     )
+    assert BrokerConfig.create(tmp_path / "c", authority, names=["::1"]).bind == "::1"
+    with pytest.raises(FatalError, match=r"leave out 127\.0\.0\.1 or ::1"):
+        BrokerConfig.create(tmp_path / "d", authority, names=["127.0.0.1", "::1"])
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -297,6 +297,35 @@ def test_silent_client_is_put_out_and_its_will_is_sent(door: Door) -> None:
         assert controller.receive() == (f"devices/{device_id}/status", b"offline")
 
 
+@pytest.mark.parametrize("keep_alive_s", [3601, 65535, 0])
+def test_a_keep_alive_beyond_the_limit_is_refused(door: Door, keep_alive_s: int) -> None:
+    device_id = door.new_id()
+    asked = packet(
+        CONNECT, field("MQTT") + struct.pack("!BBH", 4, 2, keep_alive_s) + field(device_id)
+    )
+    with door.peer(door.credentials(device_id)) as device:
+        device.tls.sendall(asked)
+        assert device.tls.recv(100) == b"\x20\x02\x00\x02"  # as Mosquitto from 2.0.12 on
+        device.wait_closed()
+    with door.peer(door.credentials(device_id)) as device:
+        device.connect(device_id, keep_alive_s=door.broker.config.limits.keep_alive_s)
+
+
+def test_it_ends_without_a_word_of_who_has_said_nothing(
+    authority: Authority, tmp_path: Path
+) -> None:
+    with open_door(authority, tmp_path, "amqtt") as own, own.enter(own.new_id()):
+        silent = own.peer(own.credentials(own.new_id()))
+        silent.tls.sendall(b"\x10")
+        with own.enter(own.new_id()) as later:  # so the silent one has been taken, too
+            later.drain()
+        own.broker.stop()
+        silent.drop()
+        log = own.broker.log.read_text()
+    assert "Traceback" not in log
+    assert "CancelledError" not in log
+
+
 @pytest.mark.parametrize(
     "first",
     [

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,14 @@ from securemqtt import Client
 from securemqtt.diagnosis import translate
 from securemqtt.errors import ClientIdRefused
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker.mosquitto import connections, eviction
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
-from support.brokers.mqtt import Refused
+from support.brokers.mqtt import WAIT_S, Refused
 from support.network.net import wait_until
+from support.packets import CONNECT, field, packet
 from support.requirements import require_program
 from support.speed import seconds
 
@@ -366,6 +368,124 @@ def test_a_directory_with_a_blank_in_its_name(authority: Authority, tmp_path: Pa
             door.revoke(device_id)
             peer.wait_closed()
         assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+def opened_from(address: tuple[str, int], to: tuple[str, int]) -> socket.socket:
+    """Open a connection from an address and port (0: any), which may be in use for another one."""
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    plain.settimeout(WAIT_S)
+    plain.bind(address)
+    plain.connect(to)
+    return plain
+
+
+@contextmanager
+def holding(door: Door, device_id: str) -> Iterator[ssl.SSLSocket]:
+    """Show a device's certificate, and say nothing yet."""
+    context = door.context(door.credentials(device_id))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the client knows when it is over
+    plain = opened_from(("127.0.0.1", 0), ("127.0.0.1", door.port))
+    with context.wrap_socket(plain, server_hostname="localhost") as tls:
+        yield tls
+
+
+def connect_packet(device_id: str, will: bytes = b"") -> bytes:
+    """Return a CONNECT, with a will if it is to be long."""
+    said = field(f"devices/{device_id}/will") + len(will).to_bytes(2, "big") + will if will else b""
+    flags = 6 if will else 2
+    return packet(CONNECT, field("MQTT") + bytes([4, flags, 0, 60]) + field(device_id) + said)
+
+
+def ends(door: Door, tls: ssl.SSLSocket) -> bool:
+    """Have the broker keep out who was revoked; return True once this connection has ended."""
+    tls.settimeout(seconds(5))
+    for _ in range(100):
+        door.broker.keep_out()
+        tls.settimeout(seconds(0.05))
+        try:
+            if not tls.recv(100):
+                return True
+        except TimeoutError:
+            continue
+        except OSError:
+            return True
+    return False
+
+
+@pytest.fixture
+def wide_door(authority: Authority, tmp_path: Path) -> Iterator[Door]:
+    """Run Mosquitto on all addresses of this computer."""
+    require_program("mosquitto")
+    directory = tmp_path / "broker"
+    BrokerConfig.create(directory, authority, names=["localhost"], port=0, bind="0.0.0.0")  # noqa: S104
+    with BrokerProcess(directory, engine="mosquitto") as broker:
+        yield Door(broker, authority, tmp_path)
+
+
+def test_a_port_that_is_used_twice_lets_nobody_in(wide_door: Door) -> None:
+    """A revoked device holds a connection, and opens another from the same port: to the log both
+    are one.
+    """
+    door = wide_door
+    lost = door.new_id()
+    with holding(door, lost) as tls:
+        door.revoke(lost)
+        with opened_from(tls.getsockname(), ("127.0.0.2", door.port)):
+            log = door.broker.log
+            origin = f"New connection from 127.0.0.1:{tls.getsockname()[1]} "
+            wait_until(lambda: log.read_text().count(origin) == 2, what="both in the log")
+            tls.sendall(connect_packet(lost))
+            assert ends(door, tls)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["Linux", "elsewhere"])
+def test_a_connect_that_comes_bit_by_bit_lets_nobody_in(
+    wide_door: Door, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    door = wide_door
+    if known:
+        monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.0)  # it outlasts any time
+    else:
+        monkeypatch.setattr(connections, "_TABLES", ())
+    lost = door.new_id()
+    whole = connect_packet(lost, b"x" * 5000)
+    with holding(door, lost) as tls:
+        tls.sendall(whole[:100])
+        door.revoke(lost)
+        assert door.broker.keep_out() is False
+        assert door.broker.keep_out() is False
+        tls.sendall(whole[100:])
+        assert ends(door, tls)
+
+
+def test_a_newer_certificate_of_a_revoked_id_stays_in(wide_door: Door) -> None:
+    door = wide_door
+    lost, other = door.new_id(), door.new_id()
+    with holding(door, lost), door.enter(other) as old:
+        door.revoke(lost)
+        with door.enter(lost) as again:
+            assert door.broker.keep_out() is False
+            again.drain()
+            old.drain()
+
+
+def test_the_watch_ends_with_the_connections_of_before(
+    wide_door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.0)
+    door = wide_door
+    lost = door.new_id()
+    with holding(door, lost):
+        door.revoke(lost)
+        door.broker.keep_out()
+        assert door.broker._watch is not None
+
+    def is_over() -> bool:
+        door.broker.keep_out()
+        return door.broker._watch is None
+
+    wait_until(is_over, what="the end of the watch")
 
 
 def test_many_at_once_take_a_restart(authority: Authority, tmp_path: Path) -> None:

@@ -200,9 +200,20 @@ def test_server_names_that_are_none_are_refused(text: str) -> None:
         server_names([text])
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("[::1]", "::1"), ("localhost.", "localhost"), ("fe80::1%eth0", "fe80::1")],
+)
+def test_names_that_no_client_compares_are_refused_with_what_to_write(
+    text: str, right: str
+) -> None:
+    with pytest.raises(FatalError, match=f"never what a certificate .*: write {right}$"):
+        server_names([text])
+
+
 def test_server_names_are_normal_and_each_once() -> None:
     names = server_names(
-        ["MQTT.local", "mqtt.local.", "my_pi", "127.0.0.1", "[::1]", "0:0::1", "xn--bcher-kva.de"]
+        ["MQTT.local", "mqtt.local", "my_pi", "127.0.0.1", "::1", "0:0::1", "xn--bcher-kva.de"]
     )
     assert [str(name.value) for name in names] == [
         "mqtt.local",

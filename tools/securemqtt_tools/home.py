@@ -29,6 +29,11 @@ class Home:
         return self.path / "broker"
 
     @property
+    def witnesses(self) -> tuple[Path, ...]:
+        """Files of the broker's that show when the authority comes from an older backup."""
+        return self.broker / "server.pem", self.broker / "root-crl.pem"
+
+    @property
     def bundles(self) -> Path:
         """The directory of the bundles, each under its id."""
         return self.path / "bundles"

@@ -5,6 +5,7 @@
   2.0, which checks no CRL on WebSockets
 - revoked.json: which device's the revoked certificates are, since a CRL has serial numbers only
   (crl.pem, ca.websockets.pem and revoked.json change together, see revocations.py)
+- root-crl.pem: with an intermediate, the root's, for comparison with the authority's directory
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
@@ -34,7 +35,8 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
-from securemqtt_tools.pki.layout import load_certificate
+from securemqtt_tools.pki.health import crl_fault
+from securemqtt_tools.pki.layout import ROOT_CRL, load_certificate, read_root_crl
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.sudo import meant_instead
 
@@ -261,9 +263,9 @@ class BrokerConfig:
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, the server's own among them, this is another
-        authority than before or has another intermediate, or the CRL has
-        used up two thirds of its life, or the server's certificate a third of its own. A running
-        broker learns of it by `BrokerProcess.reload`.
+        authority than before or has another intermediate, the CRL was signed by a clock that was
+        ahead, or has used up two thirds of its life, or the server's certificate a third of its
+        own. A running broker learns of it by `BrokerProcess.reload`.
         Raise FatalError, also when the CRL that is here says what the authority does not know:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
@@ -278,6 +280,7 @@ class BrokerConfig:
         if (
             newest is None
             or unlisted
+            or crl_fault(authority)
             or _aged(newest.issued_at, newest.next_update, now, last, 2 / 3)
         ):
             authority.crl_pem()
@@ -288,10 +291,14 @@ class BrokerConfig:
         is_void = (
             serial in authority.inventory.revoked_serials()
             or certificate.issuer != authority.issuing_certificate.subject
+            or begin > now
         )
         by_authority = not (self.is_public or self.has_issuer)
         if by_authority and (is_void or _aged(begin, end, now, last, 1 / 3)):
             self.renew_certificate(authority)
+        root_crl = read_root_crl(authority.directory)
+        if root_crl:  # by this it knows an authority that comes from an older backup
+            write_files(self.directory, {ROOT_CRL: root_crl})
         self.save()
         if self.is_public:
             try:
@@ -339,5 +346,8 @@ def _aged(begin: datetime, end: datetime, now: datetime, last: datetime, part: f
 
 
 def _default_bind(names: Sequence[str]) -> str:
-    loopback = {"localhost", "127.0.0.1", "::1"}
-    return "127.0.0.1" if set(names) <= loopback else ""
+    if not set(names) <= {"localhost", "127.0.0.1", "::1"}:
+        return ""
+    if {"127.0.0.1", "::1"} <= set(names):
+        raise FatalError("a broker listens on one address or on all: leave out 127.0.0.1 or ::1")
+    return "::1" if "::1" in names else "127.0.0.1"

@@ -70,7 +70,10 @@ def _problem(one: _Period, now: datetime) -> str:
     if one.end is None or now > one.end:
         return f"{one.what} has run out, so that {one.effect}; {one.remedy}"
     if now < one.begin:
-        return f"{one.what} begins on {one.begin:%Y-%m-%d}; set this computer's clock"
+        return (
+            f"{one.what} begins on {one.begin:%Y-%m-%d %H:%M} UTC: set this computer's clock if it "
+            f"is behind; else that of the authority was ahead, and {one.remedy}"
+        )
     return ""
 
 

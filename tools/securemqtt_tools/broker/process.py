@@ -20,6 +20,7 @@ import securemqtt_tools
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch, newly_revoked, serials
 from securemqtt_tools.broker.mosquitto.program import (
     READY,
@@ -172,7 +173,7 @@ class BrokerProcess:
         if gone:
             if self._watch is not None:
                 gone.update(self._watch.entered(self._log_since(self._watch.offset)))
-            self._watch = Watch(gone, offset, self._watch)
+            self._watch = Watch(gone, offset, ports_of(self.config), self._watch)
         return self._put_out(gone)
 
     def end_tls_sessions(self) -> bool:
@@ -192,11 +193,12 @@ class BrokerProcess:
         """Put out who was revoked, had shown its certificate before that, and says CONNECT only
         now: Mosquitto lets it in. Return True when that took a restart.
 
-        To be called twice a second or so; does nothing once that time is over. Raise FatalError.
+        To be called twice a second or so; does nothing once all connections of before have ended,
+        or after 100 s where the kernel does not tell. Raise FatalError.
         """
         if self._watch is None or not self.running:
             return False
-        if self._watch.is_over():
+        if self._watch.is_over() and not self._watch.prolong():
             self._watch = None
             return False
         return self._put_out(self._watch.entered(self._log_since(self._watch.offset)))

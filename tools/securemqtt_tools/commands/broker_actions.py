@@ -39,9 +39,10 @@ from securemqtt_tools.commands.broker_common import (
     without_authority,
 )
 from securemqtt_tools.home import Home
-from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki import Authority, succession
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
+from securemqtt_tools.pki.health import crl_fault
 from securemqtt_tools.pki.keys import Passphrase
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
@@ -159,8 +160,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             current = BrokerConfig.open(config.directory)
             renewed = _renew_by_issuer(current, args.issuer_passphrase_file)
-            unasked = partial(Authority.open, Home(args.home).ca, source)
-            changed = _refresh(args, current, unasked) or renewed
+            home = Home(args.home)
+            opened = partial(Authority.open, home.ca, source, witnesses=home.witnesses)
+            changed = _refresh(args, current, opened) or renewed
             now = datetime.now(timezone.utc)
             for warning in warnings(current, now, only_crl_counts=True):
                 warn(warning)
@@ -179,8 +181,10 @@ def reload(args: argparse.Namespace) -> int:
     config = BrokerConfig.open(directory_of(args))
     here = is_authority_here(args)
     if here:
+        authority = authority_of(args)
+        _say_fault(authority)
         try:
-            config.refresh(authority_of(args))
+            config.refresh(authority)
         except NotRenewedError:
             tell(config)  # of a revocation, perhaps
             raise
@@ -337,6 +341,12 @@ def client_config(args: argparse.Namespace) -> int:
         write_file(out, text.encode())
         print(f"It is in {out}, which only you may read.")
     return 0
+
+
+def _say_fault(authority: Authority) -> None:
+    """Say why another CRL has to be signed in the place of one that nobody shall have."""
+    if not succession.fault(authority) and (fault := crl_fault(authority)):
+        warn(f"{fault}; another one is signed")
 
 
 def _refresh(

@@ -22,9 +22,10 @@ def directory_of(args: argparse.Namespace) -> Path:
 
 def authority_of(args: argparse.Namespace) -> Authority:
     """Open the authority of this home. Raise FatalError."""
-    directory = Home(args.home).ca
-    check_exists(directory)
-    return Authority.open(directory, passphrase_source(args.passphrase_file))
+    home = Home(args.home)
+    check_exists(home.ca)
+    source = passphrase_source(args.passphrase_file)
+    return Authority.open(home.ca, source, witnesses=home.witnesses)
 
 
 def is_authority_here(args: argparse.Namespace) -> bool:

@@ -88,7 +88,8 @@ def install(args: argparse.Namespace) -> int:
     installation = Installation(config, program, args.etc)
     here = is_authority_here(args)
     if here:
-        Authority.open(Home(args.home).ca).check_knows(installation.crl)
+        home = Home(args.home)
+        Authority.open(home.ca, witnesses=home.witnesses).check_knows(installation.crl)
     check_follows(installation.crl, config.directory / files.CRL, authority_is_here=here)
     for listener in installation.listeners_in_clear():
         warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
@@ -139,17 +140,23 @@ def _watch(installation: Installation, watching: Watching, restart: list[str]) -
     )
     try:
         with Console(stderr=True).status("Looking out for who was revoked"):
-            watching.run()
+            may_trickle = watching.run()
     except FatalError as error:
         warn(f"{error}: Mosquitto is restarted, and all connect anew")
         installation.restart(restart)
+        may_trickle = False
     except KeyboardInterrupt:
         warn(
             f"whoever was revoked and had opened a connection before may log in for "
             f"{watching.left_s:.0f} s more, and stay; to be sure, run {shlex.join(restart)}"
         )
         raise
-    print("Nobody of them can come in any more.")
+    print(
+        f"Nobody of them can come in any more, but who sends his login bit by bit: to rule that "
+        f"out, too, run {shlex.join(restart)}."
+        if may_trickle
+        else "Nobody of them can come in any more."
+    )
 
 
 def _confirmed(question: str) -> bool:

@@ -11,7 +11,7 @@ from securemqtt_tools.broker.revocations import FILES, hand_over
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.ca_home import CRL, open_authority, print_warnings
 from securemqtt_tools.home import Home
-from securemqtt_tools.pki import layout, recovery
+from securemqtt_tools.pki import layout, recovery, succession
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import Entry
 from securemqtt_tools.pki.files import READABLE
@@ -47,6 +47,7 @@ def recover(args: argparse.Namespace) -> None:
     """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
     home: Path = args.home
     authority = open_authority(args)
+    succession.check(authority)
     found = recovery.search(args.places, authority.issuing_certificate)
     # root may have been needed to read what is installed, and for no more
     become_holder(authority.directory)

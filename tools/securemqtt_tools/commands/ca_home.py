@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from securemqtt_tools.cli import warn
+from securemqtt_tools.home import Home
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.passphrase import passphrase_source
@@ -26,7 +27,9 @@ def authority_directory(args: argparse.Namespace) -> Path:
 def open_authority(args: argparse.Namespace) -> Authority:
     """Return the home's authority, with the way to its passphrase. Raise FatalError."""
     return Authority.open(
-        authority_directory(args), passphrase_source(getattr(args, "passphrase_file", None))
+        authority_directory(args),
+        passphrase_source(getattr(args, "passphrase_file", None)),
+        witnesses=Home(args.home).witnesses,
     )
 
 

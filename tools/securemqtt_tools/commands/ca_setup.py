@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache
 
 from securemqtt_tools.cli import as_called
 from securemqtt_tools.commands.ca_crl import publish_crl
 from securemqtt_tools.commands.ca_home import authority_directory, open_authority, progress_console
 from securemqtt_tools.commands.telling import table_console
-from securemqtt_tools.pki import layout, report
+from securemqtt_tools.home import Home
+from securemqtt_tools.pki import layout, report, succession
 from securemqtt_tools.pki.authority import Authority
+from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
 
 
@@ -39,6 +42,7 @@ def init(args: argparse.Namespace) -> None:
 def renew_intermediate(args: argparse.Namespace) -> None:
     """Certify the intermediate's key anew."""
     authority = open_authority(args)
+    succession.check(authority)
     source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
     certificate = layout.renew_intermediate(
         authority.directory, args.root_key, source, authority.now
@@ -53,14 +57,19 @@ def renew_intermediate(args: argparse.Namespace) -> None:
 
 def replace_intermediate(args: argparse.Namespace) -> None:
     """Revoke the intermediate and make another."""
-    authority = open_authority(args)
-    source = passphrase_source(args.passphrase_file, "Passphrase of the root's key")
+    authority, home = open_authority(args), Home(args.home)
+    # Asked for once: the new intermediate's key, which signs the CRL, has the same.
+    source = cache(passphrase_source(args.passphrase_file, "Passphrase of the root's key"))
     certificate = layout.replace_intermediate(
-        authority.directory, args.root_key, source, authority.now
+        authority.directory, args.root_key, source, authority.now, home.witnesses
     )
     print(f"There is a new intermediate, until {certificate.not_valid_after_utc:%Y-%m-%d}.")
-    print(f"The old one is revoked, in {authority.directory / layout.ROOT_CRL}.")
-    publish_crl(args, open_authority(args))
+    root_crl = authority.directory / layout.ROOT_CRL
+    print(f"The old one is revoked, in {root_crl}.")
+    authority = Authority.open(authority.directory, source, witnesses=home.witnesses)
+    if home.broker.exists():  # so that it knows an authority that comes from an older backup
+        write_file(home.broker / layout.ROOT_CRL, layout.read_root_crl(authority.directory))
+    publish_crl(args, authority)
     print(
         as_called(
             "Next: securemqtt broker reload, then provision every device again: until then brokers "

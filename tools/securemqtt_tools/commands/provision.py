@@ -203,8 +203,9 @@ def run(args: argparse.Namespace) -> int:
         prefix=args.prefix,
         imported=imported is not None,
     )
+    home = Home(args.home)
     source = imported or Authority.open(
-        Home(args.home).ca, passphrase=passphrase_source(args.passphrase_file)
+        home.ca, passphrase_source(args.passphrase_file), witnesses=home.witnesses
     )
     if where.remark:
         warn(where.remark)

@@ -6,7 +6,7 @@ that one's key is needed from day to day; the root's key file may be kept offlin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.naming import closest
-from securemqtt_tools.pki import layout, recovery
+from securemqtt_tools.pki import layout, recovery, succession
 from securemqtt_tools.pki.clock import Clock, check_clock, system_clock
 from securemqtt_tools.pki.entry import ISSUED, REVOKED, Entry
 from securemqtt_tools.pki.files import OWNER_ONLY, write_file
@@ -72,6 +72,7 @@ class Authority:
         self._passphrase = passphrase
         self._clock = clock
         self._issuer: Issuer | None = None
+        self.witnesses: tuple[Path, ...] = ()
 
     @classmethod
     def create(
@@ -95,15 +96,20 @@ class Authority:
 
     @classmethod
     def open(
-        cls, directory: Path, passphrase: Passphrase = None, clock: Clock = system_clock
+        cls,
+        directory: Path,
+        passphrase: Passphrase = None,
+        clock: Clock = system_clock,
+        witnesses: Iterable[Path] = (),
     ) -> Authority:
         """Open the authority in `directory`. Its key is read, and a callable `passphrase` called,
-        at first use.
+        at first use. `witnesses` show whether its intermediate still counts (succession.py).
 
         Raise FatalError when there is none, or when it is damaged.
         """
         layout.check_exists(directory)
         authority = cls(directory, passphrase, clock)
+        authority.witnesses = tuple(witnesses)
         authority.inventory.check()
         return authority
 
@@ -275,8 +281,10 @@ class Authority:
 
     def check_knows(self, path: Path) -> None:
         """Raise FatalError when a file holds a CRL of this authority that its inventory does not
-        know all of: then the inventory comes from a backup.
+        know all of: then the inventory comes from a backup; or when the intermediate does not count
+        any more.
         """
+        succession.check(self)
         recovery.check_knows(self.inventory, self.issuing_certificate, path)
 
     def write_crl(self, path: Path, mode: int = OWNER_ONLY) -> CrlRecord:
@@ -377,6 +385,7 @@ class Authority:
         return Issued(role, subject, entry.names, entry.serial, chain, private_key)
 
     def _require_issuer(self) -> Issuer:
+        succession.check(self)
         check_clock(self._clock(), self.issuing_certificate)
         if self._issuer is None:
             name = layout.INTERMEDIATE_KEY if self.intermediate else layout.ROOT_KEY

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
-from securemqtt_tools.pki import recovery
+from cryptography import x509
+
+from securemqtt_tools.pki import recovery, succession
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.tables import CrlRecord
@@ -24,7 +26,8 @@ def warnings(authority: Authority, witnesses: Iterable[Path] = ()) -> list[str]:
     shows when the inventory comes from an older backup.
     """
     now, newest = authority.now, authority.inventory.newest_crl()
-    found = [
+    found = [succession.fault(authority)]
+    found += [
         f"{unknown} of which the inventory knows nothing: it was restored from an older backup; "
         f"run ca recover"
         for path in witnesses
@@ -50,7 +53,32 @@ def warnings(authority: Authority, witnesses: Iterable[Path] = ()) -> list[str]:
     return [line for line in found if line]
 
 
+def crl_fault(authority: Authority) -> str:
+    """Say why no broker shall have the newest CRL, and what one does that has it; "" where nothing
+    is wrong with it, or where there is none.
+    """
+    newest = authority.inventory.newest_crl()
+    if newest is None:
+        return ""
+    crl = x509.load_pem_x509_crl(newest.pem)
+    if crl.issuer != authority.issuing_certificate.subject:
+        return (
+            f"CRL {newest.number} is of an intermediate that was replaced: a broker that has it "
+            f"takes what that one has issued, and refuses all of the new one's"
+        )
+    if crl.last_update_utc > authority.now:
+        return (
+            f"CRL {newest.number} was signed by a clock that was ahead: it begins on "
+            f"{crl.last_update_utc:%Y-%m-%d %H:%M} UTC, and it is {authority.now:%Y-%m-%d %H:%M}: "
+            f"a broker that has it refuses every device"
+        )
+    return ""
+
+
 def _crl_warning(authority: Authority, newest: CrlRecord) -> str:
+    fault = crl_fault(authority)
+    if fault:
+        return f"{fault}; run ca crl and hand it on"
     now, end = authority.now, newest.next_update
     if end <= now:
         return (

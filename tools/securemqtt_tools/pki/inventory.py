@@ -146,19 +146,24 @@ class Inventory:
         with self.transaction() as connection:
             last = tables.newest_crl(connection)
             number = max(last.number + 1 if last else 1, above + 1, int(f"{now:%Y%m%d%H%M%S}"))
-            since = to_seconds(last.issued_at) if last else 0
+            # the last may be of a clock that was ahead
+            since = to_seconds(min(last.issued_at, now)) if last else 0
             revoked = f"state = ? AND role IN {ROLES}"
             known = tables.select(connection, f"{revoked} AND not_after >= ?", (REVOKED, since))
             pem = sign(number, [*known, *tables.forgotten(connection)])
             tables.replace_crl(connection, CrlRecord(number, now, next_update, pem))
         return pem
 
-    def replace_intermediate(self, entry: Entry, number: int) -> None:
-        """Add another intermediate; the others become revoked, as in the root's CRL of this
-        number, and what they have issued superseded.
+    def replace_intermediate(
+        self, entry: Entry, number: int, unknown: Iterable[Entry] = ()
+    ) -> None:
+        """Add another intermediate; the others, with those that were `unknown`, become revoked, as
+        in the root's CRL of this number, and what they have issued superseded.
         """
         reason, now = x509.ReasonFlags.ca_compromise.value, entry.issued_at
         with self.transaction() as connection:
+            for one in unknown:
+                tables.insert(connection, one)
             for old in tables.select(connection, "role = ? AND state != ?", (entry.role, REVOKED)):
                 tables.change(connection, old.serial, REVOKED, now, reason)
                 connection.execute(

@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from securemqtt_tools.pki.profiles import (
     ca_certificate,
     revocation_list,
 )
+from securemqtt_tools.pki.succession import strangers
 from securemqtt_tools.sudo import meant_instead
 
 INVENTORY = "inventory.sqlite"
@@ -70,6 +71,15 @@ def load_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(content)
     except ValueError as error:
         raise FatalError(f"{path} is damaged: restore it from a backup") from error
+
+
+def read_root_crl(directory: Path) -> bytes:
+    """Read the CRL of the root, which lists intermediates; b"" where there is none. Raise
+    FatalError.
+    """
+    path = directory / ROOT_CRL
+    with explained(f"read {path}"):
+        return path.read_bytes() if path.is_file() else b""
 
 
 def crl_bytes(crl: x509.CertificateRevocationList) -> bytes:
@@ -168,13 +178,18 @@ def renew_intermediate(
 
 
 def replace_intermediate(
-    directory: Path, root_key_file: Path | None, passphrase: Passphrase, now: datetime
+    directory: Path,
+    root_key_file: Path | None,
+    passphrase: Passphrase,
+    now: datetime,
+    witnesses: Iterable[Path] = (),
 ) -> x509.Certificate:
     """Revoke the intermediate, whose key was stolen, and make another with a new key and name, by
     the root's key. What the old one has issued is superseded: brokers refuse it as soon as they
     have the new CRL.
 
-    The new key gets the root key's passphrase. Raise FatalError.
+    The new key gets the root key's passphrase. An intermediate that `witnesses` show, and that the
+    inventory has forgotten, is revoked as well. Raise FatalError.
     """
     if not (directory / INTERMEDIATE_CERTIFICATE).exists():
         raise FatalError(
@@ -191,12 +206,16 @@ def replace_intermediate(
     issuer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, once))
     inventory = Inventory(directory / INVENTORY)
     title = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-    # 64 characters at most
-    name = f"{title.removesuffix(' root')[:35]} intermediate {_crl_number(now)}"
+    # 64 characters at most; another one also within a second, and with a clock that was put back
+    chosen = f"{_crl_number(now)}-{secrets.token_hex(3)}"
+    name = f"{title.removesuffix(' root')[:28]} intermediate {chosen}"
     key, end = generate_key("p256"), min(now + LIFETIME[INTERMEDIATE], root.not_valid_after_utc)
     certificate = ca_certificate(name, key.public_key(), 0, now - BACKDATE, end, issuer)
     number = _crl_number(now)
-    inventory.replace_intermediate(_entry(INTERMEDIATE, certificate, now), number)
+    old = load_certificate(directory / INTERMEDIATE_CERTIFICATE)
+    unknown = {one for path in witnesses for one in strangers(inventory, root, old, path)}
+    forgotten = [_entry(INTERMEDIATE, one, now) for one in unknown]
+    inventory.replace_intermediate(_entry(INTERMEDIATE, certificate, now), number, forgotten)
     files = {
         INTERMEDIATE_KEY: key_pem(key, secrets_read[0] if secrets_read else None),
         INTERMEDIATE_CERTIFICATE: certificate_pem(certificate),

@@ -36,28 +36,44 @@ def check_device_id(device_id: str) -> str:
 def server_name(text: str) -> x509.GeneralName:
     """Turn a host name or an IP address into a subject alternative name.
 
-    Raise FatalError when it is neither.
+    Raise FatalError when it is neither, or written as no client compares it: with brackets, a zone
+    (`%eth0`), a dot at its end.
     """
+    bare = text.strip("[]").partition("%")[0].rstrip(".")
+    if bare and bare != text and _is_name(bare):
+        raise FatalError(f"{text!r} is never what a certificate is compared with: write {bare}")
     try:
-        return x509.IPAddress(ipaddress.ip_address(text.strip("[]")))
+        return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         pass
-    host = text.lower().rstrip(".")
+    host = text.lower()
     if not host.isascii():
         raise FatalError(f"{text!r} is not ASCII: give an international name in its xn-- form")
-    labels = host.split(".")
-    # 300.1.1.1 is a mistyped address, and no top-level domain is a number
-    looks_numeric = labels[-1].isdigit()
-    if (
-        len(host) > _LONGEST_HOST
-        or looks_numeric
-        or not all(_LABEL.fullmatch(label) for label in labels)
-    ):
+    if not _is_host(host):
         raise FatalError(
             f"{text!r} is neither a host name nor an IP address: name the server as devices will, "
             f"without a port or *"
         )
     return x509.DNSName(host)
+
+
+def _is_host(host: str) -> bool:
+    labels = host.split(".")
+    # 300.1.1.1 is a mistyped address, and no top-level domain is a number
+    return (
+        len(host) <= _LONGEST_HOST
+        and not labels[-1].isdigit()
+        and all(_LABEL.fullmatch(label) for label in labels)
+    )
+
+
+def _is_name(text: str) -> bool:
+    """Return True for a host name or an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return _is_host(text.lower())
+    return True
 
 
 def server_names(texts: Iterable[str]) -> list[x509.GeneralName]:

@@ -98,6 +98,8 @@ def parse_broker(text: str) -> tuple[str, int | None]:
         raise FatalError(
             f"{text!r}: the broker's port must be a number from 1 to 65535, as in mqtt.local:{PORT}"
         )
+    if _is_address(host):
+        host = host.strip("[]")
     return str(server_name(host).value), number
 
 

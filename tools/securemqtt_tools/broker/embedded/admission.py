@@ -209,9 +209,14 @@ class Admission:
         self._hashes = read_hashes(config.directory / PASSWORDS) if config.passwords else None
 
     async def admit(
-        self, identity: Identity, reader: AdmissionReader, writer: WriterAdapter
+        self,
+        identity: Identity,
+        reader: AdmissionReader,
+        writer: WriterAdapter,
+        most_keep_alive_s: int = 0,
     ) -> None:
-        """Read the CONNECT and put it back under the certificate's name, at most 10 s.
+        """Read the CONNECT and put it back under the certificate's name, at most 10 s. A longer
+        keep-alive than `most_keep_alive_s`, or none, is refused as by Mosquitto; 0: any is taken.
 
         Raise NotAdmitted.
         """
@@ -227,6 +232,12 @@ class Admission:
         ):
             await _refuse(writer, BAD_USERNAME_PASSWORD)
             raise NotAdmitted(f"{identity.name} did not give its user name and password")
+        if most_keep_alive_s and not 0 < connect.keep_alive <= most_keep_alive_s:
+            await _refuse(writer, IDENTIFIER_REJECTED)
+            raise NotAdmitted(
+                f"{identity.name} wants a keep-alive of {connect.keep_alive} s: from 1 to "
+                f"{most_keep_alive_s} s is allowed"
+            )
         connect.client_id = identity.name
         connect.client_id_is_random = False
         connect.username_flag, connect.username = True, identity.name

@@ -39,6 +39,7 @@ from securemqtt_tools.cli import FatalError
 
 _log = logging.getLogger("securemqtt.broker")
 _READ_BYTES = 65_536
+_END_S = 5.0
 
 
 @dataclass(eq=False)
@@ -61,7 +62,8 @@ class Embedded:
         self._issuer = crl.issuer
         self._revoked = {entry.serial_number for entry in crl}
         self._connections: dict[str, Connection] = {}
-        self._count = 0
+        # everyone, also who has said nothing yet
+        self._peers: dict[asyncio.Task[None] | None, asyncio.WriteTransport] = {}
         self._sockets = [_listen(config.bind, config.port)]
         if config.websockets_port is not None:
             self._sockets.append(_listen(config.bind, config.websockets_port))
@@ -87,9 +89,12 @@ class Embedded:
                 reload.clear()
                 await self._reload()
         self._close()
-        for connection in list(self._connections.values()):
-            connection.abort()
+        for transport in self._peers.values():
+            transport.abort()
         await self.broker.shutdown()
+        left = [task for task in self._peers if task is not None]
+        if left:  # else asyncio ends them, with a traceback of each before Python 3.12
+            await asyncio.wait(left, timeout=_END_S)
 
     async def _open(self) -> None:
         context = self._admission.context
@@ -172,14 +177,16 @@ class Embedded:
         transport: asyncio.WriteTransport,
     ) -> None:
         """Take one connection from its TLS handshake to its end."""
-        self._count += 1
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        self._peers[task] = transport
         try:
             tls = writer.get_ssl_info()
-            if tls is None or self._count > self.config.limits.connections:
+            if tls is None or len(self._peers) > self.config.limits.connections:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
-            await self._admission.admit(identity, reader, writer)
+            limit_s = self.config.limits.keep_alive_s
+            await self._admission.admit(identity, reader, writer, limit_s)
             # The handshake looked at the certificate as things were when it began.
             if self._is_out(identity):
                 raise NotAdmitted(f"{identity.name} was revoked")
@@ -198,7 +205,7 @@ class Embedded:
         except (AMQTTError, MQTTError, NoDataError, OSError) as error:
             _log.warning("connection ended: %s", error)
         finally:
-            self._count -= 1
+            del self._peers[task]
 
     async def _take_over(self, connection: Connection) -> None:
         """Put the new connection in the place of the one that the same device may still have, and

@@ -16,7 +16,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -24,6 +24,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.connections import (
+    Connections,
+    connections,
+    remote_ports,
+)
 from securemqtt_tools.broker.mosquitto.program import Door
 from securemqtt_tools.broker.trust import undated_context
 from securemqtt_tools.pki.files import make_directory, write_file
@@ -42,10 +47,10 @@ _WAIT_S = 5.0
 _CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03out"
 _CONNACK_BYTES = 4
 # Behind the time, and nowhere else: a line may have what a client has chosen.
-_OPENED = re.compile(rb"\S+: New connection from (\S+) on port")
 _ENTERED = re.compile(rb"\S+: New client connected from (\S+) as (\S+) \(")
 # How long Mosquitto waits for CONNECT: one and a half times its default keep-alive of 60 s, and it
-# looks every few seconds.
+# looks every few seconds. Only for a CONNECT of which more than 1000 bytes are missing does it wait
+# longer, as long as a few of them come each minute.
 _HALF_OPEN_S = 100.0
 _DISCONNECT = b"\xe0\x00"
 
@@ -53,44 +58,74 @@ _DISCONNECT = b"\xe0\x00"
 class Watch:
     """Looks in Mosquitto's log for devices that were revoked and come in all the same: they had
     opened their connection, and shown their certificate, before the CRL said so.
+
+    Which connections are that old is asked of the kernel: the log does not tell apart two that come
+    from one port, to two addresses of this computer.
     """
 
-    def __init__(self, device_ids: Iterable[str], offset: int, before: Watch | None = None) -> None:
-        """Begin where the log, at `offset`, says that Mosquitto has read the CRL; `before` goes on
-        in this one.
+    def __init__(
+        self,
+        device_ids: Iterable[str],
+        offset: int,
+        ports: Collection[int] = (),
+        before: Watch | None = None,
+    ) -> None:
+        """Begin where the log, at `offset`, says that Mosquitto, which listens on `ports`, has read
+        the CRL; `before` goes on in this one.
         """
-        until = time.monotonic() + _HALF_OPEN_S
         self.offset = offset
-        self.until = dict.fromkeys(device_ids, until)
-        """Until when each is looked for."""
-        self._checked: set[bytes] = set()
-        """The addresses of connections that were opened since."""
+        self._until = time.monotonic() + _HALF_OPEN_S
+        self._ports = frozenset(ports)
+        self._old: dict[str, Connections | None] = dict.fromkeys(device_ids, self._connections())
+        """Who is looked for, and the connections by which he may come in; None: by any."""
         if before is not None:
-            self.until = {**before.until, **self.until}
+            self._old = {**before._old, **self._old}  # noqa: SLF001  (another of this class)
 
     @property
     def left_s(self) -> float:
         """For how long there is somebody to look for, in seconds; negative: nobody any more."""
-        return max(self.until.values(), default=0.0) - time.monotonic()
+        return self._until - time.monotonic() if self._old else -1.0
 
     def is_over(self) -> bool:
         """Return True if there is nobody to look for any more."""
         return self.left_s < 0
 
+    def prolong(self) -> bool:
+        """Go on for as long again, for those who may come in by a connection that is still there;
+        return False if there are none.
+        """
+        now = self._connections()
+        if now is not None:
+            left = {one: old & now for one, old in self._old.items() if old is not None}
+            self._old = {one: old for one, old in left.items() if old}
+        else:
+            self._old = {}
+        self._until = time.monotonic() + _HALF_OPEN_S
+        return bool(self._old)
+
     def entered(self, log: bytes) -> list[str]:
         """Return who of them has come in, as the log says from `offset` on."""
         complete = log[: log.rfind(b"\n") + 1]
         self.offset += len(complete)
-        found = []
-        for line in complete.splitlines():
-            opened = _OPENED.match(line)
-            if opened is not None:
-                self._checked.add(opened[1])
-            entered = _ENTERED.match(line)
-            if entered is not None and entered[1] not in self._checked:
-                device_id = entered[2].decode(errors="replace")
-                found += [device_id] if device_id in self.until else []
-        return found
+        matches = filter(None, map(_ENTERED.match, complete.splitlines()))
+        comings = [(one[1], one[2].decode(errors="replace")) for one in matches]
+        comings = [one for one in comings if one[1] in self._old]
+        now = self._connections() if comings else None
+        return [one for address, one in comings if self._is_old(address, self._old[one], now)]
+
+    def _is_old(self, address: bytes, old: Connections | None, now: Connections | None) -> bool:
+        """Return True if one of the old connections that are still there may be the one of an
+        address and port.
+        """
+        if address.startswith(b"/"):  # the Unix socket, by which we put out
+            return False
+        port = address.rpartition(b":")[2]
+        if old is None or now is None or not port.isdigit():
+            return True
+        return int(port) in remote_ports(old & now)
+
+    def _connections(self) -> Connections | None:
+        return connections(self._ports) if self._ports else None
 
 
 def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
 from securemqtt_tools.broker.mosquitto.restart import run
 from securemqtt_tools.cli import FatalError
@@ -89,7 +90,7 @@ class Watching:
 
         Raise FatalError also where the log does not show our own coming: it would not show theirs.
         """
-        self._watch = Watch(gone, offset)
+        self._watch = Watch(gone, offset, ports_of(self._config))
         self._put_out(gone)
         for device_id in gone:
             ours = rb"^\S+: New client connected from %s\S* as %s \(" % (
@@ -99,12 +100,15 @@ class Watching:
             pattern = re.compile(ours, re.MULTILINE)
             self._log.await_match(pattern, offset, timeout_s, "who connects")
 
-    def run(self) -> None:
-        """Look out until the time is over, at most 100 s. Raise FatalError."""
+    def run(self) -> bool:
+        """Look out until the time is over, at most 100 s; return True if connections of before are
+        still there, by which one who sends his CONNECT bit by bit may come in. Raise FatalError.
+        """
         while not self._watch.is_over():
             # A set: whoever writes that log does not decide how long this takes.
             self._put_out(set(self._watch.entered(self._log.since(self._watch.offset))))
             time.sleep(_WATCH_S)
+        return self._watch.prolong()
 
     def _put_out(self, device_ids: Collection[str]) -> None:
         if not device_ids:

@@ -28,7 +28,7 @@ from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
-from securemqtt_tools.commands import broker_install, broker_status
+from securemqtt_tools.commands import broker_clients, broker_install, broker_status
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
 PLAIN = "device"  # the role of who has none
@@ -345,7 +345,7 @@ system, broker install after it; docs/certificates.md has a timer for systemd.""
         "client-config",
         "print what another client needs to connect as an id: ready lines, with the id's files",
         _client_config,
-        actions.client_config,
+        broker_clients.client_config,
         (
             "client-config me --for mosquitto",
             "client-config dashboard --for node-red --directory /home/pi/certificates",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 from securemqtt_tools.provision.board.repl import Board, BoardError
 
@@ -43,11 +44,12 @@ def write(
     path: str,
     content: bytes | bytearray,
     moved: Callable[[int], None] = lambda count: None,
-    keep: str | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Write a file: whole, checked by its hash on the board, then renamed into its place.
 
-    What is there is renamed to `keep` first, if that is given.
+    What is there is renamed to the first name in `keep` before, what has that name to the second,
+    and so on: all but the last are there.
     `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
     errno 28; no part of the file is left behind then.
     """
@@ -73,7 +75,8 @@ def write(
             f"{path} arrived damaged at {board.port}: check the cable and run the same command "
             f"again"
         )
-    board.run((f"_mv({path!r},{keep!r})\n" if keep else "") + f"_mv({part!r},{path!r})")
+    names = (part, path, *keep)
+    board.run("\n".join(f"_mv({old!r},{new!r})" for old, new in reversed([*pairwise(names)])))
 
 
 def rename(board: Board, path: str, name: str) -> None:

@@ -125,3 +125,23 @@ def test_another_thread_of_the_board_that_prints_all_the_time(
     outcome = provisioner.board(board, "two-threads", *provisioner.wifi, "--no-connect")
     assert time.monotonic() - began < seconds(60)
     assert (outcome.status, outcome.err.count("\n")) == (1, 1), outcome.text
+
+
+def test_a_thread_of_boot_py_that_prints_a_reading_now_and_then(
+    provisioner: Provisioner, board: SimulatedBoard
+) -> None:
+    """A reading looks like an answer of ours."""
+    with Board(board.port) as there:
+        write(
+            there,
+            "/boot.py",
+            b"import _thread, time\ndef talk():\n while True:\n  time.sleep_ms(20)\n"
+            b"  print(21.5)\n_thread.start_new_thread(talk, ())\n",
+        )
+        there.start_program()
+    board.wait_for_output("21.5")
+    began = time.monotonic()
+    outcome = provisioner.board(board, "reading", "--no-connect")
+    assert time.monotonic() - began < seconds(60)
+    assert outcome.status == 1
+    assert outcome.said("talks without an end: press its reset button"), outcome.text

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+from securemqtt_tools.provision.board import answers
 from securemqtt_tools.provision.board.repl import Board, BoardError
 
 # New content is written beside its place under this ending, checked, and renamed.
@@ -20,23 +21,24 @@ def hashes(board: Board, paths: Iterable[str]) -> dict[str, str | None]:
     there.
     """
     names = list(paths)
-    digests = board.query_lines(f"for p in {names!r}:print(json.dumps(_h(p)))", 60)
+    script = f"for p in {names!r}:print(json.dumps(_h(p)))"
+    digests = board.query_lines(script, answers.digest, len(names), 60)
     return dict(zip(names, digests, strict=True))
 
 
 def tree(board: Board, directory: str) -> dict[str, str | None]:
     """Return path and SHA-256 of every file under a directory; nothing when it is not there."""
     # A line for each, as the whole in one string takes more than some heaps have in one piece.
-    pairs = board.query_lines(f"for p in _t({directory!r}):print(json.dumps((p,_h(p))))", 60)
-    return {str(path): digest for path, digest in pairs}
+    script = f"for p in _t({directory!r}):print(json.dumps((p,_h(p))))"
+    return dict(board.query_lines(script, answers.path_and_digest, timeout_s=60))
 
 
 def read(board: Board, path: str) -> bytes:
     """Return the content of a small file that holds no secret."""
-    content: str = board.query(
-        f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))"
+    return board.query(
+        f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))",
+        answers.content,
     )
-    return bytes.fromhex(content)
 
 
 def write(
@@ -63,7 +65,7 @@ def write(
             if start + _CHUNK_BYTES < len(content):
                 board.run(script)
             else:
-                digest = board.query(script + end)
+                digest = board.query(script + end, answers.digest)
             begin = ""
             moved(len(chunk))
     except BoardError:

@@ -24,8 +24,9 @@ from securemqtt_tools.provision.bundle import (
     config_text,
     identity_files,
     named_files,
+    parsed_object,
 )
-from securemqtt_tools.provision.identity import Held, Source, reason_for
+from securemqtt_tools.provision.identity import Held, Source, reason_for, usable_chain
 from securemqtt_tools.provision.steps import Steps
 
 CLAIM = "claim.json"
@@ -147,16 +148,13 @@ def _obsolete(found: Found, names: Mapping[str, Any]) -> list[str]:
 
 
 def _held(found: Found) -> Held:
-    config = _json(found.files.get(CONFIG))
-    claimed_by = _json(found.files.get(CLAIM)).get("client_id")
+    config = parsed_object(found.files.get(CONFIG))
+    claimed_by = parsed_object(found.files.get(CLAIM)).get("client_id")
     names = config if isinstance(config.get("key"), str) else PI_NAMES
-    chain: tuple[x509.Certificate, ...] = ()
     listed = named_files({"certificate": names.get("certificate")})
-    try:
-        pem = b"".join(found.files[name] for name in listed)
-        chain = tuple(x509.load_pem_x509_certificates(pem))
-    except (KeyError, ValueError):
-        chain = ()
+    chain = usable_chain(
+        one for name in listed for one in x509.load_pem_x509_certificates(found.files[name])
+    )
     public = found.public_keys.get(str(names["key"]))
     fits = False
     if chain and public is not None:
@@ -173,11 +171,3 @@ def _held(found: Found) -> Held:
 
 def _digest(content: bytes | None) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
-
-
-def _json(content: bytes | None) -> dict[str, Any]:
-    try:
-        value = json.loads(content or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

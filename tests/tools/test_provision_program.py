@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.provision.board import trial
+from securemqtt_tools.provision.board import compiler, trial
 from securemqtt_tools.provision.board.files import rename, write
 from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.simboard import SimulatedBoard
@@ -87,6 +87,15 @@ def test_what_is_no_program_at_all(bench: Bench, program: bytes) -> None:
     outcome = bench.give(program)
     assert (outcome.status, outcome.said("not put on the board")) == (1, True), outcome.text
     assert bench.main == _OLD
+
+
+def test_a_program_that_is_compiled_without_an_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "_COMPILE_S", 1)
+    outcome = bench.give("x = 9**9**9\n")
+    assert (outcome.status, bench.main) == (1, _OLD)
+    assert outcome.said("my_sensor.py is not put on the board: mpy-cross did not come to an end")
 
 
 def test_code_for_another_processor(bench: Bench) -> None:

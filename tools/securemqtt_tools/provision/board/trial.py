@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from securemqtt.platform import escaped
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.files import read_foreign
 from securemqtt_tools.provision.board import files
 from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.deploy import Plan, carry_out
@@ -41,8 +41,7 @@ def read_program(path: Path, cache: Path, arch: str) -> UserProgram:
     """Read a program, and see that it compiles for a board of this architecture; FatalError if it
     does not.
     """
-    with explained(f"read {path}"):
-        content = path.read_bytes()
+    content = read_foreign(path)
     complaint = Compiler(cache).complaint(content, path.name, arch)
     if complaint:
         raise FatalError(f"{path} is not put on the board: {escaped(complaint)}")

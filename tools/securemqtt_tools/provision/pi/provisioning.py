@@ -38,11 +38,13 @@ _OURS = ("ca*.pem", "device*.pem", "device*.key", CLAIM)
 class Found:
     """What is in a bundle's directory: public files whole, and of each private key its public half.
 
-    That is b"" where it cannot be had (an encrypted key), and None for what is no key.
+    That is b"" where it cannot be had (an encrypted key), and None for what is no key. `is_open`:
+    others may look into the directory, and `put` ends that.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     public_keys: dict[str, bytes | None] = field(default_factory=dict)
+    is_open: bool = False
 
 
 class Place(Protocol):
@@ -51,7 +53,9 @@ class Place(Protocol):
     title: str
 
     def look(self) -> Found:
-        """Return what is there. Raise FatalError when that cannot be known."""
+        """Return what is there. Raise FatalError when that cannot be known, or no bundle could be
+        there.
+        """
 
     def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
         """Write files, owner-only, each whole or not at all, in their order; then remove others.
@@ -103,13 +107,16 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
     }
     clock_floor = int(authority.now.timestamp())
     config = config_text(settings, names, held.config, clock_floor)
-    if not (reason or files or config) or order.dry_run:
+    changed = bool(reason or files or config or found.is_open)
+    if not changed or order.dry_run:
+        if found.is_open:
+            steps.say(f"  would make {place.title} owner-only")
         if reason:
             do = "import the" if settings.imported else "issue a"
             steps.say(f"  would {do} certificate ({reason}) and write it, with its private key")
         for name in [*files, *([CONFIG] if reason or config else [])]:
             steps.say(f"  would write {name}")
-        return bool(reason or files or config)
+        return changed
     with steps.step("Bundle", quiet=True) as step:
         if reason:
             place.put({CLAIM: json.dumps({"client_id": settings.device_id}).encode()}, ())

@@ -273,16 +273,14 @@ class Board:
 
     def _talks(self) -> bool:
         """Return True if the board prints though nobody has asked it anything."""
-        try:
+        remarks = 0
+        with contextlib.suppress(TransportError, OSError, termios.error):
             self._line.timeout = _REMARK_S
             for _ in range(_REMARKS):
                 self._line.read(self._line.inWaiting())
-                if not self._line.read(1):
-                    return False
+                remarks += len(self._line.read(1))
             self._line.timeout = SILENCE_S
-        except (TransportError, OSError, termios.error):
-            return False
-        return True
+        return remarks == _REMARKS
 
     def _endless(self) -> FatalError:
         return FatalError(

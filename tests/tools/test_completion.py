@@ -145,3 +145,15 @@ def test_without_authority_or_with_a_broken_one_there_are_no_ids(
     line = "securemqtt broker grant "
     arguments = [require_program("bash"), "-c", _BASH_TAB, "bash", line]
     assert answer(arguments, environment, tmp_path) == []
+
+
+def test_a_directory_with_a_name_that_no_id_has_is_left_out(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("plain", "\x1b[2Jwipe", "turned\u202e", "a+b"):
+        bundle = tmp_path / "bundles" / name
+        bundle.mkdir(parents=True)
+        (bundle / "config.json").write_text("{}")
+    environment = {**environment, "SECUREMQTT_HOME": str(tmp_path)}
+    arguments = [require_program("bash"), "-c", _BASH_TAB, "bash", "securemqtt pub --as "]
+    assert answer(arguments, environment, tmp_path) == ["plain"]

@@ -5,6 +5,7 @@ said of those that will not do.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -229,6 +230,46 @@ def test_a_key_that_a_board_cannot_use(workshop: Workshop) -> None:
     ed25519 = workshop.device("ed25519", "-algorithm", "ED25519")
     made = identity(workshop, *ed25519, for_board=False)
     assert b"BEGIN PRIVATE KEY" in made.issue_device("x", days=None, renew=False).key_pem()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:512"), "(ee key too small)"),
+        (("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime192v1"), "(ee key too small)"),
+        (("-paramfile", "dsa.parameters"), "DSA key"),
+        (("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:sect233k1"), "of a kind that no TLS"),
+    ],
+    ids=["rsa-512", "p-192", "dsa", "sect233k1"],
+)
+def test_a_key_that_no_tls_takes(
+    provisioner: Provisioner, workshop: Workshop, tmp_path: Path, how: tuple[str, ...], said: str
+) -> None:
+    parameters = workshop.directory / "dsa.parameters"
+    if how[0] == "-paramfile" and not parameters.exists():
+        made = ("-genparam", "-algorithm", "DSA", "-pkeyopt", "dsa_paramgen_bits:2048")
+        workshop.run("genpkey", *made, "-out", parameters)
+    files = workshop.device("of-no-use", *how)
+    out = tmp_path / "out"
+    outcome = provision(provisioner, workshop, 8883, "pi", files, "--out", str(out))
+    assert outcome.said(said, "P-256 or RSA key"), outcome.text
+    assert not out.exists()
+
+
+def test_a_certificate_with_a_damaged_extension(workshop: Workshop) -> None:
+    key = workshop.key("damaged")
+    for extension in ("basicConstraints=critical,DER:ffff", "extendedKeyUsage=DER:30ff"):
+        certificate = workshop.sign("damaged", key, extension)
+        assert "'CN=damaged' is damaged" in refused(workshop, certificate, key)
+
+
+def test_a_file_without_an_end(workshop: Workshop) -> None:
+    files = workshop.device("endless")
+    assert "larger than 4 MB" in refused(workshop, *files, anchors=[Path("/dev/zero")])
+    large = workshop.directory / "large.key"
+    large.touch(0o600)
+    os.truncate(large, 1 << 40)
+    assert "larger than 4 MB" in refused(workshop, files[0], large)
 
 
 def test_a_ca_that_a_boards_mbedtls_cannot_use(workshop: Workshop) -> None:

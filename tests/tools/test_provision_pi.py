@@ -114,6 +114,57 @@ def test_an_interrupted_run_is_finished_by_the_next(
     check_bundle(out, "pi-half")
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o755])
+def test_a_directory_that_others_may_look_into_is_closed(
+    provisioner: Provisioner, tmp_path: Path, mode: int
+) -> None:
+    where = ("pi", f"open-{mode:o}", "--out", str(tmp_path / "bundle"))
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle").chmod(mode)
+    assert "would make" in provisioner.run(*where, "--dry-run").out
+    assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == mode
+    assert provisioner.run(*where).status == 0
+    check_bundle(tmp_path / "bundle", where[1])
+    # and so is that of a bundle with nothing else to change
+    (tmp_path / "bundle").chmod(mode)
+    assert "is ready" in provisioner.run(*where).out
+    check_bundle(tmp_path / "bundle", where[1])
+    assert "nothing to change" in provisioner.run(*where).out
+
+
+def test_a_directory_of_the_user_s_own_that_others_may_change(
+    provisioner: Provisioner, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "photo.jpg").touch()
+    where = ("pi", "shared", "--out", str(shared))
+    outcome = provisioner.run(*where)
+    assert outcome.status == 1
+    assert outcome.said("more than a bundle (photo.jpg)", f"run chmod go-w {shared}"), outcome.text
+    assert [path.name for path in shared.iterdir()] == ["photo.jpg"]
+    shared.chmod(0o755)
+    assert provisioner.run(*where).status == 0
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+
+def test_what_lies_in_the_directory_and_is_no_bundle(
+    provisioner: Provisioner, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir(0o700)
+    os.mkfifo(out / "x.pem")
+    os.mkfifo(out / "x.key", 0o600)
+    (out / "config.json").write_bytes(b"[" * 100000)
+    outcome = provisioner.run("pi", "odd-place", "--out", str(out))
+    assert (outcome.status, outcome.err) == (0, ""), outcome.text
+    (out / "x.pem").unlink()
+    with (out / "x.pem").open("wb") as file:
+        file.truncate(1 << 40)
+    assert provisioner.run("pi", "odd-place", "--out", str(out)).said("x.pem is larger than 4 MB")
+
+
 def test_an_encrypted_key(provisioner: Provisioner, tmp_path: Path) -> None:
     out, file = tmp_path / "bundle", tmp_path / "passphrase"
     file.touch(0o600)
@@ -157,7 +208,12 @@ def test_through_ssh(
     assert run("-oProxyCommand=x").said("is no ssh destination")
 
 
-def test_a_place_is_needed(provisioner: Provisioner, tmp_path: Path) -> None:
+def test_a_place_is_needed(
+    provisioner: Provisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = provisioner.run("pi", "placeless", "--out", "")
+    assert outcome.said("argument --out: must name a directory, and is empty"), outcome.text
     assert provisioner.run("pi", "nowhere").said("--out DIR or --ssh USER@HOST")
     assert provisioner.run("pi", "nowhere", "--out", str(tmp_path), "--wifi", "x").said(
         "--wifi is for boards only"

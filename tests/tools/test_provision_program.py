@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.provision.board import trial
+from securemqtt_tools.provision.board import compiler, trial
 from securemqtt_tools.provision.board.files import rename, write
 from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.simboard import SimulatedBoard
@@ -87,6 +89,15 @@ def test_what_is_no_program_at_all(bench: Bench, program: bytes) -> None:
     assert bench.main == _OLD
 
 
+def test_a_program_that_is_compiled_without_an_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "_COMPILE_S", 1)
+    outcome = bench.give("x = 9**9**9\n")
+    assert (outcome.status, bench.main) == (1, _OLD)
+    assert outcome.said("my_sensor.py is not put on the board: mpy-cross did not come to an end")
+
+
 def test_code_for_another_processor(bench: Bench) -> None:
     thumb = "import micropython\n@micropython.asm_thumb\ndef f(): nop()\n"
     assert bench.give(thumb).said("not put on the board", "SyntaxError: invalid arch")
@@ -140,6 +151,32 @@ def test_a_run_that_was_cut_short_is_made_up_for(bench: Bench) -> None:
     outcome = bench.give("1 / 0\n")
     assert outcome.said("ZeroDivisionError", "the program before is back"), outcome.text
     assert bench.main == _OLD
+
+
+def test_ctrl_c_within_the_first_seconds_brings_the_old_one_back(bench: Bench) -> None:
+    since = bench.board.position()
+    with ThreadPoolExecutor(1) as pool:
+        struck = pool.submit(_interrupt_when_printed, bench.board, "begun", since)
+        outcome = bench.give("print('begun')\nimport time\nwhile True: time.sleep(1)\n")
+        struck.result()
+    assert outcome.status == 130
+    assert "my_sensor.py was not watched to the end: the program before is back" in outcome.out
+    _runs_again(bench.board, since)
+    assert bench.main == _OLD
+    assert bench.give("1 / 0\n").said("the program before is back")
+    assert bench.main == _OLD
+
+
+def test_the_last_good_program_outlives_a_trial_that_nobody_saw_the_end_of(bench: Bench) -> None:
+    """As where this computer lost its power: one that never lived is the program before."""
+    with Board(bench.board.port) as there:
+        rename(there, "/main.py", "/main.py.old")
+        write(there, "/main.py", b"print('never tried')\n")
+    outcome = bench.give("1 / 0\n")
+    assert outcome.said("is back, and the one before that is /main.py.old"), outcome.text
+    assert bench.main == b"print('never tried')\n"
+    assert read(bench.board, "/main.py.old") == _OLD
+    assert "/main.py.older" not in contents(bench.board)
 
 
 def test_a_program_that_ends_in_order_is_no_fault(bench: Bench) -> None:
@@ -201,3 +238,8 @@ def test_a_program_that_takes_the_board_off_the_line_stays(bench: Bench) -> None
 def _cut_when_printed(board: SimulatedBoard, text: str, since: int) -> None:
     board.wait_for_output(text, seconds(120), since)
     board.power_cut()
+
+
+def _interrupt_when_printed(board: SimulatedBoard, text: str, since: int) -> None:
+    board.wait_for_output(text, seconds(120), since)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -10,7 +10,7 @@ import pytest
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.provision.board import repl
-from securemqtt_tools.provision.board.files import write
+from securemqtt_tools.provision.board.files import make_directories, write
 from securemqtt_tools.provision.board.ports import deafness
 from securemqtt_tools.provision.board.repl import Board
 from securemqtt_tools.simboard import SimulatedBoard
@@ -125,3 +125,45 @@ def test_another_thread_of_the_board_that_prints_all_the_time(
     outcome = provisioner.board(board, "two-threads", *provisioner.wifi, "--no-connect")
     assert time.monotonic() - began < seconds(60)
     assert (outcome.status, outcome.err.count("\n")) == (1, 1), outcome.text
+
+
+def test_a_thread_of_boot_py_that_prints_a_reading_now_and_then(
+    provisioner: Provisioner, board: SimulatedBoard
+) -> None:
+    """A reading looks like an answer of ours."""
+    with Board(board.port) as there:
+        write(
+            there,
+            "/boot.py",
+            b"import _thread, time\ndef talk():\n while True:\n  time.sleep_ms(20)\n"
+            b"  print(21.5)\n_thread.start_new_thread(talk, ())\n",
+        )
+        there.start_program()
+    board.wait_for_output("21.5")
+    began = time.monotonic()
+    outcome = provisioner.board(board, "reading", "--no-connect")
+    assert time.monotonic() - began < seconds(60)
+    assert outcome.status == 1
+    assert outcome.said("talks without an end: press its reset button"), outcome.text
+
+
+def test_an_answer_without_an_end_is_not_waited_for_twice(
+    provisioner: Provisioner, board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for its end nor for the restart that follows, and Ctrl-C does not come through."""
+    with Board(board.port) as there:
+        make_directories(there, ["/lib"])
+        write(
+            there,
+            "/lib/json.py",
+            b"import micropython\nfrom ujson import *\ndef dumps(x):\n micropython.kbd_intr(-1)\n"
+            b" while True: print('on and on ' * 6)\n",
+        )
+        there.soft_reset()
+    monkeypatch.setattr(repl, "SILENCE_S", 2)
+    monkeypatch.setattr(repl, "_TALK_S", 2)
+    monkeypatch.setattr(repl, "_RESET_S", seconds(120))
+    began = time.monotonic()
+    outcome = provisioner.board(board, "on-and-on", "--no-connect")
+    assert time.monotonic() - began < seconds(60)
+    assert outcome.said("talks without an end"), outcome.text

@@ -175,6 +175,15 @@ def whole_number(lowest: int, highest: int, unit: str = "") -> Callable[[str], i
     return read
 
 
+def directory(text: str) -> Path:
+    """Read the path of a directory for argparse; an empty one, as an unset variable leaves it,
+    would be the current directory.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must name a directory, and is empty (. is this one)")
+    return Path(text)
+
+
 def parse_whole_number(text: str) -> int | None:
     """Return the number that a text is, in plain digits; None if it is none, or beyond 18 of them,
     which no number here may have.

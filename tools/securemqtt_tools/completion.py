@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from securemqtt.protocol.topics import PREFIX
-from securemqtt_tools.cli import FatalError, default_home
+from securemqtt_tools.cli import FatalError, default_home, directory
 from securemqtt_tools.home import Home
 
 Completer = Callable[..., Iterable[str]]
@@ -116,4 +116,4 @@ def _files(action: argparse.Action, **about: Any) -> Iterable[str]:
     """
     from argcomplete.completers import FilesCompleter
 
-    return FilesCompleter()(action=action, **about) if action.type is Path else ()
+    return FilesCompleter()(action=action, **about) if action.type in (Path, directory) else ()

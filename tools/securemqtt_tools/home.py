@@ -48,8 +48,13 @@ class Home:
         return self.bundles / identity
 
     def ids(self) -> list[str]:
-        """Return the ids that have bundles here."""
-        return sorted(path.parent.name for path in self.bundles.glob("*/config.json"))
+        """Return the ids that have bundles here. A directory that no id can be the name of is none
+        of them: it could move a terminal.
+        """
+        from securemqtt.protocol.topics import valid_elsewhere
+
+        names = (path.parent.name for path in self.bundles.glob("*/config.json"))
+        return sorted(one for one in names if one.isprintable() and valid_elsewhere(one))
 
     def has_certified(self, identity: str) -> bool:
         """Return True if the authority has given an id a certificate. Raise FatalError for an

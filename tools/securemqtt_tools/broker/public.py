@@ -28,6 +28,7 @@ def read_public(certificate: Path, key: Path, names: Sequence[str], now: datetim
     """
     chain, private = foreign.read_identity(certificate, key, None, now)
     keys.check_public_key(chain[0].public_key())
+    foreign.check_usable(chain, private, certificate)
     if not foreign.is_for(chain[0], ExtendedKeyUsageOID.SERVER_AUTH):
         raise FatalError(f"the certificate in {certificate} is not for a server")
     listed = names_of(chain[0])

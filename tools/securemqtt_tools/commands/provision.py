@@ -30,7 +30,14 @@ from securemqtt.bundle import find as find_bundle
 from securemqtt.errors import BundleNotFound
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
-from securemqtt_tools.cli import FatalError, add_home_option, as_called, warn, whole_number
+from securemqtt_tools.cli import (
+    FatalError,
+    add_home_option,
+    as_called,
+    directory,
+    warn,
+    whole_number,
+)
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
@@ -172,7 +179,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pi = parser.add_argument_group("a Raspberry Pi")
     place = pi.add_mutually_exclusive_group()
     place.add_argument(
-        "--out", type=Path, metavar="DIR", help="put the bundle into a directory of this machine"
+        "--out",
+        type=directory,
+        metavar="DIR",
+        help="put the bundle into a directory of this machine",
     )
     place.add_argument(
         "--ssh", metavar="USER@HOST", help="put it into ~/.config/securemqtt there, with ssh"

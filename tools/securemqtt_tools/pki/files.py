@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from securemqtt_tools.cli import FatalError
 
 OWNER_ONLY = 0o600
 READABLE = 0o644
 _ABANDONED_S = 600  # writing one of these files takes far less
+_LARGEST_BYTES = 4 << 20  # the CAs that a computer trusts take a twentieth of it
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -120,9 +122,17 @@ def _remove_leftovers(path: Path) -> None:
                 leftover.unlink()
 
 
+def read_foreign(path: Path) -> bytes:
+    """Read a file that somebody else may have made: a certificate, a program. FatalError where it
+    is larger than any of them, or, as /dev/zero, has no end.
+    """
+    with explained(f"read {path}"), path.open("rb") as file:
+        return _bounded(file, path)
+
+
 def read_private(path: Path) -> bytes:
     """Read a file that only its owner may read; FatalError with the chmod to run when others may as
-    well.
+    well, and where `read_foreign` has it.
     """
     with explained(f"read {path}"), path.open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -131,4 +141,13 @@ def read_private(path: Path) -> bytes:
                 f"{path} is open to other users (mode {stat.S_IMODE(mode):o}): run chmod 600 "
                 f"{shlex.quote(str(path))}"
             )
-        return file.read()
+        return _bounded(file, path)
+
+
+def _bounded(file: BinaryIO, path: Path) -> bytes:
+    content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise FatalError(
+            f"{path} is larger than {_LARGEST_BYTES >> 20} MB: that is no file for this purpose"
+        )
+    return content

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import ssl
+import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -11,21 +14,25 @@ from typing import Any, cast
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import explained, read_private
-from securemqtt_tools.pki.keys import Passphrase, PrivateKey
+from securemqtt_tools.pki.files import read_foreign, read_private
+from securemqtt_tools.pki.keys import Passphrase, PrivateKey, key_pem
 
 
 def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     """Return the certificates of a file: at least one. Raise FatalError."""
-    with explained(f"read {path}"):
-        content = path.read_bytes()
+    content = read_foreign(path)
     try:
         if b"-----BEGIN" in content:
-            return tuple(x509.load_pem_x509_certificates(content))
-        return (x509.load_der_x509_certificate(content),)
+            found = tuple(x509.load_pem_x509_certificates(content))
+        else:
+            found = (x509.load_der_x509_certificate(content),)
+        for one in found:  # these are looked at only when they are asked for
+            _ = one.subject, one.issuer
+        return found
     except ValueError as error:
         what = "holds no certificate in PEM or DER, or is damaged"
         if b"PRIVATE KEY" in content:
@@ -78,10 +85,38 @@ def read_identity(
                 f"not issue {issued.subject.rfc4514_string()!r}; the certificate itself comes "
                 "first, each issuer behind what it issued"
             )
+    try:
+        public = chain[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FatalError(
+            f"the certificate in {certificate} is for a key of a kind that no TLS takes, or is "
+            "damaged: take a P-256 or RSA key"
+        ) from error
     private = read_key(key, password)
-    if private.public_key() != chain[0].public_key():
+    if private.public_key() != public:
         raise FatalError(f"{key} is not the key of the certificate in {certificate}")
     return chain, private
+
+
+def check_usable(chain: Sequence[x509.Certificate], private: PrivateKey, certificate: Path) -> None:
+    """Raise FatalError for a certificate and key that TLS does not take on this computer: too short
+    a key, say. OpenSSL's own rules are asked.
+    """
+    if isinstance(private, dsa.DSAPrivateKey):
+        raise FatalError(f"no TLS takes the DSA key of {certificate}: take a P-256 or RSA key")
+    password = secrets.token_urlsafe()  # OpenSSL reads files only: this one nobody can open
+    with tempfile.TemporaryDirectory(prefix="securemqtt-") as directory:
+        file = Path(directory, "identity.pem")
+        text = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain)
+        file.write_bytes(key_pem(private, password.encode()) + text)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(file, password=password)
+        except ssl.SSLError as error:
+            why = (error.reason or str(error)).replace("_", " ").lower()
+            raise FatalError(
+                f"no TLS takes the certificate in {certificate} with its key ({why}): take a P-256 "
+                "or RSA key of 2048 bits or more, and SHA-256"
+            ) from error
 
 
 def check_dates(certificate: x509.Certificate, title: str, now: datetime) -> None:
@@ -109,11 +144,19 @@ def is_ca(certificate: x509.Certificate) -> bool:
 
 
 def extension(certificate: x509.Certificate, kind: Any) -> Any:
-    """Return an extension of a certificate, None if it has none of this kind."""
+    """Return an extension of a certificate, None if it has none of this kind.
+
+    Raise FatalError for a certificate whose extensions are damaged.
+    """
     try:
         return certificate.extensions.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
         return None
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise FatalError(
+            f"the certificate of {certificate.subject.rfc4514_string()!r} is damaged, an extension "
+            "of it cannot be read: have it issued anew"
+        ) from error
 
 
 def was_issued(certificate: x509.Certificate, issuers: Sequence[x509.Certificate]) -> bool:

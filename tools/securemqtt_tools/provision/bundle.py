@@ -169,6 +169,17 @@ def named_files(config: Mapping[str, Any]) -> list[str]:
     return [one for one in flat if isinstance(one, str) and one and "/" not in one]
 
 
+def parsed_object(content: bytes | None) -> dict[str, Any]:
+    """Return what a config.json or claim.json says that was found on a device; nothing where there
+    is none, or it makes no sense.
+    """
+    try:
+        value = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _free(name: str, tag: str, in_use: Mapping[str, str | None]) -> str:
     if name not in in_use:
         return name

@@ -4,13 +4,13 @@ earlier run noted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
@@ -128,6 +128,19 @@ def refuse_another(held: Held, device_id: str) -> bool:
     return bool(holder)
 
 
+def usable_chain(certificates: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Return a chain that was found on a device; nothing if one of it is damaged, or of a kind that
+    is not known here.
+    """
+    try:
+        chain = tuple(certificates)
+        for one in chain:
+            _ = one.subject, one.issuer, one.public_key()
+    except (KeyError, ValueError, UnsupportedAlgorithm):
+        return ()
+    return chain
+
+
 def common_name(certificate: x509.Certificate) -> str:
     """Return the common name of a certificate's subject; an empty text when there is none."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -151,6 +164,6 @@ def _issued_by(chain: tuple[x509.Certificate, ...], authority: Authority) -> boo
     try:
         for certificate, issuer in zip(chain, issuers, strict=True):
             certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

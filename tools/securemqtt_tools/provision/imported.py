@@ -94,6 +94,7 @@ def read_imported(
     except FatalError as error:
         if for_board:
             raise FatalError(f"{certificate} is not for a board: {error}") from error
+    foreign.check_usable(chain, private, certificate)
     name = device_id or common_name(chain[0])
     if not valid_elsewhere(name):
         what = "give --id: the certificate has no common name that could be an id"

@@ -7,11 +7,12 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.provision.board import survey
+from securemqtt_tools.provision.board import answers, survey
 from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.deploy import Plan, carry_out, check_room
 from securemqtt_tools.provision.board.files import sha256, tree
@@ -165,14 +166,14 @@ class Visit:
     def more_facts(self, serial_number: bool) -> dict[str, Any]:
         """Return what a report says of the board beyond `facts`."""
         self._fresh()
-        more: dict[str, Any] = self._board.query(_MORE_FACTS)
+        more = self._board.query(_MORE_FACTS, answers.record)
         if serial_number:
-            more["serial_number"] = self._board.query(_SERIAL_NUMBER)
+            more["serial_number"] = self._board.query(_SERIAL_NUMBER, answers.text)
         return more
 
     def clear(self) -> None:
         """Remove all that a visit, this one or an earlier one, has left."""
-        self._board.query(_REMOVE, 60)
+        self._board.query(_REMOVE, answers.anything, 60)
 
     def put(
         self,
@@ -201,7 +202,7 @@ class Visit:
 
         Raise FatalError if it cannot join.
         """
-        address: str | None = self._board.query(_JOIN, _JOIN_S)
+        address = self._board.query(_JOIN, answers.text_or_none, _JOIN_S)
         if address == "":
             raise FatalError(
                 "the board does not reach its Wi-Fi: provision it first (provision … --wifi SSID), "
@@ -215,8 +216,8 @@ class Visit:
         Raise FatalError if the board does not reach the broker.
         """
         self._fresh()
-        figures: dict[str, Any] = self._board.query(
-            _PATHS + _FIGURES % f"{PLACE}/device", _FIGURES_S
+        figures = self._board.query(
+            _PATHS + _FIGURES % f"{PLACE}/device", answers.record, _FIGURES_S
         )
         if "error" in figures:
             raise FatalError(
@@ -253,7 +254,8 @@ class Visit:
             elif line.startswith("log "):
                 log.append(line.removeprefix("log "))
             elif line.startswith("report "):
-                result.update(json.loads(line.removeprefix("report ")))
+                with suppress(answers.SenselessError):
+                    result.update(answers.parsed(line.removeprefix("report "), answers.record))
             elif line.startswith("want "):
                 act(line.removeprefix("want "))
                 return "done"

@@ -22,6 +22,10 @@ _FOLDER = "mpy"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
+class _EndlessError(FatalError):
+    """mpy-cross did not end in time."""
+
+
 class Compiler:
     """The mpy-cross that is installed, and what it has made before, in `cache`.
 
@@ -78,7 +82,10 @@ class Compiler:
         with tempfile.TemporaryDirectory(prefix="securemqtt-mpy-") as directory:
             source, output = Path(directory, name), Path(directory, "output.mpy")
             source.write_bytes(program)
-            result = _run(self._program, f"-march={arch}", "-o", str(output), str(source))
+            try:
+                result = _run(self._program, f"-march={arch}", "-o", str(output), str(source))
+            except _EndlessError as endless:
+                return f"{endless} (it works out a constant such as 9**9**9 itself)"
         if not result.returncode:
             return None
         *_, place, error = ["", "", *result.stderr.splitlines()]
@@ -124,9 +131,12 @@ def _digest(content: bytes) -> bytes:
 
 
 def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=_COMPILE_S, check=False
-    )
+    try:
+        return subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=_COMPILE_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _EndlessError(f"mpy-cross did not come to an end within {_COMPILE_S} s") from error
 
 
 def _find_program() -> str:

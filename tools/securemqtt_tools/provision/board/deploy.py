@@ -5,7 +5,7 @@ putting it there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -87,17 +87,17 @@ def carry_out(
     board: Board,
     plan: Plan,
     moved: Callable[[int], None] = lambda count: None,
-    keeps: Mapping[str, str] = MappingProxyType({}),
+    keeps: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Write and remove what the plan says, in its order. What is replaced goes, but for the paths
-    in `keeps`, which has another name for it.
+    in `keeps`, which has other names for it (`files.write`).
 
     Raise FatalError; what is done by then stays done.
     """
     try:
         files.make_directories(board, {path.rpartition("/")[0] for path in plan.writes} - {""})
         for path, content in plan.writes.items():
-            files.write(board, path, content, moved, keeps.get(path))
+            files.write(board, path, content, moved, keeps.get(path, ()))
         files.remove(board, plan.removes)
     except BoardError as error:
         if error.errno == _ENOSPC:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
+from securemqtt_tools.provision.board import answers
 from securemqtt_tools.provision.board.repl import Board, BoardError
 
 # New content is written beside its place under this ending, checked, and renamed.
@@ -19,23 +21,24 @@ def hashes(board: Board, paths: Iterable[str]) -> dict[str, str | None]:
     there.
     """
     names = list(paths)
-    digests = board.query_lines(f"for p in {names!r}:print(json.dumps(_h(p)))", 60)
+    script = f"for p in {names!r}:print(json.dumps(_h(p)))"
+    digests = board.query_lines(script, answers.digest, len(names), 60)
     return dict(zip(names, digests, strict=True))
 
 
 def tree(board: Board, directory: str) -> dict[str, str | None]:
     """Return path and SHA-256 of every file under a directory; nothing when it is not there."""
     # A line for each, as the whole in one string takes more than some heaps have in one piece.
-    pairs = board.query_lines(f"for p in _t({directory!r}):print(json.dumps((p,_h(p))))", 60)
-    return {str(path): digest for path, digest in pairs}
+    script = f"for p in _t({directory!r}):print(json.dumps((p,_h(p))))"
+    return dict(board.query_lines(script, answers.path_and_digest, timeout_s=60))
 
 
 def read(board: Board, path: str) -> bytes:
     """Return the content of a small file that holds no secret."""
-    content: str = board.query(
-        f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))"
+    return board.query(
+        f"with open({path!r},'rb') as f:print(json.dumps(binascii.hexlify(f.read()).decode()))",
+        answers.content,
     )
-    return bytes.fromhex(content)
 
 
 def write(
@@ -43,11 +46,12 @@ def write(
     path: str,
     content: bytes | bytearray,
     moved: Callable[[int], None] = lambda count: None,
-    keep: str | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Write a file: whole, checked by its hash on the board, then renamed into its place.
 
-    What is there is renamed to `keep` first, if that is given.
+    What is there is renamed to the first name in `keep` before, what has that name to the second,
+    and so on: all but the last are there.
     `moved` is told how many bytes were sent, each time. A full flash raises BoardError with
     errno 28; no part of the file is left behind then.
     """
@@ -61,7 +65,7 @@ def write(
             if start + _CHUNK_BYTES < len(content):
                 board.run(script)
             else:
-                digest = board.query(script + end)
+                digest = board.query(script + end, answers.digest)
             begin = ""
             moved(len(chunk))
     except BoardError:
@@ -73,7 +77,8 @@ def write(
             f"{path} arrived damaged at {board.port}: check the cable and run the same command "
             f"again"
         )
-    board.run((f"_mv({path!r},{keep!r})\n" if keep else "") + f"_mv({part!r},{path!r})")
+    names = (part, path, *keep)
+    board.run("\n".join(f"_mv({old!r},{new!r})" for old, new in reversed([*pairwise(names)])))
 
 
 def rename(board: Board, path: str, name: str) -> None:

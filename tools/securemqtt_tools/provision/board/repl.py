@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import struct
 import termios
@@ -22,6 +21,7 @@ from mpremote.transport_serial import SerialTransport  # type: ignore[import-unt
 
 from securemqtt.log import printable
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.provision.board.answers import Meaning, SenselessError, Shape, parsed
 from securemqtt_tools.provision.board.line import DeadlineLine, OverdueError
 from securemqtt_tools.provision.board.ports import check_port, deafness, refusal
 
@@ -29,7 +29,8 @@ from securemqtt_tools.provision.board.ports import check_port, deafness, refusal
 # less.
 SILENCE_S = 10
 # A board may also talk without an end: so much longer than it may be silent may an answer take.
-_TALK_S = 50
+# With the restart that follows it is a minute.
+_TALK_S = 40
 _RESET_S = 60
 # Ctrl-C is tried so often, for so long each. A program may be looking up a name meanwhile, which
 # nothing interrupts.
@@ -40,6 +41,10 @@ _INSISTED_S = 8
 _INSISTENCE_S = 0.002
 _PROMPT = b">>> "
 _QUIET_S = 0.5
+# A board that prints so often, each time within so long, though nobody has asked it anything, has a
+# thread or a timer that talks; a sensor is often read once a second.
+_REMARKS = 3
+_REMARK_S = 1.2
 _CTRL_C_S = 0.1
 SOFT_REBOOT = b"soft reboot\r\n"
 _PRINTED_BYTES = 16 * 1024
@@ -136,7 +141,7 @@ class Board:
     def run(self, script: str, timeout_s: float = SILENCE_S) -> str:
         """Run a script and return what it printed; BoardError when it raised.
 
-        It may be silent for `timeout_s`, and talk for 50 s more.
+        It may be silent for `timeout_s`, and talk for 40 s more.
         """
         with self._answering(timeout_s + _TALK_S):
             out, err = self._transport.exec_raw(script, timeout=timeout_s)
@@ -189,13 +194,23 @@ class Board:
         self._interrupt()
         self.soft_reset()
 
-    def query(self, script: str, timeout_s: float = SILENCE_S) -> Any:
-        """Run a script whose last line of output is JSON, and return what that says."""
-        return self._parsed(self.run(script, timeout_s))
+    def query(self, script: str, shape: Shape[Meaning], timeout_s: float = SILENCE_S) -> Meaning:
+        """Run a script whose last line of output is JSON, and return what that says, in the shape
+        that is asked for.
+        """
+        return self._meaning(self.run(script, timeout_s).strip().splitlines()[-1:], shape, 1)[0]
 
-    def query_lines(self, script: str, timeout_s: float = SILENCE_S) -> list[Any]:
-        """Run a script that prints JSON in each line, and return what the lines say."""
-        return [self._parsed(line) for line in self.run(script, timeout_s).splitlines()]
+    def query_lines(
+        self,
+        script: str,
+        shape: Shape[Meaning],
+        count: int | None = None,
+        timeout_s: float = SILENCE_S,
+    ) -> list[Meaning]:
+        """Run a script that prints JSON in each line, and return what the lines say; `count` is how
+        many there are, where that is known.
+        """
+        return self._meaning(self.run(script, timeout_s).splitlines(), shape, count)
 
     @contextlib.contextmanager
     def mpremote(self, limit_s: float) -> Iterator[Any]:
@@ -219,7 +234,7 @@ class Board:
 
         `interrupt` ends a script of ours first that may still be running, or be half sent.
         """
-        with self._answering(_RESET_S):
+        with self._answering(SILENCE_S if interrupt else _RESET_S):
             if interrupt:
                 self._press_ctrl_c()
             self._transport.exit_raw_repl()
@@ -244,11 +259,34 @@ class Board:
             self._line.timeout = SILENCE_S
         return bytes(said), True
 
-    def _parsed(self, printed: str) -> Any:
+    def _meaning(self, lines: list[str], shape: Shape[Meaning], count: int | None) -> list[Meaning]:
         try:
-            return json.loads(printed.strip().splitlines()[-1])
-        except (IndexError, ValueError) as error:
-            raise senseless(self.port) from error
+            if count not in (None, len(lines)):
+                raise SenselessError(f"{len(lines)} lines")
+            return [parsed(line, shape) for line in lines]
+        except SenselessError as error:
+            if self._talks():
+                raise self._endless() from error
+            raise BoardError(
+                f"the board at {self.port} gave no sensible answer: reset it and try again"
+            ) from error
+
+    def _talks(self) -> bool:
+        """Return True if the board prints though nobody has asked it anything."""
+        remarks = 0
+        with contextlib.suppress(TransportError, OSError, termios.error):
+            self._line.timeout = _REMARK_S
+            for _ in range(_REMARKS):
+                self._line.read(self._line.inWaiting())
+                remarks += len(self._line.read(1))
+            self._line.timeout = SILENCE_S
+        return remarks == _REMARKS
+
+    def _endless(self) -> FatalError:
+        return FatalError(
+            f"the board at {self.port} talks without an end: press its reset button and run the "
+            "same command again"
+        )
 
     def _press_ctrl_c(self) -> None:
         for _ in range(2):
@@ -298,19 +336,13 @@ class Board:
             with self._line.within(limit_s):
                 yield
         except OverdueError as error:
-            raise FatalError(
-                f"the board at {self.port} talks without an end: press its reset button and run "
-                "the same command again"
-            ) from error
+            raise self._endless() from error
         except (TransportError, OSError, struct.error, termios.error) as error:
+            if isinstance(error, TransportError) and self._talks():
+                raise self._endless() from error
             raise FatalError(
                 f"the board at {self.port} went away or stopped answering: {_GONE}"
             ) from error
-
-
-def senseless(port: str) -> BoardError:
-    """Make the error for an answer that is none."""
-    return BoardError(f"the board at {port} gave no sensible answer: reset it and try again")
 
 
 def _board_error(traceback: str) -> BoardError:

@@ -18,12 +18,14 @@ from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
 from mpremote.transport import TransportExecError  # type: ignore[import-untyped]
 
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.provision.board import answers
 from securemqtt_tools.provision.board.files import sha256
 from securemqtt_tools.provision.board.repl import Board
 
 _LIBRARY = "lib/securemqtt/"
 _OURS = (_LIBRARY, "lib/umqtt/")
 _DEPLOY_S = 600
+_LARGEST_BYTES = 1 << 32
 
 _ASK = """\
 import vfs
@@ -74,8 +76,7 @@ class Rom:
 
 def ask_rom(board: Board) -> Rom | None:
     """Ask a board for its ROMFS; None if its firmware has none."""
-    said: dict[str, Any] | None = board.query(_ASK)
-    return None if said is None else Rom(said["size_bytes"], tuple(said["paths"]))
+    return board.query(_ASK, _rom)
 
 
 def build_image(modules: Mapping[str, bytes]) -> bytes:
@@ -104,8 +105,15 @@ def deploy_image(board: Board, image: bytes) -> None:
 
 def holds_image(board: Board, image: bytes) -> bool:
     """Return True if this image is in the board's ROMFS: computed on the board."""
-    digest = board.query(_HASH.format(size=len(image)), 60)
-    return bool(digest == sha256(image))
+    digest = board.query(_HASH.format(size=len(image)), answers.digest, 60)
+    return digest == sha256(image)
+
+
+def _rom(said: Any) -> Rom | None:
+    if said is None:
+        return None
+    size_bytes = answers.number(said["size_bytes"], 0, _LARGEST_BYTES)
+    return Rom(size_bytes, tuple(map(answers.text, said["paths"])))
 
 
 class _Session:

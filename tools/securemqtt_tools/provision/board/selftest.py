@@ -10,8 +10,10 @@ from typing import Any
 from securemqtt.errors import HostNameMismatch
 from securemqtt_tools.broker.check import STALE
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.provision.board import answers
 from securemqtt_tools.provision.board.repl import Board
 
+_LONGEST_MS = 1 << 31
 # Joining Wi-Fi, looking up a name and a handshake on a small CPU, each with a deadline of its own
 # in the script.
 _TEST_S = 120
@@ -57,7 +59,7 @@ def connect_from_board(
     Raise FatalError with the board's own diagnosis when it could not. The board keeps what
     was put on it.
     """
-    result: dict[str, Any] = board.query(_LEAVE_WIFI * join_anew + _SCRIPT, _TEST_S)
+    result = board.query(_LEAVE_WIFI * join_anew + _SCRIPT, _outcome, _TEST_S)
     if result["ok"]:
         return f"connected in {result['connected_ms'] / 1000:.1f} s, message acknowledged"
     name = result.get("error")
@@ -69,3 +71,12 @@ def connect_from_board(
             else f"your own broker is {' or '.join(names)}: run this again with --broker {names[0]}"
         )
     raise FatalError(f"the board is set up but does not reach {host}:{port}: {said}")
+
+
+def _outcome(said: Any) -> dict[str, Any]:
+    result = answers.record(said)
+    if answers.flag(result["ok"]):
+        answers.number(result["connected_ms"], 0, _LONGEST_MS)
+    elif "error" in result:
+        answers.text(result["what"])
+    return result

@@ -5,7 +5,6 @@ No secret is read: of a private key only whether it fits.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,10 +13,10 @@ from cryptography import x509
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.profiles import Profile, profiles_of
-from securemqtt_tools.provision.board import files
-from securemqtt_tools.provision.board.repl import Board, senseless
-from securemqtt_tools.provision.bundle import BOARD_NAMES, CONFIG, named_files
-from securemqtt_tools.provision.identity import Held, public_part
+from securemqtt_tools.provision.board import answers, files
+from securemqtt_tools.provision.board.repl import Board
+from securemqtt_tools.provision.bundle import BOARD_NAMES, CONFIG, named_files, parsed_object
+from securemqtt_tools.provision.identity import Held, public_part, usable_chain
 
 SECURE = "/secure"
 LIBRARY = "/lib/securemqtt"
@@ -28,6 +27,10 @@ WIFI = f"{SECURE}/wifi.json"
 _OLDEST_VERSION = (1, 24)
 _EPOCHS = {1970: 0, 2000: 946684800}
 CLOCK_SLACK_S = 10
+# What a board may say: more than any has, and no more than this computer can reckon with.
+_HIGHEST = 1 << 31
+_LARGEST_BYTES = 1 << 40
+_LATEST_S = 1 << 36  # the year 4147
 
 _FACTS = """\
 import sys,time,gc
@@ -75,14 +78,15 @@ _k=None
 print(json.dumps(_r))
 """
 
-# A boot.py that only holds comments is the one that ESP32's firmware makes: it counts as none.
+# A boot.py that only holds comments is the one that ESP32's firmware makes: it counts as none. It
+# may be in any encoding: MicroPython runs it.
 _IS_BLANK = """\
 _r=True
 try:
- with open({path!r}) as f:
+ with open({path!r},'rb') as f:
   for l in f:
    l=l.strip()
-   if l and l[0]!='#':
+   if l and l[0]!=35:
     _r=False
     break
 except OSError:
@@ -106,23 +110,29 @@ class Facts:
 
 def ask_facts(board: Board) -> Facts:
     """Ask a board what it is; FatalError when it is not MicroPython."""
-    said = board.query(_FACTS)
-    try:
-        if said["implementation"] != "micropython":
-            raise FatalError(
-                f"the board at {board.port} runs {said['implementation']}: put MicroPython on it"
-            )
-        return Facts(
-            machine=str(said["machine"]),
-            version=tuple(int(part) for part in said["version"]),
-            mpy_version=int(said["mpy"]) & 0xFF,
-            block_bytes=int(said["block_bytes"]),
-            free_bytes=int(said["free_bytes"]),
-            clock_s=int(said["clock_s"]) + _EPOCHS.get(said["epoch_year"], 0),
-            has_wifi=bool(said["wlan"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise senseless(board.port) from error
+    facts = board.query(_FACTS, _facts)
+    if isinstance(facts, str):
+        raise FatalError(f"the board at {board.port} runs {facts}: put MicroPython on it")
+    return facts
+
+
+def _facts(said: Any) -> Facts | str:
+    """Return what a board has said of itself; another implementation's name, if it is that."""
+    if said["implementation"] != "micropython":
+        return answers.text(said["implementation"])
+    version = [answers.number(part, 0, _HIGHEST) for part in said["version"]]
+    if len(version) < len(_OLDEST_VERSION):
+        raise ValueError("no version")
+    shown_s = answers.number(said["clock_s"], 0, _LATEST_S)
+    return Facts(
+        machine=answers.text(said["machine"]),
+        version=tuple(version),
+        mpy_version=answers.number(said["mpy"], 0, _HIGHEST) & 0xFF,
+        block_bytes=answers.number(said["block_bytes"], 1, _HIGHEST),
+        free_bytes=answers.number(said["free_bytes"], 0, _LARGEST_BYTES),
+        clock_s=shown_s + _EPOCHS.get(answers.number(said["epoch_year"], 0, _HIGHEST), 0),
+        has_wifi=answers.flag(said["wlan"]),
+    )
 
 
 def check_board(facts: Facts, profile: Profile, port: str) -> None:
@@ -159,12 +169,12 @@ def set_clock(board: Board, facts: Facts, now: datetime, dry_run: bool) -> str:
 
 def has_umqtt(board: Board) -> bool:
     """Return True if the board can import umqtt.simple."""
-    return bool(board.query(_HAS_UMQTT))
+    return board.query(_HAS_UMQTT, answers.flag)
 
 
 def is_blank(board: Board, path: str) -> bool:
     """Return True if a program on the board is missing or has nothing but comments in it."""
-    return bool(board.query(_IS_BLANK.format(path=path)))
+    return board.query(_IS_BLANK.format(path=path), answers.flag)
 
 
 def ask_identity(board: Board, secure: dict[str, str | None]) -> Held:
@@ -176,7 +186,8 @@ def ask_identity(board: Board, secure: dict[str, str | None]) -> Held:
     fits = False
     if chain:
         public = public_part(chain[0]).hex()
-        fits = bool(board.query(_KEY_FITS.format(path=f"{SECURE}/{names['key']}", public=public)))
+        script = _KEY_FITS.format(path=f"{SECURE}/{names['key']}", public=public)
+        fits = board.query(script, answers.flag)
     claimed_by = claim.get("client_id")
     return Held(
         config=config,
@@ -193,19 +204,10 @@ def _chain(
     listed = named_files({"certificate": names.get("certificate")})
     if not listed or any(f"{SECURE}/{name}" not in secure for name in listed):
         return ()
-    try:
-        return tuple(
-            x509.load_der_x509_certificate(files.read(board, f"{SECURE}/{name}")) for name in listed
-        )
-    except ValueError:
-        return ()
+    return usable_chain(
+        x509.load_der_x509_certificate(files.read(board, f"{SECURE}/{name}")) for name in listed
+    )
 
 
 def _read_json(board: Board, secure: dict[str, str | None], path: str) -> dict[str, Any]:
-    if path not in secure:
-        return {}
-    try:
-        value = json.loads(files.read(board, path))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    return parsed_object(files.read(board, path) if path in secure else None)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from securemqtt.platform import escaped
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.files import read_foreign
 from securemqtt_tools.provision.board import files
 from securemqtt_tools.provision.board.compiler import Compiler
 from securemqtt_tools.provision.board.deploy import Plan, carry_out
@@ -21,6 +21,9 @@ from securemqtt_tools.provision.steps import Step, Steps
 MAIN = "/main.py"
 # The program before: it comes back when the new one dies, and stays here when that lives.
 OLD_MAIN = "/main.py.old"
+# The one before that, which then comes back to `OLD_MAIN`: nobody knows whether the program that a
+# new one replaces has ever lived, as its trial may have been cut short.
+_OLDER_MAIN = "/main.py.older"
 # A program has imported what it needs and made its client by then; Wi-Fi it may still be joining.
 _FIRST_SECONDS = 10
 _PROMPT = b'Type "help()" for more information.\r\n'
@@ -38,8 +41,7 @@ def read_program(path: Path, cache: Path, arch: str) -> UserProgram:
     """Read a program, and see that it compiles for a board of this architecture; FatalError if it
     does not.
     """
-    with explained(f"read {path}"):
-        content = path.read_bytes()
+    content = read_foreign(path)
     complaint = Compiler(cache).complaint(content, path.name, arch)
     if complaint:
         raise FatalError(f"{path} is not put on the board: {escaped(complaint)}")
@@ -50,16 +52,23 @@ def try_program(board: Board, program: UserProgram, steps: Steps) -> None:
     """Put a program on a board as its main.py, if it is not there yet, start it, and see it live
     for its first seconds.
 
-    Raise FatalError if it dies, once its traceback was shown; then the one before is there again.
+    Raise FatalError if it dies, once its traceback was shown; then the one before is there again,
+    and so it is when Ctrl-C ends this.
     """
     with steps.step("Program") as step:
         held = files.hashes(board, [MAIN, OLD_MAIN])
-        old = held[OLD_MAIN] is not None
-        if held[MAIN] != sha256(program.content):
-            keeps = {MAIN: OLD_MAIN} if held[MAIN] else {}
-            carry_out(board, Plan({MAIN: program.content}), step.advance, keeps)
-            old = bool(keeps)
-        _watch(board, program, old, step, steps)
+        new = sha256(program.content)
+        try:
+            if held[MAIN] != new:
+                names = [OLD_MAIN, _OLDER_MAIN] if held[OLD_MAIN] else [OLD_MAIN]
+                keeps = {MAIN: names} if held[MAIN] else {}
+                carry_out(board, Plan({MAIN: program.content}), step.advance, keeps)
+            old = held[MAIN] not in (None, new) or held[OLD_MAIN] is not None
+            _watch(board, program, old, step, steps)
+        except KeyboardInterrupt:
+            if held[MAIN] != new:
+                steps.say(f"  {program.name} was not watched to the end: {_undone(board, new)}")
+            raise
         if old:
             step.note += f"; the one before is {OLD_MAIN}"
 
@@ -85,10 +94,7 @@ def _watch(board: Board, program: UserProgram, old: bool, step: Step, steps: Ste
     for line in traceback:
         steps.say(f"  {escaped(line)}")
     why = _error(traceback) if traceback else "it restarts the board, and so without an end"
-    try:
-        state = _put_back(board, old, restarted) if there else "it is still there"
-    except FatalError as error:
-        state = f"it is still there, since it could not be taken off: {error}"
+    state = _undone(board, sha256(program.content), restarted) if there else "it is still there"
     raise FatalError(f"{program.name} died {after} on the board ({why}): {state}")
 
 
@@ -107,10 +113,24 @@ def _error(traceback: list[str]) -> str:
     return escaped(next((line for line in traceback[1:] if line[:2] != "  "), traceback[-1]))
 
 
-def _put_back(board: Board, old: bool, restarts: bool) -> str:
-    board.recover(insist=restarts)
-    if old:
-        files.rename(board, OLD_MAIN, MAIN)
+def _undone(board: Board, new: str, restarts: bool = False) -> str:
+    """Take a program off the board again, by its hash; return in words what is there now."""
+    try:
+        board.recover(insist=restarts)
+        return _put_back(board, new)
+    except FatalError as error:
+        return f"it is still there, since it could not be taken off: {error}"
+
+
+def _put_back(board: Board, new: str) -> str:
+    held = files.hashes(board, [MAIN, OLD_MAIN, _OLDER_MAIN])
+    if held[MAIN] not in (None, new):
+        return "the program before is still there"
+    if held[OLD_MAIN] is None:
+        files.remove(board, [MAIN])
+        return "it is off the board again, which has no program now"
+    files.rename(board, OLD_MAIN, MAIN)
+    if held[_OLDER_MAIN] is None:
         return "the program before is back"
-    files.remove(board, [MAIN])
-    return "it is off the board again, which has no program now"
+    files.rename(board, _OLDER_MAIN, OLD_MAIN)
+    return f"the program before is back, and the one before that is {OLD_MAIN}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
+import stat
 import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -17,10 +19,18 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import explained, read_private, write_files
-from securemqtt_tools.provision.pi.provisioning import Found
+from securemqtt_tools.pki.files import (
+    explained,
+    make_directory,
+    read_foreign,
+    read_private,
+    write_files,
+)
+from securemqtt_tools.provision.bundle import CONFIG
+from securemqtt_tools.provision.pi.provisioning import CLAIM, Found
 
 _SSH_S = 120
+_OWNER_ONLY = 0o700
 # below the home directory of the user: one of the places where the library looks
 _REMOTE = ".config/securemqtt"
 _MARK = "@@ "
@@ -55,18 +65,49 @@ class LocalDirectory:
             return Found()
         with explained(f"read {self._directory}"):
             for path in sorted(self._directory.iterdir()):
-                if path.suffix in (".json", ".pem"):
-                    files[path.name] = path.read_bytes()
+                if not path.is_file():  # a FIFO would be waited for
+                    continue
+                if path.name in (CONFIG, CLAIM) or path.suffix == ".pem":
+                    files[path.name] = read_foreign(path)
                 elif path.suffix == ".key":
                     keys[path.name] = _public_half(read_private(path))
-        return Found(files, keys)
+            return Found(files, keys, self._is_open())
 
     def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
         """See Place."""
+        make_directory(self._directory)
+        with explained(f"make {self._directory} owner-only"):
+            if self._is_open():
+                self._directory.chmod(_OWNER_ONLY)
         write_files(self._directory, files)
         with explained(f"write to {self._directory}"):
             for name in removes:
                 (self._directory / name).unlink(missing_ok=True)
+
+    def _is_open(self) -> bool:
+        """Return True if others than its owner may look into the directory, and this is to end: it
+        is ours, and holds nothing but a bundle.
+
+        Raise FatalError if others may write there, and who uses it has to end that.
+        """
+        there = self._directory.stat()
+        mode = stat.S_IMODE(there.st_mode)
+        if not mode & 0o077:
+            return False
+        ours = os.geteuid() in (0, there.st_uid)
+        others = [path for path in self._directory.iterdir() if not _of_a_bundle(path)]
+        if ours and not others:
+            return True
+        if mode & 0o022:
+            why, remedy = "is another user's", "give --out a directory of your own"
+            if ours:
+                why = f"holds more than a bundle ({others[0].name})"
+                remedy = f"run chmod go-w {shlex.quote(str(self._directory))}"
+            raise FatalError(
+                f"{self._directory} can be changed by others (mode {mode:o}), so no program would "
+                f"take a bundle from there, and it {why}: {remedy}"
+            )
+        return False
 
 
 class SshDirectory:
@@ -134,6 +175,10 @@ class SshDirectory:
                 f"try `ssh {shlex.quote(self._target)}` by hand"
             )
         return result.stdout
+
+
+def _of_a_bundle(path: Path) -> bool:
+    return path.name in (CONFIG, CLAIM, "outbox") or path.suffix in (".pem", ".key", ".part")
 
 
 def _public_half(key: bytes) -> bytes | None:

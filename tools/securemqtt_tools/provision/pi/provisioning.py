@@ -24,8 +24,9 @@ from securemqtt_tools.provision.bundle import (
     config_text,
     identity_files,
     named_files,
+    parsed_object,
 )
-from securemqtt_tools.provision.identity import Held, Source, reason_for
+from securemqtt_tools.provision.identity import Held, Source, reason_for, usable_chain
 from securemqtt_tools.provision.steps import Steps
 
 CLAIM = "claim.json"
@@ -37,11 +38,13 @@ _OURS = ("ca*.pem", "device*.pem", "device*.key", CLAIM)
 class Found:
     """What is in a bundle's directory: public files whole, and of each private key its public half.
 
-    That is b"" where it cannot be had (an encrypted key), and None for what is no key.
+    That is b"" where it cannot be had (an encrypted key), and None for what is no key. `is_open`:
+    others may look into the directory, and `put` ends that.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     public_keys: dict[str, bytes | None] = field(default_factory=dict)
+    is_open: bool = False
 
 
 class Place(Protocol):
@@ -50,7 +53,9 @@ class Place(Protocol):
     title: str
 
     def look(self) -> Found:
-        """Return what is there. Raise FatalError when that cannot be known."""
+        """Return what is there. Raise FatalError when that cannot be known, or no bundle could be
+        there.
+        """
 
     def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
         """Write files, owner-only, each whole or not at all, in their order; then remove others.
@@ -102,13 +107,16 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
     }
     clock_floor = int(authority.now.timestamp())
     config = config_text(settings, names, held.config, clock_floor)
-    if not (reason or files or config) or order.dry_run:
+    changed = bool(reason or files or config or found.is_open)
+    if not changed or order.dry_run:
+        if found.is_open:
+            steps.say(f"  would make {place.title} owner-only")
         if reason:
             do = "import the" if settings.imported else "issue a"
             steps.say(f"  would {do} certificate ({reason}) and write it, with its private key")
         for name in [*files, *([CONFIG] if reason or config else [])]:
             steps.say(f"  would write {name}")
-        return bool(reason or files or config)
+        return changed
     with steps.step("Bundle", quiet=True) as step:
         if reason:
             place.put({CLAIM: json.dumps({"client_id": settings.device_id}).encode()}, ())
@@ -147,16 +155,13 @@ def _obsolete(found: Found, names: Mapping[str, Any]) -> list[str]:
 
 
 def _held(found: Found) -> Held:
-    config = _json(found.files.get(CONFIG))
-    claimed_by = _json(found.files.get(CLAIM)).get("client_id")
+    config = parsed_object(found.files.get(CONFIG))
+    claimed_by = parsed_object(found.files.get(CLAIM)).get("client_id")
     names = config if isinstance(config.get("key"), str) else PI_NAMES
-    chain: tuple[x509.Certificate, ...] = ()
     listed = named_files({"certificate": names.get("certificate")})
-    try:
-        pem = b"".join(found.files[name] for name in listed)
-        chain = tuple(x509.load_pem_x509_certificates(pem))
-    except (KeyError, ValueError):
-        chain = ()
+    chain = usable_chain(
+        one for name in listed for one in x509.load_pem_x509_certificates(found.files[name])
+    )
     public = found.public_keys.get(str(names["key"]))
     fits = False
     if chain and public is not None:
@@ -173,11 +178,3 @@ def _held(found: Found) -> Held:
 
 def _digest(content: bytes | None) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
-
-
-def _json(content: bytes | None) -> dict[str, Any]:
-    try:
-        value = json.loads(content or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

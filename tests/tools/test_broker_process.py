@@ -24,8 +24,10 @@ import securemqtt_tools
 from securemqtt import Client
 from securemqtt.diagnosis import translate
 from securemqtt.errors import ClientIdRefused
-from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess, process
+from securemqtt_tools.broker.config import NotRenewedError
 from securemqtt_tools.broker.mosquitto import connections, eviction
+from securemqtt_tools.broker.mosquitto.eviction import Watch
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
@@ -356,6 +358,93 @@ def test_after_a_crash_one_is_put_out_as_before(authority: Authority, tmp_path: 
             door.revoke(device_id)
             peer.wait_closed()
             other.drain()
+
+
+def test_where_the_log_was_moved_away_it_is_restarted(authority: Authority, tmp_path: Path) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        log, away = door.broker.log, tmp_path / "away.log"
+        device_id, other_id = door.new_id(), door.new_id()
+        with door.enter(device_id) as peer, door.enter(other_id) as other:
+            log.rename(away)
+            door.revoke(device_id)
+            peer.wait_closed()
+            other.wait_closed()
+        with door.enter(other_id) as other:
+            door.revoke(other_id)
+            other.wait_closed()
+            log.rename(away)
+            assert door.broker.keep_out() is True  # who comes in late could not be seen
+            assert door.broker.keep_out() is False
+
+
+def test_who_was_revoked_is_out_though_the_log_is_silent(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        log = door.broker.log
+        monkeypatch.setattr(process, "_START_S", seconds(1))
+        with door.enter(device_id := door.new_id()) as peer:
+            log.rename(tmp_path / "away.log")
+            log.write_bytes(b"")
+            with pytest.raises(FatalError, match="did not reload"):
+                door.revoke(device_id)
+            peer.wait_closed()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_failed_reload_has_not_taken_up_the_next_one_does(
+    authority: Authority, tmp_path: Path, engine: str
+) -> None:
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    with open_door(authority, tmp_path, engine) as door:
+        credentials = door.credentials(device_id := door.new_id())
+        crl = door.broker.directory / "crl.pem"
+        sound = crl.read_bytes()
+        door.broker.config.changed(passwords=True)
+        crl.write_bytes(b"half a file")
+        with pytest.raises(FatalError, match=r"crl\.pem is damaged"):
+            door.broker.reload()
+        crl.write_bytes(sound)
+        assert door.broker.reload() is True
+        with pytest.raises(Refused):
+            door.enter(device_id, credentials).drop()
+
+
+def test_ids_that_cannot_be_read_take_a_restart(authority: Authority, tmp_path: Path) -> None:
+    """As amid a copy of the files to a broker elsewhere."""
+    require_program("mosquitto")
+    with (
+        open_door(authority, tmp_path, "mosquitto") as door,
+        door.enter(device_id := door.new_id()) as peer,
+    ):
+        authority.revoke(device_id)
+        door.broker.config.refresh(authority)
+        (door.broker.directory / "revoked.json").write_text('{"half')
+        assert door.broker.reload() is True
+        peer.wait_closed()
+
+
+def test_a_certificate_that_cannot_be_renewed_keeps_no_revocation_back(tmp_path: Path) -> None:
+    own = Authority.create(tmp_path / "ca", passphrase=b"the right one")
+    config = BrokerConfig.create(tmp_path / "broker", own, names=["localhost"], port=0)
+    issued = own.issue_device("lost")
+    own.revoke("lost")
+    own.revoke("localhost", role="server")
+    own.crl_pem()
+    with pytest.raises(NotRenewedError, match="the certificate is shown as it was: "):
+        config.refresh(Authority.open(tmp_path / "ca", b"the wrong one"))
+    serial = issued.certificate.serial_number
+    assert config.crl().get_revoked_certificate_by_serial_number(serial) is not None
+
+
+def test_nobody_knows_who_may_still_come_in_where_the_kernel_does_not_tell() -> None:
+    watch = Watch({"lost"}, 0)
+    line = b"17: New client connected from 127.0.0.1:4711 as lost (p2, c1, k60).\n"
+    assert watch.entered(line * 1000) == {"lost"}
+    assert watch.prolong() is None
 
 
 def test_a_directory_with_a_blank_in_its_name(authority: Authority, tmp_path: Path) -> None:

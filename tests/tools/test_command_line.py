@@ -9,7 +9,7 @@ import platform
 import ssl
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -208,6 +208,36 @@ def test_output_that_nobody_wants_is_no_fault() -> None:
         timeout=seconds(60),
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_command_does_its_work_though_a_stream_is_closed(tmp_path: Path, closed: int) -> None:
+    home = tmp_path / "home"
+    arguments = ["ca", "init", "--leave-keys-unencrypted", "--home", str(home)]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-c", _MAIN, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed == 2)
+    assert (home / "ca" / "root.crt").exists()
+
+
+def test_a_warning_that_nobody_can_get_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    warn("of nothing")
+    full = Path("/dev/full").open("w")  # noqa: SIM115  (what is held back cannot be written)
+    monkeypatch.setattr(sys, "stderr", full)
+    warn("of nothing")
+    monkeypatch.undo()
+    with suppress(OSError):
+        full.close()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

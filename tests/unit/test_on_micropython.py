@@ -1,8 +1,8 @@
 """What runs on both interpreters is tested on both, by the same files: each test of this directory,
 under the real MicroPython.
 
-Twice: with the library from source, and as a board gets it, compiled to `.mpy` without its asserts;
-but for some that take long.
+Twice: as a board gets the library, compiled to `.mpy` without its asserts, and from source, which
+`make test-long` does alone.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ CPYTHON_ONLY = {
     "test_on_micropython.py",
     "test_websocket.py",
 }
-# From source these take as long as all the others together; as a board has them they run each time,
-# from source in `make test-long`.
-LONG_FROM_SOURCE = {"test_callers", "test_histories", "test_packet_fuzz", "test_parking"}
 # Far more than a board has: a file's tests share one heap, which the earlier ones leave in pieces,
 # and the size of the pieces is chance. What fits a board is shown by tests/faults, tests/bench.
 HEAP = "heapsize=4m"
@@ -126,7 +123,9 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
             form,
             marks=[
                 pytest.mark.xdist_group(f"{module}-{form}"),
-                *([pytest.mark.long] if form == "source" and module in LONG_FROM_SOURCE else []),
+                # As a board has them they run each time; that the source is sound for MicroPython
+                # as well, the contract suite shows.
+                *([pytest.mark.long] if form == "source" else []),
             ],
         )
         for form in ("source", "mpy")

@@ -17,6 +17,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -158,8 +159,12 @@ def as_called(text: str) -> str:
 
 
 def warn(text: str) -> None:
-    """Warn of something, which does not end the command, in one line on standard error."""
-    print(f"securemqtt: warning: {escaped(as_called(text))}", file=sys.stderr, flush=True)
+    """Warn of something in one line on standard error, where anybody still listens: it does not end
+    the command.
+    """
+    if sys.stderr is not None:  # else `print` takes standard output
+        with suppress(OSError):
+            print(f"securemqtt: warning: {escaped(as_called(text))}", file=sys.stderr, flush=True)
 
 
 def whole_number(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:

@@ -61,6 +61,11 @@ class _Output:
         return getattr(self._stream, name)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return True if somebody sits there; a stream may have been closed by who called us."""
+    return stream is not None and stream.isatty()
+
+
 def write_bytes(content: bytes) -> None:
     """Write to standard output what is no text, as a command's output. Raise OutputError."""
     if isinstance(sys.stdout, _Output):

@@ -51,7 +51,9 @@ async def acknowledged_by_asking(client, operator):
 
     messages = client.messages("~/command/one")
     ok(await granted(client), "one more filter")
+    before = client.stats["received"]
     await command(operator, "one", "a", "b", "c", "d")
+    ok(await until(lambda: client.stats["received"] == before + 4), "all four have come")
     await take(1)
     inbox = client._connection.inbox
     held = inbox._bytes

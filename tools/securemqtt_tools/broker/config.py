@@ -53,6 +53,7 @@ PASSWORDS = "passwords"
 DATA = "data"
 LOG = "broker.log"
 _FORMAT = 2
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  (read from the settings, and not bound here)
 # RFC 9325 §4.2: with TLS 1.2 only ephemeral key exchange with an AEAD cipher. AES-128 first: it is
 # fast on boards.
 TLS12_CIPHERS = (
@@ -67,7 +68,7 @@ TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA
 
 
 class NotRenewedError(FatalError):
-    """All is up to date, revocations too, but the public certificate, which could not be taken."""
+    """All is up to date, revocations too, but the certificate, which could not be renewed."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,11 @@ class BrokerConfig:
         write_files(self.directory, {CA: anchors, SERVER: server})
 
     @property
+    def local_host(self) -> str:
+        """Where this computer finds the broker that runs on it."""
+        return "localhost" if self.bind in _EVERYWHERE else self.bind
+
+    @property
     def is_public(self) -> bool:
         """Whether the server shows a public certificate."""
         return self.certificate is not None
@@ -285,6 +291,10 @@ class BrokerConfig:
         ):
             authority.crl_pem()
         revocations.hand_over(authority, self.directory)
+        root_crl = read_root_crl(authority.directory)
+        if root_crl:  # by this it knows an authority that comes from an older backup
+            write_files(self.directory, {ROOT_CRL: root_crl})
+        self.save()
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = serial_text(certificate.serial_number)
@@ -294,19 +304,11 @@ class BrokerConfig:
             or begin > now
         )
         by_authority = not (self.is_public or self.has_issuer)
-        if by_authority and (is_void or _aged(begin, end, now, last, 1 / 3)):
-            self.renew_certificate(authority)
-        root_crl = read_root_crl(authority.directory)
-        if root_crl:  # by this it knows an authority that comes from an older backup
-            write_files(self.directory, {ROOT_CRL: root_crl})
-        self.save()
-        if self.is_public:
+        if self.is_public or (by_authority and (is_void or _aged(begin, end, now, last, 1 / 3))):
             try:
                 self.renew_certificate(authority)
             except FatalError as error:
-                raise NotRenewedError(
-                    f"the public certificate is shown as it was: {error}"
-                ) from error
+                raise NotRenewedError(f"the certificate is shown as it was: {error}") from error
         return self
 
     def revoked_ids(self, serials: Iterable[int]) -> set[str] | None:

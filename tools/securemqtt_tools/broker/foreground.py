@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from securemqtt_tools.broker.process import BrokerProcess
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki.files import OWNER_ONLY, explained
 
 _LOCK = "run.lock"
@@ -80,7 +80,10 @@ def _reload(broker: BrokerProcess) -> str:
     except FatalError as error:
         if not broker.running:
             raise
-        return f"Not reloaded, it goes on as it was: {error}"
+        return as_called(
+            f"Not reloaded: {error}. Who was revoked may still be connected: run securemqtt broker "
+            f"reload again"
+        )
     return _RESTARTED if restarted else "Reloaded."
 
 

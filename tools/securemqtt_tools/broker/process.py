@@ -22,6 +22,7 @@ from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch, newly_revoked, serials
+from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import (
     READY,
     REWORKED_SINCE,
@@ -64,6 +65,7 @@ class BrokerProcess:
         self._issuer: x509.Name | None = None  # of the CRL
         self._eviction: Eviction | None = None
         self._watch: Watch | None = None
+        self._watched: Log | None = None  # in which it looks
 
     def __enter__(self) -> BrokerProcess:
         self.start()
@@ -161,19 +163,32 @@ class BrokerProcess:
         """
         if not self.running or self._process is None:
             raise FatalError(f"the broker in {self.directory} is not running")
-        before, self.config = self.config, BrokerConfig.open(self.directory)
+        new = BrokerConfig.open(self.directory)
         # Read once: where the broker reads a newer one, the next reload puts that device out again.
-        crl = self.config.crl()
-        gone = self._to_be_put_out(crl)
-        if gone is None or _read_at_start(before) != _read_at_start(self.config):
+        crl = new.crl()
+        gone = self._to_be_put_out(new, crl)
+        if gone is None or _read_at_start(self.config) != _read_at_start(new):
             self.restart()
             return True
-        offset = self._read_anew()
-        self._revoked = serials(crl)
-        if gone:
-            if self._watch is not None:
-                gone.update(self._watch.entered(self._log_since(self._watch.offset)))
-            self._watch = Watch(gone, offset, ports_of(self.config), self._watch)
+        try:
+            log = Log(self.log)
+        except FatalError:  # somebody has moved it away, and Mosquitto writes on to where it is now
+            self.restart()
+            return True
+        try:
+            offset = self._read_anew()
+        except FatalError:
+            if self.running:  # it may have read them all the same, and only its log is silent
+                self._put_out(gone)
+            raise
+        self.config, self._revoked = new, serials(crl)
+        if gone and self.program is not None:
+            late = self._latecomers()
+            if late is None:
+                self.restart()
+                return True
+            gone |= late
+            self._watch, self._watched = Watch(gone, offset, ports_of(new), self._watch), log
         return self._put_out(gone)
 
     def end_tls_sessions(self) -> bool:
@@ -201,7 +216,22 @@ class BrokerProcess:
         if self._watch.is_over() and not self._watch.prolong():
             self._watch = None
             return False
-        return self._put_out(self._watch.entered(self._log_since(self._watch.offset)))
+        late = self._latecomers()
+        if late is None:
+            self.restart()
+            return True
+        return self._put_out(late)
+
+    def _latecomers(self) -> set[str] | None:
+        """Return who has come in that is to be kept out; None if that cannot be seen any more,
+        since the log was begun anew.
+        """
+        if self._watch is None or self._watched is None:
+            return set()
+        try:
+            return self._watch.entered(self._watched.since(self._watch.offset))
+        except FatalError:
+            return None
 
     def _put_out(self, device_ids: Collection[str]) -> bool:
         if device_ids and self._eviction is not None:
@@ -234,7 +264,9 @@ class BrokerProcess:
             return False
         return self.program.version < REWORKED_SINCE
 
-    def _to_be_put_out(self, crl: x509.CertificateRevocationList) -> set[str] | None:
+    def _to_be_put_out(
+        self, config: BrokerConfig, crl: x509.CertificateRevocationList
+    ) -> set[str] | None:
         """Return the devices that were revoked since the broker has read its CRL, None where it has
         to be restarted for them.
         """
@@ -243,7 +275,7 @@ class BrokerProcess:
         if self._is_fragile:
             return None
         one_by_one = self._eviction is not None
-        return newly_revoked(self.config, crl, self._issuer, self._revoked, one_by_one)
+        return newly_revoked(config, crl, self._issuer, self._revoked, one_by_one)
 
     def _started(self, timeout_s: float) -> bool:
         self._watch = None
@@ -305,7 +337,7 @@ class BrokerProcess:
         return self.log.stat().st_size if self.log.exists() else 0
 
     def _log_since(self, offset: int) -> bytes:
-        with self.log.open("rb") as file:
+        with explained(f"read {self.log}"), self.log.open("rb") as file:
             file.seek(offset)
             return file.read()
 

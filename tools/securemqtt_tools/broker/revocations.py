@@ -64,10 +64,13 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
 
 
 def revoked_ids(directory: Path, serials: Iterable[int]) -> set[str] | None:
-    """Return the devices whose certificates were revoked, None if one of them is not known. A
-    server's are nobody's. Raise FatalError.
+    """Return the devices whose certificates were revoked, None if one of them is not known, or the
+    file is damaged that should say so. A server's are nobody's. Raise FatalError.
     """
-    known = _known(directory)
+    try:
+        known = _known(directory)
+    except FatalError:  # it is just being copied, perhaps
+        return None
     found = [known.get(serial_text(serial)) for serial in serials]
     if None in found:
         return None

@@ -14,7 +14,6 @@ from securemqtt_tools.broker.passwords import read_hashes
 from securemqtt_tools.cli import FatalError
 
 _WAIT_S = 3.0
-_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  (read from a configuration, not bound)
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,8 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
 
 
 def _answers(config: BrokerConfig, port: int) -> bool:
-    host = "localhost" if config.bind in _EVERYWHERE else config.bind
     try:
-        socket.create_connection((host, port), _WAIT_S).close()
+        socket.create_connection((config.local_host, port), _WAIT_S).close()
     except OSError:
         return False
     return True

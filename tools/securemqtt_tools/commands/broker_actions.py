@@ -284,7 +284,7 @@ def password(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> int:
     """Look at the running broker from outside; 1 when something is not as it should be."""
     config = BrokerConfig.open(directory_of(args))
-    host = args.host or (config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost")  # noqa: S104
+    host = args.host or config.local_host
     # A public one is renewed when a third is left.
     part = 0.1 if config.is_public else 0.5
     newest = config.server_certificate().public_bytes(Encoding.DER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from securemqtt_tools.commands.broker_common import (
     where,
 )
 from securemqtt_tools.home import Home
+from securemqtt_tools.output import OutputError, is_terminal
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.recovery import check_follows
 
@@ -111,7 +113,8 @@ def install(args: argparse.Namespace) -> int:
         print("Nothing was changed.")
         return 1
     watching = installation.apply(restart, reload if isinstance(reload, Reload) else None, warn)
-    print(f"Mosquitto is running with it: {where(config)}.", flush=True)
+    with suppress(OutputError):  # there is something to be done yet; it is raised again at the end
+        print(f"Mosquitto is running with it: {where(config)}.", flush=True)
     if watching is not None:
         _watch(installation, watching, restart)
     return 0
@@ -133,12 +136,14 @@ def _prospect(reload: Reload | str) -> str:
 
 def _watch(installation: Installation, watching: Watching, restart: list[str]) -> None:
     """Keep out who was revoked, until nobody can come in any more."""
-    print(
-        f"Who was revoked is out. For {watching.left_s:.0f} s more, whoever of them had opened a "
-        f"connection before and logs in only now is put out, too. Ctrl-C ends this.",
-        flush=True,
-    )
     try:
+        with suppress(OutputError):
+            print(
+                f"Who was revoked is out. For {watching.left_s:.0f} s more, whoever of them had "
+                f"opened a connection before and logs in only now is put out, too. Ctrl-C ends "
+                f"this.",
+                flush=True,
+            )
         with Console(stderr=True).status("Looking out for who was revoked"):
             may_trickle = watching.run()
     except FatalError as error:
@@ -160,7 +165,7 @@ def _watch(installation: Installation, watching: Watching, restart: list[str]) -
 
 
 def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise FatalError("there is no terminal to ask whether to go on: add --yes")
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

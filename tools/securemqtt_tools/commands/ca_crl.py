@@ -7,9 +7,9 @@ from pathlib import Path
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.privileges import become_holder
-from securemqtt_tools.broker.revocations import FILES, hand_over
+from securemqtt_tools.broker.revocations import CRL, FILES, hand_over
 from securemqtt_tools.cli import FatalError, as_called
-from securemqtt_tools.commands.ca_home import CRL, open_authority, print_warnings
+from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import layout, recovery, succession
 from securemqtt_tools.pki.authority import Authority

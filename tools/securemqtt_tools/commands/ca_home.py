@@ -8,20 +8,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from securemqtt_tools.broker.config import SERVER
+from securemqtt_tools.broker.revocations import CRL
 from securemqtt_tools.cli import warn
 from securemqtt_tools.home import Home
+from securemqtt_tools.output import is_terminal
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.passphrase import passphrase_source
 
-CRL = "crl.pem"
-_SERVER = "server.pem"
-
 
 def authority_directory(args: argparse.Namespace) -> Path:
     """Return the directory of the home's authority, which need not be there."""
-    directory: Path = args.home / "ca"
-    return directory
+    return Home(args.home).ca
 
 
 def open_authority(args: argparse.Namespace) -> Authority:
@@ -43,10 +42,10 @@ def warnings_of(args: argparse.Namespace, authority: Authority) -> list[str]:
     """Return what is to be done about the authority before long, and what of the home's files its
     inventory has forgotten.
     """
-    broker: Path = args.home / "broker"
-    return warnings(authority, (authority.directory / CRL, broker / CRL, broker / _SERVER))
+    broker = Home(args.home).broker
+    return warnings(authority, (authority.directory / CRL, broker / CRL, broker / SERVER))
 
 
 def progress_console() -> Console:
     """Return a console for progress, which is shown to people at a terminal only."""
-    return Console(stderr=True, quiet=not sys.stderr.isatty())
+    return Console(stderr=True, quiet=not is_terminal(sys.stderr))

@@ -21,6 +21,7 @@ from securemqtt.errors import OutboxFull, SecureMQTTError
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, whole_number
 from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
+from securemqtt_tools.output import is_terminal
 from securemqtt_tools.streams import Lines, read_whole
 
 _EXAMPLES = """\
@@ -232,7 +233,7 @@ def _payloads(args: argparse.Namespace, texts: list[str]) -> _Payloads:
         name = "standard input" if args.file == _STANDARD_INPUT else str(args.file)
         stream = _opened(args.file)
         return lambda longest, why: [read_whole(name, stream, longest, why)]
-    if not args.lines and sys.stdin is not None and sys.stdin.isatty():
+    if not args.lines and is_terminal(sys.stdin):
         raise FatalError("what is to be sent? MESSAGE, --file, --null, or lines from a pipe")
     return partial(Lines, _standard_input())
 

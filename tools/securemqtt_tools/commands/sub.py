@@ -18,7 +18,7 @@ from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
 from securemqtt_tools.cli import FatalError, whole_number
 from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
-from securemqtt_tools.output import OutputError, reader_has_gone
+from securemqtt_tools.output import OutputError, is_terminal, reader_has_gone
 from securemqtt_tools.printing import Printer
 
 _EXAMPLES = """\
@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--verbose",
         action=argparse.BooleanOptionalAction,
-        default=sys.stdout is not None and sys.stdout.isatty(),
+        default=is_terminal(sys.stdout),
         help="the topic before each payload (default on a terminal)",
     )
     parser.add_argument("--timestamps", action="store_true", help="the time before each message")

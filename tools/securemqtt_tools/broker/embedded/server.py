@@ -130,13 +130,14 @@ class Embedded:
 
     async def _reload(self) -> None:
         try:
-            self.config = BrokerConfig.open(self.config.directory)
-            admission = Admission(self.config)
-            crl = self.config.crl()
+            config = BrokerConfig.open(self.config.directory)
+            admission = Admission(config)
+            crl = config.crl()
             revoked = {entry.serial_number for entry in crl}
         except (FatalError, OSError, ValueError) as error:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
+        self.config = config
         self._admission, self._issuer, self._revoked = admission, crl.issuer, revoked
         self.broker.settings = self.config
         self._close()

@@ -16,15 +16,11 @@ from securemqtt_tools.cli import FatalError
 _POLL_S = 0.05
 
 
-def _host(config: BrokerConfig) -> str:
-    return config.bind if config.bind not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104
-
-
 @contextmanager
 def visit(config: BrokerConfig, timeout_s: float) -> Iterator[socket.socket | None]:
     """Hold a connection to what listens on our port by now, if anything does."""
     try:
-        held = socket.create_connection((_host(config), config.port), timeout_s)
+        held = socket.create_connection((config.local_host, config.port), timeout_s)
     except OSError:
         yield None
         return
@@ -57,7 +53,7 @@ def await_answer(config: BrokerConfig, timeout_s: float) -> None:
     while True:
         try:
             with (
-                socket.create_connection((_host(config), config.port), timeout_s) as plain,
+                socket.create_connection((config.local_host, config.port), timeout_s) as plain,
                 context.wrap_socket(plain, server_hostname=config.names[0]) as tls,
             ):
                 if tls.getpeercert(binary_form=True) == own:

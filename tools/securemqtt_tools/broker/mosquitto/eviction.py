@@ -90,20 +90,21 @@ class Watch:
         """Return True if there is nobody to look for any more."""
         return self.left_s < 0
 
-    def prolong(self) -> bool:
+    def prolong(self) -> bool | None:
         """Go on for as long again, for those who may come in by a connection that is still there;
-        return False if there are none.
+        return False if there are none, None if nobody knows.
         """
         now = self._connections()
+        known = now is not None and None not in self._old.values()
         if now is not None:
             left = {one: old & now for one, old in self._old.items() if old is not None}
             self._old = {one: old for one, old in left.items() if old}
         else:
             self._old = {}
         self._until = time.monotonic() + _HALF_OPEN_S
-        return bool(self._old)
+        return True if self._old else (False if known else None)
 
-    def entered(self, log: bytes) -> list[str]:
+    def entered(self, log: bytes) -> set[str]:
         """Return who of them has come in, as the log says from `offset` on."""
         complete = log[: log.rfind(b"\n") + 1]
         self.offset += len(complete)
@@ -111,7 +112,8 @@ class Watch:
         comings = [(one[1], one[2].decode(errors="replace")) for one in matches]
         comings = [one for one in comings if one[1] in self._old]
         now = self._connections() if comings else None
-        return [one for address, one in comings if self._is_old(address, self._old[one], now)]
+        # A set: whoever writes that log does not decide how long it takes to put him out.
+        return {one for address, one in comings if self._is_old(address, self._old[one], now)}
 
     def _is_old(self, address: bytes, old: Connections | None, now: Connections | None) -> bool:
         """Return True if one of the old connections that are still there may be the one of an

@@ -20,7 +20,7 @@ from securemqtt_tools.pki.files import OWNER_ONLY, READABLE, explained
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A FIFO is opened without waiting for its other end, and a terminal without becoming ours.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Access lists would let more users in than the mode says.
 _ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
@@ -146,7 +146,7 @@ class Folder:
         With `reader`, one that it could not read by itself is refused: a link would otherwise have
         us show it what is root's. So is what is no file.
         """
-        descriptor = self._open(name, _READ)
+        descriptor = self._open(name, READ)
         if descriptor is None:
             return None
         try:

@@ -14,25 +14,21 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
+from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.restart import run
-from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
 # Behind the time, and nowhere else: at log_type all a line may have what a client has chosen.
 _RELOADED = re.compile(rb"^\S+: Reloading config", re.MULTILINE)
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MOST_BYTES = 64 * 1024 * 1024
-_POLL_S = 0.02
 _WATCH_S = 0.3
 
 
@@ -55,7 +51,7 @@ class Reload:
         """Run it, and wait until Mosquitto has read its files and `gone` are out, about `timeout_s`
         at most; return the watch that keeps them out, if there are any. Raise FatalError.
         """
-        log = _Log(self.log)
+        log = Log(self.log)
         begin = log.size
         run(self.command)
         begin += log.await_match(_RELOADED, begin, timeout_s, "that it has read its files anew")
@@ -72,7 +68,7 @@ class Watching:
     """
 
     def __init__(
-        self, config: BrokerConfig, authority: Authority, trusted: Trusted, log: _Log
+        self, config: BrokerConfig, authority: Authority, trusted: Trusted, log: Log
     ) -> None:
         self._config = config
         self._authority = authority
@@ -102,13 +98,15 @@ class Watching:
 
     def run(self) -> bool:
         """Look out until the time is over, at most 100 s; return True if connections of before are
-        still there, by which one who sends his CONNECT bit by bit may come in. Raise FatalError.
+        still there, as far as is known, by which one who sends his CONNECT bit by bit may come in.
+        Raise FatalError.
         """
-        while not self._watch.is_over():
-            # A set: whoever writes that log does not decide how long this takes.
-            self._put_out(set(self._watch.entered(self._log.since(self._watch.offset))))
+        while True:
+            is_over = self._watch.is_over()
+            self._put_out(self._watch.entered(self._log.since(self._watch.offset)))
+            if is_over:
+                return self._watch.prolong() is not False
             time.sleep(_WATCH_S)
-        return self._watch.prolong()
 
     def _put_out(self, device_ids: Collection[str]) -> None:
         if not device_ids:
@@ -118,47 +116,3 @@ class Watching:
             self._trusted(self._authority.hashed_name, self._authority.certificate),
         ):
             self._authority.put_out(self._config, device_ids)
-
-
-class _Log:
-    """Mosquitto's log, which must stay the same file. Every method raises FatalError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with self._opened() as descriptor:
-            self._first = os.fstat(descriptor)
-
-    @property
-    def size(self) -> int:
-        """Where it began when this object was made."""
-        return self._first.st_size
-
-    def since(self, offset: int) -> bytes:
-        """Return what was written from `offset` on."""
-        with self._opened() as descriptor:
-            status = os.fstat(descriptor)
-            if not os.path.samestat(status, self._first) or status.st_size < offset:
-                raise FatalError(f"{self._path} was begun anew meanwhile")
-            return os.pread(descriptor, _MOST_BYTES, offset)
-
-    def await_match(
-        self, pattern: re.Pattern[bytes], offset: int, timeout_s: float, what: str
-    ) -> int:
-        """Return the end of the first match from `offset` on, counted from there."""
-        deadline = time.monotonic() + timeout_s
-        while (found := pattern.search(self.since(offset))) is None:
-            if time.monotonic() > deadline:
-                raise FatalError(f"Mosquitto does not say in {self._path} {what}")
-            time.sleep(_POLL_S)
-        return found.end()
-
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        with explained(f"read {self._path}"):
-            descriptor = os.open(self._path, _READ)
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise FatalError(f"cannot read {self._path}: it is no file")
-                yield descriptor
-            finally:
-                os.close(descriptor)

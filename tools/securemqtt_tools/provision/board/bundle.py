@@ -78,6 +78,8 @@ class BoardBundle:
             lines = self._missing.describe()
         if reason or self._config:
             lines.append(f"write {SECURE}/{CONFIG}")
+        if not reason:
+            lines += [f"remove {path}" for path in self._obsolete(self._names)]
         return lines
 
     def complete(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.children import spawn
+from securemqtt_tools.broker.mosquitto.program import READY
 from securemqtt_tools.pki import Authority
 from support.identities.credentials import Credentials, issued_credentials
 from support.network.net import free_port, wait_until
@@ -160,6 +161,6 @@ def mosquitto(directory: Path, *lines: str) -> Iterator[int]:
 def _await_start(process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until Mosquitto says that it runs, or has ended."""
     wait_until(
-        lambda: b" running" in log.read_bytes() or process.poll() is not None,
+        lambda: READY.search(log.read_bytes()) or process.poll() is not None,
         what="Mosquitto's start",
     )

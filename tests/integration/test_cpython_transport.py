@@ -410,7 +410,7 @@ def test_a_peer_that_does_not_read(
             client.publish("~/a", bytes(100_000), qos=0)
         wait_until(lambda: not client.connected)
         assert isinstance(client.last_error, TimedOut)
-        assert client._connection.outbox.count > 100
+        assert client._connection.outbox.count > 0
         proxy.up.release()
         proxy.reset()
         connected_anew(client, 2)

@@ -10,7 +10,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from securemqtt_tools.broker.process import BrokerProcess
@@ -39,7 +39,7 @@ def serve(
     every `every_s` and says whether there is something to reload. Raise FatalError when it runs in
     this directory already, does not start, or ends by itself.
     """
-    with _only_one(broker.directory), _received_signals() as received, broker:
+    with _only_one(broker.directory) as lock, _received_signals() as received, broker:
         started()
         due_s = time.monotonic() + every_s
         forget_s = time.monotonic() + _TLS_SESSIONS_S
@@ -47,6 +47,7 @@ def serve(
             try:
                 number = received.get(timeout=min(_LOOK_S, every_s))
             except queue.Empty:
+                _check_in_place(broker.directory, lock)
                 if not broker.running:
                     raise FatalError(f"the broker has ended by itself: see {broker.log}") from None
                 if broker.keep_out():
@@ -126,14 +127,44 @@ def running(directory: Path) -> int | None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = int(lock.read() or b"0")
+            pid = _holder(lock.fileno()) or int(lock.read() or b"0")
         else:
             return None  # nobody holds it
     return pid or None
 
 
+def _holder(descriptor: int) -> int | None:
+    """Return the process that holds the lock of a file, if the kernel tells: what the file says may
+    be from a backup, and the number be another process's by now.
+    """
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with suppress(OSError):  # not Linux
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if "FLOCK" in words and device in words:
+                return int(words[words.index(device) - 1]) or None
+    return None
+
+
+def _check_in_place(directory: Path, lock: int) -> None:
+    """Raise FatalError where the directory is another one by now: nobody could tell the broker of a
+    revocation any more, and it would start again with what is in the other one.
+    """
+    path = directory / _LOCK
+    with suppress(OSError):
+        if os.path.samestat(path.stat(), os.fstat(lock)):
+            return
+    raise FatalError(
+        f"{directory} was moved away or replaced while the broker ran, so it has ended: where that "
+        f"came from a backup, have securemqtt ca recover look what it does not know, then start "
+        f"securemqtt broker run again"
+    )
+
+
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
+def _only_one(directory: Path) -> Iterator[int]:
+    """Hold the lock of a directory; yield its descriptor. Raise FatalError where another has it."""
     path = directory / _LOCK
     with explained(f"write {path}"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
@@ -147,6 +178,6 @@ def _only_one(directory: Path) -> Iterator[None]:
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -25,6 +25,7 @@ from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.keys import generate_key, key_pem, load_key
 from securemqtt_tools.pki.profiles import SERVER, Issuer, leaf_certificate
 from support.brokers.command import broker_run
+from support.brokers.home import Home
 from support.brokers.mqtt import Peer, Refused, client_context
 from support.brokers.servers import mosquitto
 from support.identities.credentials import issued_credentials
@@ -34,42 +35,9 @@ from support.requirements import require_program
 from support.speed import seconds
 
 
-class Home:
-    """A home directory with an authority, and the command `broker` run in it."""
-
-    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.directory = directory
-        self.authority = Authority.create(directory / "ca", passphrase=None)
-        self._capture = capture
-
-    @property
-    def broker(self) -> Path:
-        return self.directory / "broker"
-
-    def run(self, *arguments: str | Path) -> tuple[int, str, str]:
-        """Run the command; return its exit status, what it printed, and what it complained
-        about.
-        """
-        status = main([*map(str, arguments), "--home", str(self.directory)], command="broker")
-        printed = self._capture.readouterr()
-        return status, printed.out, printed.err
-
-    def good(self, *arguments: str | Path) -> str:
-        """Run the command, which must succeed; return what it printed."""
-        status, out, err = self.run(*arguments)
-        assert (status, err) == (0, "")
-        return out
-
-    def bad(self, *arguments: str | Path) -> str:
-        """Run the command, which must fail with one line on stderr; return that line."""
-        status, _, err = self.run(*arguments)
-        assert (status, err.count("\n")) == (1, 1)
-        return err
-
-
 @pytest.fixture
 def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
-    return Home(tmp_path / "home", capsys)
+    return Home(tmp_path / "home", capsys, broker=False)
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +59,15 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_init(home: Home) -> None:
     out = home.good(
-        "init", "mqtt.local", "10.1.2.3", "--operator", "boss", "--monitor", "eye", "--websockets"
+        "broker",
+        "init",
+        "mqtt.local",
+        "10.1.2.3",
+        "--operator",
+        "boss",
+        "--monitor",
+        "eye",
+        "--websockets",
     )
     assert "port 8883, WebSockets on 8884 of all addresses, for mqtt.local, 10.1.2.3" in out
     config = BrokerConfig.open(home.broker)
@@ -105,27 +81,27 @@ def test_what_this_mosquitto_cannot_do_is_said(home: Home) -> None:
     assert program is not None
     lacks = program.version < REWORKED_SINCE
     for options, said in (((), False), (("--websockets",), lacks)):
-        out = home.good("init", "localhost", "--force", *options)
+        out = home.good("broker", "init", "localhost", "--force", *options)
         assert ("looks at no revocation list on WebSockets" in out) == said
 
 
 def test_init_takes_the_names_of_this_host(home: Home) -> None:
-    home.good("init")
+    home.good("broker", "init")
     assert {"localhost", "127.0.0.1"} < set(BrokerConfig.open(home.broker).names)
 
 
 def test_init_anew_keeps_the_roles(home: Home) -> None:
-    home.good("init", "localhost", "--operator", "hub")
-    home.good("init", "localhost", "127.0.0.1", "--force", "--monitor", "eye")
+    home.good("broker", "init", "localhost", "--operator", "hub")
+    home.good("broker", "init", "localhost", "127.0.0.1", "--force", "--monitor", "eye")
     assert dict(BrokerConfig.open(home.broker).roles) == {"hub": "operator", "eye": "monitor"}
 
 
 def test_init_does_not_overwrite(home: Home) -> None:
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     before = (home.broker / "server.pem").read_bytes()
-    assert "add --force" in home.bad("init", "localhost")
+    assert "add --force" in home.bad("broker", "init", "localhost")
     assert (home.broker / "server.pem").read_bytes() == before
-    home.good("init", "localhost", "--force")
+    home.good("broker", "init", "localhost", "--force")
     assert (home.broker / "server.pem").read_bytes() != before
 
 
@@ -143,7 +119,7 @@ def test_init_does_not_overwrite(home: Home) -> None:
     ],
 )
 def test_mistakes(home: Home, arguments: list[str], complaint: str) -> None:
-    assert complaint in home.bad(*arguments)
+    assert complaint in home.bad("broker", *arguments)
 
 
 def test_without_an_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,44 +128,46 @@ def test_without_an_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_grant(home: Home) -> None:
-    home.good("init", "localhost")
-    assert "boss reads every device and sends it commands" in home.good("grant", "boss", "operator")
+    home.good("broker", "init", "localhost")
+    assert "boss reads every device and sends it commands" in home.good(
+        "broker", "grant", "boss", "operator"
+    )
     assert "user boss" in (home.broker / "acl").read_text()
-    home.good("grant", "boss", "device")
+    home.good("broker", "grant", "boss", "device")
     assert BrokerConfig.open(home.broker).roles == {}
-    assert "no device id" in home.bad("grant", "#", "operator")
+    assert "no device id" in home.bad("broker", "grant", "#", "operator")
 
 
 def test_password(home: Home, tmp_path: Path) -> None:
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     file = tmp_path / "password"
-    assert "asks for no passwords" in home.bad("password", "a", "--out", file)
-    home.good("init", "localhost", "--force", "--passwords")
-    out = home.good("password", "a", "--out", file)
+    assert "asks for no passwords" in home.bad("broker", "password", "a", "--out", file)
+    home.good("broker", "init", "localhost", "--force", "--passwords")
+    out = home.good("broker", "password", "a", "--out", file)
     password = file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert password not in out
     assert password_matches(read_hashes(home.broker / "passwords")["a"], password)
-    assert "left as it is" in home.bad("password", "a", "--out", file)
-    home.good("password", "a", "--remove")
+    assert "left as it is" in home.bad("broker", "password", "a", "--out", file)
+    home.good("broker", "password", "a", "--remove")
     assert read_hashes(home.broker / "passwords") == {}
-    assert "has no password" in home.bad("password", "a", "--remove")
+    assert "has no password" in home.bad("broker", "password", "a", "--remove")
 
 
 @pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
 def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
     if engine == "mosquitto":
         require_program("mosquitto")
-    home.good("init", "localhost", "--port", str(free_port("127.0.0.1")))
+    home.good("broker", "init", "localhost", "--port", str(free_port("127.0.0.1")))
     port = BrokerConfig.open(home.broker).port
     credentials = issued_credentials(tmp_path, home.authority.issue_device("pump"))
     context = client_context(home.broker / "ca.pem", credentials)
     with broker_run(home.directory, "--engine", engine) as process:
         with Peer(port, context) as peer:
             peer.connect("pump")
-            assert "runs already: securemqtt broker reload has" in home.bad("run")
+            assert "runs already: securemqtt broker reload has" in home.bad("broker", "run")
             home.authority.revoke("pump")
-            out = home.good("reload")
+            out = home.good("broker", "reload")
             assert "The CRL lists 1 revoked" in out
             assert f"process {process.pid}" in out
             peer.wait_closed()
@@ -212,12 +190,12 @@ def test_run_and_reload(home: Home, tmp_path: Path, engine: str) -> None:
         assert "Traceback" not in err
         with pytest.raises(ConnectionRefusedError):
             Peer(port, context)
-    assert "takes it up when it starts" in home.good("reload")
+    assert "takes it up when it starts" in home.good("broker", "reload")
 
 
 def test_run_when_the_broker_dies(home: Home) -> None:
     require_program("mosquitto")
-    home.good("init", "localhost", "--port", "0")
+    home.good("broker", "init", "localhost", "--port", "0")
     with broker_run(home.directory, "--engine", "mosquitto") as process:
         (pid,) = children(process.pid)
         os.kill(pid, signal.SIGKILL)
@@ -228,10 +206,10 @@ def test_run_when_the_broker_dies(home: Home) -> None:
 
 def test_a_lock_file_from_a_backup_names_nobody(home: Home) -> None:
     """Copied over a running broker's: the number in it may be any process's by now."""
-    home.good("init", "localhost", "--port", "0")
+    home.good("broker", "init", "localhost", "--port", "0")
     with subprocess.Popen(["sleep", "600"]) as bystander, broker_run(home.directory) as process:
         (home.broker / "run.lock").write_text(str(bystander.pid))
-        assert f"process {process.pid}" in home.good("reload")
+        assert f"process {process.pid}" in home.good("broker", "reload")
         assert process.stdout is not None
         assert process.stdout.readline() == "Reloaded.\n"
         assert bystander.poll() is None
@@ -243,7 +221,7 @@ def test_a_broker_whose_directory_is_replaced_does_not_go_on(home: Home, engine:
     """As when a backup is put in its place: nobody could tell it of a revocation any more."""
     if engine == "mosquitto":
         require_program("mosquitto")
-    home.good("init", "localhost", "--port", "0")
+    home.good("broker", "init", "localhost", "--port", "0")
     with broker_run(home.directory, "--engine", engine) as process:
         home.broker.rename(home.directory / "old")
         shutil.copytree(
@@ -259,7 +237,7 @@ def test_run_goes_on_without_the_authority(home: Home) -> None:
     passphrase.
     """
     require_program("mosquitto")
-    home.good("init", "localhost", "--port", "0")
+    home.good("broker", "init", "localhost", "--port", "0")
     (home.directory / "ca").rename(home.directory / "elsewhere")
     with broker_run(home.directory) as process:
         process.send_signal(signal.SIGTERM)
@@ -269,7 +247,7 @@ def test_run_goes_on_without_the_authority(home: Home) -> None:
 
 
 def test_upkeep_while_it_runs(home: Home) -> None:
-    home.good("init", "localhost", "--port", "0")
+    home.good("broker", "init", "localhost", "--port", "0")
     said: list[str] = []
     asked: list[bool] = []
 
@@ -286,7 +264,7 @@ def test_upkeep_while_it_runs(home: Home) -> None:
 
 
 def test_run_refuses_when_all_would_be_refused(home: Home) -> None:
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     crl = home.broker / "crl.pem"
     program = require_program("openssl")
     assert (
@@ -297,7 +275,7 @@ def test_run_refuses_when_all_would_be_refused(home: Home) -> None:
     )
     crl.write_bytes(b"nonsense")
     (home.directory / "ca").rename(home.directory / "elsewhere")
-    status, _, err = home.run("run")
+    status, _, err = home.run("broker", "run")
     assert status == 1
     assert err.splitlines()[-1].endswith("crl.pem is damaged: run securemqtt broker reload")
 
@@ -306,9 +284,9 @@ def test_run_refuses_when_all_would_be_refused(home: Home) -> None:
 def test_check(home: Home, engine: str) -> None:
     if engine == "mosquitto":
         require_program("mosquitto")
-    home.good("init", "localhost", "--websockets", "0", "--port", "0")
+    home.good("broker", "init", "localhost", "--websockets", "0", "--port", "0")
     with BrokerProcess(home.broker, engine=engine):
-        said = home.good("check")
+        said = home.good("broker", "check")
     # And nothing of what the Mosquitto of this machine cannot do, which need not be what runs.
     lines = said.splitlines()
     titles = [line for line in lines if line.startswith("Port ")]
@@ -320,7 +298,7 @@ def test_check(home: Home, engine: str) -> None:
     )
     # our words, not OpenSSL's
     assert "_ssl.c" not in said and "EOF" not in said and "ALERT_" not in said
-    assert "nothing answers on" in home.bad("check")
+    assert "nothing answers on" in home.bad("broker", "check")
 
 
 @pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
@@ -328,34 +306,53 @@ def test_a_broker_that_is_set_up_anew_while_it_runs_is_reloaded(home: Home, engi
     if engine == "mosquitto":
         require_program("mosquitto")
     port = str(free_port("127.0.0.1"))
-    said = home.good("init", "localhost", "--port", port)
+    said = home.good("broker", "init", "localhost", "--port", port)
     assert said.endswith("Next: securemqtt broker run, or install.\n")
     anew = ("init", "--force", "--bind", "127.0.0.1", "--port", port)
     with broker_run(home.directory, "--engine", engine):
-        assert home.good(*anew, "mqtt.local").endswith("Next: securemqtt broker reload.\n")
-        status, out, err = home.run("check")
+        assert home.good("broker", *anew, "mqtt.local").endswith(
+            "Next: securemqtt broker reload.\n"
+        )
+        status, out, err = home.run("broker", "check")
         assert (status, err) == (1, "")
         assert "NO   proves who it is: its certificate is not for mqtt.local, and the" in out
         assert "not taken up its newest files: securemqtt broker reload (where" in out
         # One that is for this name, but no longer what is on the disk.
-        home.good(*anew, "localhost")
-        status, out, _ = home.run("check")
+        home.good("broker", *anew, "localhost")
+        status, out, _ = home.run("broker", "check")
         assert status == 1
         assert "NO   shows its newest certificate: the running broker has not taken" in out
-        home.good("reload")
-        wait_until(lambda: home.run("check")[0] == 0, seconds(60))
+        home.good("broker", "reload")
+        wait_until(lambda: home.run("broker", "check")[0] == 0, seconds(60))
+
+
+def test_a_certificate_that_was_revoked_is_told_until_there_is_another(home: Home) -> None:
+    require_program("mosquitto")
+    home.good("broker", "init", "localhost", "--port", str(home.port))
+    with home.running():
+        assert "securemqtt broker reload, and" in home.good(
+            "ca", "revoke", "localhost", "--role", "server"
+        )
+        status, _, warned = home.run("broker", "check")
+        assert status == 1
+        assert "its certificate was revoked on" in warned
+        assert "its certificate was revoked on" in home.warned("broker", "status")
+        assert "shows a new certificate, with a new key, until" in home.good("broker", "reload")
+        wait_until(lambda: home.run("broker", "check")[0] == 0, seconds(60))
+        home.good("broker", "status")
+        assert "new certificate" not in home.good("broker", "reload")
 
 
 def check_other(home: Home, port: int) -> list[str]:
     """Run `check` against what listens on `port`, which must not pass; return what was wrong."""
     BrokerConfig.open(home.broker).changed(port=port)
-    status, out, _ = home.run("check")
+    status, out, _ = home.run("broker", "check")
     assert status == 1
     return [line for line in out.splitlines() if not line.startswith(("yes", "Port "))]
 
 
 def test_check_finds_an_open_door(home: Home, tmp_path: Path) -> None:
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     files = (
         f"cafile {home.broker}/ca.pem",
         f"certfile {home.broker}/server.pem",
@@ -369,7 +366,7 @@ def test_check_finds_an_open_door(home: Home, tmp_path: Path) -> None:
 
 
 def test_check_finds_plaintext(home: Home, tmp_path: Path) -> None:
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     with mosquitto(tmp_path, "allow_anonymous true") as port:
         (line,) = check_other(home, port)
     assert line.startswith(
@@ -378,7 +375,7 @@ def test_check_finds_plaintext(home: Home, tmp_path: Path) -> None:
 
 
 def test_check_finds_a_bad_client(home: Home, tmp_path: Path) -> None:
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     server = tmp_path / "server.pem"
     issued = Authority.create(tmp_path / "ca", passphrase=None).issue_server(["localhost"])
     server.touch(mode=0o600)
@@ -390,7 +387,7 @@ def test_check_finds_a_bad_client(home: Home, tmp_path: Path) -> None:
 
 def test_check_finds_that_nothing_renews_the_certificate(home: Home, tmp_path: Path) -> None:
     """What a stopped timer looks like from outside, half a life before it locks anyone out."""
-    home.good("init", "localhost")
+    home.good("broker", "init", "localhost")
     key = generate_key("p256")
     now = home.authority.now
     root = Issuer(
@@ -408,14 +405,14 @@ def test_check_finds_that_nothing_renews_the_certificate(home: Home, tmp_path: P
     (home.broker / "server.pem").write_bytes(key_pem(key) + certificate_pem(old))
     BrokerConfig.open(home.broker).changed(port=free_port("127.0.0.1"))
     with BrokerProcess(home.broker, engine="amqtt"):
-        status, out, err = home.run("check")
+        status, out, err = home.run("broker", "check")
     assert status == 1
     assert "NO   is renewed in time: the certificate that it shows runs out on" in out
     assert "warning: its certificate runs out on" in err
 
 
 def test_settings_hold_no_secret(home: Home) -> None:
-    home.good("init", "localhost", "--passwords")
+    home.good("broker", "init", "localhost", "--passwords")
     text = (home.broker / "broker.json").read_text()
     assert "PRIVATE" not in text
     assert json.loads(text)["passwords"] is True

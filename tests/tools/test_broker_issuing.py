@@ -4,6 +4,7 @@ could be misused for.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from support.interpreters.micropython import micropython_command, micropython_en
 from support.requirements import require_program
 from support.speed import seconds
 
+SCRIPT = Path(__file__).parents[2] / "tools" / "broker.py"
 SECRET = b"correct horse battery"
 NAMES = ["localhost", "127.0.0.1"]
 CONNECT = """\
@@ -325,7 +327,10 @@ def test_the_command(own: Authority, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(home, "renew", *with_secret) == 1
     assert "there is no issuing key" in capsys.readouterr().err
     assert run(home, "issuer", "--days", "91", *with_secret) == 1
+    capsys.readouterr()
     assert run(home, "issuer", "--days", "30", "--root-key", root_key, *with_secret) == 0
+    end = BrokerConfig.open(home / "broker").issuer_certificate().not_valid_after_utc
+    assert f"The one of before is good until {end:%Y-%m-%d}, for" in capsys.readouterr().out
     config = BrokerConfig.open(home / "broker")
     assert config.certificate_days == 30
     assert b"ENCRYPTED" in (home / "broker" / "issuer.key").read_bytes()
@@ -336,8 +341,31 @@ def test_the_command(own: Authority, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(home, "renew", "--now", *with_secret) == 0
     assert "a new certificate, with a new key" in capsys.readouterr().out
     assert config.server_certificate() != before
+    assert main(["revoke", "localhost", "--role=server", "--home", str(home)], command="ca") == 0
+    said = capsys.readouterr().out
+    assert "is of its issuing key, and not among these" in said
+    assert said.rstrip().endswith("a new key: securemqtt broker renew --now.")
     assert main(["list", "--home", str(home)], command="ca") == 0
     assert capsys.readouterr().err == ""
     assert run(home, "init", "localhost", "--force") == 0
     assert "make one with securemqtt broker issuer" in capsys.readouterr().out
     assert not BrokerConfig.open(home / "broker").has_issuer
+
+
+def test_without_a_terminal_the_remedy_names_the_right_option(
+    config: BrokerConfig,
+) -> None:
+    """A process of its own, in a session of its own, has no terminal to ask at."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "renew", "--now"],
+        env={**os.environ, "SECUREMQTT_HOME": str(config.directory.parent)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=seconds(60),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no terminal to ask for it, so give --issuer-passphrase-file FILE" in done.stderr
+    assert done.stderr.count("\n") == 1

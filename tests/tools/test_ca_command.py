@@ -160,7 +160,7 @@ def test_a_key_without_a_passphrase_takes_many_words(empty: Home) -> None:
 
 def test_an_intermediate_lets_the_root_go_offline(empty: Home) -> None:
     said = empty.good("init", "--intermediate")
-    assert "root.key offline: only renew-intermediate needs it." in said
+    assert "root.key offline: only securemqtt ca renew-intermediate, ca replace" in said
     assert f"Keep a backup of {empty.directory}. Next: " in said  # as getting-started.md has it
     (empty.directory / "ca" / "root.key").unlink()
     empty.good("device", "one")

@@ -13,86 +13,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from securemqtt_tools.broker.ports import free_port
-from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.layout import replace_intermediate
-from support.brokers.command import broker_run
-from support.brokers.mqtt import Peer, Refused, client_context
+from support.brokers.home import Home
 from support.identities.credentials import Credentials, issued_credentials
 from support.requirements import require_program
 
 PASSPHRASE = "four random words here"
 
 
-class Home:
-    """A home whose authority has an intermediate, and a broker."""
-
-    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.directory = directory
-        self.port = free_port("127.0.0.1")
-        self._capture = capture
-        Authority.create(self.ca, passphrase=None, intermediate=True)
-        self.good("broker", "init", "localhost", "--port", str(self.port))
-
-    @property
-    def ca(self) -> Path:
-        return self.directory / "ca"
-
-    @property
-    def broker(self) -> Path:
-        return self.directory / "broker"
-
-    @property
-    def crl(self) -> x509.CertificateRevocationList:
-        """The broker's CRL."""
-        return x509.load_pem_x509_crl((self.broker / "crl.pem").read_bytes())
-
-    def intermediate(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate((self.ca / "intermediate.crt").read_bytes())
-
-    def credentials(self, device_id: str) -> Credentials:
-        """Issue a certificate, and write it where a device has it."""
-        issued = Authority.open(self.ca).issue_device(device_id)
-        return issued_credentials(self.directory.parent / "devices", issued)
-
-    def run(self, command: str, *arguments: str | Path) -> tuple[int, str, str]:
-        """Run a command; return its exit status, what it printed, and what it complained about."""
-        status = main([*map(str, arguments), "--home", str(self.directory)], command=command)
-        printed = self._capture.readouterr()
-        return status, printed.out, printed.err
-
-    def good(self, command: str, *arguments: str | Path) -> str:
-        """Run a command, which must succeed without a warning; return what it printed."""
-        status, out, err = self.run(command, *arguments)
-        assert (status, err) == (0, "")
-        return out
-
-    def bad(self, command: str, *arguments: str | Path) -> str:
-        """Run a command, which must fail with one line on stderr; return that line."""
-        status, _, err = self.run(command, *arguments)
-        assert (status, err.count("\n")) == (1, 1), err
-        return err
-
-    def warned(self, command: str, *arguments: str | Path) -> str:
-        """Run a command, which must succeed with one warning; return that."""
-        status, _, err = self.run(command, *arguments)
-        assert (status, err.count("\n")) == (0, 1), err
-        return err
-
-    def lets_in(self, device_id: str, credentials: Credentials) -> bool:
-        """Say whether the running broker takes a device."""
-        try:
-            with Peer(self.port, client_context(self.broker / "ca.pem", credentials)) as peer:
-                peer.connect(device_id)
-        except Refused:
-            return False
-        return True
-
-
 @pytest.fixture
 def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
-    return Home(tmp_path / "home", capsys)
+    return Home(tmp_path / "home", capsys, intermediate=True)
 
 
 def test_the_passphrase_is_asked_for_once(
@@ -107,7 +39,7 @@ def test_the_passphrase_is_asked_for_once(
     given = io.TextIOWrapper(io.BytesIO(f"{PASSPHRASE}\n".encode()))
     monkeypatch.setattr(sys, "stdin", given)
     home.good("ca", "replace-intermediate", "--passphrase-file", "-")
-    assert home.crl.issuer == home.intermediate().subject
+    assert home.read_crl().issuer == home.intermediate().subject
     Authority.open(home.ca, PASSPHRASE.encode()).unlock()
 
 
@@ -118,12 +50,21 @@ def test_a_reload_signs_the_crl_that_was_left_out(home: Home) -> None:
     replace_intermediate(home.ca, None, None, datetime.now(timezone.utc).replace(microsecond=0))
     assert "of an intermediate that was replaced" in home.warned("ca", "list")
     assert "another one is signed" in home.warned("broker", "reload")
-    assert home.crl.issuer == home.intermediate().subject
+    assert home.read_crl().issuer == home.intermediate().subject
     home.good("ca", "list")
     pump = home.credentials("pump")
-    with broker_run(home.directory, "--engine", "mosquitto"):
+    with home.running():
         assert not home.lets_in("thief", thief)
         assert home.lets_in("pump", pump)
+
+
+def test_where_the_roots_key_is_offline_the_remedy_says_how_to_name_it(
+    home: Home, tmp_path: Path
+) -> None:
+    key = (home.ca / "root.key").rename(tmp_path / "drawer.key")
+    for command in (("ca", "replace-intermediate"), ("ca", "renew-intermediate")):
+        assert "say with --root-key FILE where it is kept offline" in home.bad(*command)
+        home.good(*command, "--root-key", key)
 
 
 def keep_old_files(home: Home, *names: str) -> None:
@@ -153,7 +94,7 @@ def test_a_revoked_intermediate_signs_nothing(home: Home, names: tuple[str, ...]
     home.good("ca", "replace-intermediate")
     home.good("ca", "device", "pump")
     home.good("broker", "reload")
-    assert home.crl.issuer == home.intermediate().subject
+    assert home.read_crl().issuer == home.intermediate().subject
 
 
 def restore_older(home: Home, work: Path) -> Credentials:
@@ -205,9 +146,27 @@ def test_a_backup_does_not_bring_the_stolen_one_back(
     home.good("ca", "replace-intermediate")
     home.good("broker", "reload")
     pump = home.credentials("pump")
-    with broker_run(home.directory, "--engine", "mosquitto"):
+    with home.running():
         assert not home.lets_in("thief", thief)
         assert home.lets_in("pump", pump)
+
+
+def test_a_device_of_the_newer_intermediate_shows_that_the_authority_is_old(
+    home: Home, tmp_path: Path
+) -> None:
+    """The whole home comes from the backup, and nothing in it is newer."""
+    shutil.copytree(home.directory, tmp_path / "backup")
+    home.good("ca", "replace-intermediate")
+    bundle = tmp_path / "bundle"
+    home.good("ca", "device", "pump", "--out", bundle)
+    board = tmp_path / "board"
+    home.good("ca", "device", "valve", "--der", "--out", board)
+    shutil.rmtree(home.directory)
+    shutil.copytree(tmp_path / "backup", home.directory)
+    home.good("ca", "list")
+    for place in (bundle, board):
+        assert "shows that another intermediate has taken" in home.bad("ca", "recover", place)
+    home.good("ca", "replace-intermediate")
 
 
 def test_what_a_backup_lacks_of_other_keys_is_no_successor(home: Home, tmp_path: Path) -> None:
@@ -243,12 +202,12 @@ def test_a_crl_of_a_clock_that_was_ahead_is_not_handed_out(home: Home) -> None:
     for _ in range(2):
         assert "signed by a clock that was ahead" in home.warned("ca", "list")
     assert "another one is signed" in home.warned("broker", "reload")
-    assert home.crl.last_update_utc < datetime.now(timezone.utc)
-    later = home.crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    assert home.read_crl().last_update_utc < datetime.now(timezone.utc)
+    later = home.read_crl().extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert later > number
-    assert [one.serial_number for one in home.crl] == [int(short.serial, 16)]
+    assert [one.serial_number for one in home.read_crl()] == [int(short.serial, 16)]
     home.good("ca", "list")
     home.good("broker", "reload")
-    with broker_run(home.directory, "--engine", "mosquitto"):
+    with home.running():
         assert home.lets_in("pump", pump)
         assert not home.lets_in("lost", lost)

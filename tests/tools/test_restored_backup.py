@@ -6,54 +6,28 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from securemqtt_tools.broker.ports import free_port
-from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.profiles import excluded_ids
-from support.brokers.command import broker_run
-from support.brokers.mqtt import Peer, Refused, client_context
+from support.brokers.home import Home
 from support.identities.credentials import Credentials, issued_credentials
 from support.requirements import require_program
 
 
-class Home:
-    """A home with an authority and a broker, and a backup of the authority from before a device
-    was revoked.
-    """
+class BackedUp(Home):
+    """A home with two devices, and a backup of the authority from before one was revoked."""
 
     def __init__(self, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.directory = directory
-        self.port = free_port("127.0.0.1")
-        self._capture = capture
+        super().__init__(directory, capture)
         self._backup = directory.parent / "backup"
-        Authority.create(self.ca, passphrase=None)
-        self.good("broker", "init", "localhost", "--port", str(self.port))
         self.lost = self.credentials("lost")
         self.other = self.credentials("other")
-
-    @property
-    def ca(self) -> Path:
-        return self.directory / "ca"
-
-    @property
-    def crl(self) -> Path:
-        return self.directory / "broker" / "crl.pem"
-
-    @property
-    def authority(self) -> Authority:
-        return Authority.open(self.ca)
-
-    def credentials(self, device_id: str) -> Credentials:
-        """Issue a certificate, as the provisioning does, and write it where a device has it."""
-        issued = self.authority.issue_device(device_id)
-        return issued_credentials(self.directory.parent / "devices", issued)
 
     def back_up(self) -> None:
         shutil.copytree(self.ca, self._backup)
@@ -62,44 +36,10 @@ class Home:
         shutil.rmtree(self.ca)
         shutil.copytree(self._backup, self.ca)
 
-    def running(self) -> AbstractContextManager[object]:
-        """Run the broker, Mosquitto, for a block."""
-        require_program("mosquitto")
-        return broker_run(self.directory, "--engine", "mosquitto")
-
-    def run(self, command: str, *arguments: str | Path) -> tuple[int, str, str]:
-        """Run a command; return its exit status, what it printed, and what it complained about."""
-        status = main([*map(str, arguments), "--home", str(self.directory)], command=command)
-        printed = self._capture.readouterr()
-        return status, printed.out, printed.err
-
-    def good(self, command: str, *arguments: str | Path) -> str:
-        """Run a command, which must succeed without a warning; return what it printed."""
-        status, out, err = self.run(command, *arguments)
-        assert (status, err) == (0, "")
-        return out
-
-    def bad(self, command: str, *arguments: str | Path) -> str:
-        """Run a command, which must fail with one line on stderr; return that line."""
-        status, _, err = self.run(command, *arguments)
-        assert (status, err.count("\n")) == (1, 1), err
-        return err
-
-    def lets_in(self, device_id: str, credentials: Credentials) -> bool:
-        """Say whether the running broker takes a device."""
-        try:
-            with Peer(
-                self.port, client_context(self.directory / "broker" / "ca.pem", credentials)
-            ) as peer:
-                peer.connect(device_id)
-        except Refused:
-            return False
-        return True
-
 
 @pytest.fixture
-def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
-    return Home(tmp_path / "home", capsys)
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> BackedUp:
+    return BackedUp(tmp_path / "home", capsys)
 
 
 def number_of(pem: bytes) -> int:
@@ -118,7 +58,7 @@ def serial_of(credentials: Credentials) -> int:
     return x509.load_pem_x509_certificate(credentials.certificate.read_bytes()).serial_number
 
 
-def test_a_revoked_device_stays_out_of_mosquitto(home: Home) -> None:
+def test_a_revoked_device_stays_out_of_mosquitto(home: BackedUp) -> None:
     home.back_up()
     home.good("ca", "revoke", "lost")
     home.restore()
@@ -146,7 +86,9 @@ def test_a_revoked_device_stays_out_of_mosquitto(home: Home) -> None:
     ],
     ids=" ".join,
 )
-def test_nothing_is_changed_until_it_is_recovered(home: Home, arguments: tuple[str, ...]) -> None:
+def test_nothing_is_changed_until_it_is_recovered(
+    home: BackedUp, arguments: tuple[str, ...]
+) -> None:
     home.back_up()
     home.good("ca", "revoke", "lost")
     home.restore()
@@ -164,7 +106,25 @@ def test_nothing_is_changed_until_it_is_recovered(home: Home, arguments: tuple[s
     assert number_of(home.crl.read_bytes()) > number_of(before)
 
 
-def test_a_higher_number_that_lists_less_is_not_taken_for_newer(home: Home, tmp_path: Path) -> None:
+def test_its_own_crl_shows_that_the_authority_is_old(home: BackedUp) -> None:
+    """The backup, of before there was any CRL beside the inventory, was copied over all."""
+    first = home.crl.read_bytes()
+    home.back_up()
+    home.good("ca", "revoke", "lost")
+    shutil.copytree(home.directory.parent / "backup", home.ca, dirs_exist_ok=True)
+    home.crl.write_bytes(first)
+    own = home.ca / "crl.pem"
+    for arguments in (("broker", "reload"), ("broker", "init", "localhost", "--force")):
+        assert f"{own} holds CRL" in home.bad(*arguments)
+    assert serials(home.crl) == set()
+    home.good("ca", "recover")
+    home.good("broker", "reload")
+    assert serials(home.crl) == {serial_of(home.lost)}
+
+
+def test_a_higher_number_that_lists_less_is_not_taken_for_newer(
+    home: BackedUp, tmp_path: Path
+) -> None:
     """The restored authority has signed CRLs meanwhile, while the broker was elsewhere."""
     home.back_up()
     home.good("ca", "revoke", "lost")
@@ -181,7 +141,9 @@ def test_a_higher_number_that_lists_less_is_not_taken_for_newer(home: Home, tmp_
     assert serials(home.crl) == {serial_of(home.lost)}
 
 
-def test_the_restored_inventory_is_told_to_be_old_before_anything_goes_wrong(home: Home) -> None:
+def test_the_restored_inventory_is_told_to_be_old_before_anything_goes_wrong(
+    home: BackedUp,
+) -> None:
     home.back_up()
     home.good("ca", "revoke", "lost")
     home.good("broker", "init", "localhost", "--force")
@@ -214,7 +176,7 @@ def test_a_number_is_not_given_twice(tmp_path: Path) -> None:
     assert numbers == sorted(set(numbers))
 
 
-def test_what_was_issued_and_revoked_after_the_backup_stays_revoked(home: Home) -> None:
+def test_what_was_issued_and_revoked_after_the_backup_stays_revoked(home: BackedUp) -> None:
     """Over WebSockets, too, where Mosquitto before 2.1 shuts out ids and not serial numbers."""
     home.back_up()
     late = home.credentials("late")
@@ -242,7 +204,7 @@ def test_what_was_issued_and_revoked_after_the_backup_stays_revoked(home: Home) 
         assert not home.lets_in("late", late)
 
 
-def test_a_device_of_after_the_backup_can_be_revoked(home: Home) -> None:
+def test_a_device_of_after_the_backup_can_be_revoked(home: BackedUp) -> None:
     first = home.credentials("late")
     home.back_up()
     late = issued_credentials(
@@ -255,7 +217,7 @@ def test_a_device_of_after_the_backup_can_be_revoked(home: Home) -> None:
     assert serials(home.crl) == {serial_of(first), serial_of(late)}
 
 
-def test_only_what_the_authority_has_signed_is_taken_over(home: Home, tmp_path: Path) -> None:
+def test_only_what_the_authority_has_signed_is_taken_over(home: BackedUp, tmp_path: Path) -> None:
     """A CRL of another authority of the same name would revoke devices of ours."""
     name = home.authority.root.subject.rfc4514_string().removeprefix("CN=")
     other = Authority.create(tmp_path / "other", passphrase=None, name=name)
@@ -272,7 +234,7 @@ def test_only_what_the_authority_has_signed_is_taken_over(home: Home, tmp_path: 
     assert home.crl.read_bytes() != foreign.read_bytes()
 
 
-def test_a_new_authority_in_the_place_of_the_old_one_begins_anew(home: Home) -> None:
+def test_a_new_authority_in_the_place_of_the_old_one_begins_anew(home: BackedUp) -> None:
     home.good("ca", "revoke", "lost")
     shutil.rmtree(home.ca)
     home.good("ca", "init", "--leave-keys-unencrypted")
@@ -284,7 +246,7 @@ def test_a_new_authority_in_the_place_of_the_old_one_begins_anew(home: Home) -> 
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["with its authority", "broker alone"])
-def test_what_is_installed_does_not_go_back(home: Home, tmp_path: Path, whole: bool) -> None:
+def test_what_is_installed_does_not_go_back(home: BackedUp, tmp_path: Path, whole: bool) -> None:
     """The whole home comes from the backup, its broker's CRL too: Mosquitto's own is newer."""
     require_program("mosquitto")
     installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
@@ -306,7 +268,9 @@ def test_what_is_installed_does_not_go_back(home: Home, tmp_path: Path, whole: b
         assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
 
-def test_a_broker_alone_that_was_restored_asks_the_authority(home: Home, tmp_path: Path) -> None:
+def test_a_broker_alone_that_was_restored_asks_the_authority(
+    home: BackedUp, tmp_path: Path
+) -> None:
     """The authority knows what is installed, so that there is nothing to recover."""
     require_program("mosquitto")
     installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
@@ -321,7 +285,7 @@ def test_a_broker_alone_that_was_restored_asks_the_authority(home: Home, tmp_pat
     assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
 
-def test_an_inventory_of_the_first_version_is_brought_up_to_date(home: Home) -> None:
+def test_an_inventory_of_the_first_version_is_brought_up_to_date(home: BackedUp) -> None:
     path = home.ca / "inventory.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         for table in ("forgotten_certificate", "forgotten_id"):

@@ -31,7 +31,7 @@ class Home:
     @property
     def witnesses(self) -> tuple[Path, ...]:
         """Files of the broker's that show when the authority comes from an older backup."""
-        return self.broker / "server.pem", self.broker / "root-crl.pem"
+        return tuple(self.broker / one for one in ("crl.pem", "server.pem", "root-crl.pem"))
 
     @property
     def bundles(self) -> Path:

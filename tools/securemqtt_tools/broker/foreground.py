@@ -22,7 +22,7 @@ _LOOK_S = 0.5
 DAY_S = 24 * 3600.0
 # For so long at most a certificate that has expired stays in by resuming its TLS session.
 _TLS_SESSIONS_S = 3600.0
-_RESTARTED = "Restarted, which ends live sessions of the revoked."
+_RESTARTED = "Restarted: every device connects anew, and who was revoked does not."
 
 
 def serve(

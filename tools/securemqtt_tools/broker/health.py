@@ -55,6 +55,12 @@ def warnings(config: BrokerConfig, now: datetime, *, only_crl_counts: bool = Fal
             found.append(
                 f"{one.what} runs out on {one.end:%Y-%m-%d}, and then {one.effect}: {one.remedy}"
             )
+    revoked = revocation_of(config)
+    if revoked:
+        found.append(
+            f"its certificate was revoked on {revoked:%Y-%m-%d}, and devices take it all the same, "
+            f"from whoever has its key: {_RELOAD}, which makes another"
+        )
     alone = unexplained(config.directory)
     if alone:
         found.append(
@@ -63,6 +69,17 @@ def warnings(config: BrokerConfig, now: datetime, *, only_crl_counts: bool = Fal
             f"directory, or {_RELOAD}; until then who was revoked may get in over WebSockets"
         )
     return found
+
+
+def revocation_of(config: BrokerConfig) -> datetime | None:
+    """Return when the broker's own certificate was revoked, as its CRL says; None if it was not.
+    Raise FatalError.
+    """
+    crl, certificate = config.crl(), config.server_certificate()
+    if crl.issuer != certificate.issuer:  # public, or by its issuing key
+        return None
+    line = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    return line.revocation_date_utc if line is not None else None
 
 
 def _problem(one: _Period, now: datetime) -> str:

@@ -15,14 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki import Authority, layout
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, write_files
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 from securemqtt_tools.pki.tables import CrlRecord
 
-CRL = "crl.pem"
+CRL = layout.CRL
 REVOKED_IDS = "revoked.json"
 WEBSOCKETS_CA = "ca.websockets.pem"
 FILES = (CRL, REVOKED_IDS, WEBSOCKETS_CA)

@@ -20,7 +20,7 @@ from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, issuing, passwords
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
-from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
@@ -45,6 +45,7 @@ from securemqtt_tools.pki.keys import Passphrase
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
 
+_ISSUER_OPTION = "--issuer-passphrase-file"
 _MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
 
 
@@ -181,11 +182,14 @@ def reload(args: argparse.Namespace) -> int:
     if here:
         authority = authority_of(args)
         _say_fault(authority)
+        shown = config.server_certificate()
         try:
             config.refresh(authority)
         except NotRenewedError:
             tell(config)  # of a revocation, perhaps
             raise
+        if config.server_certificate() != shown:
+            _say_certificate(config)
     _say_crl(config)
     tell(config)
     if not here:
@@ -198,10 +202,10 @@ def reload(args: argparse.Namespace) -> int:
 def issuer(args: argparse.Namespace) -> int:
     """Give the broker an issuing key of its own."""
     config = BrokerConfig.open(directory_of(args))
-    authority = authority_of(args)
+    authority, before = authority_of(args), config.server_certificate()
     if config.is_public:
         raise FatalError(issuing.PUBLIC)
-    secret = new_passphrase(args.issuer_passphrase_file, "the broker's issuing key")
+    secret = new_passphrase(args.issuer_passphrase_file, "the broker's issuing key", _ISSUER_OPTION)
     config = issuing.set_up(config, authority, secret, days=args.days, root_key=args.root_key)
     end = config.issuer_certificate().not_valid_after_utc
     print(
@@ -209,6 +213,11 @@ def issuer(args: argparse.Namespace) -> int:
         f"{end:%Y-%m-%d}: {config.directory / files.ISSUER_KEY}"
     )
     _say_certificate(config)
+    if before.issuer == authority.issuing_certificate.subject:
+        print(
+            f"The one of before is good until {before.not_valid_after_utc:%Y-%m-%d}, for whoever "
+            f"has a copy of its key, from a backup perhaps: devices check no CRL."
+        )
     print(
         as_called(
             "Have securemqtt broker renew run every day, or give securemqtt broker run "
@@ -222,7 +231,7 @@ def issuer(args: argparse.Namespace) -> int:
 def renew(args: argparse.Namespace) -> int:
     """Renew the broker's certificate by its issuing key, if it is time."""
     source: Passphrase = passphrase_source(
-        args.issuer_passphrase_file, "Passphrase of the broker's issuing key"
+        args.issuer_passphrase_file, "Passphrase of the broker's issuing key", _ISSUER_OPTION
     )
     if args.issuer_passphrase_file and callable(source):
         source = source()  # a credential of systemd's is root's to read
@@ -305,7 +314,8 @@ def check(args: argparse.Namespace) -> int:
         findings += found
     for warning in warnings(config, datetime.now(timezone.utc)):
         warn(warning)
-    return 1 if any(finding.good is False for finding in findings) else 0
+    bad = any(finding.good is False for finding in findings) or revocation_of(config) is not None
+    return 1 if bad else 0
 
 
 def _say_fault(authority: Authority) -> None:
@@ -344,7 +354,8 @@ def _renew_by_issuer(config: BrokerConfig, file: Path | None) -> bool:
 
 def _say_certificate(config: BrokerConfig) -> None:
     end = config.server_certificate().not_valid_after_utc
-    print(f"It shows a new certificate, with a new key, until {end:%Y-%m-%d}.")
+    key = "" if config.is_public else ", with a new key,"
+    print(f"The broker shows a new certificate{key} until {end:%Y-%m-%d}.")
 
 
 def _names_in(certificate: Path) -> list[str]:

@@ -18,11 +18,10 @@ from pathlib import Path
 from securemqtt_tools import completion
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import ca_crl, ca_issuing, ca_setup, ca_showing
-from securemqtt_tools.pki.authority import CRL_DAYS, LIFETIME_DAYS, REASONS
 from securemqtt_tools.pki.entry import STATES
 from securemqtt_tools.pki.keys import KEY_TYPES
 from securemqtt_tools.pki.passphrase import add_passphrase_option
-from securemqtt_tools.pki.profiles import DEVICE, ROLES, SERVER
+from securemqtt_tools.pki.profiles import CRL_DAYS, DEVICE, LIFETIME_DAYS, REASONS, ROLES, SERVER
 
 # A hundred years, further than any certificate here reaches. What the authority's own end allows is
 # told when it is known.

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from securemqtt.platform import escaped
+from securemqtt_tools.broker.config import ISSUER
 from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.broker.revocations import CRL, FILES, hand_over
 from securemqtt_tools.cli import FatalError, as_called
@@ -28,8 +29,8 @@ def revoke(args: argparse.Namespace) -> None:
     for entry in revoked:
         print(escaped(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}."))
     publish_crl(args, authority)
-    say_what_devices_know(revoked)
-    print_warnings(args, authority)
+    say_what_devices_know(args, revoked)
+    print_warnings(authority)
 
 
 def crl(args: argparse.Namespace) -> None:
@@ -40,13 +41,14 @@ def crl(args: argparse.Namespace) -> None:
     if args.out:
         authority.write_crl(args.out, READABLE)
         print(f"Written to {args.out} as well.")
-    print_warnings(args, authority)
+    print_warnings(authority)
 
 
 def recover(args: argparse.Namespace) -> None:
     """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
     home: Path = args.home
     authority = open_authority(args)
+    authority.witnesses += tuple(recovery.files_of(args.places))
     succession.check(authority)
     found = recovery.search(args.places, authority.issuing_certificate)
     # root may have been needed to read what is installed, and for no more
@@ -78,16 +80,14 @@ def recover(args: argparse.Namespace) -> None:
             f"Revoked, and known by serial number only: {len(unknown)}. The CRL lists them, until "
             f"the authority ends."
         )
-    print_warnings(args, authority)
+    print_warnings(authority)
 
 
 def check_crls(args: argparse.Namespace, authority: Authority, other: Path | None = None) -> None:
     """Raise FatalError, before anything is changed, when a CRL that is to be replaced says what the
     inventory does not know.
     """
-    for path in (Home(args.home).broker / CRL, other, authority.directory / CRL):
-        if path is not None:
-            authority.check_knows(path)
+    authority.check_knows(*filter(None, (Home(args.home).broker / CRL, other)))
 
 
 def publish_crl(
@@ -106,26 +106,39 @@ def publish_crl(
     if (broker / CRL).exists():
         hand_over(authority, broker)
         print(f"Given to the broker as well: {broker / CRL}")
-    print("A broker refuses devices that are listed from its next reload on.")
+    print(
+        as_called(
+            "A broker refuses devices that are listed once it takes that up: securemqtt broker "
+            "reload, and securemqtt broker install where it is installed."
+        )
+    )
     print(
         f"A broker elsewhere needs {', '.join(FILES)} of {authority.directory} in its directory "
         f"(docs/certificates.md)."
     )
 
 
-def say_what_devices_know(revoked: list[Entry]) -> None:
-    """Say what a revocation does not do: who has a server's key passes for it until the end."""
+def say_what_devices_know(args: argparse.Namespace, revoked: list[Entry]) -> None:
+    """Say what a revocation does not do: who has a server's key passes for it until the end; and
+    where the broker has an issuing key, what it shows is not among those that were revoked.
+    """
     servers = [one for one in revoked if one.role == SERVER]
+    has_issuer = (Home(args.home).broker / ISSUER).exists()
     if servers:
         end = max(one.not_after for one in servers)
         print(
             f"Devices check no CRL: whoever has the old key can pass for {servers[0].subject} "
             f"until {end:%Y-%m-%d}, when its certificate ends."
         )
+        if has_issuer:
+            print(
+                "The broker's present certificate is of its issuing key, and not among these: no "
+                "CRL lists such a one, which ends within 90 days."
+            )
+        first = "renew --now" if has_issuer else "reload"
         print(
             as_called(
-                "What to do when it was stolen is in docs/certificates.md; first give the broker a "
-                "new key: securemqtt broker reload, or securemqtt broker renew --now where it has "
-                "an issuing key."
+                f"What to do when it was stolen is in docs/certificates.md; first give the broker "
+                f"a new key: securemqtt broker {first}."
             )
         )

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt_tools.broker.config import SERVER
-from securemqtt_tools.broker.revocations import CRL
 from securemqtt_tools.cli import warn
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import is_terminal
@@ -32,18 +30,12 @@ def open_authority(args: argparse.Namespace) -> Authority:
     )
 
 
-def print_warnings(args: argparse.Namespace, authority: Authority) -> None:
-    """Print what `warnings_of` has."""
-    for line in warnings_of(args, authority):
-        warn(line)
-
-
-def warnings_of(args: argparse.Namespace, authority: Authority) -> list[str]:
-    """Return what is to be done about the authority before long, and what of the home's files its
-    inventory has forgotten.
+def print_warnings(authority: Authority) -> None:
+    """Print what is to be done about the authority before long, and what its inventory has
+    forgotten.
     """
-    broker = Home(args.home).broker
-    return warnings(authority, (authority.directory / CRL, broker / CRL, broker / SERVER))
+    for line in warnings(authority):
+        warn(line)
 
 
 def progress_console() -> Console:

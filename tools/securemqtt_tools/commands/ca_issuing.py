@@ -79,7 +79,7 @@ def sign(args: argparse.Namespace) -> None:
     )
     directory = args.out or _default_output(args, issued.role, issued.subject)
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
-    print_warnings(args, authority)
+    print_warnings(authority)
 
 
 def renew(args: argparse.Namespace) -> None:
@@ -98,8 +98,8 @@ def renew(args: argparse.Namespace) -> None:
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der, passphrase))
     if args.revoke_old:
         publish_crl(args, authority)
-        say_what_devices_know([one for one in before if one.not_after > authority.now])
-    print_warnings(args, authority)
+        say_what_devices_know(args, [one for one in before if one.not_after > authority.now])
+    print_warnings(authority)
 
 
 def _issue(
@@ -131,7 +131,7 @@ def _issue(
     finally:
         for issued, files in done:
             _say_issued(authority, issued, files)
-    print_warnings(args, authority)
+    print_warnings(authority)
 
 
 def _key_passphrase(args: argparse.Namespace) -> bytes | None:
@@ -141,7 +141,7 @@ def _key_passphrase(args: argparse.Namespace) -> bytes | None:
             "of its own"
         )
     if args.key_passphrase_file or args.encrypt_key:
-        return new_passphrase(args.key_passphrase_file, "the private key")
+        return new_passphrase(args.key_passphrase_file, "the private key", "--key-passphrase-file")
     return None
 
 

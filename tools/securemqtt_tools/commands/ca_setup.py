@@ -35,7 +35,13 @@ def init(args: argparse.Namespace) -> None:
     if passphrase is None:
         print("The keys are not encrypted: whoever reads them can make certificates.")
     if args.intermediate:
-        print(f"Keep {directory / layout.ROOT_KEY} offline: only renew-intermediate needs it.")
+        print(
+            as_called(
+                f"Keep {directory / layout.ROOT_KEY} offline: only securemqtt ca "
+                f"renew-intermediate, ca replace-intermediate and broker issuer need it "
+                f"(--root-key FILE)."
+            )
+        )
     print(as_called(f"Keep a backup of {args.home}. Next: securemqtt broker init NAME…"))
 
 

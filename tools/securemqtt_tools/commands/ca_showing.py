@@ -6,10 +6,11 @@ import argparse
 import json
 from datetime import timedelta
 
-from securemqtt_tools.commands.ca_home import open_authority, print_warnings, warnings_of
+from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.commands.telling import table_console
 from securemqtt_tools.pki import report
 from securemqtt_tools.pki.entry import ISSUED
+from securemqtt_tools.pki.health import warnings
 from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.profiles import ROLES
 
@@ -34,7 +35,7 @@ def list_entries(args: argparse.Namespace) -> None:
             console.print(line, soft_wrap=True)
     else:
         print("No certificate to show.")
-    print_warnings(args, authority)
+    print_warnings(authority)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -55,9 +56,9 @@ def show(args: argparse.Namespace) -> None:
             *(report.entry_table(entry, authority.now) for entry in entries), sep="\n"
         )
     else:
-        facts = report.authority_object(authority, warnings_of(args, authority))
+        facts = report.authority_object(authority, warnings(authority))
         if args.json:
             print(json.dumps(facts, indent=2))
         else:
             table_console().print(report.authority_table(facts))
-    print_warnings(args, authority)
+    print_warnings(authority)

@@ -43,7 +43,6 @@ from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import (
-    NoTerminalError,
     add_passphrase_option,
     new_passphrase,
     passphrase_source,
@@ -265,21 +264,18 @@ def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
 
 
 def _key_password(args: argparse.Namespace) -> bytes:
-    try:
-        return passphrase_source(args.key_password_file, f"Password of {args.key}")()
-    except NoTerminalError as error:
-        raise FatalError(
-            f"{args.key} is encrypted, and there is no terminal to ask for its password: give "
-            "--key-password-file FILE"
-        ) from error
+    what = f"Password of {args.key}"
+    return passphrase_source(args.key_password_file, what, "--key-password-file")()
 
 
 def _check_options(args: argparse.Namespace) -> None:
     is_pi = args.board == _PI
     for name in _BOARD_ONLY if is_pi else _PI_ONLY:
         if getattr(args, name):
+            other = ": that of the broker goes with --broker HOST:PORT" if name == "port" else ""
             raise FatalError(
                 f"--{name.replace('_', '-')} is for {'boards' if is_pi else 'a Raspberry Pi'} only"
+                f"{other}"
             )
     if is_pi and not (args.out or args.ssh):
         raise FatalError("where should the Pi's bundle go? Give --out DIR or --ssh USER@HOST")
@@ -343,14 +339,8 @@ def _wifi(args: argparse.Namespace) -> Callable[[], bytes] | None:
 
 
 def _wifi_text(args: argparse.Namespace) -> bytes:
-    try:
-        password = passphrase_source(
-            args.wifi_password_file, f"Password of the Wi-Fi {args.wifi} (empty: an open network)"
-        )()
-    except NoTerminalError as error:
-        raise FatalError(
-            "there is no terminal to ask for the Wi-Fi's password: give --wifi-password-file FILE"
-        ) from error
+    what = f"Password of the Wi-Fi {args.wifi} (empty: an open network)"
+    password = passphrase_source(args.wifi_password_file, what, "--wifi-password-file")()
     if password and len(password) not in _WIFI_PASSWORD_BYTES:
         raise FatalError("a Wi-Fi password has 8 to 63 characters")
     return json.dumps({"ssid": args.wifi, "password": password.decode()}).encode()
@@ -361,7 +351,7 @@ def _pi_order(args: argparse.Namespace, settings: Settings, authority: Source) -
         settings=settings,
         authority=authority,
         place=SshDirectory(args.ssh) if args.ssh else LocalDirectory(args.out.expanduser()),
-        key_passphrase=new_passphrase(args.key_passphrase_file, "the key")
+        key_passphrase=new_passphrase(args.key_passphrase_file, "the key", "--key-passphrase-file")
         if args.key_passphrase_file
         else None,
         certificate_days=args.certificate_days,

@@ -139,7 +139,9 @@ def _wifi_password(args: argparse.Namespace) -> str | None:
     # with it comes the authority, which a board does not need
     from securemqtt_tools.pki.passphrase import passphrase_source
 
-    return passphrase_source(args.wifi_password_file)().decode()
+    return passphrase_source(
+        args.wifi_password_file, "Password of the Wi-Fi", "--wifi-password-file"
+    )().decode()
 
 
 def _host(text: str) -> tuple[str, str]:

@@ -31,7 +31,11 @@ from securemqtt_tools.pki.keys import (
 from securemqtt_tools.pki.names import check_device_id, name_text, server_name, server_names
 from securemqtt_tools.pki.profiles import (
     BACKDATE,
+    CRL_DAYS,
     DEVICE,
+    ISSUER_DAYS,
+    LIFETIME_DAYS,
+    REASONS,
     ROLES,
     SERVER,
     Issuer,
@@ -41,20 +45,6 @@ from securemqtt_tools.pki.profiles import (
 )
 from securemqtt_tools.pki.request import SigningRequest
 from securemqtt_tools.pki.tables import CrlRecord, Forgotten
-
-# A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
-# 825 days at most.
-LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825}
-# Of a broker's issuing key: whoever renews that must be at the authority, as for a server before.
-ISSUER_DAYS = 825
-# A CRL that runs out locks out every device at once, and freshness comes from handing the broker a
-# new one at each revocation, so the default is long.
-CRL_DAYS = 10 * 365
-REASONS = tuple(
-    flag.value
-    for flag in x509.ReasonFlags
-    if flag not in (x509.ReasonFlags.remove_from_crl, x509.ReasonFlags.certificate_hold)
-)
 
 
 class Authority:
@@ -72,7 +62,7 @@ class Authority:
         self._passphrase = passphrase
         self._clock = clock
         self._issuer: Issuer | None = None
-        self.witnesses: tuple[Path, ...] = ()
+        self.witnesses: tuple[Path, ...] = (directory / layout.CRL,)
 
     @classmethod
     def create(
@@ -103,13 +93,14 @@ class Authority:
         witnesses: Iterable[Path] = (),
     ) -> Authority:
         """Open the authority in `directory`. Its key is read, and a callable `passphrase` called,
-        at first use. `witnesses` show whether its intermediate still counts (succession.py).
+        at first use. `witnesses` are further files of its making, which show when it comes from an
+        older backup (recovery.py, succession.py).
 
         Raise FatalError when there is none, or when it is damaged.
         """
         layout.check_exists(directory)
         authority = cls(directory, passphrase, clock)
-        authority.witnesses = tuple(witnesses)
+        authority.witnesses += tuple(witnesses)
         authority.inventory.check()
         return authority
 
@@ -279,13 +270,13 @@ class Authority:
 
         return self.inventory.record_crl(sign, now, next_update, above)
 
-    def check_knows(self, path: Path) -> None:
-        """Raise FatalError when a file holds a CRL of this authority that its inventory does not
-        know all of: then the inventory comes from a backup; or when the intermediate does not count
-        any more.
+    def check_knows(self, *paths: Path) -> None:
+        """Raise FatalError when a file, or its own CRL, says what the inventory does not know: then
+        that comes from a backup; or when the intermediate does not count any more.
         """
         succession.check(self)
-        recovery.check_knows(self.inventory, self.issuing_certificate, path)
+        for path in dict.fromkeys((self.directory / layout.CRL, *paths)):
+            recovery.check_knows(self.inventory, self.issuing_certificate, path)
 
     def write_crl(self, path: Path, mode: int = OWNER_ONLY) -> CrlRecord:
         """Write the newest CRL to a file.

@@ -4,9 +4,7 @@ near its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 
 from cryptography import x509
 
@@ -19,18 +17,16 @@ _CRL_NOTICE = timedelta(days=60)
 _AUTHORITY_NOTICE = timedelta(days=365)
 
 
-def warnings(authority: Authority, witnesses: Iterable[Path] = ()) -> list[str]:
-    """Return one line for each thing that needs attention soon, with what to do.
-
-    `witnesses` are files that hold what the authority has signed, if they are there: from them it
-    shows when the inventory comes from an older backup.
+def warnings(authority: Authority) -> list[str]:
+    """Return one line for each thing that needs attention soon, with what to do; also what of its
+    witnesses the inventory does not know.
     """
     now, newest = authority.now, authority.inventory.newest_crl()
     found = [succession.fault(authority)]
     found += [
         f"{unknown} of which the inventory knows nothing: it was restored from an older backup; "
         f"run ca recover"
-        for path in witnesses
+        for path in authority.witnesses
         if (unknown := recovery.forgotten(authority.inventory, authority.issuing_certificate, path))
     ]
     found += [_crl_warning(authority, newest)] if newest else []

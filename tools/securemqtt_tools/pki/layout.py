@@ -39,6 +39,7 @@ INVENTORY = "inventory.sqlite"
 ROOT_CERTIFICATE = "root.crt"
 ROOT_KEY = "root.key"
 ROOT_CRL = "root-crl.pem"
+CRL = "crl.pem"
 INTERMEDIATE_CERTIFICATE = "intermediate.crt"
 INTERMEDIATE_KEY = "intermediate.key"
 ISSUED = "issued"  # the files that were asked for
@@ -164,7 +165,7 @@ def renew_intermediate(
         load_certificate(directory / name) for name in (ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE)
     )
     check_clock(now, root)
-    issuer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, passphrase))
+    issuer = _root_issuer(directory, root, root_key_file, passphrase)
     end = min(now + LIFETIME[INTERMEDIATE], root.not_valid_after_utc)
     name = str(old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     certificate = ca_certificate(
@@ -203,7 +204,7 @@ def replace_intermediate(
         secrets_read.append(passphrase() if callable(passphrase) else passphrase or b"")
         return secrets_read[0]
 
-    issuer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, once))
+    issuer = _root_issuer(directory, root, root_key_file, once)
     inventory = Inventory(directory / INVENTORY)
     title = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     # 64 characters at most; another one also within a second, and with a clock that was put back
@@ -262,7 +263,7 @@ def certify_issuer(
             "the root of this authority allows no key below it but those of devices and servers: "
             "it was made by an earlier securemqtt. A new authority does"
         )
-    signer = Issuer(root, load_key(root_key_file or directory / ROOT_KEY, root, passphrase))
+    signer = _root_issuer(directory, root, root_key_file, passphrase)
     alternatives = server_names(names)
     key = generate_key("p256")
     end = min(now + timedelta(days=days), root.not_valid_after_utc)
@@ -271,6 +272,18 @@ def certify_issuer(
     certificate = ca_certificate(title, key.public_key(), 0, begin, end, signer, alternatives)
     Inventory(directory / INVENTORY).record(_entry(ISSUER, certificate, now), replacing=True)
     return Issuer(certificate, key)
+
+
+def _root_issuer(
+    directory: Path, root: x509.Certificate, root_key_file: Path | None, passphrase: Passphrase
+) -> Issuer:
+    path = root_key_file or directory / ROOT_KEY
+    if not path.exists():
+        raise FatalError(
+            f"the root's private key {path} is not here: say with --root-key FILE where it is kept "
+            f"offline"
+        )
+    return Issuer(root, load_key(path, root, passphrase))
 
 
 def _entry(role: str, certificate: x509.Certificate, now: datetime) -> Entry:

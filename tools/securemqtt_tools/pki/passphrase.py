@@ -17,18 +17,15 @@ from securemqtt_tools.pki.files import read_private
 # The key file's own format stretches a passphrase little (PBKDF2, 2048 rounds), so its length has
 # to carry it.
 SHORTEST = 12
+OPTION = "--passphrase-file"
 _STANDARD_INPUT = Path("-")
 _LONGEST = 1024
-
-
-class NoTerminalError(FatalError):
-    """There is nobody to be asked."""
 
 
 def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
     """Add `--passphrase-file FILE`, common to all commands that sign."""
     parser.add_argument(
-        "--passphrase-file",
+        OPTION,
         type=Path,
         metavar="FILE",
         help="read the authority's passphrase from FILE, which only you may read (-: standard "
@@ -37,44 +34,46 @@ def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
 
 
 def passphrase_source(
-    file: Path | None, what: str = "Passphrase of the certificate authority"
+    file: Path | None,
+    what: str = "Passphrase of the certificate authority",
+    option: str = OPTION,
 ) -> Callable[[], bytes]:
-    """Return what `Authority.open` takes as a passphrase: it reads `file`, or asks, once an
-    encrypted key needs it.
+    """Return what `Authority.open` takes as a passphrase: it reads `file`, which `option` names, or
+    asks, once an encrypted key needs it.
     """
-    return lambda: _read(file) if file else _ask(f"{what}: ")
+    return lambda: _read(file) if file else _ask(what, option)
 
 
-def new_passphrase(file: Path | None, what: str) -> bytes:
-    """Read a new passphrase from `file`, or ask for it twice.
+def new_passphrase(file: Path | None, what: str, option: str = OPTION) -> bytes:
+    """Read a new passphrase from `file`, which `option` names, or ask for it twice.
 
     Raise FatalError when it is too short.
     """
     chosen = (
         _read(file)
         if file
-        else _ask(f"New passphrase for {what} ({SHORTEST} characters or more): ")
+        else _ask(f"New passphrase for {what} ({SHORTEST} characters or more)", option)
     )
     if len(chosen.decode(errors="replace")) < SHORTEST:
         raise FatalError(
             f"the passphrase is too short: use {SHORTEST} characters or more (four random words "
             f"will do)"
         )
-    if not file and _ask("The same again: ") != chosen:
+    if not file and _ask("The same again", option) != chosen:
         raise FatalError("the two passphrases differ: try again")
     return chosen
 
 
-def _ask(prompt: str) -> bytes:
+def _ask(what: str, option: str) -> bytes:
     with warnings.catch_warnings():
         # refuse a prompt that would show what is typed
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
-            return getpass.getpass(prompt).encode()
+            return getpass.getpass(f"{what}: ").encode()
         except getpass.GetPassWarning as error:
-            remedy = "give --passphrase-file FILE (- for standard input)"
-            raise NoTerminalError(
-                f"there is no terminal to ask for the passphrase: {remedy}"
+            raise FatalError(
+                f"{what}: there is no terminal to ask for it, so give {option} FILE (- for "
+                f"standard input)"
             ) from error
         except EOFError as error:  # Ctrl-D
             print(file=sys.stderr)  # behind the prompt

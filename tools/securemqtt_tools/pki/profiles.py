@@ -27,6 +27,19 @@ ROLES = (DEVICE, SERVER)
 
 # Certificates and CRLs begin this much earlier, for peers whose clock is slow.
 BACKDATE = timedelta(hours=1)
+# A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
+# 825 days at most.
+LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825}
+# Of a broker's issuing key: whoever renews that must be at the authority, as for a server before.
+ISSUER_DAYS = 825
+# A CRL that runs out locks out every device at once, and freshness comes from handing the broker a
+# new one at each revocation, so the default is long.
+CRL_DAYS = 10 * 365
+REASONS = tuple(
+    flag.value
+    for flag in x509.ReasonFlags
+    if flag not in (x509.ReasonFlags.remove_from_crl, x509.ReasonFlags.certificate_hold)
+)
 
 _PURPOSES = {DEVICE: ExtendedKeyUsageOID.CLIENT_AUTH, SERVER: ExtendedKeyUsageOID.SERVER_AUTH}
 _LONGEST_COMMON_NAME = 64  # RFC 5280 appendix A, ub-common-name

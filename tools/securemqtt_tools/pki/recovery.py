@@ -66,11 +66,8 @@ def read(path: Path, issuer: x509.Certificate) -> Found | None:
     """Return what a file holds that `issuer` has signed; None when it is missing, or holds nothing
     of the kind. Raise FatalError when it cannot be read.
     """
-    with explained(f"read {path}"):
-        if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
-            return None
-        content = path.read_bytes()
-    crl, certificates = _crl(content, issuer), _certificates(content)
+    content = content_of(path)
+    crl, certificates = _crl(content, issuer), certificates_in(content)
     ids = frozenset(one for anchor in certificates for one in excluded_ids(anchor, issuer))
     ours = tuple(one for one in certificates if _is_from(one, issuer))
     return Found(path, crl, ours, ids) if crl is not None or ours or ids else None
@@ -143,13 +140,20 @@ def search(places: Iterable[Path], issuer: x509.Certificate) -> list[Found]:
 
     Raise FatalError when one cannot be read.
     """
+    found = [read(path, issuer) for path in files_of(places)]
+    return [one for one in found if one is not None]
+
+
+def files_of(places: Iterable[Path]) -> list[Path]:
+    """Return files, and of those below directories the ones that may hold certificates. Raise
+    FatalError.
+    """
     files: list[Path] = []
     for place in places:
         with explained(f"read {place}"):
             below = sorted(place.rglob("*")) if place.is_dir() else [place]
         files += [one for one in below if one == place or one.suffix in _SUFFIXES]
-    found = [read(path, issuer) for path in files]
-    return [one for one in found if one is not None]
+    return files
 
 
 def take_over(inventory: Inventory, found: Sequence[Found]) -> TakenOver:
@@ -210,7 +214,18 @@ def _crl(content: bytes, issuer: x509.Certificate) -> x509.CertificateRevocation
     return crl if signed else None
 
 
-def _certificates(content: bytes) -> list[x509.Certificate]:
+def content_of(path: Path) -> bytes:
+    """Read a file that may be a witness; b"" where it is missing, or too large for one. Raise
+    FatalError when it cannot be read.
+    """
+    with explained(f"read {path}"):
+        if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+            return b""
+        return path.read_bytes()
+
+
+def certificates_in(content: bytes) -> list[x509.Certificate]:
+    """Return the certificates that a file's content has, in PEM or DER."""
     try:
         if b"-----BEGIN" in content:
             return x509.load_pem_x509_certificates(content)

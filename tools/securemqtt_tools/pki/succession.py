@@ -15,10 +15,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.entry import REVOKED
-from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import serial_text
+from securemqtt_tools.pki.recovery import certificates_in, content_of
 
 if TYPE_CHECKING:
     from securemqtt_tools.pki.authority import Authority
@@ -66,13 +66,9 @@ def strangers(
     """Return the intermediates in a file that the root has certified and the inventory does not
     know. Raise FatalError when the file cannot be read.
     """
-    try:
-        certificates = x509.load_pem_x509_certificates(_content(path))
-    except (ValueError, UnsupportedAlgorithm):
-        return []
     return [
         one
-        for one in certificates
+        for one in certificates_in(content_of(path))
         if one.public_key() != intermediate.public_key()  # else it is this one, renewed
         and _is_intermediate(one, root)
         and inventory.by_serial(serial_text(one.serial_number)) is None
@@ -93,14 +89,9 @@ def _is_intermediate(one: x509.Certificate, root: x509.Certificate) -> bool:
 def _is_revoked(root: x509.Certificate, intermediate: x509.Certificate, path: Path) -> bool:
     """Return True if a file holds a CRL of the root's that lists the intermediate."""
     try:
-        crl = x509.load_pem_x509_crl(_content(path))
+        crl = x509.load_pem_x509_crl(content_of(path))
         if not crl.is_signature_valid(check_public_key(root.public_key())):
             return False
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
     return crl.get_revoked_certificate_by_serial_number(intermediate.serial_number) is not None
-
-
-def _content(path: Path) -> bytes:
-    with explained(f"read {path}"):
-        return path.read_bytes() if path.is_file() else b""

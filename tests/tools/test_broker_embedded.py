@@ -10,16 +10,20 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.mqtt.pingreq import PingReqPacket
 from amqtt.mqtt.publish import PublishPacket
+from amqtt.mqtt.pubrel import PubrelPacket
 from amqtt.session import Session
 
 from securemqtt_tools.broker import BrokerConfig, Limits
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
+from securemqtt_tools.broker.embedded.inbound import InboundHandler
 from securemqtt_tools.broker.embedded.outbound import Backlog
 from securemqtt_tools.broker.embedded.ruled import RuledBroker
 from securemqtt_tools.broker.embedded.server import Lines
@@ -43,6 +47,7 @@ from support.packets import (
     packet,
     publish,
 )
+from support.speed import seconds
 
 WINDOW = Limits().in_flight
 
@@ -597,6 +602,49 @@ def test_packets_are_served_in_their_order_though_no_answer_is_read(door: Door) 
         while got[-1][1] != b"last":
             got.append(device.receive())
         assert [one for one in got if one[0] != command] == [(topic, b"first"), (topic, b"last")]
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        lambda one: one.handle_pingreq(PingReqPacket()),
+        lambda one: one.handle_pubrel(PubrelPacket.build(1)),
+    ],
+    ids=["ping", "release"],
+)
+def test_who_reads_no_answers_is_not_read_any_more(
+    answered: Callable[[InboundHandler], Coroutine[Any, Any, None]], tmp_path: Path
+) -> None:
+    """Else its answers would gather in the broker's memory."""
+
+    async def ask() -> None:
+        broker = RuledBroker(BrokerConfig(tmp_path, ("localhost",), 8883))
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        handler = InboundHandler(broker.plugins_manager, broker)
+        session = Session()
+        session.client_id = "device"
+        handler.attach(session, StreamReaderAdapter(reader), StreamWriterAdapter(writer))
+        writer.write(bytes(10_000_000))  # more than the sockets hold
+        waiting = [asyncio.ensure_future(answered(handler)) for _ in range(99)]
+        await asyncio.sleep(0)
+        assert not handler.busy
+        waiting.append(asyncio.ensure_future(answered(handler)))
+        await asyncio.sleep(0)
+        assert handler.busy
+        theirs.settimeout(seconds(20))
+        with theirs:
+            draining = asyncio.to_thread(_read_all, theirs, 10_000_000)
+            await asyncio.wait_for(asyncio.gather(*waiting, draining), seconds(20))
+        assert not handler.busy
+        writer.close()
+
+    asyncio.run(ask())
+
+
+def _read_all(connection: socket.socket, count: int) -> None:
+    while count > 0:
+        count -= len(connection.recv(1 << 20))
 
 
 def test_the_log_says_which_version_of_mqtt_is_spoken(door: Door) -> None:

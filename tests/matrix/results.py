@@ -16,16 +16,17 @@ TABLE = ROOT / "docs" / "matrix.md"
 _HEAD = """\
 # What it was tested with
 
-Supported: CPython 3.10 to 3.15, MicroPython 1.25 and later, Debian 12 and 13, Mosquitto 2.0.
-Older MicroPythons are untested. Rows marked ° are reported and hold nothing up: Debian sid,
-Mosquitto 2.1, and the whole suite on Debian's own MicroPython. That one is linked to the system's
-mbedTLS, so it speaks TLS 1.3 and reads PEM, as no board does; the library works on it, but names
-the cause of a refused certificate less well.
+Supported: CPython 3.10 to 3.15, MicroPython 1.25 and later, Debian 12 and 13, Mosquitto 2.0 and
+2.1. Older MicroPythons are untested. Rows marked ° are reported and hold nothing up: Debian sid,
+and the whole suite on Debian's own MicroPython. That one is linked to the system's mbedTLS, so it
+speaks TLS 1.3 and reads PEM, as no board does; the library works on it, but names the cause of a
+refused certificate less well.
 
 `make test-matrix` writes this table; each row has a date of its own. *All of it* is `make test` in
 a clean clone on a fresh Debian, with that Debian's CPython and Mosquitto. The other rows run the
 unit, contract and security suites: over them each CPython meets each Mosquitto, and so does each
-MicroPython. CI runs all of it on one machine, and the row `parts`.
+MicroPython. The rows `mosquitto…` run all that meets a Mosquitto. CI runs all of it on one machine,
+and the row `parts`.
 
 """
 _COLUMNS = (
@@ -123,7 +124,7 @@ def _rows_of(text: str) -> dict[str, str]:
 def _row(cell: Cell, result: Result) -> str:
     measured = [result.versions.get(name, "–") for name in ("debian", "cpython", "openssl")]
     parts = [result.versions.get(name, "–") for name in ("micropython", "mosquitto")]
-    suites = ", ".join(suite.rpartition("/")[2] for suite in cell.suites) or "all of it"
+    suites = ", ".join(Path(suite).stem for suite in cell.suites) or "all of it"
     figures = [str(result.passed), str(result.failed), str(result.skipped)]
     if result.unavailable:
         figures = ["–"] * 3

@@ -117,6 +117,7 @@ def _script(cell: Cell, place: Place, workers: str) -> str:
     for variable, program in chosen:
         if program is not None:
             steps.append(f"{variable}=$({_fetch(python, program)}) && export {variable}")
+            steps.append("chmod a+rX .build .build/cache")  # for the user that Mosquitto becomes
     steps.append(f"{python} tests/matrix/versions.py > {versions}")
     options = f"-n {shlex.quote(workers)} --junitxml={report}"
     if cell.suites:

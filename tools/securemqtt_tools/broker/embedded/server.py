@@ -139,7 +139,7 @@ class Embedded:
             return
         self.config = config
         self._admission, self._issuer, self._revoked = admission, crl.issuer, revoked
-        self.broker.settings = self.config
+        self.broker.take_up(self.config)
         self._close()
         await self._open()
         for connection in list(self._connections.values()):

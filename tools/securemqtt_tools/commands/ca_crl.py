@@ -48,8 +48,7 @@ def recover(args: argparse.Namespace) -> None:
     """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
     home: Path = args.home
     authority = open_authority(args)
-    authority.witnesses += tuple(recovery.files_of(args.places))
-    succession.check(authority)
+    succession.check(authority, recovery.files_of(args.places))
     found = recovery.search(args.places, authority.issuing_certificate)
     # root may have been needed to read what is installed, and for no more
     become_holder(authority.directory)

@@ -25,6 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle
+from support.interpreters.either import SWEEP
 from support.interpreters.micropython import (
     compiled_library,
     micropython_command,
@@ -34,8 +35,8 @@ from support.network.net import wait_until
 from support.requirements import require_program
 from support.speed import seconds, slowness
 
-KILLS = 100
-MESSAGES = 10_000
+KILLS = 40 * SWEEP
+MESSAGES = 100 * KILLS
 # Long enough to connect and to publish some, most of the time.
 LONGEST_LIFE_S = 0.2 * slowness()
 PATIENCE_S = seconds(100)

@@ -23,8 +23,8 @@ POWER_GONE = -9
 @pytest.mark.parametrize(
     ("fsync", "program_bytes", "cuts"),
     [
-        ("each", 256, 60),
-        ("interval", 256, 50),
+        ("each", 256, 30),
+        ("interval", 256, 25),
         pytest.param("each", 256, 200, marks=pytest.mark.long),
         pytest.param("each", 32, 200, marks=pytest.mark.long),
         pytest.param("interval", 32, 200, marks=pytest.mark.long),

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.service.unit import Service as ServiceUnit
-from securemqtt_tools.service.unit import render
+from securemqtt_tools.service.unit import render, uses_bundle
 from support.brokers.mqtt import Peer, client_context
 from support.identities.bundles import write_bundle
 from support.identities.credentials import issued_credentials
@@ -65,6 +65,10 @@ def _stop_s() -> int:
     return int(_setting("TimeoutStopSec"))
 
 
+def _prepare() -> list[str]:
+    return shlex.split(_setting("ExecStartPre").replace("$$", "$"))
+
+
 class Service:
     """The page's program, as systemd would start it."""
 
@@ -82,6 +86,7 @@ class Service:
             credential = shutil.copy(path, credentials / f"{identifier}_{path.name}")
             Path(credential).chmod(0o440)  # as its access control list makes it look
         self.state = state
+        self.errors = ""
         environment = {
             **os.environ,
             "CREDENTIALS_DIRECTORY": str(credentials),
@@ -90,8 +95,7 @@ class Service:
         for setting in _settings("Environment"):
             name, _, value = setting.partition("=")
             environment[name] = value.replace("%S/sensor", str(state))
-        prepare = shlex.split(_setting("ExecStartPre").replace("$$", "$"))
-        subprocess.run(prepare, env=environment, check=True, timeout=seconds(60))
+        subprocess.run(_prepare(), env=environment, check=True, timeout=seconds(60))
         command = _setting("ExecStart").replace("/opt/sensor", str(installed))
         self.process = subprocess.Popen(
             shlex.split(command),
@@ -105,8 +109,8 @@ class Service:
         """Stop it as systemd does, and return how long it took."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=_stop_s())
-        assert self.process.returncode == 0, errors
+        _, self.errors = self.process.communicate(timeout=_stop_s())
+        assert self.process.returncode == 0, self.errors
         return time.monotonic() - begun
 
 
@@ -165,6 +169,10 @@ def test_it_leaves_in_time_with_the_broker_away_and_keeps_what_it_had(
         wait_until(lambda: _is_kept(service), seconds(60))
         service.stop()
     assert _is_kept(service)
+    # What is wrong is in the journal once: each line is an attempt of its own.
+    attempts = [line for line in service.errors.splitlines() if "refuse" in line]
+    assert attempts
+    assert [line for line in attempts if "Next attempt in" not in line] == []
 
 
 def _is_kept(service: Service) -> bool:
@@ -185,19 +193,51 @@ def test_it_leaves_while_it_waits_for_its_first_connection(
         assert service.stop() < _stop_s()
 
 
-def test_the_unit_is_what_the_command_makes() -> None:
-    made = render(
+def test_a_start_without_credentials_ends_and_says_so(tmp_path: Path) -> None:
+    """As in a container whose mounts are not shared: systemd's directory is empty there."""
+    bundle = tmp_path / "bundle"
+    environment = {
+        **os.environ,
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "SECUREMQTT_BUNDLE": str(bundle),
+    }
+    done = subprocess.run(
+        _prepare(),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("securemqtt: systemd has handed over no bundle")
+    assert not bundle.exists()
+
+
+def _unit(bundle: Path = Path("/etc/securemqtt"), system: bool = True) -> str:
+    return render(
         ServiceUnit(
             name="sensor",
             program=Path("/opt/sensor/sensor.py"),
             arguments=(),
             python=Path("/opt/sensor/bin/python"),
-            bundle=Path("/etc/securemqtt"),
-            system=True,
+            bundle=bundle,
+            system=system,
             owner=None,
             groups=(),
             hidden=(),
             answers_sigterm=True,
         )
     )
-    assert _block("ini") == f"# /etc/systemd/system/sensor.service\n{made}"
+
+
+def test_the_unit_is_what_the_command_makes() -> None:
+    assert _block("ini") == _unit()
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_a_unit_is_known_by_its_bundle(system: bool) -> None:
+    bundle = Path("/srv/the pump's 100%")
+    assert uses_bundle(_unit(bundle, system), bundle)
+    assert not uses_bundle(_unit(bundle, system), Path("/srv/the"))
+    assert not uses_bundle(_unit(bundle / "other", system), bundle)

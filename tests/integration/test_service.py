@@ -215,6 +215,71 @@ def test_a_program_of_roots_reports_leaves_in_order_and_loses_nothing(
     assert 61184 <= uid <= 65519  # systemd's dynamic users
     assert printed.count("left closed\n") == 2
     assert "Traceback" not in printed
+    removed = installation.checked("remove", "counter")
+    assert removed.splitlines()[1:] == ["  What it kept is still in /var/lib/counter."]
+
+
+def test_remove_says_where_messages_are_that_were_not_delivered(
+    installation: Installation, authority: Authority
+) -> None:
+    bundle = _bundle(installation, authority, "undelivered", free_port())
+    program = installation.put("undelivered.py", COUNTER)
+    installation.checked("install", program, "--bundle", bundle)
+    kept = "/var/lib/undelivered"
+    wait_until(
+        lambda: installation.machine.run("test", "-s", f"{kept}/count").returncode == 0, seconds(60)
+    )
+    assert installation.checked("remove", "undelivered").splitlines()[1:] == [
+        f"  What it kept, with messages that were not delivered, is still in {kept}."
+    ]
+
+
+def test_a_bundle_is_one_services(installation: Installation, authority: Authority) -> None:
+    """Two with one certificate would throw each other out."""
+    bundle = ("--bundle", _bundle(installation, authority, "first", free_port()))
+    first, second = (installation.put(f"{name}.py", PLAIN) for name in ("first", "second"))
+    installation.checked("install", first, *bundle)
+    refused = installation.command("install", second, *bundle)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    for said in (
+        f"the service first (/etc/systemd/system/first.service) has the bundle {bundle[1]} already",
+        "--bundle DIR",
+        "service remove first\n",
+    ):
+        assert said in refused.stderr
+    shown = installation.command("show", second, *bundle)
+    assert "`install` would refuse it: the service first" in shown.stderr
+    # Nor is it for a service of a user's own.
+    own = installation.command("install", second, *bundle, "--user", "--dry-run")
+    assert (own.returncode, "the service first" in own.stderr) == (1, True)
+    installation.checked("install", first, *bundle, "--group", "games")
+    installation.checked("remove", "first")
+    installation.checked("install", second, *bundle)
+    installation.checked("remove", "second")
+
+
+def test_a_bundle_that_systemd_cannot_hand_over_is_told_as_that(
+    installation: Installation, authority: Authority
+) -> None:
+    bundle = _bundle(installation, authority, "unshared", free_port())
+    program = installation.put("unshared.py", PLAIN)
+    machine = installation.machine
+    machine.checked("mount", "--make-rprivate", "/")
+    try:
+        refused = installation.command("install", program, "--bundle", bundle)
+    finally:
+        machine.checked("mount", "--make-rshared", "/")
+    assert refused.returncode == 1
+    printed = machine.checked("journalctl", "--unit=unshared", "--output=cat")
+    assert "securemqtt: systemd has handed over no bundle" in printed
+    assert "provisioned" not in printed
+    # The remedy that it names is one.
+    machine.checked("systemctl", "restart", "unshared")
+    wait_until(
+        lambda: "\nhere\n" in machine.checked("journalctl", "--unit=unshared", "--output=cat"),
+        seconds(60),
+    )
+    installation.checked("remove", "unshared")
 
 
 def _kept(installation: Installation, name: str) -> int:
@@ -298,10 +363,8 @@ def test_status_says_what_to_know_and_remove_leaves_only_what_it_kept(
     assert "\n-PrivateDevices=yes" in changed
     assert "\n+SupplementaryGroups=daemon" in changed
     removed = installation.checked("remove", "shown")
-    assert removed.splitlines() == [
-        f"shown has ended, and {unit} is gone.",
-        "  What it kept, with messages that were not delivered, is still in /var/lib/shown.",
-    ]
+    # Its directory has nothing but links to the bundle's files, which is no matter.
+    assert removed.splitlines() == [f"shown has ended, and {unit} is gone."]
     assert installation.state("shown")["LoadState"] == "not-found"
     again = installation.command("remove", "shown")
     assert again.returncode == 1
@@ -444,6 +507,9 @@ class TestWhatCannotWork:
         for name in ("Refused!", "dbus", "systemd-journald"):
             line = self._refused(installation, "install", good, *bundle, "--name", name)
             assert "no name for a service" in line or f"is a service {name} already" in line
+        for name in ("dpkg", "private"):
+            line = self._refused(installation, "install", good, *bundle, "--name", name)
+            assert f"/var/lib/{name}, which would be the service's directory, is something" in line
         open_to_all = installation.put("refused.py", PLAIN, mode="666")
         assert f"anybody may change {open_to_all}" in self._refused(
             installation, "install", open_to_all, *bundle
@@ -469,10 +535,54 @@ class TestWhatCannotWork:
         assert "there is no group unheard-of" in self._refused(
             installation, "install", good, *bundle, "--group", "unheard-of"
         )
+        assert "--group root is root's group" in self._refused(
+            installation, "install", good, *bundle, "--group", "root"
+        )
         line = self._refused(installation, "install", good, *bundle, "--arguments='a\nb'")
         assert "is not printable" in line
         line = self._refused(installation, "install", good, *bundle, user=OWNER)
         assert "a service of the system is root's to install" in line
+
+    def test_show_tells_all_of_it(self, installation: Installation, authority: Authority) -> None:
+        bundle = _bundle(installation, authority, "refused-all", free_port())
+        (installation.machine.shared / bundle.name / "device.key").chmod(0o644)
+        program = f"/home/{OWNER}/refused.py"
+        installation.machine.checked(
+            "install", "--mode=666", installation.put("refused.py", PLAIN), program
+        )
+        shown = installation.command(
+            "show", program, "--bundle", bundle, "--name", "systemd-journald"
+        )
+        assert (shown.returncode, "ExecStart=" in shown.stdout) == (0, True)
+        reasons = (
+            "is open to others than its owner",
+            f"anybody may change {program}",
+            f"{program} is in somebody's home",
+            "there is a service systemd-journald already",
+        )
+        lines = shown.stderr.splitlines()
+        assert len(lines) == len(reasons)
+        for line, reason in zip(lines, reasons, strict=True):
+            assert line.startswith("securemqtt: `install` would refuse it: ")
+            assert reason in line
+
+    def test_an_environment_whose_python_is_in_a_home(
+        self, installation: Installation, authority: Authority
+    ) -> None:
+        bundle = _bundle(installation, authority, "refused-python", free_port())
+        program = installation.put("refused.py", PLAIN)
+        target = "/root/.pyenv/bin/python3"
+        python = SHARED / "venv" / "bin" / "python-of-a-home"
+        machine = installation.machine
+        machine.checked("mkdir", "--parents", Path(target).parent)
+        machine.checked("cp", "/usr/bin/python3", target)
+        machine.checked("ln", "--symbolic", target, python)
+        other = Installation(machine)
+        other.python = python
+        line = self._refused(other, "install", program, "--bundle", bundle)
+        assert f"{python} leads to {target}, which is in somebody's home" in line
+        assert "/usr/bin/python3 -m venv DIR" in line
+        assert "chown" not in line  # /root is nobody else's to read
 
     def test_bundles(self, installation: Installation, authority: Authority) -> None:
         program = installation.put("refused.py", PLAIN)
@@ -504,7 +614,14 @@ class TestWhatCannotWork:
             pytest.skip("this machine has a systemd that runs")
         bundle = write_bundle(tmp_path / "bundle", authority, "refused-here", port=free_port())
         program = tmp_path / "refused.py"
+        install = ["service", "install", str(program), "--bundle", str(bundle), "--user"]
+        assert main(install) == 1
+        assert capsys.readouterr().err == f"securemqtt: there is no program {program}\n"
         program.write_text(PLAIN)
-        status = main(["service", "install", str(program), "--bundle", str(bundle), "--user"])
-        assert status == 1
+        assert main(install) == 1
         assert "systemd does not run on this machine" in capsys.readouterr().err
+        assert main([*install, "--dry-run"]) == 0
+        said = capsys.readouterr()
+        assert "\nExecStart=" in said.out
+        assert "systemd could not be asked: systemd does not run on this machine" in said.out
+        assert said.err == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -202,34 +201,6 @@ def test_run_when_the_broker_dies(home: Home) -> None:
         _, err = process.communicate(timeout=seconds(30))
         assert process.returncode == 1
         assert "has ended by itself: see" in err
-
-
-def test_a_lock_file_from_a_backup_names_nobody(home: Home) -> None:
-    """Copied over a running broker's: the number in it may be any process's by now."""
-    home.good("broker", "init", "localhost", "--port", "0")
-    with subprocess.Popen(["sleep", "600"]) as bystander, broker_run(home.directory) as process:
-        (home.broker / "run.lock").write_text(str(bystander.pid))
-        assert f"process {process.pid}" in home.good("broker", "reload")
-        assert process.stdout is not None
-        assert process.stdout.readline() == "Reloaded.\n"
-        assert bystander.poll() is None
-        bystander.kill()
-
-
-@pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
-def test_a_broker_whose_directory_is_replaced_does_not_go_on(home: Home, engine: str) -> None:
-    """As when a backup is put in its place: nobody could tell it of a revocation any more."""
-    if engine == "mosquitto":
-        require_program("mosquitto")
-    home.good("broker", "init", "localhost", "--port", "0")
-    with broker_run(home.directory, "--engine", engine) as process:
-        home.broker.rename(home.directory / "old")
-        shutil.copytree(
-            home.directory / "old", home.broker, ignore=shutil.ignore_patterns("socket")
-        )
-        _, err = process.communicate(timeout=seconds(30))
-    assert process.returncode == 1
-    assert "was moved away or replaced while the broker ran" in err.splitlines()[-1]
 
 
 def test_run_goes_on_without_the_authority(home: Home) -> None:

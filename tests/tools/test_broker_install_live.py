@@ -264,7 +264,8 @@ def test_the_watch_ends_by_itself(
     monkeypatch.setattr(eviction, "_HALF_OPEN_S", 0.5)
     installed.context("lost")
     installed.revoke("lost")
-    assert installed.install("--yes") == 0
+    with installed.enter(installed.context("pump"), "pump"):
+        assert installed.install("--yes") == 0
     out = capsys.readouterr().out
     assert "Mosquitto is to be reloaded: all stay connected, except who was revoked: lost." in out
     assert out.endswith("Nobody of them can come in any more.\n")

@@ -130,7 +130,7 @@ def test_daily_work_needs_the_intermediates_key_only(tmp_path: Path) -> None:
     authority.issue_device("one")
     authority.renew("one", revoke_old=True)
     authority.crl_pem()
-    with pytest.raises(FatalError, match=r"root.key is not here: put it back"):
+    with pytest.raises(FatalError, match=r"root.key is not here: say with --root-key"):
         renew_intermediate(tmp_path / "ca", None, PASSPHRASE, authority.now)
     renewed = renew_intermediate(
         tmp_path / "ca", tmp_path / "offline.key", PASSPHRASE, authority.now

@@ -60,10 +60,16 @@ def _is_open(fifo: Path) -> bool:
 
 
 def _interrupt(
-    command: list[str], number: signal.Signals, is_time: Callable[[int, int], bool]
+    command: list[str],
+    number: signal.Signals,
+    is_time: Callable[[int, int], bool],
+    late: list[int],
 ) -> int:
     """Run a command, and send it a signal when `is_time` says so, given its process id and how
     many pages it had touched when it began to heed signals. Return how many it has touched since.
+
+    A signal between CPython's last look for one and the system call that then waits is seen only
+    after that: for this there is no remedy but a second one, and that moment is noted in `late`.
     """
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -72,7 +78,12 @@ def _interrupt(
         wait_until(lambda: is_time(process.pid, begun))
         touched = _page_faults(process.pid) - begun
         process.send_signal(number)
-        said = process.communicate(timeout=_RUN_S)
+        try:
+            said = process.communicate(timeout=_RUN_S / 4)
+        except subprocess.TimeoutExpired:
+            late.append(touched)
+            process.send_signal(number)
+            said = process.communicate(timeout=_RUN_S)
     finally:
         process.kill()
         process.communicate()
@@ -89,8 +100,9 @@ def test_it_is_one_line_at_any_moment(
     os.mkfifo(file, 0o600)  # else `ca` refuses it, and ends by itself
     command = _commands(file)[name]
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would be inherited
+    late: list[int] = []
     try:
-        in_all = _interrupt(command, signal.SIGTERM, lambda pid, begun: _is_open(file))
+        in_all = _interrupt(command, signal.SIGTERM, lambda pid, begun: _is_open(file), late)
         for moment in range(_MOMENTS):
             wanted = in_all * moment // _MOMENTS
             _interrupt(
@@ -100,9 +112,11 @@ def test_it_is_one_line_at_any_moment(
                 lambda pid, begun, wanted=wanted: (
                     _page_faults(pid) >= begun + wanted or _is_open(file)
                 ),
+                late,
             )
     finally:
         signal.signal(signal.SIGHUP, before)
+    assert len(late) <= 1, f"{late} of {in_all} pages"
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["pipe", "closed"])

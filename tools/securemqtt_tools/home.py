@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+_WITNESSES = ("crl.pem", "crl.newest.pem", "server.pem", "root-crl.pem")
+
 
 @dataclass(frozen=True)
 class Home:
@@ -31,7 +33,7 @@ class Home:
     @property
     def witnesses(self) -> tuple[Path, ...]:
         """Files of the broker's that show when the authority comes from an older backup."""
-        return tuple(self.broker / one for one in ("crl.pem", "server.pem", "root-crl.pem"))
+        return tuple(self.broker / one for one in _WITNESSES)
 
     @property
     def bundles(self) -> Path:

@@ -32,12 +32,14 @@ def spawn(
     environment: Mapping[str, str] | None = None,
     open_files: int = 0,
     user: str | None = None,
+    directory: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program whose output is appended to `log`, which only its owner may read, and that
     the kernel kills when this process ends.
 
     `open_files` raises its limit of open files, as far as the system can and lets us; with `user`
-    root starts it as that user, who must exist. Raise OSError.
+    root starts it as that user, who must exist. It works in `directory`, else where this process
+    does. Raise OSError.
     """
     # in util-linux, which Debian always has; without it nothing guards the child
     setpriv = shutil.which("setpriv")
@@ -51,6 +53,7 @@ def spawn(
             stdout=output,
             stderr=output,
             env=environment,
+            cwd=directory,
             # a Ctrl-C at the terminal is for us: we then stop the child in order
             start_new_session=True,
             user=account.pw_uid if account else None,

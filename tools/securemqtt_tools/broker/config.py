@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -153,7 +153,7 @@ class BrokerConfig:
             key=str(public[1].absolute()) if public else None,
         )
         config.check()
-        authority.check_knows(config.directory / CRL)
+        authority.check_knows(config.directory / CRL, config.directory / revocations.KEPT_CRL)
         trusted = find_root(public[0], root) if public else None
         make_directory(config.directory / DATA)
         if trusted is not None:
@@ -283,7 +283,7 @@ class BrokerConfig:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
         """
-        authority.check_knows(self.directory / CRL)
+        authority.check_knows(self.directory / CRL, self.directory / revocations.KEPT_CRL)
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
         newest = authority.inventory.newest_crl()
@@ -318,13 +318,6 @@ class BrokerConfig:
             except FatalError as error:
                 raise NotRenewedError(f"the certificate is shown as it was: {error}") from error
         return self
-
-    def revoked_ids(self, serials: Iterable[int]) -> set[str] | None:
-        """Return the devices whose certificates were revoked, None if one of them is not known.
-
-        Raise FatalError.
-        """
-        return revocations.revoked_ids(self.directory, serials)
 
     def crl(self) -> x509.CertificateRevocationList:
         """Read the CRL. Raise FatalError."""

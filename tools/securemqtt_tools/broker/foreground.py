@@ -4,20 +4,20 @@ signals.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from securemqtt_tools.broker.config import DATA, SETTINGS
+from securemqtt_tools.broker.lock import LOCK, holding, running
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.cli import FatalError, as_called
-from securemqtt_tools.pki.files import OWNER_ONLY, explained
+from securemqtt_tools.pki.files import explained
 
-_LOCK = "run.lock"
 _LOOK_S = 0.5
 DAY_S = 24 * 3600.0
 # For so long at most a certificate that has expired stays in by resuming its TLS session.
@@ -39,17 +39,18 @@ def serve(
     every `every_s` and says whether there is something to reload. Raise FatalError when it runs in
     this directory already, does not start, or ends by itself.
     """
-    with _only_one(broker.directory) as lock, _received_signals() as received, broker:
+    with holding(broker.directory) as lock, _received_signals() as received, broker:
         started()
         due_s = time.monotonic() + every_s
         forget_s = time.monotonic() + _TLS_SESSIONS_S
         while True:
-            try:
-                number = received.get(timeout=min(_LOOK_S, every_s))
-            except queue.Empty:
-                _check_in_place(broker.directory, lock)
+            number = _next(received, min(_LOOK_S, every_s))
+            if number not in (None, signal.SIGHUP):
+                return
+            _check_in_place(broker, lock)
+            if number is None:
                 if not broker.running:
-                    raise FatalError(f"the broker has ended by itself: see {broker.log}") from None
+                    raise FatalError(f"the broker has ended by itself: see {broker.log}")
                 if broker.keep_out():
                     say(_RESTARTED)
                 if time.monotonic() > forget_s:
@@ -60,10 +61,14 @@ def serve(
                 due_s += every_s
                 if not upkeep():
                     continue
-            else:
-                if number != signal.SIGHUP:
-                    return
             say(_reload(broker))
+
+
+def _next(received: queue.SimpleQueue[int], wait_s: float) -> int | None:
+    try:
+        return received.get(timeout=wait_s)
+    except queue.Empty:
+        return None
 
 
 def _forget(broker: BrokerProcess, say: Callable[[str], None]) -> None:
@@ -72,7 +77,7 @@ def _forget(broker: BrokerProcess, say: Callable[[str], None]) -> None:
     except FatalError as error:
         if not broker.running:
             raise
-        say(f"TLS sessions may be resumed for an hour more: {error}")
+        say(as_called(f"TLS sessions may be resumed for an hour more: {error}"))
 
 
 def _reload(broker: BrokerProcess) -> str:
@@ -82,8 +87,8 @@ def _reload(broker: BrokerProcess) -> str:
         if not broker.running:
             raise
         return as_called(
-            f"Not reloaded: {error}. Who was revoked may still be connected: run securemqtt broker "
-            f"reload again"
+            f"Not reloaded: {error}. Until a reload succeeds (securemqtt broker reload), who was "
+            f"revoked may still be connected"
         )
     return _RESTARTED if restarted else "Reloaded."
 
@@ -116,68 +121,34 @@ def tell_to_reload(directory: Path) -> int | None:
     return pid
 
 
-def running(directory: Path) -> int | None:
-    """Return the process id of the broker that runs in the foreground for this directory, None if
-    there is none.
-    """
-    path = directory / _LOCK
-    if not path.exists():
-        return None
-    with explained(f"read {path}"), path.open("r+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = _holder(lock.fileno()) or int(lock.read() or b"0")
-        else:
-            return None  # nobody holds it
-    return pid or None
-
-
-def _holder(descriptor: int) -> int | None:
-    """Return the process that holds the lock of a file, if the kernel tells: what the file says may
-    be from a backup, and the number be another process's by now.
-    """
-    status = os.fstat(descriptor)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    with suppress(OSError):  # not Linux
-        for line in Path("/proc/locks").read_text().splitlines():
-            words = line.split()
-            if "FLOCK" in words and device in words:
-                return int(words[words.index(device) - 1]) or None
-    return None
-
-
-def _check_in_place(directory: Path, lock: int) -> None:
+def _check_in_place(broker: BrokerProcess, lock: int) -> None:
     """Raise FatalError where the directory is another one by now: nobody could tell the broker of a
     revocation any more, and it would start again with what is in the other one.
     """
-    path = directory / _LOCK
-    with suppress(OSError):
-        if os.path.samestat(path.stat(), os.fstat(lock)):
+    directory = broker.directory
+    try:
+        if os.path.samestat((directory / LOCK).stat(), os.fstat(lock)):
             return
+    except FileNotFoundError:
+        pass
+    except OSError:  # it cannot be looked at, for the moment perhaps
+        return
+    if (directory / SETTINGS).exists():
+        try:
+            broker.check_not_older()
+        except FatalError as error:
+            raise FatalError(f"{_ended(broker, 'replaced')} {error}") from error
+        raise FatalError(
+            f"{_ended(broker, 'replaced, or its run.lock removed,')} Have securemqtt ca recover "
+            f"look through what comes from a backup, then start it again: securemqtt broker run"
+        )
     raise FatalError(
-        f"{directory} was moved away or replaced while the broker ran, so it has ended: where that "
-        f"came from a backup, have securemqtt ca recover look what it does not know, then start "
-        f"securemqtt broker run again"
+        f"{_ended(broker, 'moved away')} Start it where it is by now, with securemqtt broker run"
     )
 
 
-@contextmanager
-def _only_one(directory: Path) -> Iterator[int]:
-    """Hold the lock of a directory; yield its descriptor. Raise FatalError where another has it."""
-    path = directory / _LOCK
-    with explained(f"write {path}"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FatalError(
-                f"the broker of {directory} runs already: securemqtt broker reload has it take up "
-                "what was changed"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _ended(broker: BrokerProcess, what: str) -> str:
+    said = f"{broker.directory} was {what} while the broker ran, so it has ended."
+    if broker.program is None:
+        return said
+    return f"{said} What waits for devices that are away is in {DATA} of the directory of before."

@@ -21,7 +21,7 @@ from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.children import last_words, spawn
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.connections import ports_of
-from securemqtt_tools.broker.mosquitto.eviction import Eviction, Watch, newly_revoked, serials
+from securemqtt_tools.broker.mosquitto.eviction import MOST, Eviction, Watch
 from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import (
     READY,
@@ -32,6 +32,7 @@ from securemqtt_tools.broker.mosquitto.program import (
     render,
 )
 from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
+from securemqtt_tools.broker.revocations import check_not_older, newly_revoked
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, write_file
 
@@ -42,7 +43,8 @@ ENGINES = (AUTO, MOSQUITTO, AMQTT)
 
 CONFIGURATION = "mosquitto.conf"
 _EVICTION = "eviction"
-_RELOADED = re.compile(rb"Reload(ing config|ed)")
+# Behind the time (and who says it), and nowhere else: a line may have what a client has chosen.
+RELOADED = re.compile(rb"^(\S+: Reloading config|\S+ \S+ INFO \S+: Reloaded$)", re.MULTILINE)
 _START_S = 30.0
 _STOP_S = 15.0
 _POLL_S = 0.01
@@ -61,11 +63,9 @@ class BrokerProcess:
         self.config = BrokerConfig.open(directory)
         self.engine, self.program = _choose(engine)
         self._process: subprocess.Popen[bytes] | None = None
-        self._revoked: frozenset[int] = frozenset()
-        self._issuer: x509.Name | None = None  # of the CRL
+        self._crl: x509.CertificateRevocationList | None = None  # that it has read
         self._eviction: Eviction | None = None
         self._watch: Watch | None = None
-        self._watched: Log | None = None  # in which it looks
 
     def __enter__(self) -> BrokerProcess:
         self.start()
@@ -103,10 +103,12 @@ class BrokerProcess:
         """Start the broker and wait until it listens, at most `timeout_s`. Nothing happens when it
         runs already.
 
-        Raise FatalError with the broker's own last words when it does not start.
+        Raise FatalError with the broker's own last words when it does not start, and where the CRL
+        is older than what this object's broker has read before.
         """
         if self.running:
             return
+        self.check_not_older()
         settings = BrokerConfig.open(self.directory)
         chosen = 0 in (settings.port, settings.websockets_port)
         for attempt in range(PORT_ATTEMPTS):
@@ -145,8 +147,10 @@ class BrokerProcess:
     def restart(self) -> None:
         """Stop and start on the same port.
 
-        Sessions and queued messages are kept (Mosquitto), connections are not.
+        Sessions and queued messages are kept (Mosquitto), connections are not. Raise FatalError as
+        `start` does; where the CRL is the older one, the broker runs on.
         """
+        self.check_not_older()
         self.stop()
         self.start()
 
@@ -159,10 +163,11 @@ class BrokerProcess:
         with WebSockets before 2.1, where a reload leaves that listener in ruins, where many were
         revoked, and for settings that it reads at its start alone. The sessions and queued messages
         outlast a restart, but every client has to connect again. Raise FatalError when it is not
-        running, or does not come back.
+        running, or does not come back, and where the CRL is older than what it has read.
         """
         if not self.running or self._process is None:
             raise FatalError(f"the broker in {self.directory} is not running")
+        self.check_not_older()
         new = BrokerConfig.open(self.directory)
         # Read once: where the broker reads a newer one, the next reload puts that device out again.
         crl = new.crl()
@@ -181,14 +186,15 @@ class BrokerProcess:
             if self.running:  # it may have read them all the same, and only its log is silent
                 self._put_out(gone)
             raise
-        self.config, self._revoked = new, serials(crl)
+        self.config, self._crl = new, crl
         if gone and self.program is not None:
             late = self._latecomers()
             if late is None:
                 self.restart()
                 return True
             gone |= late
-            self._watch, self._watched = Watch(gone, offset, ports_of(new), self._watch), log
+            self._watch = self._watch or Watch(log, ports_of(new))
+            self._watch.begin(gone, offset)
         return self._put_out(gone)
 
     def end_tls_sessions(self) -> bool:
@@ -196,13 +202,21 @@ class BrokerProcess:
         shows no certificate, so that one which has expired would stay in. Connections stand.
 
         Return False where it would take a restart: see `reload`. The embedded broker keeps none.
-        Raise FatalError.
+        Raise FatalError, also where it would read another CRL than it has.
         """
         if self._is_fragile:
             return False
+        self.check_not_older()
         if self.program is not None and self.running:
             self._read_anew()
         return True
+
+    def check_not_older(self) -> None:
+        """Raise FatalError where the CRL in the directory is older than the one that the broker has
+        read, since a backup was copied there. The newer one is put beside it, for `ca recover`.
+        """
+        if self._crl is not None:
+            check_not_older(self.directory, self._crl)
 
     def keep_out(self) -> bool:
         """Put out who was revoked, had shown its certificate before that, and says CONNECT only
@@ -226,10 +240,10 @@ class BrokerProcess:
         """Return who has come in that is to be kept out; None if that cannot be seen any more,
         since the log was begun anew.
         """
-        if self._watch is None or self._watched is None:
+        if self._watch is None:
             return set()
         try:
-            return self._watch.entered(self._watched.since(self._watch.offset))
+            return self._watch.entered()
         except FatalError:
             return None
 
@@ -248,7 +262,7 @@ class BrokerProcess:
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + _START_S
-        while (reloaded := _RELOADED.search(self._log_since(offset))) is None:
+        while (reloaded := RELOADED.search(self._log_since(offset))) is None:
             if not self.running or time.monotonic() > deadline:
                 raise FatalError(
                     f"the broker did not reload: {last_words(self._log_since(self._started_at))} "
@@ -274,20 +288,25 @@ class BrokerProcess:
             return set()
         if self._is_fragile:
             return None
-        one_by_one = self._eviction is not None
-        return newly_revoked(config, crl, self._issuer, self._revoked, one_by_one)
+        most = MOST if self._eviction is not None else 0
+        before = crl if self._crl is None else self._crl  # one that lists nobody is false
+        return newly_revoked(config.directory, crl, before, most)
 
     def _started(self, timeout_s: float) -> bool:
         self._watch = None
         self._eviction = self._new_eviction()
         self._write_configuration()
         self._rotate_log()
-        crl = self.config.crl()
-        self._issuer, self._revoked = crl.issuer, serials(crl)
+        self._crl = self.config.crl()
         self._started_at = self._log_size()
         with explained(f"start {self.engine}"):
             self._process = spawn(
-                self._arguments(), self.log, _environment(), self.config.limits.connections + 100
+                self._arguments(),
+                self.log,
+                _environment(),
+                self.config.limits.connections + 100,
+                # So what it saves stays in this directory, wherever somebody moves that to.
+                directory=self.config.directory,
             )
         deadline = time.monotonic() + timeout_s
         while not READY.search(self._log_since(self._started_at)):
@@ -303,8 +322,13 @@ class BrokerProcess:
 
     def _arguments(self) -> list[str]:
         if self.program is not None:
-            return [str(self.program.path), "-c", str(self.directory / CONFIGURATION)]
-        return [sys.executable, "-m", "securemqtt_tools.broker.embedded", str(self.directory)]
+            return [str(self.program.path), "-c", str(self.config.directory / CONFIGURATION)]
+        return [
+            sys.executable,
+            "-m",
+            "securemqtt_tools.broker.embedded",
+            str(self.config.directory),
+        ]
 
     def _write_configuration(self) -> None:
         if self.program is None:
@@ -314,7 +338,7 @@ class BrokerProcess:
         user = "root" if os.geteuid() == 0 else None
         places = Places(
             self.config.directory,
-            self.config.directory / files.DATA,
+            Path(files.DATA),
             self.log.resolve(),
             user,
             self._eviction.door if self._eviction is not None else None,

@@ -17,15 +17,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority, layout
 from securemqtt_tools.pki.entry import REVOKED
-from securemqtt_tools.pki.files import explained, write_files
+from securemqtt_tools.pki.files import explained, write_file, write_files
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
+from securemqtt_tools.pki.recovery import goes_back, number_of
 from securemqtt_tools.pki.tables import CrlRecord
 
 CRL = layout.CRL
 REVOKED_IDS = "revoked.json"
 WEBSOCKETS_CA = "ca.websockets.pem"
 FILES = (CRL, REVOKED_IDS, WEBSOCKETS_CA)
+# What a running broker had read when an older one took its place, from a backup.
+KEPT_CRL = "crl.newest.pem"
 _NO_DEVICE = ""  # whose a server's certificate is: nobody has to be put out for it
 
 
@@ -41,7 +44,7 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
         newest = inventory.newest_crl()
         if newest is None:
             raise FatalError("there is no CRL yet: run securemqtt ca crl")
-        authority.check_knows(directory / CRL)
+        authority.check_knows(directory / CRL, directory / KEPT_CRL)
         entries = {one.serial: one for one in inventory.entries() if one.state == REVOKED}
         ids: dict[str, str | None] = {}
         for line in x509.load_pem_x509_crl(newest.pem):
@@ -60,6 +63,8 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
         if not _says(directory / WEBSOCKETS_CA, anchor):
             files[WEBSOCKETS_CA] = anchor.public_bytes(Encoding.PEM)
         write_files(directory, {**files, CRL: newest.pem})
+        with explained(f"remove {directory / KEPT_CRL}"):
+            (directory / KEPT_CRL).unlink(missing_ok=True)  # the inventory knows all of it
     return newest
 
 
@@ -75,6 +80,44 @@ def revoked_ids(directory: Path, serials: Iterable[int]) -> set[str] | None:
     if None in found:
         return None
     return {check_device_id(str(one)) for one in found if one != _NO_DEVICE}
+
+
+def newly_revoked(
+    directory: Path,
+    crl: x509.CertificateRevocationList,
+    before: x509.CertificateRevocationList,
+    most: int,
+) -> set[str] | None:
+    """Return the devices that are revoked by this CRL and were not by the one of `before`; None
+    where these cannot be told, or are more than `most`. Raise FatalError.
+    """
+    # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
+    # changed is not read again either.
+    if crl.issuer != before.issuer:
+        return None
+    added = serials(crl) - serials(before)
+    return revoked_ids(directory, added) if len(added) <= most else None
+
+
+def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
+    """Return the serial numbers that a CRL has."""
+    return frozenset(line.serial_number for line in crl)
+
+
+def check_not_older(directory: Path, read: x509.CertificateRevocationList) -> None:
+    """Raise FatalError when the CRL of a directory is older than the one that its running broker
+    has read: the files come from a backup. The newer one is kept beside it, where `ca recover`
+    finds it, and where no command goes on before that.
+    """
+    there = read_crl(directory)
+    if not goes_back(read, there):
+        return
+    write_file(directory / KEPT_CRL, read.public_bytes(Encoding.PEM))
+    raise FatalError(
+        f"{directory / CRL} is older, CRL {number_of(there)}, than what the running broker has "
+        f"read, CRL {number_of(read)}, so it comes from a backup. The newer one is in {KEPT_CRL} "
+        f"beside it now: run securemqtt ca recover, then securemqtt broker reload"
+    )
 
 
 def unexplained(directory: Path) -> int:

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from securemqtt_tools.broker import foreground
+from securemqtt_tools.broker import lock
 from securemqtt_tools.broker.config import PASSWORDS, BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.passwords import read_hashes
@@ -29,7 +29,7 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
     """Look at a broker's files and knock at its ports; at most some 6 s. Raise FatalError for files
     that cannot be read.
     """
-    pid = foreground.running(config.directory)
+    pid = lock.running(config.directory)
     answers = {
         port: _answers(config, port) for port in (config.port, config.websockets_port) if port
     }

@@ -18,7 +18,7 @@ from rich.markup import escape
 from securemqtt.platform import escaped
 from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker import foreground, issuing, passwords
+from securemqtt_tools.broker import foreground, issuing, lock, passwords
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder, check_port
@@ -100,7 +100,7 @@ def init(args: argparse.Namespace) -> int:
             )
         )
     say_shortcomings(config, installed())
-    runs = foreground.running(directory) is not None
+    runs = lock.running(directory) is not None
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
 
@@ -127,7 +127,8 @@ def run(args: argparse.Namespace) -> int:
     _refresh(args, config, lambda: authority_of(args))
     for warning in warnings(config, datetime.now(timezone.utc)):
         warn(warning)
-    broker = BrokerProcess(config.directory, engine=args.engine)
+    # By the name that was given: where that is a link, it may come to lead elsewhere.
+    broker = BrokerProcess(directory_of(args), engine=args.engine)
 
     def started() -> None:
         kind = "Mosquitto" if broker.engine == MOSQUITTO else "The embedded broker"

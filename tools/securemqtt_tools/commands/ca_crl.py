@@ -8,7 +8,7 @@ from pathlib import Path
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.config import ISSUER
 from securemqtt_tools.broker.privileges import become_holder
-from securemqtt_tools.broker.revocations import CRL, FILES, hand_over
+from securemqtt_tools.broker.revocations import CRL, FILES, KEPT_CRL, hand_over
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
@@ -48,8 +48,7 @@ def recover(args: argparse.Namespace) -> None:
     """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
     home: Path = args.home
     authority = open_authority(args)
-    authority.witnesses += tuple(recovery.files_of(args.places))
-    succession.check(authority)
+    succession.check(authority, recovery.files_of(args.places))
     found = recovery.search(args.places, authority.issuing_certificate)
     # root may have been needed to read what is installed, and for no more
     become_holder(authority.directory)
@@ -87,7 +86,8 @@ def check_crls(args: argparse.Namespace, authority: Authority, other: Path | Non
     """Raise FatalError, before anything is changed, when a CRL that is to be replaced says what the
     inventory does not know.
     """
-    authority.check_knows(*filter(None, (Home(args.home).broker / CRL, other)))
+    broker = Home(args.home).broker
+    authority.check_knows(*filter(None, (broker / CRL, broker / KEPT_CRL, other)))
 
 
 def publish_crl(

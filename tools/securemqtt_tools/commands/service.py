@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from securemqtt.outbox.disk import LOCK as OUTBOX_LOCK
 from securemqtt.platform import escaped
-from securemqtt_tools.cli import FatalError, Subcommand, add_subcommands
-from securemqtt_tools.service.checks import check, plan
-from securemqtt_tools.service.systemd import Systemd
+from securemqtt_tools.cli import FatalError, Subcommand, add_subcommands, as_called
+from securemqtt_tools.service.checks import check_program, mistakes, plan
+from securemqtt_tools.service.systemd import STATES, NotRunning, Systemd
 from securemqtt_tools.service.unit import Service, render
 
 _READABLE = 0o644
@@ -42,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         (
             Subcommand(
                 "show",
-                "print the unit that `install` would write",
+                "print the unit that `install` would write, and what `install` would refuse",
                 _configure_program,
                 _show,
                 ("show my_program.py", "show my_program.py --user > my_program.service"),
@@ -74,7 +76,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 _configure_name,
                 _remove,
                 ("remove my_program", "remove my_program --user"),
-                " Its directory, with what was not delivered, stays, and it is told where that is.",
+                " What it has kept, such as messages that were not delivered, stays, and it is "
+                "told where that is.",
             ),
         ),
     )
@@ -162,24 +165,37 @@ def _plan(args: argparse.Namespace) -> Service:
 def _show(args: argparse.Namespace) -> None:
     service = _plan(args)
     print(render(service), end="")
-    try:
-        check(service)
-    except FatalError as error:
-        print(f"securemqtt: `install` would refuse it: {escaped(str(error))}", file=sys.stderr)
+    for reason in (*mistakes(service), *Systemd(args.system).conflicts(service)):
+        said = escaped(as_called(reason))
+        print(f"securemqtt: `install` would refuse it: {said}", file=sys.stderr)
+
+
+def _refuse(reasons: Iterable[str]) -> None:
+    """Raise FatalError for the first reason, if there is one."""
+    for reason in reasons:
+        raise FatalError(reason)
 
 
 def _install(args: argparse.Namespace) -> None:
     systemd = Systemd(args.system)
-    systemd.require("install")
+    # The user's own mistakes first; the bundle may be root's alone to read.
+    check_program(args.program)
+    systemd.require_rights("install")
     service = _plan(args)
-    check(service)
-    systemd.check_free(service.name)
+    _refuse(mistakes(service))
+    unasked = _unasked(systemd, args.dry_run)
+    _refuse(systemd.conflicts(service))
     path = systemd.unit_path(service.name)
     text = render(service)
     before = path.read_text() if path.exists() else ""
     if args.dry_run:
         print(_difference(path, before, text), end="")
-        print(f"Dry run: nothing was changed. {service.name} would be started, and at each boot.")
+        then = (
+            f"Here `install` would be refused, and systemd could not be asked: {unasked}"
+            if unasked
+            else f"{service.name} would be started, and at each boot."
+        )
+        print(f"Dry run: nothing was changed. {then}")
         return
     if text != before:
         _write(path, text)
@@ -198,6 +214,19 @@ def _install(args: argparse.Namespace) -> None:
             "traceback in the journal; docs/pi-service.md has the lines for it."
         )
     print(f"  Look at it: {shlex.join(_status_command(service))}")
+
+
+def _unasked(systemd: Systemd, dry_run: bool) -> str:
+    """Return why systemd cannot be asked, which is no matter for a dry run; empty if it can. Raise
+    FatalError.
+    """
+    try:
+        systemd.require_running()
+    except NotRunning as error:
+        if not dry_run:
+            raise
+        return escaped(as_called(str(error)))
+    return ""
 
 
 def _status_command(service: Service) -> list[str]:
@@ -274,7 +303,8 @@ def _in_words(known: dict[str, str]) -> str:
 def _remove(args: argparse.Namespace) -> None:
     systemd = Systemd(args.system)
     path = systemd.require_ours(args.name)
-    systemd.require("remove")
+    systemd.require_rights("remove")
+    systemd.require_running()
     systemd.stop(args.name)
     try:
         path.unlink()
@@ -282,6 +312,26 @@ def _remove(args: argparse.Namespace) -> None:
         raise FatalError(f"cannot remove {path}: {error.strerror}") from error
     systemd.forget(args.name)
     print(f"{args.name} has ended, and {path} is gone.")
-    state = Path("/var/lib", args.name)
-    if args.system and state.exists():
-        print(f"  What it kept, with messages that were not delivered, is still in {state}.")
+    state = STATES / args.name
+    kept = _kept(state) if args.system else []
+    if kept:
+        outbox = state.resolve() / "bundle" / "outbox"
+        what = ", with messages that were not delivered," if outbox in _parents(kept) else ""
+        print(f"  What it kept{what} is still in {state}.")
+
+
+def _kept(state: Path) -> list[Path]:
+    """Return the files in a service's directory but for what it has by itself: links to the
+    bundle's files, and the lock of an outbox.
+    """
+    found = (
+        Path(directory, name)
+        for directory, _, names in os.walk(state.resolve())
+        for name in names
+        if name != OUTBOX_LOCK
+    )
+    return [path for path in found if not path.is_symlink()]
+
+
+def _parents(paths: list[Path]) -> set[Path]:
+    return {parent for path in paths for parent in path.parents}

@@ -42,7 +42,7 @@ class Found:
     @property
     def number(self) -> int:
         """The CRL's number; 0 where there is none."""
-        return _number(self.crl) if self.crl is not None else 0
+        return number_of(self.crl) if self.crl is not None else 0
 
     @property
     def serials(self) -> set[str]:
@@ -122,7 +122,7 @@ def check_follows(before: Path, after: Path, *, authority_is_here: bool) -> None
         except ValueError:
             return
     old, new = crls
-    if old.issuer == new.issuer and _number(old) > _number(new):
+    if goes_back(old, new):
         remedy = "Run securemqtt broker reload first, which writes the newest"
         if not authority_is_here:
             remedy = (
@@ -130,8 +130,8 @@ def check_follows(before: Path, after: Path, *, authority_is_here: bool) -> None
                 "then copy its files here (docs/certificates.md)"
             )
         raise FatalError(
-            f"{before} holds CRL {_number(old)}, and {after} the older {_number(new)}: nothing was "
-            f"changed, so that nobody who was revoked gets in again. {remedy}"
+            f"{before} holds CRL {number_of(old)}, and {after} the older {number_of(new)}: nothing "
+            f"was changed, so that nobody who was revoked gets in again. {remedy}"
         )
 
 
@@ -245,7 +245,15 @@ def _is_from(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return True
 
 
-def _number(crl: x509.CertificateRevocationList) -> int:
+def goes_back(
+    before: x509.CertificateRevocationList, after: x509.CertificateRevocationList
+) -> bool:
+    """Return True if `after` is the older one of two CRLs of one issuer."""
+    return before.issuer == after.issuer and number_of(before) > number_of(after)
+
+
+def number_of(crl: x509.CertificateRevocationList) -> int:
+    """Return a CRL's number; 0 if it has none."""
     try:
         return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except x509.ExtensionNotFound:

@@ -7,6 +7,7 @@ backup. Then the intermediate may be the thief's, and nothing is signed with it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 _REMEDY = "run securemqtt ca replace-intermediate, which takes the root's key"
 
 
-def fault(authority: Authority) -> str:
+def fault(authority: Authority, further: Iterable[Path] = ()) -> str:
     """Say why the authority's intermediate does not count any more, and what to do; "" if it does.
 
-    Its `witnesses` are files of the root's making that may be newer than the inventory, if they are
-    there: a server's certificate with its chain, the root's CRL. Raise FatalError when one cannot
-    be read.
+    Its witnesses, and `further` ones, are files of the root's making that may be newer than the
+    inventory, if they are there: certificates with their chain, the root's CRL. Raise FatalError
+    when one cannot be read.
     """
     inventory, root, intermediate = authority.inventory, authority.root, authority.intermediate
     if intermediate is None:
@@ -43,7 +44,7 @@ def fault(authority: Authority) -> str:
             f"place: ca replace-intermediate was interrupted, or its files were put back. To end "
             f"it, {_REMEDY}"
         )
-    for path in authority.witnesses:
+    for path in (*authority.witnesses, *further):
         if _is_revoked(root, intermediate, path) or strangers(inventory, root, intermediate, path):
             return (
                 f"{path} shows that another intermediate has taken the place of this authority's, "
@@ -53,9 +54,9 @@ def fault(authority: Authority) -> str:
     return ""
 
 
-def check(authority: Authority) -> None:
-    """Raise FatalError when the authority's intermediate does not count any more."""
-    found = fault(authority)
+def check(authority: Authority, further: Iterable[Path] = ()) -> None:
+    """Raise FatalError when the authority's intermediate does not count any more: see `fault`."""
+    found = fault(authority, further)
     if found:
         raise FatalError(f"{found}. Nothing was changed")
 

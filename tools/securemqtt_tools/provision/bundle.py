@@ -21,8 +21,8 @@ from securemqtt_tools.pki import Issued
 from securemqtt_tools.pki.issued import certificate_der, certificate_pem
 
 CONFIG = "config.json"
-# Names that a bundle has unless they are in use by the identity that is being replaced.
 RULE_KEYS = ("may_publish", "may_subscribe", "max_publish_bytes")
+# Names that a bundle has unless they are in use by the identity that is being replaced.
 BOARD_NAMES = {"certificate": ["device.der"], "key": "device.key.der"}
 PI_NAMES = {"certificate": ["device.pem"], "key": "device.key"}
 

@@ -8,7 +8,7 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from securemqtt.bundle import exists
@@ -23,7 +23,8 @@ from securemqtt_tools.sudo import caller_home
 
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 # A service does not see these, or sees empty ones.
-_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_ROOT = Path("/root")
+_HOMES = (Path("/home"), _ROOT, Path("/run/user"))
 _PASSING = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (named, not used)
 _SECRETS = (".ssh", ".gnupg", ".securemqtt")
 _READ, _SEARCH, _WRITE = 4, 1, 2
@@ -67,24 +68,27 @@ def plan(
     return service
 
 
-def check(service: Service) -> None:
-    """Raise FatalError where the bundle is not whole, or has what the service would not get; where
-    the program, or its Python, lies where such a service sees nothing, or where anybody may change
-    it.
+def mistakes(service: Service) -> Iterator[str]:
+    """Yield where the bundle is not whole, or has what the service would not get; where the
+    program, or its Python, lies where such a service sees nothing, or where anybody may change it.
     """
-    _check_bundle(service)
+    yield from _in_bundle(service)
     if service.system:
-        _check_lasting(service.program, service.python)
+        yield from _passing(service.program, service.python)
         for one in (service.program, service.program.parent):
             if one.stat().st_mode & _WRITE:
-                raise FatalError(f"anybody may change {one}: chmod o-w {one}")
-        _check_reach(service.owner, service.program, service.python)
+                yield f"anybody may change {one}: chmod o-w {one}"
+        yield from _out_of_reach(service)
 
 
-def _answers_sigterm(program: Path) -> bool:
-    """Return True if a program has an answer to SIGTERM. Raise FatalError if it is none."""
+def check_program(program: Path) -> None:
+    """Raise FatalError if there is no such program, or it is no Python."""
+    _parsed(program.expanduser().resolve())
+
+
+def _parsed(program: Path) -> ast.Module:
     try:
-        tree = ast.parse(program.read_bytes(), filename=program.name)
+        return ast.parse(program.read_bytes(), filename=program.name)
     except FileNotFoundError as error:
         raise FatalError(f"there is no program {program}") from error
     except OSError as error:
@@ -92,10 +96,14 @@ def _answers_sigterm(program: Path) -> bool:
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise FatalError(f"{program}{line} is no Python: {error.args[0]}") from error
+
+
+def _answers_sigterm(program: Path) -> bool:
+    """Return True if a program has an answer to SIGTERM. Raise FatalError if it is none."""
     return any(
         isinstance(one, (ast.Attribute, ast.Name))
         and (one.attr if isinstance(one, ast.Attribute) else one.id) == "SIGTERM"
-        for one in ast.walk(tree)
+        for one in ast.walk(_parsed(program))
     )
 
 
@@ -137,33 +145,53 @@ def _owner(program: Path) -> str | None:
         ) from error
 
 
-def _check_lasting(*paths: Path) -> None:
-    """Raise FatalError for what lies where things come and go: a service has one of its own."""
+def _passing(*paths: Path) -> Iterator[str]:
+    """Yield what lies where things come and go: a service has one of its own."""
     for path in paths:
         for place in _PASSING:
             if place in (*path.parents, *path.resolve().parents):
-                raise FatalError(
-                    f"{path} is below {place}, which no service sees: put it elsewhere"
-                )
+                yield f"{path} is below {place}, which no service sees: put it elsewhere"
+                break
 
 
-def _check_reach(owner: str | None, program: Path, python: Path) -> None:
-    """Raise FatalError if the service could not read its program, or Python."""
+def _out_of_reach(service: Service) -> Iterator[str]:
+    """Yield why the service could not read its program, or its Python."""
+    yield from _unseen(service, service.program, "put it below /opt (docs/pi-service.md)")
+    anew = (
+        "make an environment below /opt with the system's Python, sudo /usr/bin/python3 -m venv "
+        "DIR, and call its securemqtt (docs/pi-service.md)"
+    )
     library = Path(sys.modules["securemqtt"].__file__ or "")
-    for path in (program, python, Path(os.__file__), library):
-        resolved = path.resolve()
-        at_home = any(place in (*path.parents, *resolved.parents) for place in _HOMES)
-        if owner is None and at_home:
-            raise FatalError(
-                f"{path} is in somebody's home, and {program}, which is root's, is to run as a "
-                f"user who sees none: put it below /opt (docs/pi-service.md), or give the program "
-                "to its user: sudo chown USER: " + str(program)
-            )
-        if not _may_read(resolved, owner):
-            raise FatalError(
-                f"{owner or 'a user of its own'} could not read {path}: put it below /opt "
-                "(docs/pi-service.md), or see to its mode (chmod)"
-            )
+    for path in (service.python, Path(os.__file__), library):
+        found = list(_unseen(service, path, anew))
+        if found:  # with the one, most often, the others are where they should not be, too
+            yield from found
+            return
+
+
+def _unseen(service: Service, path: Path, remedy: str) -> Iterator[str]:
+    """Yield why the service could not read a file, or what a link leads to."""
+    resolved = path.resolve()
+    owner, program = service.owner, service.program
+    if owner is None and (_at_home(path) or _at_home(resolved)):
+        leads = "" if _at_home(path) else f" leads to {resolved}, which"
+        # What is in root's home is nobody else's to read.
+        of_root = _ROOT in (*path.parents, *resolved.parents)
+        other = "" if of_root else f", or give the program to its user: sudo chown USER: {program}"
+        yield (
+            f"{path}{leads} is in somebody's home, and {program}, which is root's, is to run as a "
+            f"user who sees none: {remedy}{other}"
+        )
+    elif not _may_read(resolved, owner):
+        what = path if path == resolved else f"{resolved}, which {path} leads to"
+        yield (
+            f"{owner or 'a user of its own'} could not read {what}: {remedy}, or see to its mode "
+            "(chmod)"
+        )
+
+
+def _at_home(path: Path) -> bool:
+    return any(place in path.parents for place in _HOMES)
 
 
 def _may_read(path: Path, owner: str | None) -> bool:
@@ -184,33 +212,40 @@ def _allowed(status: os.stat_result, uid: int, groups: set[int], right: int) -> 
 
 def _group(name: str) -> str:
     try:
-        return grp.getgrnam(name).gr_name
+        entry = grp.getgrnam(name)
     except KeyError as error:
         raise FatalError(f"there is no group {name} on this machine (--group)") from error
+    if entry.gr_gid == 0:
+        raise FatalError(
+            f"--group {name} is root's group, and a service has none of root's powers: name the "
+            "group that the device belongs to (ls -l /dev), such as i2c or dialout"
+        )
+    return entry.gr_name
 
 
-def _check_bundle(service: Service) -> None:
-    """Raise FatalError if the bundle is not whole, or has what the service would not get."""
+def _in_bundle(service: Service) -> Iterator[str]:
+    """Yield why the bundle is not whole, and what the service would not get of it."""
     directory = service.bundle
     try:
         make_context(settings := load(str(directory), {}))
     except WrongKeyPassword:  # the program will have it
         settings = load(str(directory), {})
     except SecureMQTTError as error:
-        raise FatalError(str(error)) from error
+        yield str(error)
+        return
     if not service.system:
         return
     for name in (settings.ca, settings.certificate, settings.key, settings.password_file):
         for one in [name] if isinstance(name, str) else name or []:
             if "/" in str(one):
-                raise FatalError(
+                yield (
                     f"{directory}/config.json names {one}: a service is given the files in the "
                     "bundle itself; put it there"
                 )
     for path in sorted(directory.iterdir()):
         # An outbox that has sent everything keeps its lock, and nothing else.
         if path.is_dir() and any(one.name != OUTBOX_LOCK for one in path.iterdir()):
-            raise FatalError(
+            yield (
                 f"{path} is in the bundle, and the service has an outbox of its own: run the "
                 f"program until it has sent what is there, then remove it: rm -r {path}"
             )

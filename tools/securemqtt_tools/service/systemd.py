@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.service.unit import MARK, STOP_S
+from securemqtt_tools.service.unit import MARK, STOP_S, Service, uses_bundle
+from securemqtt_tools.sudo import caller_home
 
 _ANSWER_S = 30
 _STOPPING_S = _ANSWER_S + STOP_S
@@ -21,8 +23,15 @@ _POLL_S = 0.2
 # The first that takes a directory of credentials
 _OLDEST = 250
 _SYSTEM_UNITS = Path("/etc/systemd/system")
+# Where services have their directories; those of users that systemd makes are in the second.
+STATES = Path("/var/lib")
+_PRIVATE = STATES / "private"
 _LOG_LINES = 10
 _UNIT_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+
+
+class NotRunning(FatalError):
+    """There is no systemd, or none that could be asked."""
 
 
 class Systemd:
@@ -36,8 +45,9 @@ class Systemd:
         """The directory of the units that an administrator, or the user, has put there."""
         if self.system:
             return _SYSTEM_UNITS
-        configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-        return Path(configuration) / "systemd" / "user"
+        caller = caller_home()  # by sudo, whose environment is root's
+        configuration = None if caller else os.environ.get("XDG_CONFIG_HOME")
+        return Path(configuration or (caller or Path.home()) / ".config") / "systemd" / "user"
 
     @property
     def call(self) -> str:
@@ -49,19 +59,8 @@ class Systemd:
         """How the user is to look at what a service printed; its name follows."""
         return "sudo journalctl --unit" if self.system else "journalctl --user-unit"
 
-    def require(self, command: str) -> None:
-        """Raise FatalError unless this manager runs, is new enough, and takes orders from us."""
-        version = self._version()
-        if version < _OLDEST:
-            raise FatalError(
-                f"systemd {version} is too old: it must be {_OLDEST} or later, as Raspberry Pi OS "
-                "12 and Debian 12 have it"
-            )
-        if not Path("/run/systemd/system").is_dir():
-            raise FatalError(
-                "systemd does not run on this machine (is it a container?), so no service can be "
-                "installed here: look at it with `securemqtt service show`"
-            )
+    def require_rights(self, command: str) -> None:
+        """Raise FatalError unless this manager takes orders from who calls us."""
         if self.system and os.geteuid() != 0:
             raise FatalError(
                 f"a service of the system is root's to {command}: call it as sudo "
@@ -69,14 +68,31 @@ class Systemd:
             )
         if not self.system and os.geteuid() == 0 and "SUDO_USER" in os.environ:
             raise FatalError("--user is for your own services: call it without sudo")
+
+    def require_running(self) -> None:
+        """Raise NotRunning unless this manager can be asked, FatalError if it is too old."""
+        version = self._version()
+        if version < _OLDEST:
+            raise FatalError(
+                f"systemd {version} is too old: it must be {_OLDEST} or later, as Raspberry Pi OS "
+                "12 and Debian 12 have it"
+            )
+        if not Path("/run/systemd/system").is_dir():
+            raise NotRunning(
+                "systemd does not run on this machine (is it a container?), so no service can be "
+                "installed here: look at it with `securemqtt service show`"
+            )
         if not self.system:
-            self._ask("show-environment")  # who cannot be reached says so here
+            try:
+                self._ask("show-environment")  # who cannot be reached says so here
+            except FatalError as error:
+                raise NotRunning(str(error)) from error
 
     def _version(self) -> int:
         try:
             said = self._systemctl(["--version"]).stdout
         except FileNotFoundError as error:
-            raise FatalError(
+            raise NotRunning(
                 "there is no systemd on this machine: a service needs a Linux that has it, such "
                 "as Raspberry Pi OS"
             ) from error
@@ -91,16 +107,41 @@ class Systemd:
             raise FatalError(f"{name!r} is no name of a service that securemqtt has installed")
         return self.units / f"{name}.service"
 
-    def check_free(self, name: str) -> None:
-        """Raise FatalError if somebody else's service has this name."""
-        path = self.unit_path(name)
+    def conflicts(self, service: Service) -> Iterator[str]:
+        """Yield what a service cannot be installed beside: somebody else's with its name, or that
+        has its directory, another of ours with its bundle. Where systemd does not run, that is
+        what the files say.
+        """
+        path = self.unit_path(service.name)
         taken = (path.exists() or path.is_symlink()) and not is_ours(path)
-        there = self.properties(name).get("FragmentPath", "")
+        there = self._loaded_from(service.name)
         if taken or (there and Path(there) != path):
-            raise FatalError(
-                f"there is a service {name} already, which securemqtt has not made "
+            yield (
+                f"there is a service {service.name} already, which securemqtt has not made "
                 f"({there or path}): choose another name with --name"
             )
+        state = STATES / service.name
+        if self.system and not is_ours(path) and _is_taken(state):
+            yield (
+                f"{state}, which would be the service's directory, is something else's: choose "
+                "another name with --name"
+            )
+        for other, command in _with_bundle(service.bundle):
+            if other != path:
+                yield (
+                    f"the service {other.stem} ({other}) has the bundle {service.bundle} already, "
+                    "and two with one certificate would throw each other out again and again: "
+                    "give this one a bundle of its own (--bundle DIR), or take the other away: "
+                    f"{command}"
+                )
+
+    def _loaded_from(self, name: str) -> str:
+        """Return the unit file that systemd knows a service by; empty if there is none."""
+        try:
+            self.require_running()
+        except FatalError:
+            return ""
+        return self.properties(name).get("FragmentPath", "")
 
     def require_ours(self, name: str) -> Path:
         """Return the path of a unit that we have written. Raise FatalError if there is none."""
@@ -195,8 +236,32 @@ def is_ours(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8", errors="replace") as unit:
             return unit.readline().rstrip("\n") == MARK
-    except FileNotFoundError:
+    except OSError:
         return False
+
+
+def _is_taken(state: Path) -> bool:
+    """Return True if a directory is not one that an earlier service of ours has left: systemd would
+    give all that is in it to the service's user.
+    """
+    if state == _PRIVATE:
+        return True
+    try:
+        if not state.exists() or _PRIVATE in state.resolve().parents:
+            return False
+        return not state.is_dir() or (any(state.iterdir()) and not (state / "bundle").is_dir())
+    except PermissionError:  # only root looks at all of them, and only root installs
+        return False
+
+
+def _with_bundle(bundle: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the units of ours that have a bundle, the machine's and the user's own, and what
+    removes each.
+    """
+    for system in (True, False):
+        for unit in sorted(Systemd(system).units.glob("*.service")):
+            if is_ours(unit) and uses_bundle(unit.read_text(errors="replace"), bundle):
+                yield unit, f"securemqtt service remove {unit.stem}{'' if system else ' --user'}"
 
 
 def _this_command() -> str:

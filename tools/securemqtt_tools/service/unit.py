@@ -14,11 +14,15 @@ STOP_S = 30
 FORBIDDEN = frozenset("\"'\\$;")
 # Gives the credentials the names that config.json knows them by: systemd calls them
 # bundle_config.json and so on. Links of an earlier start go, since a new identity has other names.
+# Where systemd's mounts are private, its directory of credentials is empty for the service.
 _LINK = (
+    'set -- "$$CREDENTIALS_DIRECTORY"/bundle_*; '
+    '[ -e "$$1" ] || { echo "securemqtt: systemd has handed over no bundle, since its mounts do '
+    "not reach this service: on this machine (is it a container?) say mount --make-rshared /, "
+    'then start the service anew" >&2; exit 1; }; '
     'mkdir -p "$$SECUREMQTT_BUNDLE" && cd "$$SECUREMQTT_BUNDLE" && '
     "find . -maxdepth 1 -type l -delete && "
-    'for one in "$$CREDENTIALS_DIRECTORY"/bundle_*; do '
-    'ln -s "$$one" "$${one##*/bundle_}" || exit 1; done'
+    'for one; do ln -s "$$one" "$${one##*/bundle_}" || exit 1; done'
 )
 _EVERYWHERE = (
     ("no way to more rights, by sudo say", ("NoNewPrivileges=yes",)),
@@ -93,6 +97,19 @@ def render(service: Service) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
+def uses_bundle(unit: str, bundle: Path) -> bool:
+    """Return True if a unit of ours, be it the system's or a user's, has this bundle."""
+    return not {_credential(bundle), _own_bundle(bundle)}.isdisjoint(unit.splitlines())
+
+
+def _credential(bundle: Path) -> str:
+    return f"LoadCredential=bundle:{_plain(bundle)}"
+
+
+def _own_bundle(bundle: Path) -> str:
+    return f"Environment={_word(f'SECUREMQTT_BUNDLE={bundle}')}"
+
+
 def _unit(service: Service) -> Iterable[str]:
     yield f"Description={_plain(service.program.name)}, with MQTT over mutual TLS"
     if service.system:
@@ -126,7 +143,7 @@ def _identity(service: Service) -> Iterable[str]:
     yield "UMask=0077"
     if not service.system:
         yield "# The bundle is yours, and so is the service: it is used where it is."
-        yield f"Environment={_word('SECUREMQTT_BUNDLE=' + str(service.bundle))}"
+        yield _own_bundle(service.bundle)
         yield "# A directory of its own, $STATE_DIRECTORY."
         yield state
         yield "StateDirectoryMode=0700"
@@ -143,7 +160,7 @@ def _identity(service: Service) -> Iterable[str]:
     yield state
     yield "StateDirectoryMode=0700"
     yield "# systemd reads the bundle and gives it to this service alone, in memory."
-    yield f"LoadCredential=bundle:{_plain(service.bundle)}"
+    yield _credential(service.bundle)
     yield f"Environment=SECUREMQTT_BUNDLE=%S/{service.name}/bundle"
     yield f"ExecStartPre=/bin/sh -c '{_LINK}'"
 

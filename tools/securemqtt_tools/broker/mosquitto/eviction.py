@@ -16,19 +16,23 @@ import socket
 import ssl
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.connections import (
     Connections,
+    End,
     connections,
+    end_of,
+    remote_end,
     remote_ports,
 )
+from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import Door
 from securemqtt_tools.broker.trust import undated_context
 from securemqtt_tools.pki.files import make_directory, write_file
@@ -36,7 +40,7 @@ from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_certificate
 
 # Beyond so many, a restart is quicker and takes less.
-_MOST = 20
+MOST = 20
 _TRUST = "trust.pem"
 _SOCKET = "socket"
 _CARD = "card.pem"
@@ -47,6 +51,7 @@ _WAIT_S = 5.0
 _CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03out"
 _CONNACK_BYTES = 4
 # Behind the time, and nowhere else: a line may have what a client has chosen.
+_OPENED = re.compile(rb"\S+: New connection from (\S+) on port ")
 _ENTERED = re.compile(rb"\S+: New client connected from (\S+) as (\S+) \(")
 # How long Mosquitto waits for CONNECT: one and a half times its default keep-alive of 60 s, and it
 # looks every few seconds. Only for a CONNECT of which more than 1000 bytes are missing does it wait
@@ -63,23 +68,25 @@ class Watch:
     from one port, to two addresses of this computer.
     """
 
-    def __init__(
-        self,
-        device_ids: Iterable[str],
-        offset: int,
-        ports: Collection[int] = (),
-        before: Watch | None = None,
-    ) -> None:
-        """Begin where the log, at `offset`, says that Mosquitto, which listens on `ports`, has read
-        the CRL; `before` goes on in this one.
-        """
-        self.offset = offset
-        self._until = time.monotonic() + _HALF_OPEN_S
+    def __init__(self, log: Log, ports: Collection[int]) -> None:
+        """Look for nobody yet in the log of a Mosquitto that listens on `ports`."""
+        self._log = log
         self._ports = frozenset(ports)
-        self._old: dict[str, Connections | None] = dict.fromkeys(device_ids, self._connections())
+        self._offset = 0
+        self._until = time.monotonic()
+        self._old: dict[str, Connections | None] = {}
         """Who is looked for, and the connections by which he may come in; None: by any."""
-        if before is not None:
-            self._old = {**before._old, **self._old}  # noqa: SLF001  (another of this class)
+
+    def begin(self, device_ids: Iterable[str], offset: int) -> None:
+        """Look for these, too, from where the log, at `offset`, says that Mosquitto has read the
+        CRL. Raise FatalError when the log cannot be read.
+        """
+        now = self._connections()
+        if now is not None:  # who had entered by then was put out, or is somebody else
+            now -= _entered_by(now, self._log.before(offset))
+        self._old.update(dict.fromkeys(device_ids, now))
+        self._offset = offset
+        self._until = time.monotonic() + _HALF_OPEN_S
 
     @property
     def left_s(self) -> float:
@@ -104,10 +111,13 @@ class Watch:
         self._until = time.monotonic() + _HALF_OPEN_S
         return True if self._old else (False if known else None)
 
-    def entered(self, log: bytes) -> set[str]:
-        """Return who of them has come in, as the log says from `offset` on."""
+    def entered(self) -> set[str]:
+        """Return who of them has come in since the last time. Raise FatalError when the log cannot
+        be read any more.
+        """
+        log = self._log.since(self._offset)
         complete = log[: log.rfind(b"\n") + 1]
-        self.offset += len(complete)
+        self._offset += len(complete)
         matches = filter(None, map(_ENTERED.match, complete.splitlines()))
         comings = [(one[1], one[2].decode(errors="replace")) for one in matches]
         comings = [one for one in comings if one[1] in self._old]
@@ -130,30 +140,19 @@ class Watch:
         return connections(self._ports) if self._ports else None
 
 
-def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
-    """Return the serial numbers that a CRL has."""
-    return frozenset(entry.serial_number for entry in crl)
-
-
-def newly_revoked(
-    config: BrokerConfig,
-    crl: x509.CertificateRevocationList,
-    issuer: x509.Name | None,
-    before: frozenset[int],
-    one_by_one: bool,
-) -> set[str] | None:
-    """Return the devices that are revoked by this CRL, and were not by one of this issuer with the
-    serial numbers `before`; None where Mosquitto has to be restarted for them, as it must for any
-    if they cannot be put out `one_by_one`. Raise FatalError.
-    """
-    # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
-    # changed is not read again either.
-    if crl.issuer != issuer:
-        return None
-    added = serials(crl) - before
-    if len(added) > (_MOST if one_by_one else 0):
-        return None
-    return config.revoked_ids(added)
+def _entered_by(some: Connections, log: bytes) -> Connections:
+    """Return those of which a log says last that a client has entered by them."""
+    has_entered: dict[End | None, bool] = {}
+    for line in log.splitlines():
+        opened, entered = _OPENED.match(line), _ENTERED.match(line)
+        if opened:
+            has_entered[end_of(opened[1].decode(errors="replace"))] = False
+        elif entered and (end := end_of(entered[1].decode(errors="replace"))) in has_entered:
+            has_entered[end] = True
+    count = Counter(map(remote_end, some))  # of two from one end the log would not say which
+    return frozenset(
+        one for one in some if has_entered.get(remote_end(one)) and count[remote_end(one)] == 1
+    )
 
 
 def fits(path: Path) -> bool:

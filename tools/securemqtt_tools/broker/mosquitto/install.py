@@ -17,7 +17,7 @@ from securemqtt.platform import escaped
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.answer import await_answer, await_end, visit
-from securemqtt_tools.broker.mosquitto.eviction import fits, newly_revoked, serials
+from securemqtt_tools.broker.mosquitto.eviction import MOST, fits
 from securemqtt_tools.broker.mosquitto.folder import Folder, Opened, Service
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import (
@@ -30,6 +30,7 @@ from securemqtt_tools.broker.mosquitto.program import (
 from securemqtt_tools.broker.mosquitto.restart import run, systemd_runs
 from securemqtt_tools.broker.mosquitto.trial import try_out
 from securemqtt_tools.broker.privileges import check_only_roots
+from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
@@ -224,8 +225,8 @@ class Installation:
             old = x509.load_pem_x509_crl(before[self.crl] or b"")
         except ValueError:
             return f"{self.crl} is damaged"
-        new = self.config.crl()
-        gone = newly_revoked(self.config, new, old.issuer, serials(old), socket is not None)
+        most = MOST if socket is not None else 0
+        gone = newly_revoked(self.config.directory, self.config.crl(), old, most)
         if gone is None:
             return "who was revoked cannot be put out one by one"
         return Reload(command, frozenset(gone), socket, log)

@@ -1,7 +1,8 @@
 """Having a system's Mosquitto take up new files, and put out who was revoked, while it goes on.
 
-What it has done is read in its log, since a signal says nothing of that: the log shows that the
-new CRL counts, and who comes in all the same.
+What it does is read in its log, since a signal says nothing of that: the log shows when it begins
+to read, before which it serves nobody else (that it can read them was tried out before, trial.py),
+and who comes in all the same.
 
 Root reads that log and enters that socket, both in directories that are the user mosquitto's. So
 whoever holds that user can only have the reload fail, or lie about the broker that is his anyway:
@@ -74,7 +75,7 @@ class Watching:
         self._authority = authority
         self._trusted = trusted
         self._log = log
-        self._watch = Watch((), 0)
+        self._watch = Watch(log, ports_of(config))
 
     @property
     def left_s(self) -> float:
@@ -86,7 +87,8 @@ class Watching:
 
         Raise FatalError also where the log does not show our own coming: it would not show theirs.
         """
-        self._watch = Watch(gone, offset, ports_of(self._config))
+        deadline = time.monotonic() + timeout_s
+        self._watch.begin(gone, offset)
         self._put_out(gone)
         for device_id in gone:
             ours = rb"^\S+: New client connected from %s\S* as %s \(" % (
@@ -94,7 +96,8 @@ class Watching:
                 re.escape(device_id.encode()),
             )
             pattern = re.compile(ours, re.MULTILINE)
-            self._log.await_match(pattern, offset, timeout_s, "who connects")
+            left_s = max(0.0, deadline - time.monotonic())
+            self._log.await_match(pattern, offset, left_s, "who connects")
 
     def run(self) -> bool:
         """Look out until the time is over, at most 100 s; return True if connections of before are
@@ -103,7 +106,7 @@ class Watching:
         """
         while True:
             is_over = self._watch.is_over()
-            self._put_out(self._watch.entered(self._log.since(self._watch.offset)))
+            self._put_out(self._watch.entered())
             if is_over:
                 return self._watch.prolong() is not False
             time.sleep(_WATCH_S)

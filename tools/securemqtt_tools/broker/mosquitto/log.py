@@ -39,6 +39,11 @@ class Log:
                 raise FatalError(f"{self._path} was begun anew meanwhile")
             return os.pread(descriptor, _MOST_BYTES, offset)
 
+    def before(self, offset: int) -> bytes:
+        """Return what was written up to `offset`, the end of it if that is much."""
+        begin = max(0, offset - _MOST_BYTES)
+        return self.since(begin)[: offset - begin]
+
     def await_match(
         self, pattern: re.Pattern[bytes], offset: int, timeout_s: float, what: str
     ) -> int:

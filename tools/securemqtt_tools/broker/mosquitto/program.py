@@ -92,8 +92,8 @@ class Door:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the broker finds the files of its directory, and where it writes; None: as the main
-    configuration says.
+    """Where the broker finds the files of its directory, and where it writes (`data` may be below
+    the directory in which it is started); None: as the main configuration says.
     """
 
     directory: Path

@@ -1,0 +1,101 @@
+"""One broker in the foreground for a directory: the lock that it holds, and who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import OWNER_ONLY, explained
+
+LOCK = "run.lock"
+_LOCKS = Path("/proc/locks")
+# Who only looks holds the lock, too, for some microseconds.
+_LOOKS_S = 2.0
+_POLL_S = 0.01
+
+
+@contextmanager
+def holding(directory: Path) -> Iterator[int]:
+    """Hold the lock of a directory; yield its descriptor. Raise FatalError where another has it."""
+    path = directory / LOCK
+    with explained(f"write {path}"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        deadline = time.monotonic() + _LOOKS_S
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if running(directory) is not None or time.monotonic() > deadline:
+                raise FatalError(
+                    f"the broker of {directory} runs already: securemqtt broker reload has it take "
+                    f"up what was changed"
+                )
+            time.sleep(_POLL_S)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def running(directory: Path) -> int | None:
+    """Return the process id of the broker that runs in the foreground for this directory, None if
+    there is none.
+    """
+    path = directory / LOCK
+    if not path.exists():
+        return None
+    with explained(f"read {path}"), path.open("rb") as lock:
+        if _locked(lock.fileno(), fcntl.LOCK_SH):
+            return None
+        return _holder(lock.fileno()) if _LOCKS.exists() else _noted(lock.read())
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(descriptor: int) -> int | None:
+    """Return the process that holds the lock of a file alone, as the kernel says: what the file
+    says may be from a backup, and the number be another process's by now.
+    """
+    status = os.fstat(descriptor)
+    for line in _LOCKS.read_text().splitlines():
+        words = line.split()  # 1: FLOCK ADVISORY WRITE <process> <major>:<minor>:<inode> 0 EOF
+        if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"]:
+            pid, file = int(words[4]), words[5]
+            if int(file.rpartition(":")[2]) == status.st_ino and _has_open(pid, status):
+                return pid
+    return None
+
+
+def _has_open(pid: int, status: os.stat_result) -> bool:
+    """Return True if a process has a file open, or does not let us see that; the inode alone would
+    not tell, and the number of the device is not everywhere what `stat` says (btrfs).
+    """
+    try:
+        opened = list(Path(f"/proc/{pid}/fd").iterdir())
+    except PermissionError:  # another user's: who may not look may not send it a signal, either
+        return True
+    except OSError:
+        return False
+    return any(_is_same(one, status) for one in opened)
+
+
+def _is_same(path: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), status)
+    except OSError:
+        return False
+
+
+def _noted(content: bytes) -> int | None:
+    """Return the number in the file, where no kernel tells of locks."""
+    return int(content) if content.isdigit() else None

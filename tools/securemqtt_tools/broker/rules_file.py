@@ -7,11 +7,14 @@ backup does not give back what was denied since.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import explained, write_file
 
 NAME = "rules.json"
@@ -65,6 +68,23 @@ def reconcile(authority: Path, broker: Path) -> Rules:
         if rules != newest:
             write_rules(directory, newest)
     return newest
+
+
+def change(authority: Authority, broker: Path | None, edit: Callable[[Rules], Rules]) -> Rules:
+    """Change the rules beside an inventory, and in a broker's directory; return them. Of several
+    processes that do so at once, none undoes what another has done. Raise FatalError, and change
+    nothing.
+    """
+    with authority.inventory.transaction():  # its lock is theirs, too
+        directory = authority.directory
+        before = reconcile(directory, broker) if broker else read_rules(directory)
+        after = edit(before)
+        if after != before:
+            after = replace(after, number=before.number + 1)
+            after.check()
+            for one in filter(None, (broker, directory)):
+                write_rules(one, after)
+    return after
 
 
 def _line(values: dict[str, Any]) -> Rule:

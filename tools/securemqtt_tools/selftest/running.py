@@ -188,7 +188,10 @@ def _given_back(board: Board, steps: Steps, hold: Callable[[], None]) -> Iterato
     except BaseException as first:
         hold()
         try:
-            board.recover()
+            try:
+                board.recover()
+            except FatalError:  # a handshake, which nothing interrupts, may outlast it
+                board.recover()
             clear(board)
             board.start_program()
         except FatalError as error:

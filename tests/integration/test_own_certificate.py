@@ -167,6 +167,7 @@ def test_it_says_when_it_ends_soon(interpreter: str, short_lived: dict[str, Path
     assert f"the certificate of short-{interpreter} ends on 20" in warnings[0]
     assert re.search(r", (9|10) days from now\.", warnings[0])
     assert f"--id short-{interpreter} " in warnings[0]
+    assert "renew it there, then provision with --ca, --certificate and --key" in warnings[0]
     assert said.count("told ClientCertificateExpiring") == 1
     assert said[-1] in ENDS
 

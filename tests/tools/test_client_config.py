@@ -186,6 +186,12 @@ def test_mosquitto_pub_and_sub(desk: Desk, capsys: pytest.CaptureFixture[str]) -
         ["sh", "-ec", script], capture_output=True, text=True, timeout=2 * ANSWER_S, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{_NOTE} hello\n", "")
+    assert "the first with -n in place of -m hello takes it away again" in text
+    script = f"{pub.replace('-m hello', '-n')}\n{sub} -C 1 -W 1"
+    done = subprocess.run(
+        ["sh", "-ec", script], capture_output=True, text=True, timeout=2 * ANSWER_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (27, "")  # nothing came
 
 
 def test_openssl(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

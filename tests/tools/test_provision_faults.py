@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tty
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -299,6 +300,34 @@ def test_ctrl_c_on_this_computer_starts_the_board_s_program_again(
             finally:
                 program.kill()
         assert (program.returncode, complaint) == (130, "securemqtt: interrupted\n")
+        second, _ = silent.accept()  # the board, from its main.py
+        first.close()
+        second.close()
+
+
+def test_ctrl_c_again_and_again_does_not_keep_the_program_from_its_start(
+    provisioner: Provisioner, simulated_board: SimulatedBoard
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(seconds(60))
+        words = [sys.executable, str(Path(__file__).parents[2] / "tools" / "provision.py")]
+        words += ["simulated", "--id", "struck", "--port", simulated_board.port]
+        words += ["--broker", f"localhost:{silent.getsockname()[1]}"]
+        words += ["--home", str(provisioner.home), *provisioner.wifi]
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as program:
+            try:
+                first, _ = silent.accept()  # the board, from the test of its connection
+                while program.poll() is None:
+                    program.send_signal(signal.SIGINT)
+                    with suppress(subprocess.TimeoutExpired):
+                        program.wait(0.1)  # as fast as somebody presses keys
+                complaint = program.communicate(timeout=seconds(60))[1]
+            finally:
+                program.kill()
+        assert program.returncode in (130, -signal.SIGINT)  # the latter as Python itself ends
+        assert "securemqtt: the board is being given back" in complaint
         second, _ = silent.accept()  # the board, from its main.py
         first.close()
         second.close()

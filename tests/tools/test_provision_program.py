@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,6 +180,50 @@ def test_the_last_good_program_outlives_a_trial_that_nobody_saw_the_end_of(bench
     assert bench.main == b"print('never tried')\n"
     assert read(bench.board, "/main.py.old") == _OLD
     assert "/main.py.older" not in contents(bench.board)
+
+
+def test_each_of_three_programs_has_its_place_again(bench: Bench) -> None:
+    """After Ctrl-C, and when the new one dies."""
+    names = ("/main.py", "/main.py.old", "/main.py.older")
+    programs = [f"import time\nprint({name!r})\ntime.sleep(60)\n".encode() for name in names]
+    with Board(bench.board.port) as there:
+        for name, content in zip(names, programs, strict=True):
+            write(there, name, content)
+    since = bench.board.position()
+    with ThreadPoolExecutor(1) as pool:
+        struck = pool.submit(_interrupt_when_printed, bench.board, "begun", since)
+        outcome = bench.give("print('begun')\nimport time\nwhile True: time.sleep(1)\n")
+        struck.result()
+    assert outcome.status == 130
+    assert [read(bench.board, name) for name in names] == programs
+    assert bench.give("1 / 0\n").said("the program before is back")
+    assert [read(bench.board, name) for name in names] == programs
+    assert "/main.py.oldest" not in contents(bench.board)
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_old_program_comes_back_by_hand_as_the_page_says(bench: Bench) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "provisioning.md").read_text()
+    (line,) = [line for line in page.splitlines() if "main.py.old', 'main.py'" in line]
+    assert bench.give("import time\ntime.sleep(60)\n").status == 0
+    since = bench.board.position()
+    words = shlex.split(line.replace("PORT", bench.board.port))
+    subprocess.run([sys.executable, "-m", *words], check=True, timeout=seconds(60))
+    _runs_again(bench.board, since)
+    assert bench.main == _OLD
+    assert "/main.py.old" not in contents(bench.board)
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_lay_beside_the_program_moves_on_and_the_last_of_it_is_given_up(
+    bench: Bench,
+) -> None:
+    for number in range(1, 6):
+        assert bench.give(f"import time\nprint({number})\ntime.sleep(60)\n").status == 0
+    kept = [read(bench.board, f"/main.py{end}") for end in ("", ".old", ".older", ".oldest")]
+    assert [content.splitlines()[1] for content in kept] == [
+        f"print({number})".encode() for number in (5, 4, 3, 2)
+    ]
 
 
 def test_a_program_that_ends_in_order_is_no_fault(bench: Bench) -> None:

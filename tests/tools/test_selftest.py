@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,16 @@ from contract.play import SCENARIOS as FILES
 from securemqtt_tools.cli import main
 from securemqtt_tools.provision.board.files import write
 from securemqtt_tools.provision.board.repl import Board
-from securemqtt_tools.selftest.report import HELD, MEMORY, NOT_RUN, OVERDUE, outcome_of
+from securemqtt_tools.provision.board.survey import Facts
+from securemqtt_tools.selftest.report import (
+    HELD,
+    MEMORY,
+    NOT_RUN,
+    OVERDUE,
+    Report,
+    Result,
+    outcome_of,
+)
 from securemqtt_tools.selftest.running import SCENARIOS
 from securemqtt_tools.selftest.visit import PLACE, scenario_names
 from securemqtt_tools.simboard import SimulatedBoard
@@ -34,6 +45,14 @@ PROGRAM = f"""\
 import time
 print({_STARTED!r})
 while True: time.sleep(1)
+""".encode()
+_TIDYING = "it tidies up"
+_TIDIES_UP = f"""\
+try:
+    while True: time.sleep(1)
+except KeyboardInterrupt:
+    print({_TIDYING!r})
+    time.sleep(5)
 """.encode()
 _numbers = itertools.count()
 
@@ -151,6 +170,13 @@ def test_the_board_is_tried_and_given_back_as_it_was(
     for text in (selftest.markdown, json.dumps(report)):
         assert "127.0.0.1" not in text
         assert "serial" not in text
+    assert selftest.markdown.startswith("# securemqtt on a simulated board (SecureMQTT simulated")
+    assert report["board"]["simulated"] is True
+    for text in (selftest.markdown.lower(), selftest.out):
+        assert "this was a simulated board: its report is not one to send in" in text
+    logged = [line for one in report["results"] for line in one["log"]]
+    assert any("BROKER:PORT" in line for line in logged)
+    assert not re.search(r"BROKER\W{1,3}\d", selftest.markdown + json.dumps(report))
 
 
 @pytest.mark.long
@@ -234,6 +260,48 @@ def test_ctrl_c_gives_the_board_back(selftest: Selftest, board: SimulatedBoard) 
     assert contents(board) == before
 
 
+def test_ctrl_c_again_and_again_gives_the_board_back(
+    selftest: Selftest, board: SimulatedBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    before = contents(board)
+    starts = _starts(board)
+    with selftest.started(board, *_only("queueing", "long_handler")) as process:
+        _read_until(process, "queueing: 23 checks")
+        assert list(temporary.iterdir())
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: not list(temporary.iterdir()), seconds(30), "the broker's end")
+        assert process.stderr is not None
+        for _ in range(5):
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.readline()
+            assert said.startswith("securemqtt: the board is being given back")
+        process.communicate(timeout=seconds(60))
+    assert process.returncode == 130
+    wait_until(lambda: _starts(board) > starts, seconds(30), "the program's start")
+    assert contents(board) == before
+    assert selftest.report["broken_off"] == "interrupted"
+
+
+def test_ctrl_c_while_the_program_ends_starts_it_again(
+    selftest: Selftest, board: SimulatedBoard
+) -> None:
+    """The program takes its time to tidy up, so the tool still waits for the prompt."""
+    slow = PROGRAM.replace(b"while True: time.sleep(1)", _TIDIES_UP)
+    with Board(board.port) as link:
+        write(link, "/main.py", slow)
+        link.start_program()
+    wait_until(lambda: _starts(board) == 1, seconds(30), "the program's start")
+    with selftest.started(board) as process:
+        board.wait_for_output(_TIDYING, seconds(30))
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=seconds(60))
+    assert (process.returncode, error) == (130, "securemqtt: interrupted\n")
+    wait_until(lambda: _starts(board) == 2, seconds(30), "the program's start")
+
+
 def test_what_cannot_work_is_one_line(selftest: Selftest, simulated_board: SimulatedBoard) -> None:
     for options, said in (
         (["--report", "/dev/null/r"], "no report can be written in /dev/null/r: Not a directory"),
@@ -253,8 +321,57 @@ def test_an_address_that_is_not_this_machines_is_told(
     before = contents(board)
     assert selftest.run(board, "--address", "192.0.2.77") == 1
     assert len(selftest.error.splitlines()) == 1
-    assert "192.0.2.77" in selftest.error
+    assert "'192.0.2.77' is no address of this computer" in selftest.error
+    assert not selftest.reports.exists()
     assert contents(board) == before
+
+
+def test_a_report_that_cannot_be_written_is_told_first(
+    selftest: Selftest, board: SimulatedBoard, tmp_path: Path
+) -> None:
+    """/proc takes no file, whoever asks."""
+    selftest.reports = Path("/proc/self")
+    assert selftest.run(board) == 1
+    assert "no report can be written in /proc/self" in selftest.error
+    assert "Board" not in selftest.out
+    selftest.reports = tmp_path / "later"
+    with selftest.started(board, *_only("queueing")) as process:
+        _read_until(process, "Figures")
+        (tmp_path / "later").rmdir()
+        (tmp_path / "later").write_text("a file, where the report was to go")
+        out, error = process.communicate(timeout=seconds(120))
+    assert process.returncode == 1
+    assert "the report is printed above instead" in error
+    assert "| queueing | held |" in out
+    assert '"scenario": "queueing"' in out
+
+
+def test_the_report_tells_no_address_and_no_port() -> None:
+    report = Report(datetime.now(timezone.utc))
+    report.hide("10.0.0.1")
+    said = "10.0.0.1:40337 ('10.0.0.1', 40338) [10.0.0.1]:40339 10.0.0.12 port 40340, 1.25.0, 7 kB"
+    report.results.append(Result("connecting", "did not hold", what=said, log=[said]))
+    for text in (report.as_json(), report.as_markdown()):
+        assert text.count("BROKER:PORT ('BROKER', PORT) [BROKER]:PORT ADDRESS port PORT") == 2
+        assert text.count("1.25.0, 7 kB") == 2
+    json.loads(report.as_json())
+
+
+def test_a_real_board_is_not_called_simulated() -> None:
+    report = Report(datetime.now(timezone.utc))
+    facts = Facts("Raspberry Pi Pico W with RP2040", (1, 26, 0), 6, 4096, 1 << 20, 0, True)
+    report.describe_board(facts, {"platform": "rp2"})
+    assert report.as_markdown().startswith("# securemqtt on Raspberry Pi Pico W with RP2040\n")
+    assert "simulated |" not in report.as_markdown().replace("simulated | False |", "")
+
+
+def test_the_page_counts_the_scenarios_that_are_run() -> None:
+    docs, count = _TOOLS.parent / "docs", str(len(SCENARIOS))
+    page = (docs / "works-or-not-shown.md").read_text()
+    assert f"This runs {count} scenarios" in page
+    for text in (page, (docs / "ARCHITECTURE.md").read_text()):
+        said = re.findall(r"\d+ of the (\d+)\s+held|all (\d+) with it", text)
+        assert said == [(count, ""), ("", count)]
 
 
 def test_each_scenario_is_run_or_known_not_to_be() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import FrameType
 
@@ -60,12 +61,44 @@ def loaded() -> None:
     _heed(signal.default_int_handler)
 
 
+@contextmanager
+def put_off(notice: str) -> Iterator[Callable[[], None]]:
+    """Have what tidies up at the end of the block come to its own end: once the function that is
+    yielded was called, each Ctrl-C is answered with `notice`, and KeyboardInterrupt is raised only
+    after the block. What is done then must be bounded by itself. No-op without `load`.
+    """
+    held = struck = False
+
+    def hold() -> None:
+        nonlocal held
+        held = True
+
+    def strike(number: int, frame: FrameType | None) -> None:
+        nonlocal struck
+        if not held:
+            raise KeyboardInterrupt
+        struck = True
+        _say(f"securemqtt: {notice}\n".encode())
+
+    _heed(strike)
+    try:
+        yield hold
+    finally:
+        loaded()
+    if struck:
+        raise KeyboardInterrupt
+
+
 def interrupted() -> int:
     """Say that the command was told to end, where anybody still listens; return the exit status."""
+    _say(_SAID)
+    return INTERRUPTED
+
+
+def _say(line: bytes) -> None:
     if sys.stderr is not None:  # else the number 2 may be another file's by now
         with suppress(OSError):
-            os.write(2, _SAID)
-    return INTERRUPTED
+            os.write(2, line)
 
 
 def _heed(handler: object) -> None:

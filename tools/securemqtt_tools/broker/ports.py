@@ -24,6 +24,7 @@ def free_port(bind: str) -> int:
 
     Raise FatalError.
     """
+    check_own_address(bind)
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     for _ in range(_ATTEMPTS):
         port = random.choice(_CHOICE)  # noqa: S311  (nothing secret about a port)
@@ -36,6 +37,19 @@ def free_port(bind: str) -> int:
     raise FatalError(
         f"no port from {_CHOICE.start} to {_CHOICE.stop} could be had on {bind or 'any address'}"
     )
+
+
+def check_own_address(address: str) -> None:
+    """Raise FatalError unless a program of this computer can listen on `address` (empty: all)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise FatalError(
+            f"{address!r} is no address of this computer ({error.strerror}): name one that "
+            "`ip address` shows"
+        ) from error
 
 
 def port_was_taken(log: bytes) -> bool:

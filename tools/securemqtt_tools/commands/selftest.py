@@ -14,8 +14,10 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from rich.console import Console
 
@@ -24,7 +26,7 @@ from securemqtt_tools.cli import FatalError, add_home_option, whole_number
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki.files import READABLE, write_file
 from securemqtt_tools.provision.steps import Steps
-from securemqtt_tools.selftest.report import HELD, NOT_RUN, Report
+from securemqtt_tools.selftest.report import HELD, NOT_RUN, NOT_TO_BE_SENT, Report
 from securemqtt_tools.selftest.running import DEADLINE_S, SCENARIOS, Order, run_selftest
 
 
@@ -73,10 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; 0 when every scenario that was run held. Raise FatalError."""
-    try:
-        args.report.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FatalError(f"no report can be written in {args.report}: {error.strerror}") from error
+    made = _prepare(args.report)
     begun = datetime.now(timezone.utc)
     report = Report(begun)
     steps = Steps(Console(highlight=False))
@@ -91,10 +90,12 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         run_selftest(order, report, steps)
-    except FatalError as error:
-        report.broken_off = str(error)
+    except (FatalError, KeyboardInterrupt) as error:
+        report.broken_off = str(error) or "interrupted"
         if report.results:
             _write(report, args.report, steps)
+        else:
+            _remove_empty(made)
         raise
     _write(report, args.report, steps)
     ended = [one for one in report.results if one.outcome != NOT_RUN]
@@ -113,6 +114,37 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(report: Report, directory: Path, steps: Steps) -> None:
     stem = f"securemqtt-selftest-{report.begun:%Y%m%d-%H%M%S}"
-    for ending, text in ((".md", report.as_markdown()), (".json", report.as_json())):
-        write_file(directory / (stem + ending), text.encode(), READABLE)
+    texts = {".md": report.as_markdown(), ".json": report.as_json()}
+    try:
+        for ending, text in texts.items():
+            write_file(directory / (stem + ending), text.encode(), READABLE)
+    except FatalError as error:
+        for line in "".join(texts.values()).splitlines():
+            steps.say(line)
+        raise FatalError(f"{error}: the report is printed above instead") from error
     steps.say(f"  report: {directory / stem}.md and .json")
+    if report.simulated:
+        steps.say(f"  {NOT_TO_BE_SENT}")
+
+
+def _prepare(directory: Path) -> list[Path]:
+    """Make the report's directory, see that a file can be made there, before minutes are spent on
+    what goes into it, and return which directories were made, the innermost first.
+
+    Raise FatalError.
+    """
+    made = [one for one in (directory, *directory.parents) if not one.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(prefix=".securemqtt-selftest-", dir=directory):
+            pass
+    except OSError as error:
+        _remove_empty(made)
+        raise FatalError(f"no report can be written in {directory}: {error.strerror}") from error
+    return made
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    for one in directories:
+        with suppress(OSError):  # somebody has put something there
+            one.rmdir()

@@ -26,6 +26,14 @@ _NO_MEMORY = re.compile("memory allocation failed|OutOfMemory|out of memory|Memo
 _FORMAT = 1
 # What stands for this machine's address, which an error may name.
 _BROKER = "BROKER"
+# What else may be one: a version has three numbers, or other letters around it.
+_ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)")
+# A port stands behind an address or the word: `BROKER:8883`, `('BROKER', 8883)`, `port 8883`.
+_PORT = re.compile(r"\b(BROKER|ADDRESS|[Pp]ort)((?:\\?['\"])?[:,\]= ]{1,3})\d{1,5}\b")
+# The systems on which MicroPython runs beside others, as a simulated board's does: no chip's name.
+_COMPUTERS = ("linux", "darwin", "win32")
+SIMULATED = "a simulated board"
+NOT_TO_BE_SENT = "this was a simulated board: its report is not one to send in"
 
 
 @dataclass
@@ -62,6 +70,7 @@ class Report:
         self.board: dict[str, Any] = {}
         self.figures: dict[str, Any] = {}
         self.results: list[Result] = []
+        self.simulated = False
         self.broken_off = ""
         self._host = {
             "securemqtt": securemqtt.__version__,
@@ -79,8 +88,10 @@ class Report:
         self._host["broker"] = engine
 
     def describe_board(self, facts: Facts, more: Mapping[str, Any]) -> None:
-        """Note what the board is."""
+        """Note what the board is, and by its own word for the system whether it is a real one."""
+        self.simulated = more.get("platform") in _COMPUTERS
         self.board = {
+            "simulated": self.simulated,
             "machine": facts.machine,
             "micropython": ".".join(map(str, facts.version)),
             "mpy_version": facts.mpy_version,
@@ -105,11 +116,16 @@ class Report:
     def as_markdown(self) -> str:
         """Return the report for people."""
         held = sum(one.outcome == HELD for one in self.results)
+        machine = escaped(str(self.board.get("machine", "a board")))
         lines = [
-            f"# securemqtt on {escaped(str(self.board.get('machine', 'a board')))}",
+            f"# securemqtt on {SIMULATED} ({machine})"
+            if self.simulated
+            else f"# securemqtt on {machine}",
             "",
             f"{held} of {len(self.results)} scenarios held, {self.begun:%Y-%m-%d %H:%M} UTC.",
         ]
+        if self.simulated:
+            lines += ["", f"{NOT_TO_BE_SENT[0].upper()}{NOT_TO_BE_SENT[1:]}."]
         if self.broken_off:
             lines += ["", f"Broken off: {escaped(self.broken_off)}"]
         for title, facts in (
@@ -144,6 +160,6 @@ class Report:
         return self._shown("\n".join(lines)) + "\n"
 
     def _shown(self, text: str) -> str:
-        for secret, word in self._hidden.items():
-            text = text.replace(secret, word)
-        return text
+        for address, word in self._hidden.items():
+            text = re.sub(rf"(?<![\w.:]){re.escape(address)}(?!\.?\d)", word, text)
+        return _PORT.sub(r"\1\2PORT", _ADDRESS.sub("ADDRESS", text))

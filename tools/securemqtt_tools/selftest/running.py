@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from securemqtt_tools import entry
+from securemqtt_tools.broker.ports import check_own_address
 from securemqtt_tools.broker.process import AMQTT
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.provision.board import survey
 from securemqtt_tools.provision.board.files import make_directories
-from securemqtt_tools.provision.board.repl import Board
+from securemqtt_tools.provision.board.repl import GIVING_BACK, Board
 from securemqtt_tools.provision.steps import Steps
-from securemqtt_tools.selftest.report import HELD, NOT_RUN, Report, Result, outcome_of
+from securemqtt_tools.selftest.report import (
+    HELD,
+    NOT_RUN,
+    SIMULATED,
+    Report,
+    Result,
+    outcome_of,
+)
 from securemqtt_tools.selftest.surroundings import Surroundings, address_towards, surroundings
-from securemqtt_tools.selftest.visit import PLACE, Visit
+from securemqtt_tools.selftest.visit import PLACE, Visit, clear
 
 DEADLINE_S = 300
 # In this order: what comes first is what the others rest upon. Those that are missing need threads,
@@ -63,19 +72,32 @@ def run_selftest(order: Order, report: Report, steps: Steps) -> None:
     The board is left as it was: its identity, its program, which starts again, and no file more.
     Raise FatalError for what is not the board's fault.
     """
-    with Board(order.port) as board, _given_back(board, steps) as visit:
+    if order.address is not None:
+        check_own_address(order.address)
+    with (
+        entry.put_off(GIVING_BACK) as hold,
+        Board(order.port) as board,
+        _given_back(board, steps, hold) as visit,
+    ):
         with steps.step("Board") as step:
             facts = visit.facts
             report.describe_board(facts, visit.more_facts(order.serial_number))
-            step.note = f"{facts.machine}, MicroPython {'.'.join(map(str, facts.version))}"
+            what = f"{facts.machine}, MicroPython {'.'.join(map(str, facts.version))}"
+            step.note = f"{what}; {SIMULATED}" if report.simulated else what
         with steps.step("Clock") as step:
             step.note = survey.set_clock(board, facts, datetime.now(timezone.utc), dry_run=False)
         with ExitStack() as stack:
-            _try_out(order, report, steps, board, visit, stack)
+            _try_out(order, report, steps, board, visit, stack, hold)
 
 
 def _try_out(
-    order: Order, report: Report, steps: Steps, board: Board, visit: Visit, stack: ExitStack
+    order: Order,
+    report: Report,
+    steps: Steps,
+    board: Board,
+    visit: Visit,
+    stack: ExitStack,
+    hold: Callable[[], None],
 ) -> None:
     with steps.step("Network") as step:
         make_directories(board, [f"{PLACE}/device", f"{PLACE}/operator"])
@@ -92,6 +114,7 @@ def _try_out(
     report.hide(address)
     with steps.step("Broker"):
         place = stack.enter_context(surroundings(address, order.engine))
+        stack.callback(hold)  # the first thing at the end: nothing of the broker stays either
     report.note_broker(place.broker.engine)
     with steps.step("Copy") as step:
         whose = visit.put(order.scenarios, place.bundles(), order.cache, step.expect, step.advance)
@@ -108,23 +131,29 @@ def _try_out(
             report.results.append(Result(name, NOT_RUN, what="it needs Mosquitto"))
             continue
         title = f"{number}/{len(order.scenarios)} {name}"
-        report.results.append(_play(title, name, order, place, visit, steps))
+        _play(title, name, order, report, place, visit, steps)
 
 
 def _play(
-    title: str, name: str, order: Order, place: Surroundings, visit: Visit, steps: Steps
-) -> Result:
+    title: str,
+    name: str,
+    order: Order,
+    report: Report,
+    place: Surroundings,
+    visit: Visit,
+    steps: Steps,
+) -> None:
     place.act("broker forget")  # each has a broker that knows nothing yet
     begun = time.monotonic()
     with suppress(_NotHeldError), steps.step(title) as step:
         said = visit.play(name, place.closed_port(), place.act, order.deadline_s)
         result = _result(name, said, time.monotonic() - begun)
+        report.results.append(result)
         step.note = f"{len(result.checks)} checks, {result.seconds:.1f} s"
         if result.outcome != HELD:
             step.note = f"{result.outcome}: {result.what or 'it did not say why'}"
             raise _NotHeldError  # for the step to be marked
     place.settle()
-    return result
 
 
 def _result(name: str, said: dict[str, Any], seconds: float) -> Result:
@@ -148,20 +177,32 @@ class _NotHeldError(Exception):
 
 
 @contextmanager
-def _given_back(board: Board, steps: Steps) -> Iterator[Visit]:
-    """Borrow the board; give it back as it was, whatever happens."""
-    visit = Visit(board)
-    visit.clear()
+def _given_back(board: Board, steps: Steps, hold: Callable[[], None]) -> Iterator[Visit]:
+    """Borrow the board; give it back as it was, whatever happens. `hold` puts off Ctrl-C
+    meanwhile.
+    """
     try:
+        visit = Visit(board)
+        clear(board)
         yield visit
-    except BaseException:
-        # The first fault is the one to tell.
-        with suppress(FatalError):
-            board.recover()
-            visit.clear()
+    except BaseException as first:
+        hold()
+        try:
+            try:
+                board.recover()
+            except FatalError:  # a handshake, which nothing interrupts, may outlast it
+                board.recover()
+            clear(board)
             board.start_program()
+        except FatalError as error:
+            if not isinstance(first, FatalError):  # else the first fault is the one to tell
+                warn(
+                    f"the board could not be given back ({error}): {PLACE} may be left on it, "
+                    f"which the next selftest removes, or mpremote fs rm -r :{PLACE}"
+                )
         raise
+    hold()
     with steps.step("Board given back"):
         board.soft_reset()
-        visit.clear()
+        clear(board)
         board.start_program()

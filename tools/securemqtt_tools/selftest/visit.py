@@ -156,6 +156,11 @@ def scenario_names() -> list[str]:
     return sorted(name for name in names if name not in (*_COMMON, _ASYNCIO_FACE))
 
 
+def clear(board: Board) -> None:
+    """Remove all that a visit, this one or an earlier one, has left."""
+    board.query(_REMOVE, answers.anything, 60)
+
+
 class Visit:
     """A board whose own program rests, and on which the scenarios are."""
 
@@ -170,10 +175,6 @@ class Visit:
         if serial_number:
             more["serial_number"] = self._board.query(_SERIAL_NUMBER, answers.text)
         return more
-
-    def clear(self) -> None:
-        """Remove all that a visit, this one or an earlier one, has left."""
-        self._board.query(_REMOVE, answers.anything, 60)
 
     def put(
         self,

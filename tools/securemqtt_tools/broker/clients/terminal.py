@@ -22,7 +22,8 @@ def mosquitto(identity: Identity) -> str:
     note = f"{identity.prefix}/note"
     return (
         identity.comment("#")
-        + "# One after the other: both at once are one id twice.\n"
+        + "# One after the other: both at once are one id twice. With -r the broker keeps the note "
+        "for the second;\n# the first with -n in place of -m hello takes it away again.\n"
         + _command("mosquitto_pub", common, password, "-t", note, "-m", "hello", "-r")
         + _command("mosquitto_sub", common, password, "-v", "-t", identity.own)
     )

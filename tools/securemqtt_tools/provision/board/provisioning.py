@@ -7,9 +7,10 @@ by the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from securemqtt_tools import entry
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.clock import check_clock
 from securemqtt_tools.provision.board import survey
@@ -18,7 +19,7 @@ from securemqtt_tools.provision.board.deploy import Plan, carry_out, check_room,
 from securemqtt_tools.provision.board.files import PART, hashes, sha256, tree
 from securemqtt_tools.provision.board.order import Order
 from securemqtt_tools.provision.board.ports import find_port
-from securemqtt_tools.provision.board.repl import Board
+from securemqtt_tools.provision.board.repl import GIVING_BACK, Board
 from securemqtt_tools.provision.board.romfs import deploy_image, holds_image
 from securemqtt_tools.provision.board.selftest import connect_from_board
 from securemqtt_tools.provision.board.software import PROGRAMS, Software, surplus
@@ -36,23 +37,28 @@ def provision_board(order: Order, steps: Steps) -> bool:
     program = None
     if order.main:
         program = read_program(order.main, order.cache, order.profile.mpy_arch)
-    with steps.step("Board") as step:
-        port = order.port or find_port(order.profile.usb_ids, order.profile.name)
-        step.note = port
-        board = Board(port, order.profile.family)
-    with board, _program_restarted(board):
-        return _Provisioning(order, steps, board, program).run()
+    with entry.put_off(GIVING_BACK) as hold:
+        with steps.step("Board") as step:
+            port = order.port or find_port(order.profile.usb_ids, order.profile.name)
+            step.note = port
+            board = Board(port, order.profile.family)
+        with board, _program_restarted(board, hold):
+            return _Provisioning(order, steps, board, program, hold).run()
 
 
 @contextmanager
-def _program_restarted(board: Board) -> Iterator[None]:
-    """Start the board's own program again at the end, whatever happens: we have interrupted it."""
+def _program_restarted(board: Board, hold: Callable[[], None]) -> Iterator[None]:
+    """Start the board's own program again at the end, whatever happens: we have interrupted it.
+    `hold` puts off Ctrl-C meanwhile.
+    """
     try:
         yield
     except BaseException:
+        hold()
         with suppress(FatalError):  # the first fault is the one to tell
             board.start_program(interrupt=True)
         raise
+    hold()
     if not board.runs_program:
         board.start_program()
 
@@ -61,12 +67,18 @@ class _Provisioning:
     """One run over one board."""
 
     def __init__(
-        self, order: Order, steps: Steps, board: Board, program: UserProgram | None
+        self,
+        order: Order,
+        steps: Steps,
+        board: Board,
+        program: UserProgram | None,
+        hold: Callable[[], None],
     ) -> None:
         self._order = order
         self._steps = steps
         self._board = board
         self._program = program
+        self._hold = hold
 
     def run(self) -> bool:
         order, steps, board = self._order, self._steps, self._board
@@ -123,7 +135,7 @@ class _Provisioning:
         if order.connect:
             self._connect(facts.has_wifi and order.wifi is not None)
         if self._program:
-            try_program(board, self._program, steps)
+            try_program(board, self._program, steps, self._hold)
         return changed
 
     def _examine(self) -> Facts:

@@ -85,6 +85,8 @@ def _mv(a,b):
 def _w(s):_f.write(binascii.a2b_base64(s))
 """
 
+# What each further Ctrl-C is answered with.
+GIVING_BACK = "the board is being given back: this takes a moment, at most some minutes"
 _GONE = "plug it in and run the same command again: it goes on where this one stopped"
 
 
@@ -123,7 +125,10 @@ class Board:
         try:
             self._interrupt()
             self.run(_HELPERS)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                with contextlib.suppress(FatalError):  # its program may have ended already
+                    self.start_program(interrupt=True)
             self.close()
             raise
 

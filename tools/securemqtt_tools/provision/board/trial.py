@@ -5,6 +5,8 @@ the old one, which is kept, and watched for its first seconds.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,10 @@ OLD_MAIN = "/main.py.old"
 # The one before that, which then comes back to `OLD_MAIN`: nobody knows whether the program that a
 # new one replaces has ever lived, as its trial may have been cut short.
 _OLDER_MAIN = "/main.py.older"
+# The one before that: stays here when the new program lives, as nobody interrupts that then, and is
+# given up for the next.
+_OLDEST_MAIN = "/main.py.oldest"
+_PLACES = (MAIN, OLD_MAIN, _OLDER_MAIN, _OLDEST_MAIN)
 # A program has imported what it needs and made its client by then; Wi-Fi it may still be joining.
 _FIRST_SECONDS = 10
 _PROMPT = b'Type "help()" for more information.\r\n'
@@ -48,24 +54,24 @@ def read_program(path: Path, cache: Path, arch: str) -> UserProgram:
     return UserProgram(path.name, content)
 
 
-def try_program(board: Board, program: UserProgram, steps: Steps) -> None:
+def try_program(board: Board, program: UserProgram, steps: Steps, hold: Callable[[], None]) -> None:
     """Put a program on a board as its main.py, if it is not there yet, start it, and see it live
     for its first seconds.
 
     Raise FatalError if it dies, once its traceback was shown; then the one before is there again,
-    and so it is when Ctrl-C ends this.
+    and so it is when Ctrl-C ends this: `hold` puts off further ones.
     """
     with steps.step("Program") as step:
-        held = files.hashes(board, [MAIN, OLD_MAIN])
+        held = files.hashes(board, _PLACES)
         new = sha256(program.content)
         try:
             if held[MAIN] != new:
-                names = [OLD_MAIN, _OLDER_MAIN] if held[OLD_MAIN] else [OLD_MAIN]
-                keeps = {MAIN: names} if held[MAIN] else {}
+                keeps = {MAIN: _kept(held)} if held[MAIN] else {}
                 carry_out(board, Plan({MAIN: program.content}), step.advance, keeps)
             old = held[MAIN] not in (None, new) or held[OLD_MAIN] is not None
-            _watch(board, program, old, step, steps)
+            _watch(board, program, step, steps, hold)
         except KeyboardInterrupt:
+            hold()
             if held[MAIN] != new:
                 steps.say(f"  {program.name} was not watched to the end: {_undone(board, new)}")
             raise
@@ -73,7 +79,19 @@ def try_program(board: Board, program: UserProgram, steps: Steps) -> None:
             step.note += f"; the one before is {OLD_MAIN}"
 
 
-def _watch(board: Board, program: UserProgram, old: bool, step: Step, steps: Steps) -> None:
+def _kept(held: Mapping[str, str | None]) -> list[str]:
+    """Return the names that the programs which are there without a gap move on to."""
+    names: list[str] = []
+    for place, further in pairwise(_PLACES):
+        if held[place] is None:
+            break
+        names.append(further)
+    return names
+
+
+def _watch(
+    board: Board, program: UserProgram, step: Step, steps: Steps, hold: Callable[[], None]
+) -> None:
     began = time.monotonic()
     board.start_program()
     printed, there = board.printed((_PROMPT, SOFT_REBOOT), _FIRST_SECONDS)
@@ -94,6 +112,7 @@ def _watch(board: Board, program: UserProgram, old: bool, step: Step, steps: Ste
     for line in traceback:
         steps.say(f"  {escaped(line)}")
     why = _error(traceback) if traceback else "it restarts the board, and so without an end"
+    hold()
     state = _undone(board, sha256(program.content), restarted) if there else "it is still there"
     raise FatalError(f"{program.name} died {after} on the board ({why}): {state}")
 
@@ -123,14 +142,16 @@ def _undone(board: Board, new: str, restarts: bool = False) -> str:
 
 
 def _put_back(board: Board, new: str) -> str:
-    held = files.hashes(board, [MAIN, OLD_MAIN, _OLDER_MAIN])
+    held = files.hashes(board, _PLACES)
     if held[MAIN] not in (None, new):
         return "the program before is still there"
     if held[OLD_MAIN] is None:
         files.remove(board, [MAIN])
         return "it is off the board again, which has no program now"
-    files.rename(board, OLD_MAIN, MAIN)
+    for place, further in pairwise(_PLACES):
+        if held[further] is None:
+            break
+        files.rename(board, further, place)
     if held[_OLDER_MAIN] is None:
         return "the program before is back"
-    files.rename(board, _OLDER_MAIN, OLD_MAIN)
     return f"the program before is back, and the one before that is {OLD_MAIN}"

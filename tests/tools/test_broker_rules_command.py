@@ -37,6 +37,8 @@ def test_the_way_through(home: Home) -> None:
     assert said.startswith("group greenhouse may read weather/#.\ngroup greenhouse may read time.")
     home.good("broker", "allow", "hub", "readwrite", "weather/now")
     home.good("broker", "deny", "greenhouse", "weather/raw/#")
+    _, shown, _ = home.run("broker", "status")
+    assert "5; groups: greenhouse" in shown
     said = home.good("broker", "group", "greenhouse", "--remove", "greenhouse-2")
     assert said.startswith("Group greenhouse: greenhouse-1\n")
     assert acl(home) == [

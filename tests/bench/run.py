@@ -28,6 +28,7 @@ import bench_provision
 import bench_queued
 import bench_rates
 import bench_revocation
+import bench_rules
 from figures import Figure
 from paths import ROOT
 from rich.console import Console
@@ -45,6 +46,7 @@ SIDES: dict[str, tuple[Measure, ...]] = {
     "provision": (bench_provision.measure,),
     "authority": (bench_authority.measure,),
     "revocation": (bench_revocation.measure,),
+    "rules": (bench_rules.measure,),
 }
 
 _WIDTH = 140  # of a table that goes into a file

@@ -9,7 +9,8 @@
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
-- acl: who may do what
+- rules.json: the rules, a copy of those beside the inventory (see rules_file.py)
+- acl: who may do what, as it follows from the rules and the roles
 - passwords: their hashes
 - mosquitto.conf: for the Mosquitto that is installed here
 - data/, broker.log: what the running broker writes
@@ -29,8 +30,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker import revocations
+from securemqtt_tools.broker.mosquitto.acl import acl_text
 from securemqtt_tools.broker.public import find_root, read_public, root_pem
-from securemqtt_tools.broker.rules import ROLES, mosquitto_acl
+from securemqtt_tools.broker.rules import ROLES, Access
+from securemqtt_tools.broker.rules_file import read_rules, reconcile
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
@@ -219,7 +222,7 @@ class BrokerConfig:
         text = json.dumps({"format": _FORMAT, **values}, indent=2) + "\n"
         files = {
             SETTINGS: text.encode(),
-            ACL: mosquitto_acl(self.roles).encode(),
+            ACL: acl_text(self.roles, read_rules(self.directory)).encode(),
         }
         if not (self.directory / PASSWORDS).exists():
             files[PASSWORDS] = b""
@@ -239,6 +242,10 @@ class BrokerConfig:
             server = issued.key_pem() + issued.chain_pem()
         anchors = b"".join(one.public_bytes(Encoding.PEM) for one in authority.trust_anchors())
         write_files(self.directory, {CA: anchors, SERVER: server})
+
+    def access(self, identity: str) -> Access:
+        """Return what an identity may do. Raise FatalError when the rules cannot be read."""
+        return read_rules(self.directory).access(identity, self.roles.get(identity))
 
     @property
     def local_host(self) -> str:
@@ -294,6 +301,7 @@ class BrokerConfig:
         root_crl = read_root_crl(authority.directory)
         if root_crl:  # by this it knows an authority that comes from an older backup
             write_files(self.directory, {ROOT_CRL: root_crl})
+        reconcile(authority.directory, self.directory)
         self.save()
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -1,19 +1,23 @@
-"""Who may do what: the rules that Mosquitto gets as an ACL file and that the embedded broker
-applies itself.
+"""Who may do what: one set of rules, which each broker gets in its own form.
 
 Every identity has its own prefix, `devices/<id>/#`, to read and to write. A role gives a named
-identity more.
+identity more. Rules give to a group of identities, or to one, or take away: what is denied may be
+neither read nor written, whatever else says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from securemqtt.protocol.topics import PREFIX
+from securemqtt.protocol.topics import PREFIX, covers, problem
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.names import check_device_id
 
 READ = "read"
 WRITE = "write"
+DENY = "deny"
+ACTIONS = (READ, WRITE, DENY)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,113 @@ ROLES: Mapping[str, Role] = {
 }
 
 
+@dataclass(frozen=True)
+class Access:
+    """What one identity may do, as topic filters."""
+
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    denied: tuple[str, ...] = ()
+
+    def allows(self, action: str, topic_filter: str) -> bool:
+        """Return True if READ or WRITE may be done to all that a topic or filter stands for. A
+        filter of which a part is denied may be subscribed to; what is denied does not come by it.
+        """
+        allowed = self.read if action == READ else self.write
+        return covered(allowed, topic_filter) and not covered(self.denied, topic_filter)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule; `action` is READ, WRITE, or DENY, which is for both."""
+
+    who: str
+    is_group: bool
+    action: str
+    topic_filter: str
+
+    def __str__(self) -> str:
+        whom = f"group {self.who}" if self.is_group else self.who
+        verb = "is denied" if self.action == DENY else f"may {self.action}"
+        return f"{whom} {verb} {self.topic_filter}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The groups and the rules. `number` counts the changes, so that older ones are known."""
+
+    number: int = 0
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    lines: tuple[Rule, ...] = ()
+
+    def check(self) -> None:
+        """Raise FatalError for a name that cannot be meant, or a filter that a broker would not
+        take.
+        """
+        for group, members in self.groups.items():
+            check_group(group)
+            for one in members:
+                check_device_id(one)
+        for line in self.lines:
+            (check_group if line.is_group else check_device_id)(line.who)
+            if line.action not in ACTIONS:
+                raise FatalError(f"{line.action!r} is no action: use one of {', '.join(ACTIONS)}")
+            check_filter(line.topic_filter)
+
+    def groups_of(self, identity: str) -> list[str]:
+        """Return the groups that an identity is in, by name."""
+        return sorted(group for group, members in self.groups.items() if identity in members)
+
+    def lines_for(self, identity: str) -> list[Rule]:
+        """Return the rules that an identity is concerned by."""
+        groups = set(self.groups_of(identity))
+        return [
+            line
+            for line in self.lines
+            if (line.who in groups if line.is_group else line.who == identity)
+        ]
+
+    def identities(self) -> set[str]:
+        """Return all who have more, or less, than their own prefix by a rule."""
+        found = {line.who for line in self.lines if not line.is_group}
+        for group in {line.who for line in self.lines if line.is_group}:
+            found |= self.groups.get(group, frozenset())
+        return found
+
+    def access(self, identity: str, role: str | None = None) -> Access:
+        """Return what an identity may do, with the role that it has, a name in ROLES."""
+        by_role = ROLES.get(role or "", Role("", ()))
+        lines = self.lines_for(identity)
+
+        def filters(action: str, *others: str) -> tuple[str, ...]:
+            mine = (line.topic_filter for line in lines if line.action == action)
+            return tuple(dict.fromkeys((*others, *mine)))
+
+        own = own_filter(identity)
+        return Access(
+            filters(READ, own, *by_role.read), filters(WRITE, own, *by_role.write), filters(DENY)
+        )
+
+    def with_lines(self, *lines: Rule) -> Rules:
+        """Return rules with these as well, each once."""
+        return replace(self, lines=tuple(dict.fromkeys((*self.lines, *lines))))
+
+    def without_lines(self, lines: Iterable[Rule]) -> Rules:
+        """Return rules without these."""
+        gone = set(lines)
+        return replace(self, lines=tuple(one for one in self.lines if one not in gone))
+
+    def with_members(self, group: str, joining: Iterable[str], leaving: Iterable[str]) -> Rules:
+        """Return rules where some have joined a group, which is made, and some have left it, which
+        is no more once nobody is in it and no rule has its name.
+        """
+        members = (self.groups.get(group, frozenset()) | set(joining)) - set(leaving)
+        groups = {**self.groups, group: members}
+        if not members and not any(one.is_group and one.who == group for one in self.lines):
+            del groups[group]
+        return replace(self, groups=groups)
+
+
 def own_prefix(identity: str) -> str:
     """Return an identity's own prefix, without a / at the end."""
     return PREFIX + identity
@@ -43,51 +154,40 @@ def own_filter(identity: str) -> str:
     return f"{own_prefix(identity)}/#"
 
 
-def permitted(identity: str, roles: Mapping[str, str], action: str) -> list[str]:
-    """Return the topic filters that `identity` may READ or WRITE; `roles` maps identities to names
-    in ROLES.
-    """
-    filters = [own_filter(identity)]
-    role = ROLES.get(roles.get(identity, ""))
-    if role is not None:
-        filters += role.read if action == READ else role.write
-    return filters
+def check_group(name: str) -> str:
+    """Return a group's name back; raise FatalError for one that cannot be."""
+    try:
+        return check_device_id(name)
+    except FatalError as error:
+        raise FatalError(
+            f"{name!r} is no name of a group: use 1 to 64 of the characters A-Z a-z 0-9 _ -, the "
+            f"first of them no -"
+        ) from error
 
 
-def allows(filters: Iterable[str], topic_filter: str) -> bool:
-    """Say whether one of `filters` covers all that `topic_filter` (a topic or a filter) can
+def check_filter(topic_filter: str) -> str:
+    """Return a topic filter back; raise FatalError for one that not every broker takes."""
+    fault = problem(topic_filter, True)
+    if fault is None and topic_filter.startswith("$share/"):
+        fault = "a rule is for topics, whether they come by a shared subscription or not"
+    if fault is None and topic_filter.startswith("~"):
+        fault = "an identity has all of its own prefix already"
+    if fault is None and (topic_filter != topic_filter.strip() or not topic_filter.isprintable()):
+        fault = "it begins or ends with a blank, or has what cannot be printed"
+    if fault is not None:
+        raise FatalError(f"{topic_filter!r} is no topic for a rule: {fault}")
+    return topic_filter
+
+
+def covered(filters: Iterable[str], topic_filter: str) -> bool:
+    """Return True if one of `filters` covers all that `topic_filter` (a topic or a filter) can
     match.
     """
-    return any(_covers(one.split("/"), topic_filter.split("/")) for one in filters)
+    return any(covers(one, topic_filter) for one in filters)
 
 
-def allows_prefix(filters: Iterable[str], prefix: str) -> bool:
-    """Say whether one who may write to `filters` may write to all that begins with ~, if that
+def prefix_covered(filters: Iterable[str], prefix: str) -> bool:
+    """Return True if one who may write to `filters` may write to all that begins with ~, if that
     stands for `prefix`.
     """
-    return allows(filters, f"{prefix}/#")
-
-
-def _covers(rule: list[str], asked: list[str]) -> bool:
-    if rule[0] != asked[0] and asked[0].startswith("$"):
-        return False  # a wildcard in front never stands for a $ topic: MQTT-4.7.2-1
-    for level, allowed in enumerate(rule):
-        if allowed == "#":
-            return True
-        if level >= len(asked) or asked[level] == "#" or allowed not in ("+", asked[level]):
-            return False
-    return len(rule) == len(asked)
-
-
-def mosquitto_acl(roles: Mapping[str, str]) -> str:
-    """Write the rules as a Mosquitto ACL file."""
-    lines = [
-        "# Written by securemqtt broker. Everyone: the own prefix, nothing else.",
-        f"pattern readwrite {own_filter('%u')}",
-    ]
-    for identity, name in sorted(roles.items()):
-        role = ROLES[name]
-        lines += ["", f"# {name}: {role.summary}", f"user {identity}"]
-        lines += [f"topic read {topic_filter}" for topic_filter in role.read]
-        lines += [f"topic write {topic_filter}" for topic_filter in role.write]
-    return "\n".join(lines) + "\n"
+    return covered(filters, f"{prefix}/#")

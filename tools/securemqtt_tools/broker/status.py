@@ -11,6 +11,7 @@ from securemqtt_tools.broker import lock
 from securemqtt_tools.broker.config import PASSWORDS, BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.passwords import read_hashes
+from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
 
 _WAIT_S = 3.0
@@ -51,6 +52,9 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
     rows["CRL"] = f"{len(crl)} revoked" + (f", {_until(end, now)}" if end else "")
     roles = [f"{identity} ({role})" for identity, role in sorted(config.roles.items())]
     rows["roles"] = ", ".join(roles) or "none: nobody may read or command devices"
+    rules = read_rules(config.directory)
+    if rules.lines or rules.groups:
+        rows["rules"] = f"{len(rules.lines)}; groups: {', '.join(sorted(rules.groups)) or 'none'}"
     if config.passwords:
         count = len(read_hashes(config.directory / PASSWORDS))
         rows["passwords"] = f"demanded; {count} set"

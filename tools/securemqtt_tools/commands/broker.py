@@ -28,7 +28,12 @@ from securemqtt_tools.broker.process import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
-from securemqtt_tools.commands import broker_clients, broker_install, broker_status
+from securemqtt_tools.commands import (
+    broker_clients,
+    broker_install,
+    broker_rules,
+    broker_status,
+)
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
 PLAIN = "device"  # the role of who has none
@@ -318,6 +323,52 @@ system, broker install after it; docs/certificates.md has a timer for systemd.""
         _grant,
         actions.grant,
         ("grant controller operator", "grant dashboard monitor", f"grant controller {PLAIN}"),
+    ),
+    Subcommand(
+        "allow",
+        "let a group of devices, or one id, read or write more than its own prefix",
+        broker_rules.configure_allow,
+        broker_rules.allow,
+        ("allow greenhouse read 'weather/#'", "allow hub write alarm lamp/on"),
+        """
+
+The rules lie beside the inventory, and each broker gets them in its own form at its next reload, or
+at once where it runs in this home. Connections stand.""",
+    ),
+    Subcommand(
+        "deny",
+        "keep a group, or an id, from reading and writing what else would be allowed",
+        broker_rules.configure_deny,
+        broker_rules.deny,
+        ("deny greenhouse 'weather/raw/#'",),
+        """
+
+What is denied is so for both, and also where a role or the own prefix allows it. To take a rule
+back: securemqtt broker rules --remove N.""",
+    ),
+    Subcommand(
+        "group",
+        "have ids join a group of devices, or leave it",
+        broker_rules.configure_group,
+        broker_rules.group,
+        ("group greenhouse greenhouse-1 greenhouse-2", "group greenhouse --remove greenhouse-2"),
+    ),
+    Subcommand(
+        "rules",
+        "show the rules and the groups, or take rules away",
+        broker_rules.configure_rules,
+        broker_rules.rules,
+        ("rules", "rules --remove 3", "rules --json"),
+    ),
+    Subcommand(
+        "who-may",
+        "say who may read or write a topic, and by which rule",
+        broker_rules.configure_who_may,
+        broker_rules.who_may,
+        ("who-may weather/now", "who-may 'devices/#'", "who-may alarm greenhouse-1"),
+        """
+
+Exit status 0 if somebody may, or the one that was asked for, else 1.""",
     ),
     Subcommand(
         "password",

@@ -191,6 +191,8 @@ def reload(args: argparse.Namespace) -> int:
             raise
         if config.server_certificate() != shown:
             _say_certificate(config)
+    else:
+        config.save()  # the rules may have come with the CRL
     _say_crl(config)
     tell(config)
     if not here:
@@ -334,6 +336,7 @@ def _refresh(
     before = config.crl(), config.server_certificate()
     if not is_authority_here(args):
         warn(without_authority(args))
+        config.save()  # the rules may have come with the CRL
         return False
     try:
         config.refresh(authority())

@@ -24,7 +24,7 @@ def authority_of(args: argparse.Namespace) -> Authority:
     """Open the authority of this home. Raise FatalError."""
     home = Home(args.home)
     check_exists(home.ca)
-    source = passphrase_source(args.passphrase_file)
+    source = passphrase_source(getattr(args, "passphrase_file", None))  # not all need a key
     return Authority.open(home.ca, source, witnesses=home.witnesses)
 
 

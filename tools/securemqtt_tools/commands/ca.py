@@ -73,6 +73,14 @@ def _device(parser: argparse.ArgumentParser) -> None:
         "ids", nargs="+", metavar="ID", help="device id: 1 to 64 of A-Z a-z 0-9 _ -"
     )
     completion.completed(ids, completion.ids)
+    parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        dest="groups",
+        metavar="GROUP",
+        help="a group whose rules count for it (securemqtt broker rules); may be repeated",
+    )
     _add_issue_options(parser, LIFETIME_DAYS[DEVICE])
     _add_key_type(parser)
     _add_key_options(parser)

@@ -9,7 +9,10 @@ from pathlib import Path
 from rich.progress import track
 
 from securemqtt.platform import escaped
+from securemqtt_tools.broker.rules import check_group
+from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
 from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
 from securemqtt_tools.commands.ca_home import (
     authority_directory,
@@ -54,12 +57,24 @@ def device(args: argparse.Namespace) -> None:
             device_id, days=args.days, key_type=args.key_type, renew=args.renew
         )
 
+    taken = read_rules(authority.directory).groups
+    for one in args.ids:
+        if one in taken:
+            raise FatalError(f"{one} is the name of a group: choose another id")
+    for one in args.groups:
+        check_group(one)
+        check_no_device(authority, one)
     _issue(
         args,
         authority,
         {check_device_id(device_id): issuing(device_id) for device_id in args.ids},
         DEVICE,
     )
+    for one in args.groups:
+        join(args, authority, one, args.ids)
+        print(f"In group {one}: {', '.join(args.ids)}.")
+    if args.groups:
+        hand_on(args)
 
 
 def sign(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
-from securemqtt_tools.broker.rules import READ, WRITE, allows_prefix, own_filter, permitted
+from securemqtt_tools.broker.rules import own_filter, prefix_covered
 from securemqtt_tools.cli import FatalError, parse_whole_number
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki.names import name_text, server_name, server_names
@@ -72,15 +72,13 @@ def rules_for(
             f"--keep-alive {keep_alive_s} is too long: the broker of {config.directory} allows "
             f"{allowed_s} s at most"
         )
-    may_publish = tuple(permitted(device_id, config.roles, WRITE))
-    if prefix is not None and not allows_prefix(may_publish, prefix):
+    access = config.access(device_id)
+    if prefix is not None and not prefix_covered(access.write, prefix):
         raise FatalError(
             f"--prefix {prefix}: your own broker lets {device_id} use {own_filter(device_id)} "
             "alone, so that all that begins with ~ would be forbidden: leave --prefix out"
         )
-    return Rules(
-        may_publish, tuple(permitted(device_id, config.roles, READ)), config.limits.packet_bytes
-    )
+    return Rules(access.write, access.read, config.limits.packet_bytes)
 
 
 def parse_broker(text: str) -> tuple[str, int | None]:

@@ -15,14 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.rules import (
-    READ,
-    WRITE,
-    allows_prefix,
-    own_filter,
-    own_prefix,
-    permitted,
-)
+from securemqtt_tools.broker.rules import Access, Rules, own_filter, own_prefix, prefix_covered
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki.files import explained, read_private
@@ -148,10 +141,9 @@ def find(
     if config.get("client_id", device_id) != device_id:
         raise FatalError(f"{directory} is the bundle of {config['client_id']}, not of {device_id}")
     broker = _broker(Home(home))
-    reads = _permitted(device_id, config, broker, READ)
-    writes = _permitted(device_id, config, broker, WRITE)
+    access = _access(device_id, config, broker)
     prefix = config.get("prefix", own_prefix(device_id))
-    if config.get("imported") or not allows_prefix(writes, prefix):
+    if config.get("imported") or not prefix_covered(access.write, prefix):
         raise FatalError(
             f"{directory} is for a broker of somebody else's, whose rules and topics are not known "
             "here: ask there what a client has to be told, and give it the files that are in it"
@@ -170,8 +162,8 @@ def find(
         certificate=certificate,
         key=key,
         key_is_encrypted=_ENCRYPTED in _pem(key, read_private(key)),
-        reads=reads,
-        writes=writes,
+        reads=access.read,
+        writes=access.write,
         password_file=None if password_file is None else password_file.absolute(),
         elsewhere=elsewhere,
     )
@@ -198,16 +190,15 @@ def _check_paths(*paths: PurePath | None) -> None:
             )
 
 
-def _permitted(
-    device_id: str, config: Mapping[str, Any], broker: BrokerConfig | None, action: str
-) -> Sequence[str]:
-    """Return what an id may READ or WRITE: by the broker's rules, where it is set up here, else by
-    those that the bundle has.
+def _access(device_id: str, config: Mapping[str, Any], broker: BrokerConfig | None) -> Access:
+    """Return what an id may do: by the broker's rules, where it is set up here, else by those that
+    the bundle has.
     """
     if broker is not None:
-        return permitted(device_id, broker.roles, action)
-    told: list[str] | None = config.get("may_subscribe" if action == READ else "may_publish")
-    return told or permitted(device_id, {}, action)
+        return broker.access(device_id)
+    own = Rules().access(device_id)
+    reads, writes = config.get("may_subscribe"), config.get("may_publish")
+    return Access(tuple(reads or own.read), tuple(writes or own.write))
 
 
 def _directory(home: Home, device_id: str) -> Path:

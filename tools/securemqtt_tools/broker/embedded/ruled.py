@@ -17,7 +17,8 @@ from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.embedded.admission import AdmissionReader
 from securemqtt_tools.broker.embedded.inbound import InboundHandler
 from securemqtt_tools.broker.embedded.outbound import Backlog, OutboundWindow, size_bytes
-from securemqtt_tools.broker.rules import READ, WRITE, allows, permitted
+from securemqtt_tools.broker.rules import READ, WRITE, Access
+from securemqtt_tools.broker.rules_file import read_rules
 
 LISTENER = "default"
 _log = logging.getLogger(__name__)
@@ -33,9 +34,17 @@ class RuledBroker(Broker):
         # no log of packets.
         listener = ListenerConfig(type=ListenerType.EXTERNAL)
         super().__init__(AmqttConfig(listeners={LISTENER: listener}, plugins={}))
-        self.settings = config
+        self.take_up(config)
         self._windows: dict[InboundHandler, OutboundWindow] = {}
         self._retained_bytes: Counter[str] = Counter()  # of each client id
+
+    def take_up(self, config: BrokerConfig) -> None:
+        """Go by these settings, and by the rules that are in their directory, from now on. Raise
+        FatalError, and go on as before, when those cannot be read.
+        """
+        rules = read_rules(config.directory)
+        self.settings, self._rules = config, rules
+        self._access: dict[str, Access] = {}  # of each identity that was asked for
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
         # admission made them so
@@ -45,8 +54,12 @@ class RuledBroker(Broker):
         return self._allows(session, topic, action)
 
     def _allows(self, session: Session, topic: str, action: Action) -> bool:
-        kind = WRITE if action == Action.PUBLISH else READ
-        return allows(permitted(session.client_id or "", self.settings.roles, kind), topic)
+        identity = session.client_id or ""
+        access = self._access.get(identity)
+        if access is None:
+            access = self._rules.access(identity, self.settings.roles.get(identity))
+            self._access[identity] = access
+        return access.allows(WRITE if action == Action.PUBLISH else READ, topic)
 
     async def _initialize_client_session(
         self, reader: AdmissionReader, writer: WriterAdapter, address: str, port: int
@@ -203,6 +216,8 @@ class RuledBroker(Broker):
             )  # it may have unsubscribed while SUBACK was on its way
             if still and self._allows(session, topic_filter, Action.SUBSCRIBE):
                 for topic, retained in self._retained_messages.items():
-                    if self._matches(topic, topic_filter):
+                    if self._matches(topic, topic_filter) and self._allows(
+                        session, topic, Action.RECEIVE
+                    ):
                         qos = min(granted, retained.qos or 0)
                         window.publish(topic, retained.data, qos, retain=True)

@@ -134,12 +134,12 @@ class Embedded:
             admission = Admission(config)
             crl = config.crl()
             revoked = {entry.serial_number for entry in crl}
+            self.broker.take_up(config)
         except (FatalError, OSError, ValueError) as error:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
         self.config = config
         self._admission, self._issuer, self._revoked = admission, crl.issuer, revoked
-        self.broker.settings = self.config
         self._close()
         await self._open()
         for connection in list(self._connections.values()):

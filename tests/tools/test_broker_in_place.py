@@ -17,7 +17,7 @@ import pytest
 
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.broker.lock import holding, running
-from securemqtt_tools.broker.process import RELOADED
+from securemqtt_tools.broker.mosquitto.log import RELOADED
 from securemqtt_tools.cli import FatalError
 from support.brokers.command import broker_run
 from support.brokers.home import Home

@@ -5,6 +5,7 @@ parent.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -24,7 +25,7 @@ import securemqtt_tools
 from securemqtt import Client
 from securemqtt.diagnosis import translate
 from securemqtt.errors import ClientIdRefused
-from securemqtt_tools.broker import BrokerConfig, BrokerProcess, process
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess, child
 from securemqtt_tools.broker.config import NotRenewedError
 from securemqtt_tools.broker.mosquitto import connections, eviction
 from securemqtt_tools.broker.mosquitto.eviction import Watch
@@ -308,16 +309,16 @@ def test_who_is_revoked_amid_a_reload_is_put_out_by_the_next(
     require_program("mosquitto")
     with open_door(authority, tmp_path, "mosquitto") as door:
         first, second = door.new_id(), door.new_id()
-        read_anew = door.broker._read_anew
+        read_anew = door.broker._child.read_anew
 
-        def amid_it() -> int:
-            offset = read_anew()
+        def amid_it(word: re.Pattern[bytes]) -> int:
+            offset = read_anew(word)
             monkeypatch.undo()
             authority.revoke(second)
             door.broker.config.refresh(authority)
             return offset
 
-        monkeypatch.setattr(door.broker, "_read_anew", amid_it)
+        monkeypatch.setattr(door.broker._child, "read_anew", amid_it)
         with door.enter(first) as one, door.enter(second) as two:
             door.revoke(first)
             one.wait_closed()
@@ -385,7 +386,7 @@ def test_who_was_revoked_is_out_though_the_log_is_silent(
     require_program("mosquitto")
     with open_door(authority, tmp_path, "mosquitto") as door:
         log = door.broker.log
-        monkeypatch.setattr(process, "_START_S", seconds(1))
+        monkeypatch.setattr(child, "ANSWER_S", seconds(1))
         with door.enter(device_id := door.new_id()) as peer:
             log.rename(tmp_path / "away.log")
             log.write_bytes(b"")
@@ -571,7 +572,7 @@ def test_the_watch_ends_with_the_connections_of_before(
 
     def is_over() -> bool:
         assert door.broker.keep_out() is False
-        return door.broker._watch is None
+        return door.broker._engine._watch is None
 
     with door.enter(pump) as other:  # which has entered long ago, and is no reason to look on
         with holding(door, lost):

@@ -24,12 +24,10 @@ from pathlib import Path
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
-from securemqtt_tools.broker.mosquitto.log import Log
+from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
 from securemqtt_tools.broker.mosquitto.restart import run
 from securemqtt_tools.pki.files import explained
 
-# Behind the time, and nowhere else: at log_type all a line may have what a client has chosen.
-_RELOADED = re.compile(rb"^\S+: Reloading config", re.MULTILINE)
 _WATCH_S = 0.3
 
 
@@ -55,7 +53,7 @@ class Reload:
         log = Log(self.log)
         begin = log.size
         run(self.command)
-        begin += log.await_match(_RELOADED, begin, timeout_s, "that it has read its files anew")
+        begin += log.await_match(RELOADED, begin, timeout_s, "that it has read its files anew")
         if self.socket is None or not self.gone:
             return None
         watching = Watching(config, Authority(self.socket), trusted, log)

@@ -14,6 +14,8 @@ from securemqtt_tools.broker.mosquitto.folder import READ
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
+# Behind the time, and nowhere else: a line may have what a client has chosen.
+RELOADED = re.compile(rb"^\S+: Reloading config", re.MULTILINE)
 _MOST_BYTES = 64 * 1024 * 1024
 _POLL_S = 0.02
 

@@ -1,0 +1,36 @@
+"""The embedded broker, run as a process of its own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from securemqtt_tools.broker.child import Child
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.engine import Engine, Standing
+from securemqtt_tools.broker.mosquitto.program import READY
+
+# Behind the time and who says it, and nowhere else: a line may have what a client has chosen.
+_RELOADED = re.compile(rb"^\S+ \S+ INFO \S+: Reloaded$", re.MULTILINE)
+
+
+class Embedded(Engine):
+    """amqtt under our rules. It puts out by itself who was revoked, and resumes no TLS session of a
+    certificate that has expired.
+    """
+
+    name = "amqtt"
+    ready = READY
+
+    def prepare(self, config: BrokerConfig, log: Path) -> None:
+        """Write nothing: it reads the directory's own files."""
+
+    def command(self, config: BrokerConfig) -> list[str]:
+        """Return the command that starts it."""
+        return [sys.executable, "-m", "securemqtt_tools.broker.embedded", str(config.directory)]
+
+    def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
+        """Have it read its files anew. Raise FatalError."""
+        child.read_anew(_RELOADED)
+        return True

@@ -1,0 +1,64 @@
+"""What a kind of broker has to offer to be run here: Mosquitto, the embedded one."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from securemqtt_tools.broker.child import Child
+from securemqtt_tools.broker.config import BrokerConfig
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a broker goes by: its settings, and the CRL that it has read."""
+
+    config: BrokerConfig
+    crl: x509.CertificateRevocationList
+
+    @classmethod
+    def read(cls, directory: Path) -> Standing:
+        """Read what lies in a broker's directory. Raise FatalError."""
+        config = BrokerConfig.open(directory)
+        return cls(config, config.crl())
+
+
+class Engine(ABC):
+    """A kind of broker, for one process at a time."""
+
+    name: str
+    ready: re.Pattern[bytes]
+    """What its log says when it listens."""
+
+    @abstractmethod
+    def prepare(self, config: BrokerConfig, log: Path) -> None:
+        """Write the files that it reads at its start. Raise FatalError."""
+
+    @abstractmethod
+    def command(self, config: BrokerConfig) -> list[str]:
+        """Return the command that starts it in the foreground."""
+
+    @abstractmethod
+    def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
+        """Have the running one take up changed rules, passwords, certificates and CRL, and put out
+        who was revoked since, while all others stay connected.
+
+        Return False where it has to be restarted for that. Raise FatalError where it does not do
+        it, and may be asked again.
+        """
+
+    def keep_out(self, child: Child) -> bool:
+        """Put out who was revoked and comes in all the same; return False where it has to be
+        restarted for that. Called twice a second or so.
+        """
+        return True
+
+    def end_tls_sessions(self, child: Child) -> bool:
+        """Have it forget the TLS sessions that may be resumed; return False where it would have to
+        be restarted for that. Raise FatalError.
+        """
+        return True

@@ -11,17 +11,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.broker import BrokerProcess, lock
 from securemqtt_tools.broker.lock import holding, running
 from securemqtt_tools.broker.mosquitto.log import RELOADED
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
 from support.brokers.command import broker_run
 from support.brokers.home import Home
 from support.brokers.mqtt import Peer, client_context
+from support.identities.credentials import Credentials
+from support.network.net import wait_until
 from support.requirements import require_program
 from support.speed import seconds
 
@@ -45,6 +49,12 @@ def copy(source: Path, target: Path) -> None:
     )
 
 
+def home_said(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End it in order; return what it has printed."""
+    process.terminate()
+    return process.communicate(timeout=seconds(30))
+
+
 def last_words(process: subprocess.Popen[str]) -> str:
     """Wait until it has ended by itself; return its last line."""
     _, err = process.communicate(timeout=seconds(30))
@@ -52,29 +62,66 @@ def last_words(process: subprocess.Popen[str]) -> str:
     return err.splitlines()[-1]
 
 
+def revoked_after_a_backup(home: Home, work: Path) -> Credentials:
+    """Make a backup of the home, revoke the thief after it, and return what he has."""
+    home.good("ca", "device", "old")
+    home.good("ca", "revoke", "old")  # so that the backup has a CRL of the authority's own
+    thief = home.credentials("thief")
+    copy(home.directory, work / "backup")
+    home.good("ca", "revoke", "thief")
+    home.good("broker", "reload")
+    return thief
+
+
+def await_kept(home: Home) -> None:
+    """Wait until the running broker has noticed that its files are older ones."""
+    wait_until((home.broker / "crl.newest.pem").exists, what="crl.newest.pem")
+
+
+def recover(home: Home) -> None:
+    assert "Taken over: revocations: 1" in home.good("ca", "recover")
+    assert not (home.broker / "crl.newest.pem").exists()
+    home.good("ca", "list")
+
+
 @ENGINES
 def test_a_broker_whose_directory_is_replaced_ends_and_the_revoked_stays_out(
     home: Home, tmp_path: Path, engine: str
 ) -> None:
     """The whole home comes from a backup of before the revocation."""
-    thief = home.credentials("thief")
-    copy(home.directory, tmp_path / "backup")
-    home.good("ca", "revoke", "thief")
+    thief = revoked_after_a_backup(home, tmp_path)
     with run(home, engine) as process:
+        copy(tmp_path / "backup", tmp_path / "new")
         home.directory.rename(tmp_path / "old")
-        copy(tmp_path / "backup", home.directory)
+        (tmp_path / "new").rename(home.directory)
         said = last_words(process)
     assert "was replaced while the broker ran" in said
-    assert "crl.pem is older, CRL" in said
+    assert f"the one of before is {tmp_path / 'old' / 'broker'}." in said
+    assert "crl.pem holds CRL" in said
     for command in (
         ("broker", "reload"),
         ("ca", "crl"),
         ("broker", "init", "localhost", "--force"),
     ):
         assert "crl.newest.pem holds CRL" in home.bad(*command)
-    assert "Taken over: revocations: 1" in home.good("ca", "recover")
-    assert not (home.broker / "crl.newest.pem").exists()
-    home.good("ca", "list")
+    status, _, err = home.run("broker", "run", "--engine", engine)
+    assert (status, "comes from a backup: the broker had read CRL" in err) == (1, True)
+    recover(home)
+    with run(home, engine):
+        assert not home.lets_in("thief", thief)
+
+
+@ENGINES
+def test_where_the_directory_is_moved_away_the_way_back_is_told(
+    home: Home, tmp_path: Path, engine: str
+) -> None:
+    thief = revoked_after_a_backup(home, tmp_path)
+    with run(home, engine) as process:
+        home.directory.rename(tmp_path / "old")
+        said = last_words(process)
+    copy(tmp_path / "backup", home.directory)
+    assert f"ca.py recover {tmp_path / 'old' / 'broker'} first" in said
+    assert "Taken over" in home.good("ca", "recover", tmp_path / "old" / "broker")
     with run(home, engine):
         assert not home.lets_in("thief", thief)
 
@@ -84,25 +131,113 @@ def test_a_backup_that_is_copied_over_the_running_broker_is_not_taken_up(
     home: Home, tmp_path: Path, engine: str
 ) -> None:
     """Its directory stays the same one, so that the broker goes on with what it has read."""
-    if engine == "mosquitto":
-        require_program("mosquitto")
-    thief, pump = home.credentials("thief"), home.credentials("pump")
-    copy(home.broker, tmp_path / "backup")
-    with BrokerProcess(home.broker, engine=engine) as broker:
-        home.good("ca", "revoke", "thief")
-        broker.reload()
-        context = client_context(home.broker / "ca.pem", pump)
-        with Peer(home.port, context) as peer:
+    with run(home, engine) as process:
+        thief, pump = revoked_after_a_backup(home, tmp_path), home.credentials("pump")
+        wait_until(lambda: not home.lets_in("thief", thief), what="the reload")
+        with Peer(home.port, client_context(home.broker / "ca.pem", pump)) as peer:
             peer.connect("pump")
-            copy(tmp_path / "backup", home.broker)
-            for take_up in (broker.end_tls_sessions, broker.reload, broker.restart):
-                with pytest.raises(FatalError, match=r"is older, CRL \d+, than what the running"):
-                    take_up()
-                assert not home.lets_in("thief", thief)
-            assert "Note" not in home.good("broker", "reload")
-            broker.reload()
+            copy(tmp_path / "backup", home.directory)
+            await_kept(home)
+            process.send_signal(signal.SIGHUP)
+            for command in (("ca", "revoke", "old"), ("ca", "crl"), ("broker", "reload")):
+                assert "crl.newest.pem holds CRL" in home.bad(*command)
+            assert not home.lets_in("thief", thief)
+            recover(home)
+            home.good("broker", "reload")
             assert not home.lets_in("thief", thief)
             assert peer.drain() == []
+        out, _ = home_said(process)
+    assert out.count("Nothing is taken up: ") == 1
+
+
+@ENGINES
+def test_it_does_not_start_again_with_what_a_backup_has(
+    home: Home, tmp_path: Path, engine: str
+) -> None:
+    """Its power goes once the backup is in its place; then an older one yet comes there."""
+    copy(home.directory, tmp_path / "older")
+    with run(home, engine) as process:
+        thief = revoked_after_a_backup(home, tmp_path)
+        wait_until(lambda: not home.lets_in("thief", thief), what="the reload")
+        copy(tmp_path / "backup", home.directory)
+        await_kept(home)
+        process.kill()
+    newest = (home.broker / "crl.newest.pem").read_bytes()
+    copy(tmp_path / "older", home.broker.parent)
+    status, _, err = home.run("broker", "run", "--engine", engine)
+    assert (status, "comes from a backup" in err) == (1, True)
+    assert (home.broker / "crl.newest.pem").read_bytes() == newest
+    assert "comes from a backup" in home.run("broker", "status")[2]
+    home.run("ca", "recover")
+    home.good("broker", "reload")
+    with run(home, engine):
+        assert not home.lets_in("thief", thief)
+
+
+@ENGINES
+def test_what_an_earlier_intermediate_has_issued_does_not_come_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str
+) -> None:
+    home = Home(tmp_path / "home", capsys, intermediate=True)
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    thief = home.credentials("thief")
+    copy(home.directory, tmp_path / "backup")
+    with BrokerProcess(home.broker, engine=engine) as broker:
+        home.good("ca", "replace-intermediate")
+        home.good("broker", "reload")
+        broker.reload()
+        assert not home.lets_in("thief", thief)
+        copy(tmp_path / "backup" / "broker", home.broker)
+        for take_up in (broker.end_tls_sessions, broker.reload, broker.restart):
+            with pytest.raises(FatalError, match="comes from a backup"):
+                take_up()
+            assert not home.lets_in("thief", thief)
+        home.good("broker", "reload")
+        broker.reload()
+        assert not home.lets_in("thief", thief)
+
+
+def test_a_crl_that_lists_less_is_not_a_later_one(home: Home, tmp_path: Path) -> None:
+    """The restored authority has signed one meanwhile, where nobody could know."""
+    require_program("mosquitto")
+    thief = revoked_after_a_backup(home, tmp_path)
+    with BrokerProcess(home.broker, engine="mosquitto") as broker:
+        shutil.copytree(tmp_path / "backup", tmp_path / "restored")
+        restored = Authority.open(tmp_path / "restored" / "ca")
+        restored.crl_pem(above=int(f"{datetime.now(timezone.utc):%Y%m%d%H%M%S}") + 10)
+        home.crl.unlink()
+        restored.write_crl(home.crl)
+        with pytest.raises(FatalError, match="with 1 revoked, and comes from a backup"):
+            broker.reload()
+        assert not home.lets_in("thief", thief)
+
+
+@pytest.mark.parametrize("content", ["x", ""])
+def test_a_damaged_copy_of_the_newest_crl_is_not_forgotten(home: Home, content: str) -> None:
+    kept = home.broker / "crl.newest.pem"
+    kept.write_text(content)
+    home.good("ca", "device", "pump")
+    for command in (("broker", "reload"), ("ca", "revoke", "pump"), ("broker", "install")):
+        assert "says who was revoked since a backup, is damaged" in home.bad(*command)
+    assert kept.read_text() == content
+
+
+def test_without_the_authority_the_right_files_are_asked_for(home: Home, tmp_path: Path) -> None:
+    revoked_after_a_backup(home, tmp_path)
+    with run(home, "mosquitto"):
+        copy(home.ca, tmp_path / "authority")
+        home.ca.rename(tmp_path / "away")
+        names = ("crl.pem", "revoked.json", "ca.websockets.pem")
+        for name in names:
+            shutil.copy(tmp_path / "backup" / "ca" / name, home.broker)
+        await_kept(home)
+        assert "a broker elsewhere gets the authority's files again" in home.bad("broker", "reload")
+        for name in names:
+            shutil.copy(tmp_path / "authority" / name, home.broker)
+        status, _, _ = home.run("broker", "reload")
+        assert status == 0
+        assert not (home.broker / "crl.newest.pem").exists()
 
 
 @ENGINES
@@ -115,7 +250,7 @@ def test_a_link_that_leads_elsewhere_ends_the_broker(
     with run(home, engine) as process:
         home.directory.unlink()
         home.directory.symlink_to(tmp_path / "backup")
-        assert "was replaced, or its run.lock removed" in last_words(process)
+        assert "was replaced while the broker ran, or its run.lock" in last_words(process)
 
 
 def test_the_directory_is_looked_at_before_a_signal_is_obeyed(home: Home, tmp_path: Path) -> None:
@@ -126,7 +261,7 @@ def test_the_directory_is_looked_at_before_a_signal_is_obeyed(home: Home, tmp_pa
         process.send_signal(signal.SIGHUP)
         out, err = process.communicate(timeout=seconds(30))
     assert "eloaded" not in out and "estarted" not in out
-    assert "was replaced, or its run.lock removed, while" in err.splitlines()[-1]
+    assert "was replaced while the broker ran, or its run.lock" in err.splitlines()[-1]
 
 
 def test_what_waits_for_a_device_moves_with_the_directory(home: Home, tmp_path: Path) -> None:
@@ -200,6 +335,17 @@ def test_who_looks_keeps_no_broker_from_starting(tmp_path: Path) -> None:
             with holding(tmp_path):
                 assert running(tmp_path) == os.getpid()
         assert other.poll() is None
+
+
+def test_a_broker_that_cannot_be_seen_is_told_of(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in a container: the kernel says that the lock is held, and not by whom."""
+    (tmp_path / "locks").touch()
+    monkeypatch.setattr(lock, "_LOCKS", tmp_path / "locks")
+    with holding(home.broker):
+        assert "run securemqtt broker reload there" in home.bad("broker", "reload")
+        assert "yes: broker run, in a container perhaps" in home.run("broker", "status")[1]
 
 
 def test_a_client_id_is_no_word_of_the_brokers(home: Home) -> None:

@@ -27,7 +27,7 @@ from securemqtt.diagnosis import translate
 from securemqtt.errors import ClientIdRefused
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess, child
 from securemqtt_tools.broker.config import NotRenewedError
-from securemqtt_tools.broker.mosquitto import connections, eviction
+from securemqtt_tools.broker.mosquitto import connections, engine, eviction
 from securemqtt_tools.broker.mosquitto.eviction import Watch
 from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
@@ -386,10 +386,14 @@ def test_who_was_revoked_is_out_though_the_log_is_silent(
     require_program("mosquitto")
     with open_door(authority, tmp_path, "mosquitto") as door:
         log = door.broker.log
-        monkeypatch.setattr(child, "ANSWER_S", seconds(1))
         with door.enter(device_id := door.new_id()) as peer:
             log.rename(tmp_path / "away.log")
             log.write_bytes(b"")
+            door.revoke(device_id)
+            peer.wait_closed()
+        monkeypatch.setattr(child, "ANSWER_S", 0.0)
+        monkeypatch.setattr(engine, "RELOADED", re.compile(b"what it never says"))
+        with door.enter(device_id := door.new_id()) as peer:
             with pytest.raises(FatalError, match="did not reload"):
                 door.revoke(device_id)
             peer.wait_closed()
@@ -530,6 +534,22 @@ def test_a_port_that_is_used_twice_lets_nobody_in(wide_door: Door) -> None:
             wait_until(lambda: log.read_text().count(origin) == 2, what="both in the log")
             tls.sendall(connect_packet(lost))
             assert ends(door, tls)
+
+
+def test_a_port_that_was_used_twice_before_lets_nobody_in(wide_door: Door) -> None:
+    """By the other connection the device had entered, and left; the log says that one is in."""
+    door = wide_door
+    lost = door.new_id()
+    with holding(door, lost) as tls:
+        context = door.context(door.credentials(lost))
+        other = opened_from(tls.getsockname(), ("127.0.0.2", door.port))
+        with context.wrap_socket(other, server_hostname="localhost") as second:
+            second.sendall(connect_packet(lost))
+            assert second.recv(4) == b" \2\0\0"
+        wait_until(lambda: door.broker.log.read_text().count(f"Client {lost} ") >= 1)
+        door.revoke(lost)
+        tls.sendall(connect_packet(lost))
+        assert ends(door, tls)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["Linux", "elsewhere"])

@@ -28,6 +28,7 @@ class Child:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0  # where its words begin in the log
+        self._log: os.stat_result | None = None
 
     @property
     def running(self) -> bool:
@@ -39,6 +40,14 @@ class Child:
         """The process id, if it is running."""
         return self._process.pid if self._process is not None and self.running else None
 
+    @property
+    def writes_its_log(self) -> bool:
+        """Whether what it says comes to the log: else somebody has put another file there."""
+        try:
+            return self._log is not None and os.path.samestat(self.log.stat(), self._log)
+        except OSError:
+            return False
+
     def start(self, arguments: Sequence[str], directory: Path, open_files: int) -> None:
         """Start it in a directory; what it says comes to the end of its log. Raise FatalError."""
         if self.log_size() > _LOG_BYTES:
@@ -48,6 +57,7 @@ class Child:
             self._process = spawn(
                 arguments, self.log, _environment(), open_files, directory=directory
             )
+            self._log = self.log.stat()
 
     def listens(self, word: re.Pattern[bytes], timeout_s: float) -> bool:
         """Wait until its log has the word that says so; return False if it has ended instead. Raise

@@ -51,14 +51,20 @@ class Engine(ABC):
         it, and may be asked again.
         """
 
+    @abstractmethod
     def keep_out(self, child: Child) -> bool:
         """Put out who was revoked and comes in all the same; return False where it has to be
         restarted for that. Called twice a second or so.
         """
-        return True
 
+    @abstractmethod
+    def let_go(self) -> None:
+        """Look out for nobody any more, where neither `keep_out` nor a restart can be; put out once
+        who would have been looked for.
+        """
+
+    @abstractmethod
     def end_tls_sessions(self, child: Child) -> bool:
         """Have it forget the TLS sessions that may be resumed; return False where it would have to
         be restarted for that. Raise FatalError.
         """
-        return True

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import os
 import queue
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from securemqtt_tools.broker.config import DATA, SETTINGS
-from securemqtt_tools.broker.lock import LOCK, holding, running
+from securemqtt_tools.broker.config import CRL, DATA
+from securemqtt_tools.broker.lock import LOCK, holding, is_held, running
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki.files import explained
@@ -41,6 +42,7 @@ def serve(
     """
     with holding(broker.directory) as lock, _received_signals() as received, broker:
         started()
+        look = _Look(broker)
         due_s = time.monotonic() + every_s
         forget_s = time.monotonic() + _TLS_SESSIONS_S
         while True:
@@ -48,11 +50,11 @@ def serve(
             if number not in (None, signal.SIGHUP):
                 return
             _check_in_place(broker, lock)
+            look(say)
             if number is None:
                 if not broker.running:
                     raise FatalError(f"the broker has ended by itself: see {broker.log}")
-                if broker.keep_out():
-                    say(_RESTARTED)
+                _keep_out(broker, say)
                 if time.monotonic() > forget_s:
                     forget_s += _TLS_SESSIONS_S
                     _forget(broker, say)
@@ -62,6 +64,41 @@ def serve(
                 if not upkeep():
                     continue
             say(_reload(broker))
+
+
+class _Look:
+    """Notices that an older CRL, from a backup, has taken the place of the one that was read."""
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        self._broker = broker
+        self._seen: tuple[int, int, int] | None = None
+
+    def __call__(self, say: Callable[[str], None]) -> None:
+        """Look whether the CRL is another one; keep the newer one, and say so once, if it is older.
+        Reads it only where it has changed.
+        """
+        try:
+            status = (self._broker.directory / CRL).stat()
+            now = status.st_ino, status.st_size, status.st_mtime_ns
+        except OSError:
+            now = None
+        if now == self._seen:
+            return
+        self._seen = now
+        try:
+            self._broker.keep_newest()
+        except FatalError as error:
+            say(as_called(f"Nothing is taken up: {error}"))
+
+
+def _keep_out(broker: BrokerProcess, say: Callable[[str], None]) -> None:
+    try:
+        if broker.keep_out():
+            say(_RESTARTED)
+    except FatalError as error:
+        if not broker.running:
+            raise
+        say(as_called(f"Who was revoked just now may come in once more: {error}"))
 
 
 def _next(received: queue.SimpleQueue[int], wait_s: float) -> int | None:
@@ -115,6 +152,11 @@ def tell_to_reload(directory: Path) -> int | None:
     None if there is none.
     """
     pid = running(directory)
+    if pid is None and is_held(directory):
+        raise FatalError(
+            f"a broker runs for {directory} where it cannot be seen from here, in a container "
+            f"perhaps: run securemqtt broker reload there"
+        )
     if pid is not None:
         with explained(f"tell the broker to reload, process {pid}"):
             os.kill(pid, signal.SIGHUP)
@@ -129,26 +171,36 @@ def _check_in_place(broker: BrokerProcess, lock: int) -> None:
     try:
         if os.path.samestat((directory / LOCK).stat(), os.fstat(lock)):
             return
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError:  # it cannot be looked at, for the moment perhaps
         return
-    if (directory / SETTINGS).exists():
+    before = _place_of(lock)
+    waits = f" What waits for devices that are away is in {DATA} there." if broker.program else ""
+    if directory.is_dir():
         try:
-            broker.check_not_older()
+            broker.keep_newest()
         except FatalError as error:
-            raise FatalError(f"{_ended(broker, 'replaced')} {error}") from error
+            raise FatalError(
+                f"{directory} was replaced while the broker ran, so it has ended; the one of "
+                f"before is {before}."
+                f"{waits} {error}"
+            ) from error
         raise FatalError(
-            f"{_ended(broker, 'replaced, or its run.lock removed,')} Have securemqtt ca recover "
-            f"look through what comes from a backup, then start it again: securemqtt broker run"
+            f"{directory} was replaced while the broker ran, or its {LOCK} removed, so it has "
+            f"ended; the one of before is {before}.{waits} Start it again: securemqtt broker run"
         )
     raise FatalError(
-        f"{_ended(broker, 'moved away')} Start it where it is by now, with securemqtt broker run"
+        f"{directory} was moved away while the broker ran, so it has ended; it is {before} now."
+        f"{waits} Start it there; or, where a backup takes its place, run securemqtt ca recover "
+        f"{shlex.quote(before)} first, which knows who was revoked since"
     )
 
 
-def _ended(broker: BrokerProcess, what: str) -> str:
-    said = f"{broker.directory} was {what} while the broker ran, so it has ended."
-    if broker.program is None:
-        return said
-    return f"{said} What waits for devices that are away is in {DATA} of the directory of before."
+def _place_of(lock: int) -> str:
+    """Return where the directory of the lock is by now, as far as the system tells."""
+    try:
+        place = Path(f"/proc/self/fd/{lock}").readlink()
+    except OSError:  # no Linux
+        return "the directory that it had"
+    return str(place.parent)

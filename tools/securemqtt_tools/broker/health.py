@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cryptography import x509
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.revocations import CRL, FILES, unexplained
+from securemqtt_tools.broker.revocations import CRL, FILES, check_kept, unexplained
 from securemqtt_tools.cli import FatalError
 
 _CRL = "its CRL"
@@ -61,6 +61,10 @@ def warnings(config: BrokerConfig, now: datetime, *, only_crl_counts: bool = Fal
             f"its certificate was revoked on {revoked:%Y-%m-%d}, and devices take it all the same, "
             f"from whoever has its key: {_RELOAD}, which makes another"
         )
+    try:
+        check_kept(config.directory)
+    except FatalError as error:
+        found.append(str(error))
     alone = unexplained(config.directory)
     if alone:
         found.append(

@@ -41,9 +41,18 @@ def holding(directory: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_held(directory: Path) -> bool:
+    """Return True if a broker runs in the foreground for this directory."""
+    path = directory / LOCK
+    if not path.exists():
+        return False
+    with explained(f"read {path}"), path.open("rb") as lock:
+        return not _locked(lock.fileno(), fcntl.LOCK_SH)
+
+
 def running(directory: Path) -> int | None:
     """Return the process id of the broker that runs in the foreground for this directory, None if
-    there is none.
+    there is none, or the system does not tell, as of one in another container.
     """
     path = directory / LOCK
     if not path.exists():

@@ -16,7 +16,7 @@ from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.mosquitto.engine import Mosquitto
 from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto
 from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
-from securemqtt_tools.broker.revocations import check_not_older
+from securemqtt_tools.broker.revocations import check_kept, keep_newest
 from securemqtt_tools.cli import FatalError
 
 AUTO = "auto"
@@ -90,7 +90,8 @@ class BrokerProcess:
         """
         if self.running:
             return
-        self.check_not_older()
+        self.keep_newest()
+        check_kept(self.directory)
         settings = BrokerConfig.open(self.directory)
         chosen = 0 in (settings.port, settings.websockets_port)
         for attempt in range(PORT_ATTEMPTS):
@@ -116,7 +117,8 @@ class BrokerProcess:
         Sessions and queued messages are kept (Mosquitto), connections are not. Raise FatalError as
         `start` does; where the CRL is the older one, the broker runs on.
         """
-        self.check_not_older()
+        self.keep_newest()
+        check_kept(self.directory)
         self.stop()
         self.start()
 
@@ -132,11 +134,14 @@ class BrokerProcess:
         """
         if not self.running or self._standing is None:
             raise FatalError(f"the broker in {self.directory} is not running")
-        self.check_not_older()
+        self.keep_newest()
+        check_kept(self.directory)
         # Read once: where the broker reads a newer one, the next reload puts that device out again.
         now = Standing.read(self.directory)
-        if _read_at_start(self.config) == _read_at_start(now.config) and self._engine.take_up(
-            self._child, self._standing, now
+        if (
+            _read_at_start(self.config) == _read_at_start(now.config)
+            and self._child.writes_its_log
+            and self._engine.take_up(self._child, self._standing, now)
         ):
             self.config, self._standing = now.config, now
             return False
@@ -150,26 +155,33 @@ class BrokerProcess:
         Return False where it would take a restart: see `reload`. Raise FatalError, also where it
         would read an older CRL than it has.
         """
-        self.check_not_older()
+        self.keep_newest()
         return not self.running or self._engine.end_tls_sessions(self._child)
 
     def keep_out(self) -> bool:
         """Put out who was revoked and comes in all the same, as one may who had shown its
         certificate before that; return True when that took a restart.
 
-        To be called twice a second or so. Raise FatalError.
+        To be called twice a second or so. Raise FatalError, also where it would take a restart, and
+        the CRL is an older one: then the broker runs on, and nobody is looked for any more.
         """
         if not self.running or self._engine.keep_out(self._child):
             return False
-        self.restart()
+        try:
+            self.restart()
+        except FatalError:
+            if self.running:
+                self._engine.let_go()
+            raise
         return True
 
-    def check_not_older(self) -> None:
+    def keep_newest(self) -> None:
         """Raise FatalError where the CRL in the directory is older than the one that the broker has
-        read, since a backup was copied there. The newer one is put beside it, for `ca recover`.
+        read, or gone, since a backup was copied there. The newer one is put beside it, for `ca
+        recover`.
         """
         if self._standing is not None:
-            check_not_older(self.directory, self._standing.crl)
+            keep_newest(self.directory, self._standing.crl)
 
     def _started(self, timeout_s: float) -> bool:
         self._standing = Standing(self.config, self.config.crl())

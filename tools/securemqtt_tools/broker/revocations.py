@@ -29,6 +29,11 @@ WEBSOCKETS_CA = "ca.websockets.pem"
 FILES = (CRL, REVOKED_IDS, WEBSOCKETS_CA)
 # What a running broker had read when an older one took its place, from a backup.
 KEPT_CRL = "crl.newest.pem"
+_REMEDY = (
+    "Where the authority is, run securemqtt ca recover, then securemqtt broker reload; a broker "
+    "elsewhere gets the authority's files again, then securemqtt broker reload (docs/"
+    "certificates.md)"
+)
 _NO_DEVICE = ""  # whose a server's certificate is: nobody has to be put out for it
 
 
@@ -44,6 +49,7 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
         newest = inventory.newest_crl()
         if newest is None:
             raise FatalError("there is no CRL yet: run securemqtt ca crl")
+        read_kept(directory)  # else nobody knows what it says
         authority.check_knows(directory / CRL, directory / KEPT_CRL)
         entries = {one.serial: one for one in inventory.entries() if one.state == REVOKED}
         ids: dict[str, str | None] = {}
@@ -63,8 +69,7 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
         if not _says(directory / WEBSOCKETS_CA, anchor):
             files[WEBSOCKETS_CA] = anchor.public_bytes(Encoding.PEM)
         write_files(directory, {**files, CRL: newest.pem})
-        with explained(f"remove {directory / KEPT_CRL}"):
-            (directory / KEPT_CRL).unlink(missing_ok=True)  # the inventory knows all of it
+        check_kept(directory)
     return newest
 
 
@@ -104,20 +109,57 @@ def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
     return frozenset(line.serial_number for line in crl)
 
 
-def check_not_older(directory: Path, read: x509.CertificateRevocationList) -> None:
+def keep_newest(directory: Path, read: x509.CertificateRevocationList) -> None:
     """Raise FatalError when the CRL of a directory is older than the one that its running broker
-    has read: the files come from a backup. The newer one is kept beside it, where `ca recover`
-    finds it, and where no command goes on before that.
+    has read, or gone: the files come from a backup. The newer one is kept beside it then, where
+    `ca recover` finds it, and no broker starts before that.
     """
-    there = read_crl(directory)
-    if not goes_back(read, there):
+    with suppress(FatalError):
+        if not goes_back(read, read_crl(directory)):
+            return
+    kept = read_kept(directory)
+    if kept is None or goes_back(read, kept):
+        write_file(directory / KEPT_CRL, read.public_bytes(Encoding.PEM))
+    check_kept(directory)
+
+
+def check_kept(directory: Path) -> None:
+    """Raise FatalError when the CRL of a directory is older than the newest that a broker there has
+    read (`keep_newest`); forget that one once the CRL follows it.
+    """
+    kept = read_kept(directory)
+    if kept is None:
         return
-    write_file(directory / KEPT_CRL, read.public_bytes(Encoding.PEM))
-    raise FatalError(
-        f"{directory / CRL} is older, CRL {number_of(there)}, than what the running broker has "
-        f"read, CRL {number_of(read)}, so it comes from a backup. The newer one is in {KEPT_CRL} "
-        f"beside it now: run securemqtt ca recover, then securemqtt broker reload"
-    )
+    try:
+        there = read_crl(directory)
+    except FatalError as error:
+        raise FatalError(f"{error}. {_REMEDY}") from error
+    if goes_back(kept, there):
+        raise FatalError(
+            f"{directory / CRL} holds CRL {number_of(there)}, with {len(there)} revoked, and comes "
+            f"from a backup: the broker had read CRL {number_of(kept)}, with {len(kept)}, which is "
+            f"in {KEPT_CRL} beside it. {_REMEDY}"
+        )
+    with explained(f"remove {directory / KEPT_CRL}"):
+        (directory / KEPT_CRL).unlink(missing_ok=True)
+
+
+def read_kept(directory: Path) -> x509.CertificateRevocationList | None:
+    """Read the newest CRL that a broker had read, where an older one has taken its place. Raise
+    FatalError when it is damaged.
+    """
+    path = directory / KEPT_CRL
+    with explained(f"read {path}"):
+        if not path.exists():
+            return None
+        content = path.read_bytes()
+    try:
+        return x509.load_pem_x509_crl(content)
+    except ValueError as error:
+        raise FatalError(
+            f"{path}, which says who was revoked since a backup, is damaged: have securemqtt ca "
+            f"recover look through the directory that the backup has replaced, then delete it"
+        ) from error
 
 
 def unexplained(directory: Path) -> int:

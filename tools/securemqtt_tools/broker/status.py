@@ -38,6 +38,8 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
     rows = {"broker": f"{config.directory}, for {', '.join(config.names)}"}
     if pid is not None:
         rows["running"] = f"yes: broker run, process {pid}"
+    elif lock.is_held(config.directory):
+        rows["running"] = "yes: broker run, in a container perhaps; it cannot be seen from here"
     elif there:
         rows["running"] = "its port answers, but not from broker run: the system's Mosquitto?"
     else:

@@ -24,6 +24,7 @@ from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
 from securemqtt_tools.broker.public import names_of
+from securemqtt_tools.broker.revocations import check_kept
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_common import (
@@ -100,7 +101,7 @@ def init(args: argparse.Namespace) -> int:
             )
         )
     say_shortcomings(config, installed())
-    runs = lock.running(directory) is not None
+    runs = lock.is_held(directory)
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
 
@@ -192,6 +193,7 @@ def reload(args: argparse.Namespace) -> int:
         if config.server_certificate() != shown:
             _say_certificate(config)
     else:
+        check_kept(config.directory)
         config.save()  # the rules may have come with the CRL
     _say_crl(config)
     tell(config)

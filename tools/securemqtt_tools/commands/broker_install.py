@@ -18,6 +18,7 @@ from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
+from securemqtt_tools.broker.revocations import check_kept
 from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands.broker_common import (
     directory_of,
@@ -81,6 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def install(args: argparse.Namespace) -> int:
     """Put the broker into the system's Mosquitto."""
     config = BrokerConfig.open(directory_of(args))
+    check_kept(config.directory)
     program = find_mosquitto()
     if program is None:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")

@@ -140,16 +140,14 @@ class Inventory:
         """Record the CRL that `sign(number, what is revoked)` makes, and return it.
 
         Its number is above the last and `above`, and the time of day as digits where that is more:
-        so an inventory that comes from a backup does not give a number twice. An expired
-        certificate stays listed until one CRL was issued after its end (RFC 5280 §3.3).
+        so an inventory that comes from a backup does not give a number twice. A certificate stays
+        listed for good, longer than it must be (RFC 5280 §3.3): so a CRL that lists less than
+        another of its authority's is an older one, or of an older inventory.
         """
         with self.transaction() as connection:
             last = tables.newest_crl(connection)
             number = max(last.number + 1 if last else 1, above + 1, int(f"{now:%Y%m%d%H%M%S}"))
-            # the last may be of a clock that was ahead
-            since = to_seconds(min(last.issued_at, now)) if last else 0
-            revoked = f"state = ? AND role IN {ROLES}"
-            known = tables.select(connection, f"{revoked} AND not_after >= ?", (REVOKED, since))
+            known = tables.select(connection, f"state = ? AND role IN {ROLES}", (REVOKED,))
             pem = sign(number, [*known, *tables.forgotten(connection)])
             tables.replace_crl(connection, CrlRecord(number, now, next_update, pem))
         return pem

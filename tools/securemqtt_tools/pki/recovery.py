@@ -248,8 +248,13 @@ def _is_from(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def goes_back(
     before: x509.CertificateRevocationList, after: x509.CertificateRevocationList
 ) -> bool:
-    """Return True if `after` is the older one of two CRLs of one issuer."""
-    return before.issuer == after.issuer and number_of(before) > number_of(after)
+    """Return True if `after` is not a later CRL than `before`: its number is lower (that is the
+    time of day, so it tells of two issuers, too), or it lists less, if it is of the same issuer.
+    """
+    if number_of(before) > number_of(after):
+        return True
+    listed = ({line.serial_number for line in crl} for crl in (before, after))
+    return before.issuer == after.issuer and not next(listed) <= next(listed)
 
 
 def number_of(crl: x509.CertificateRevocationList) -> int:

@@ -34,3 +34,14 @@ class Embedded(Engine):
         """Have it read its files anew. Raise FatalError."""
         child.read_anew(_RELOADED)
         return True
+
+    def keep_out(self, child: Child) -> bool:
+        """Do nothing: it looks once more at a certificate that it had seen before a reload."""
+        return True
+
+    def let_go(self) -> None:
+        """Do nothing: nobody is looked for."""
+
+    def end_tls_sessions(self, child: Child) -> bool:
+        """Do nothing: it looks at the dates of a resumed session's certificate."""
+        return True

@@ -111,6 +111,12 @@ class Mosquitto(Engine):
         late = self._latecomers()
         return late is not None and self._put_out(self._config, late)
 
+    def let_go(self) -> None:
+        """Put out those who are looked for, and look for nobody any more."""
+        if self._watch is not None and self._config is not None:
+            self._put_out(self._config, self._watch.device_ids)
+        self._watch = None
+
     def end_tls_sessions(self, child: Child) -> bool:
         """Have it read its files anew, by which it forgets TLS sessions, and connections stand.
         Return False where that would take a restart: see `take_up`. Raise FatalError.

@@ -89,6 +89,11 @@ class Watch:
         self._until = time.monotonic() + _HALF_OPEN_S
 
     @property
+    def device_ids(self) -> set[str]:
+        """Who is looked for."""
+        return set(self._old)
+
+    @property
     def left_s(self) -> float:
         """For how long there is somebody to look for, in seconds; negative: nobody any more."""
         return self._until - time.monotonic() if self._old else -1.0
@@ -141,17 +146,17 @@ class Watch:
 
 
 def _entered_by(some: Connections, log: bytes) -> Connections:
-    """Return those of which a log says last that a client has entered by them."""
-    has_entered: dict[End | None, bool] = {}
+    """Return those of which a log says that a client has entered by them."""
+    opened: Counter[End | None] = Counter()
+    entered: set[End | None] = set()
     for line in log.splitlines():
-        opened, entered = _OPENED.match(line), _ENTERED.match(line)
-        if opened:
-            has_entered[end_of(opened[1].decode(errors="replace"))] = False
-        elif entered and (end := end_of(entered[1].decode(errors="replace"))) in has_entered:
-            has_entered[end] = True
-    count = Counter(map(remote_end, some))  # of two from one end the log would not say which
+        for pattern, add in ((_OPENED, opened.update), (_ENTERED, entered.update)):
+            found = pattern.match(line)
+            if found:
+                add([end_of(found[1].decode(errors="replace"))])
+    # Where one end was used more than once, the log does not say by which of them.
     return frozenset(
-        one for one in some if has_entered.get(remote_end(one)) and count[remote_end(one)] == 1
+        one for one in some if (end := remote_end(one)) in entered and opened[end] == 1
     )
 
 

@@ -27,7 +27,7 @@ from securemqtt_tools.broker.embedded.inbound import InboundHandler
 from securemqtt_tools.broker.embedded.outbound import Backlog
 from securemqtt_tools.broker.embedded.ruled import RuledBroker
 from securemqtt_tools.broker.embedded.server import Lines
-from securemqtt_tools.broker.embedded.soundness import check_packet
+from securemqtt_tools.broker.embedded.soundness import MOST_FILTERS, check_packet
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
@@ -37,6 +37,7 @@ from support.packets import (
     CONNECT,
     DISCONNECT,
     PINGREQ,
+    PINGRESP,
     PUBCOMP,
     PUBREC,
     PUBREL,
@@ -578,6 +579,32 @@ def test_each_byte_of_many_filters_is_looked_at_once(kind: int) -> None:
     CountedBytes.copied = 0
     check_packet(kind, body)
     assert len(body) == CountedBytes.copied
+
+
+def test_who_asks_for_very_much_at_once_holds_up_nobody(door: Door) -> None:
+    """A thousand filters, each against all that is retained; what has more is no packet."""
+    device_id, other = door.new_id(), door.new_id()
+    filters = [f"devices/{device_id}/{number}/+" for number in range(MOST_FILTERS)]
+    asked = b"".join(field(one) + b"\0" for one in filters)
+    with door.enter(device_id) as device, door.enter(other) as peer:
+        for number in range(300):
+            device.publish(f"devices/{device_id}/{number}/t", b"kept", 0, retain=True)
+        device.drain()
+        began_s = time.monotonic()
+        device.send(answer(SUBSCRIBE, 1, asked))
+        longest_s = 0.0
+        subscribed = False
+        while not subscribed:
+            asked_s = time.monotonic()
+            peer.ask(packet(PINGREQ), PINGRESP)
+            longest_s = max(longest_s, time.monotonic() - asked_s)
+            subscribed = f"devices/{device_id}/299/t" in {name for name, _ in device.drain()}
+        assert longest_s < (time.monotonic() - began_s) / 4
+        for number in range(300):
+            device.publish(f"devices/{device_id}/{number}/t", b"", 0, retain=True)
+        device.send(answer(SUBSCRIBE, 2, asked + field("t") + b"\0"))
+        device.wait_closed()
+    assert f"it has more than {MOST_FILTERS} filters" in door.broker.log.read_text()
 
 
 def test_packets_are_served_in_their_order_though_no_answer_is_read(door: Door) -> None:

@@ -31,7 +31,9 @@ _UNANSWERED = 100
 
 
 class Requests(Protocol):
-    """What is done for a client. None of it waits, so it is done in the order of the packets."""
+    """What is done for a client. None of it waits, but what is retained, so it is done in the order
+    of the packets.
+    """
 
     def take(self, session: Session, packet: PublishPacket) -> bool:
         """Take a message; return False for one that must not be: the connection is ended."""
@@ -42,8 +44,10 @@ class Requests(Protocol):
     def unsubscribe(self, session: Session, topic_filters: list[str]) -> None:
         """Forget subscriptions."""
 
-    def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
-        """Send what is retained, as far as the client may have it."""
+    async def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
+        """Send what is retained, as far as the client may have it. Waits for nothing, but lets
+        others have their turns.
+        """
 
 
 class InboundHandler(BrokerProtocolHandler):
@@ -89,7 +93,7 @@ class InboundHandler(BrokerProtocolHandler):
         with self._answering():
             codes = await self._requests.subscribe(session, topics)
             await self.mqtt_acknowledge_subscription(subscribe.variable_header.packet_id, codes)
-            self._requests.send_retained(session, topics)
+            await self._requests.send_retained(session, topics)
 
     async def handle_unsubscribe(self, unsubscribe: UnsubscribePacket) -> None:
         """Unsubscribe at once."""

@@ -204,18 +204,19 @@ class RuledBroker(Broker):
     async def _publish_retained_messages_for_subscription(self, *_: object) -> None:
         """Do nothing: amqtt calls this at each connection for the subscriptions of everybody."""
 
-    def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
+    async def send_retained(self, session: Session, topics: list[tuple[str, int]]) -> None:
         """Send what is retained, as far as the client may have it."""
         window = self._windows.get(self._get_handler(session))
         if window is None:
             return
         for topic_filter, granted in topics:
+            await asyncio.sleep(0)  # each looks at all that is retained
             still = any(
                 one.client_id == session.client_id
                 for one, _ in self._subscriptions.get(topic_filter, ())
             )  # it may have unsubscribed while SUBACK was on its way
             if still and self._allows(session, topic_filter, Action.SUBSCRIBE):
-                for topic, retained in self._retained_messages.items():
+                for topic, retained in list(self._retained_messages.items()):
                     if self._matches(topic, topic_filter) and self._allows(
                         session, topic, Action.RECEIVE
                     ):

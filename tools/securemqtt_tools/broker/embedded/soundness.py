@@ -31,6 +31,7 @@ _FLAGS = {
     DISCONNECT: 0,
 }
 _MOST_LENGTH_BYTES = 4
+MOST_FILTERS = 1000  # in one packet, which has room for a quarter of a million
 
 
 def whole_packet(received: bytes | bytearray) -> tuple[int, int] | None:
@@ -95,9 +96,12 @@ def _check_publish(flags: int, rest: _Rest) -> None:
 
 
 def _check_filters(kind: int, rest: _Rest) -> None:
-    """One at least: [MQTT-3.8.3-3], [MQTT-3.10.3-2]."""
-    more = True
+    """One at least: [MQTT-3.8.3-3], [MQTT-3.10.3-2]. Each takes time, which others wait for."""
+    more, count = True, 0
     while more:
+        count += 1
+        if count > MOST_FILTERS:
+            raise ValueError(f"it has more than {MOST_FILTERS} filters")
         _check_topic(rest.take_text(), True)
         if kind == SUBSCRIBE and rest.take(1)[0] > 2:
             raise ValueError("it asks for a QoS above 2")  # [MQTT-3.8.3-4]

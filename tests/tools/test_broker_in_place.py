@@ -196,6 +196,16 @@ def test_what_an_earlier_intermediate_has_issued_does_not_come_back(
         home.good("broker", "reload")
         broker.reload()
         assert not home.lets_in("thief", thief)
+        copy(tmp_path / "backup", home.directory)  # the whole home
+        with pytest.raises(FatalError, match="comes from a backup"):
+            broker.reload()
+        for command in (("ca", "recover"), ("ca", "crl"), ("broker", "reload")):
+            assert "crl.newest.pem shows that another intermediate" in home.bad(*command)
+        home.good("ca", "replace-intermediate")
+        home.good("broker", "reload")
+        broker.reload()
+        assert not home.lets_in("thief", thief)
+        assert home.lets_in("pump", home.credentials("pump"))
 
 
 def test_a_crl_that_lists_less_is_not_a_later_one(home: Home, tmp_path: Path) -> None:

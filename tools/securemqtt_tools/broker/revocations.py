@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority, layout
+from securemqtt_tools.pki import Authority, layout, succession
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, write_file, write_files
 from securemqtt_tools.pki.names import check_device_id, serial_text
@@ -27,8 +27,7 @@ CRL = layout.CRL
 REVOKED_IDS = "revoked.json"
 WEBSOCKETS_CA = "ca.websockets.pem"
 FILES = (CRL, REVOKED_IDS, WEBSOCKETS_CA)
-# What a running broker had read when an older one took its place, from a backup.
-KEPT_CRL = "crl.newest.pem"
+KEPT_CRL = succession.KEPT_CRL
 _REMEDY = (
     "Where the authority is, run securemqtt ca recover, then securemqtt broker reload; a broker "
     "elsewhere gets the authority's files again, then securemqtt broker reload (docs/"

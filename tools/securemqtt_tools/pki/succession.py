@@ -19,11 +19,13 @@ from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import serial_text
-from securemqtt_tools.pki.recovery import certificates_in, content_of
+from securemqtt_tools.pki.recovery import certificates_in, content_of, number_of
 
 if TYPE_CHECKING:
     from securemqtt_tools.pki.authority import Authority
 
+# What a running broker had read when an older one took its place, from a backup.
+KEPT_CRL = "crl.newest.pem"
 _REMEDY = "run securemqtt ca replace-intermediate, which takes the root's key"
 
 
@@ -44,8 +46,13 @@ def fault(authority: Authority, further: Iterable[Path] = ()) -> str:
             f"place: ca replace-intermediate was interrupted, or its files were put back. To end "
             f"it, {_REMEDY}"
         )
+    newest = inventory.newest_crl()
     for path in (*authority.witnesses, *further):
-        if _is_revoked(root, intermediate, path) or strangers(inventory, root, intermediate, path):
+        if (
+            _is_revoked(root, intermediate, path)
+            or strangers(inventory, root, intermediate, path)
+            or (newest is not None and _is_anothers(intermediate, newest.number, path))
+        ):
             return (
                 f"{path} shows that another intermediate has taken the place of this authority's, "
                 f"whose key may be stolen: the authority comes from an older backup. Restore a "
@@ -74,6 +81,19 @@ def strangers(
         and _is_intermediate(one, root)
         and inventory.by_serial(serial_text(one.serial_number)) is None
     ]
+
+
+def _is_anothers(intermediate: x509.Certificate, number: int, path: Path) -> bool:
+    """Return True if a file is what a running broker has kept of its CRL, another one has signed
+    that, and later than `number`.
+    """
+    if path.name != KEPT_CRL:  # any other may be of an authority that was there before
+        return False
+    try:
+        crl = x509.load_pem_x509_crl(content_of(path))
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return crl.issuer != intermediate.subject and number_of(crl) > number
 
 
 def _is_intermediate(one: x509.Certificate, root: x509.Certificate) -> bool:

@@ -8,9 +8,14 @@ import pytest
 
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
+from support.brokers.hivemq import require_hivemq
 from support.requirements import require_program
 
-DOORS = [("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)]
+DOORS = [
+    (engine, websockets)
+    for engine in ("mosquitto", "amqtt", "hivemq")
+    for websockets in (False, True)
+]
 
 
 @pytest.fixture(
@@ -23,5 +28,7 @@ def door(
     engine, websockets = request.param
     if engine == "mosquitto":
         require_program("mosquitto")
+    if engine == "hivemq":
+        require_hivemq()
     with open_door(authority, tmp_path_factory.mktemp("door"), engine, websockets) as opened:
         yield opened

@@ -5,7 +5,10 @@ the same of every broker, does not ask.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt import Client, Message
 from securemqtt_tools.broker import BrokerConfig
-from securemqtt_tools.broker.hivemq.program import EXTENSION
+from securemqtt_tools.broker.foreground import tell_to_reload
+from securemqtt_tools.broker.hivemq.build import EXTENSION
 from securemqtt_tools.broker.hivemq.server import FOLDER, HiveMQ
 from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
 from securemqtt_tools.broker.rules_file import read_rules, write_rules
@@ -25,6 +29,7 @@ from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door
 from support.brokers.hivemq import (
     RunningHiveMQ,
+    hivemq_home,
     hivemq_program,
     require_hivemq,
     running_hivemq,
@@ -32,7 +37,8 @@ from support.brokers.hivemq import (
 )
 from support.brokers.mqtt import Peer, Refused, delivered
 from support.identities.bundles import write_bundle
-from support.network.net import wait_until
+from support.interpreters.micropython import micropython_command, micropython_environment
+from support.network.net import free_port, wait_until
 from support.packets import PINGREQ, PINGRESP, packet
 from support.speed import seconds
 
@@ -116,6 +122,88 @@ def test_the_five_lines(door: Door, qos: int) -> None:
             while not got and time.monotonic() < deadline:
                 client.wait(0.1)
     assert got == [(f"devices/{device_id}/command/led", "on")]
+
+
+_BOARD = """\
+import sys
+from securemqtt import Client
+client = Client(sys.argv[1])
+got = []
+client.subscribe("~/command/+", lambda message: got.append(message.text()), qos=1)
+with client:
+    client.publish("~/temperature", {"celsius": 21.5})
+    while not got:
+        client.wait(0.1)
+print(got)
+"""
+
+
+def test_the_five_lines_on_micropython(own_door: Door, tmp_path: Path) -> None:
+    device_id = new_id("board")
+    bundle = write_bundle(
+        tmp_path / device_id, own_door.authority, device_id, port=own_door.port, board=True
+    )
+    program = tmp_path / "main.py"
+    program.write_text(_BOARD)
+    with own_door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/#")
+        board = subprocess.Popen(
+            [*micropython_command(), str(program), str(bundle)],
+            env=micropython_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            topics = {controller.receive()[0], controller.receive()[0]}
+            assert topics == {f"devices/{device_id}/{one}" for one in ("status", "temperature")}
+            controller.publish(f"devices/{device_id}/command/led", b"on")
+            said, _ = board.communicate(timeout=WAIT_S)
+        finally:
+            board.kill()
+            board.wait()
+    assert said.splitlines()[-1] == "['on']"
+
+
+def test_its_program_takes_up_what_commands_write(authority: Authority, tmp_path: Path) -> None:
+    """As docs/hivemq.md has it: a command tells it, and it looks by itself."""
+    require_hivemq()
+    directory = tmp_path / "broker"
+    BrokerConfig.create(
+        directory,
+        authority,
+        names=["localhost"],
+        port=free_port(),
+        roles={"controller": "operator"},
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "securemqtt_tools.broker.hivemq", str(directory)],
+        env={**os.environ, "HIVEMQ_HOME": str(hivemq_home())},
+        stdout=(tmp_path / "said").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
+    said = tmp_path / "said"
+    try:
+        wait_until(lambda: b"listens on" in said.read_bytes(), seconds(60), "HiveMQ")
+        config = BrokerConfig.open(directory)
+        log = directory / "broker.log"
+        door = Door(
+            RunningHiveMQ(HiveMQ(config, hivemq_program(), log), log, process.pid),
+            authority,
+            tmp_path,
+        )
+        device_id = new_id("told")
+        with door.enter(device_id) as peer:
+            authority.revoke(device_id)
+            config.refresh(authority)
+            assert tell_to_reload(directory) == process.pid
+            peer.wait_closed()
+        wait_until(lambda: b"taken up" in said.read_bytes(), WAIT_S, "what it says")
+        process.terminate()
+        assert process.wait(seconds(60)) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "Shutdown completed" in log.read_text()
 
 
 def test_what_is_retained_comes_to_who_subscribes_later(door: Door) -> None:

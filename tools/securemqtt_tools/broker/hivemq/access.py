@@ -44,6 +44,8 @@ def _lines(
     config: BrokerConfig, crl: x509.CertificateRevocationList, networks: Networks
 ) -> Iterator[str]:
     yield f"prefix {PREFIX}"
+    # What another has issued is worth nothing, as an intermediate that was replaced has.
+    yield f"issuer {crl.issuer.public_bytes().hex()}"
     for serial in sorted(serials(crl)):
         yield f"revoked {serial:x}"
     rules = read_rules(config.directory)

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.hivemq.access import Networks, write_access
+from securemqtt_tools.broker.hivemq.build import EXTENSION, install_extension
 from securemqtt_tools.broker.hivemq.configuration import LOGBACK, render
-from securemqtt_tools.broker.hivemq.program import EXTENSION, Program, install_extension
+from securemqtt_tools.broker.hivemq.program import Program
 from securemqtt_tools.broker.hivemq.stores import write_stores
 from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import FatalError

@@ -3,9 +3,10 @@ package securemqtt;
 import java.io.IOException;
 import java.math.BigInteger;
 import java.nio.file.*;
+import java.security.cert.X509Certificate;
 import java.util.*;
 
-/** Who may do what and come from where: the access file, which access.py of securemqtt writes. */
+/** Who may do what and come from where: the access file, which access.py writes. */
 final class Access {
     private static final String HEAD = "securemqtt-access 1";
     private static final Set<String> KEYS = Set.of("read", "write", "deny", "network");
@@ -13,26 +14,27 @@ final class Access {
     /** Counts the changes. */
     final long number;
     private final String prefix;
+    private final BigInteger issuer;
     private final Set<BigInteger> revoked = new HashSet<>();
     private final Map<String, Map<String, List<String>>> identities = new HashMap<>();
 
-    private Access(long number, String prefix) {
-        this.number = number;
-        this.prefix = prefix;
+    private Access(List<String> lines) throws IOException {
+        number = Long.parseLong(value(lines, 1, "number"));
+        prefix = value(lines, 2, "prefix");
+        issuer = new BigInteger(value(lines, 3, "issuer"), 16);
     }
 
     /** Read a file; IOException where it is not whole, or not what is meant. */
     static Access read(Path path) throws IOException {
         List<String> lines = Files.readAllLines(path);
         int last = lines.size() - 1;
-        if (last < 3 || !lines.get(0).equals(HEAD) || !lines.get(last).equals("end")) {
+        if (last < 4 || !lines.get(0).equals(HEAD) || !lines.get(last).equals("end")) {
             throw new IOException("it is not whole, or of another version");
         }
         try {
-            Access access =
-                    new Access(Long.parseLong(value(lines, 1, "number")), value(lines, 2, "prefix"));
+            Access access = new Access(lines);
             Map<String, List<String>> current = null;
-            for (int index = 3; index < last; index++) {
+            for (int index = 4; index < last; index++) {
                 String key = lines.get(index).split(" ", 2)[0];
                 String value = value(lines, index, key);
                 if (key.equals("revoked")) {
@@ -62,9 +64,11 @@ final class Access {
         return identities.getOrDefault(identity, Map.of()).getOrDefault(key, List.of());
     }
 
-    /** Return whether a certificate has been revoked. */
-    boolean isRevoked(BigInteger serial) {
-        return revoked.contains(serial);
+    /** Return whether a certificate is revoked, or of another issuer than who lists the revoked. */
+    boolean isRevoked(X509Certificate certificate) {
+        byte[] from = certificate.getIssuerX500Principal().getEncoded();
+        return !issuer.equals(new BigInteger(1, from))
+                || revoked.contains(certificate.getSerialNumber());
     }
 
     /** Return whether an identity may come from an address, which is written as its bits are. */

@@ -45,7 +45,7 @@ public final class Extension implements ExtensionMain {
             Session session = session(asked.getConnectionInformation());
             String refusal = session.refusal();
             if (refusal != null) {
-                LOG.info("securemqtt: refused {} {}: {}", session.identity, session.origin, refusal);
+                LOG.info("securemqtt: refused {}: {}", session.who, refusal);
                 answer.failAuthentication(ConnackReasonCode.NOT_AUTHORIZED);
             } else if (!session.identity.equals(asked.getClientInformation().getClientId())) {
                 answer.failAuthentication(ConnackReasonCode.CLIENT_IDENTIFIER_NOT_VALID);
@@ -68,9 +68,7 @@ public final class Extension implements ExtensionMain {
     }
 
     @Override
-    public void extensionStop(ExtensionStopInput input, ExtensionStopOutput output) {
-        // HiveMQ lets nobody in that no extension lets in.
-    }
+    public void extensionStop(ExtensionStopInput input, ExtensionStopOutput output) {}
 
     private Session session(ConnectionInformation connection) {
         return new Session(connection, () -> access);
@@ -98,9 +96,7 @@ public final class Extension implements ExtensionMain {
         private Session session;
 
         @Override
-        public void onMqttConnectionStart(ConnectionStartInput input) {
-            // It is not let in yet.
-        }
+        public void onMqttConnectionStart(ConnectionStartInput input) {}
 
         @Override
         public void onAuthenticationSuccessful(AuthenticationSuccessfulInput input) {
@@ -150,7 +146,7 @@ public final class Extension implements ExtensionMain {
         for (Session session : sessions.values()) {
             String refusal = session.refusal();
             if (refusal != null) {
-                LOG.info("securemqtt: put out {} {}: {}", session.identity, session.origin, refusal);
+                LOG.info("securemqtt: put out {}: {}", session.who, refusal);
                 going.add(Services.clientService().disconnectClient(session.identity));
             }
         }

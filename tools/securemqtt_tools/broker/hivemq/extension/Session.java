@@ -7,22 +7,23 @@ import com.hivemq.extension.sdk.api.interceptor.publish.*;
 import com.hivemq.extension.sdk.api.interceptor.publish.parameter.*;
 import com.hivemq.extension.sdk.api.packets.general.MqttVersion;
 import com.hivemq.extension.sdk.api.packets.publish.AckReasonCode;
+import java.math.BigInteger;
 import java.net.InetAddress;
 import java.security.cert.*;
 import java.util.function.Supplier;
 import javax.naming.InvalidNameException;
 import javax.naming.ldap.*;
 
-/** One connection: whose it is by its certificate, and what it may do by the rules of the moment. */
+/** One connection: whose it is by its certificate, and what it may do at this moment. */
 final class Session implements PublishAuthorizer, SubscriptionAuthorizer, PublishInboundInterceptor,
         PublishOutboundInterceptor {
-    /** The user property of a will that says whose it is, for it is published long after CONNECT. */
+    /** The user property of a will that says whose it is, as it is published later. */
     static final String WILL_OF = "securemqtt-will-of";
 
     /** The CN of the certificate; null where it has none that can be an identity. */
     final String identity;
-    /** From where it comes, and its certificate's number, for the log. */
-    final String origin;
+    /** Whose it is, from where, and its certificate's number, for the log. */
+    final String who;
     private final X509Certificate certificate;
     private final String addressBits;
     private final boolean isVersion5;
@@ -36,17 +37,16 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
         InetAddress address = connection.getInetAddress().orElse(null);
         addressBits = address == null ? "" : bits(address);
         isVersion5 = connection.getMqttVersion() == MqttVersion.V_5;
-        origin = "from " + (address == null ? "?" : address.getHostAddress()) + " with certificate "
+        who = identity + " from " + (address == null ? "?" : address.getHostAddress())
+                + " with certificate "
                 + (certificate == null ? "?" : certificate.getSerialNumber().toString(16));
     }
 
     private static String bits(InetAddress address) {
         byte[] bytes = address.getAddress();
-        StringBuilder text = new StringBuilder(bytes.length == 4 ? "4:" : "6:");
-        for (byte one : bytes) {
-            text.append(Integer.toBinaryString(0x100 | one & 0xff).substring(1));
-        }
-        return text.toString();
+        String bits = new BigInteger(1, bytes).toString(2);
+        String zeros = "0".repeat(bytes.length * 8 - bits.length());
+        return (bytes.length == 4 ? "4:" : "6:") + zeros + bits;
     }
 
     private static String commonName(X509Certificate certificate) {
@@ -78,7 +78,7 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
             return "its certificate is not valid now";
         }
         Access now = access.get();
-        if (now.isRevoked(certificate.getSerialNumber())) {
+        if (now.isRevoked(certificate)) {
             return "its certificate has been revoked";
         }
         return now.mayComeFrom(identity, addressBits) ? null : "it comes from another network";
@@ -89,7 +89,7 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
         return refusal() == null && access.get().allows(identity, action, topicFilter);
     }
 
-    /** What may not be published is acknowledged, as MQTT 3.1.1 has no other answer, and dropped. */
+    /** Drop what may not be published, acknowledged: MQTT 3.1.1 has no other answer. */
     @Override
     public void onInboundPublish(PublishInboundInput input, PublishInboundOutput output) {
         if (!may("write", input.getPublishPacket().getTopic())) {

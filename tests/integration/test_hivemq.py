@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,48 +39,31 @@ from support.brokers.mqtt import Peer, Refused, delivered
 from support.identities.bundles import write_bundle
 from support.interpreters.micropython import micropython_command, micropython_environment
 from support.network.net import free_port, wait_until
-from support.packets import PINGREQ, PINGRESP, packet
+from support.packets import CONNACK, CONNECT, PINGREQ, PINGRESP, PUBACK, PUBLISH, field, packet
 from support.speed import seconds
 
 _numbers = itertools.count()
 WAIT_S = seconds(20)
-
-
-@pytest.fixture(scope="module")
-def running(
-    authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningHiveMQ]:
-    """Run a HiveMQ for the tests of this module, by TLS and by WebSockets."""
-    require_hivemq()
-    config = BrokerConfig.create(
-        tmp_path_factory.mktemp("hivemq") / "broker",
-        authority,
-        names=["localhost", "127.0.0.1"],
-        port=0,
-        websockets_port=0,
-        roles={"controller": "operator"},
-    )
-    with running_hivemq(config, hivemq_program()) as broker:
-        yield broker
+pytestmark = pytest.mark.xdist_group("hivemq-alone")
 
 
 @pytest.fixture(params=[False, True], ids=["tls", "wss"])
 def door(
     request: pytest.FixtureRequest,
-    running: RunningHiveMQ,
+    hivemq: RunningHiveMQ,
     authority: Authority,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Door:
     """Enter it by one of both."""
-    return Door(running, authority, tmp_path_factory.mktemp("door"), request.param)
+    return Door(hivemq, authority, tmp_path_factory.mktemp("door"), request.param)
 
 
 @pytest.fixture
 def own_door(
-    running: RunningHiveMQ, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    hivemq: RunningHiveMQ, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Door:
     """Enter it by TLS, where the transport makes no difference."""
-    return Door(running, authority, tmp_path_factory.mktemp("door"))
+    return Door(hivemq, authority, tmp_path_factory.mktemp("door"))
 
 
 def new_id(name: str) -> str:
@@ -280,12 +263,38 @@ def test_what_may_not_be_published_does_not_end_the_connection(own_door: Door) -
         assert device.receive() == (f"devices/{device_id}/t", b"still here")
 
 
+@pytest.mark.parametrize("method", [b"", b"\x15" + field("SCRAM-SHA-1")], ids=["plain", "enhanced"])
+def test_mqtt_5_is_another_way_to_the_same_door(own_door: Door, method: bytes) -> None:
+    """HiveMQ speaks it too; a method of authentication that is named there changes nothing: the
+    certificate counts.
+    """
+    device_id, victim = new_id("five"), new_id("victim")
+    credentials = own_door.credentials(device_id)
+
+    def connect(peer: Peer) -> int:
+        """Connect as the victim; return the reason code."""
+        head = field("MQTT") + bytes([5, 2, 0, 60, len(method)]) + method
+        return peer.ask(packet(CONNECT, head + field(victim)), CONNACK).body[1]
+
+    with own_door.enter(victim) as target:
+        target.subscribe(f"devices/{victim}/#")
+        with own_door.peer(credentials) as peer:
+            assert connect(peer) == 0  # as itself
+            forged = field(f"devices/{victim}/t") + b"\x00\x01\x00forged"
+            answered = peer.ask(packet(PUBLISH | 2, forged), PUBACK)
+            assert answered.body[2] == 0x87  # not authorized
+        assert delivered(target, target, f"devices/{victim}/t") == []  # and is still there
+        own_door.revoke(device_id)
+        with own_door.peer(credentials) as peer:
+            assert connect(peer) >= 0x80
+
+
 def test_a_changed_certificate_is_shown_while_connections_stand(
-    running: RunningHiveMQ, authority: Authority, own_door: Door
+    hivemq: RunningHiveMQ, authority: Authority, own_door: Door
 ) -> None:
     device_id = new_id("there")
     context = own_door.context(own_door.credentials(device_id))
-    assert running.websockets_port is not None
+    assert hivemq.websockets_port is not None
 
     def shown(port: int) -> bytes | None:
         with (
@@ -295,13 +304,13 @@ def test_a_changed_certificate_is_shown_while_connections_stand(
             return tls.getpeercert(binary_form=True)
 
     with own_door.enter(device_id) as peer:
-        before = shown(running.port)
-        running.config.renew_certificate(authority)
-        newest = running.config.server_certificate().public_bytes(Encoding.DER)
-        running.reload()
+        before = shown(hivemq.port)
+        hivemq.config.renew_certificate(authority)
+        newest = hivemq.config.server_certificate().public_bytes(Encoding.DER)
+        hivemq.reload()
         alive(peer)
     assert before != newest
-    assert [shown(port) for port in (running.port, running.websockets_port)] == [newest] * 2
+    assert [shown(port) for port in (hivemq.port, hivemq.websockets_port)] == [newest] * 2
 
 
 def alive(peer: Peer) -> None:
@@ -309,16 +318,16 @@ def alive(peer: Peer) -> None:
     peer.ask(packet(PINGREQ), PINGRESP)
 
 
-def test_a_device_comes_from_its_networks_alone(running: RunningHiveMQ, own_door: Door) -> None:
+def test_a_device_comes_from_its_networks_alone(hivemq: RunningHiveMQ, own_door: Door) -> None:
     """Where it is named at all; and who is here from elsewhere is put out."""
     home, away, anywhere = new_id("home"), new_id("away"), new_id("anywhere")
     with own_door.enter(away) as late, own_door.enter(anywhere) as other:
-        running.broker.networks = {
+        hivemq.broker.networks = {
             home: ["192.0.2.0/24", "127.0.0.0/8"],
             away: ["192.0.2.0/24", "2001:db8::/32", "126.0.0.0/8"],
         }
         try:
-            running.reload()
+            hivemq.reload()
             late.wait_closed()
             alive(other)
             with own_door.enter(home):
@@ -326,17 +335,17 @@ def test_a_device_comes_from_its_networks_alone(running: RunningHiveMQ, own_door
             with pytest.raises(Refused) as caught, own_door.enter(away):
                 pass
             assert caught.value.code == 5
-            said = running.log.read_text()
+            said = hivemq.log.read_text()
             assert f"refused {away} from 127.0.0.1" in said
             assert "it comes from another network" in said
         finally:
-            running.broker.networks = {}
-            running.reload()
+            hivemq.broker.networks = {}
+            hivemq.reload()
     with own_door.enter(away):
         pass
 
 
-def test_a_revocation_interrupts_nobody_else(running: RunningHiveMQ, own_door: Door) -> None:
+def test_a_revocation_interrupts_nobody_else(hivemq: RunningHiveMQ, own_door: Door) -> None:
     """Not even one message."""
     with ExitStack() as stack:
         others = [new_id("other") for _ in range(10)]
@@ -350,14 +359,14 @@ def test_a_revocation_interrupts_nobody_else(running: RunningHiveMQ, own_door: D
         for one, peer in zip(others, peers, strict=True):
             peer.publish(f"devices/{one}/t", b"here")
             assert peer.receive() == (f"devices/{one}/t", b"here")
-    said = running.log.read_text()
+    said = hivemq.log.read_text()
     assert f"put out {gone} from 127.0.0.1" in said
     assert "its certificate has been revoked" in said
 
 
-def test_a_damaged_file_of_rules_changes_nothing(running: RunningHiveMQ, own_door: Door) -> None:
+def test_a_damaged_file_of_rules_changes_nothing(hivemq: RunningHiveMQ, own_door: Door) -> None:
     reader, writer = new_id("reader"), new_id("writer")
-    path = running.directory / FOLDER / "extensions" / EXTENSION / "access"
+    path = hivemq.directory / FOLDER / "extensions" / EXTENSION / "access"
     set_rules(
         own_door,
         {},
@@ -375,11 +384,11 @@ def test_a_damaged_file_of_rules_changes_nothing(running: RunningHiveMQ, own_doo
         with own_door.enter(reader) as peer, own_door.enter(writer) as other:
             peer.subscribe("weather/#")
             for damage in damages:
-                begin = running.log.stat().st_size
+                begin = hivemq.log.stat().st_size
                 path.write_bytes(damage(whole))
                 wait_until(
                     lambda begin=begin: (  # type: ignore[misc]
-                        b"securemqtt: rules not taken up" in running.log.read_bytes()[begin:]
+                        b"securemqtt: rules not taken up" in hivemq.log.read_bytes()[begin:]
                     ),
                     WAIT_S,
                     "that the file is refused",
@@ -391,15 +400,15 @@ def test_a_damaged_file_of_rules_changes_nothing(running: RunningHiveMQ, own_doo
         set_rules(own_door, {})
 
 
-def test_nothing_that_it_reads_is_open_to_others(running: RunningHiveMQ) -> None:
-    home = running.directory / FOLDER
+def test_nothing_that_it_reads_is_open_to_others(hivemq: RunningHiveMQ) -> None:
+    home = hivemq.directory / FOLDER
     written = [home / "server.p12", home / "trust.p12", home / "password"]
     written += [home / "conf" / "config.xml", home / "conf" / "logback.xml"]
     written += sorted((home / "extensions" / EXTENSION).iterdir())
     assert [one.stat().st_mode & 0o077 for one in written] == [0] * len(written)
     password = (home / "password").read_text()
-    assert password not in running.log.read_text()
-    assert not any(password in one for one in running.broker.command())
+    assert password not in hivemq.log.read_text()
+    assert not any(password in one for one in hivemq.broker.command())
 
 
 def test_what_was_queued_outlasts_a_restart(

@@ -114,12 +114,8 @@ class HiveMQ:
         ]
 
     def environment(self) -> dict[str, str]:
-        """Return its environment, without what would lead it to other files or options."""
-        return {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("HIVEMQ_") and name not in ("JAVA_TOOL_OPTIONS", "CLASSPATH")
-        }
+        """Return its environment, without what would lead it to other files."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("HIVEMQ_")}
 
     def take_up(self) -> None:
         """Have the running one take up what has changed, while connections stand, and wait until it

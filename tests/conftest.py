@@ -11,6 +11,12 @@ import pytest
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
+from support.brokers.hivemq import (
+    RunningHiveMQ,
+    hivemq_program,
+    require_hivemq,
+    running_hivemq,
+)
 from support.requirements import describe_program, find_program, require_program
 from support.speed import VARIABLE, seconds, slowness
 
@@ -78,4 +84,24 @@ def broker(
         roles={"controller": "operator"},
     )
     with BrokerProcess(directory, engine="mosquitto") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def hivemq(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningHiveMQ]:
+    """Run HiveMQ CE as `broker` runs Mosquitto; `watcher` is a monitor. It takes its time to start,
+    so what uses it should be in one group of xdist.
+    """
+    require_hivemq()
+    config = BrokerConfig.create(
+        tmp_path_factory.mktemp("hivemq") / "broker",
+        authority,
+        names=["localhost", "127.0.0.1"],
+        port=0,
+        websockets_port=0,
+        roles={"controller": "operator", "watcher": "monitor"},
+    )
+    with running_hivemq(config, hivemq_program()) as running:
         yield running

@@ -21,6 +21,7 @@ from securemqtt_tools.pki.keys import generate_key, key_pem, load_key
 from securemqtt_tools.pki.layout import replace_intermediate
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, leaf_certificate
 from support.brokers.doors import Door, open_door
+from support.brokers.hivemq import require_hivemq
 from support.brokers.mqtt import WAIT_S, Refused
 from support.identities.credentials import write_credentials
 from support.network.tls import TlsConnection
@@ -29,12 +30,14 @@ from support.requirements import require_program
 from support.speed import seconds
 
 
-@pytest.fixture(params=["mosquitto", "mosquitto-wss", "amqtt", "amqtt-wss"])
+@pytest.fixture(params=["mosquitto", "mosquitto-wss", "amqtt", "amqtt-wss", "hivemq"])
 def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
     """Run a broker whose authority has an intermediate; enter by each transport."""
     engine, _, websockets = request.param.partition("-")
     if engine == "mosquitto":
         require_program("mosquitto")
+    if engine == "hivemq":
+        require_hivemq()
     own = Authority.create(tmp_path / "home" / "ca", passphrase=None, intermediate=True)
     with open_door(own, tmp_path / "home", engine, websockets=bool(websockets)) as opened:
         yield opened

@@ -13,6 +13,7 @@ if [ "$1" != --demo ]; then
     need fish fish
     need systemctl systemd
     need g++ g++
+    need javac default-jdk-headless
     ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || missing="$missing libnss-wrapper"
 fi
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"

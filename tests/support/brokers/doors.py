@@ -14,6 +14,7 @@ from pathlib import Path
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.pki import Authority
+from support.brokers.hivemq import RunningHiveMQ, hivemq_program, running_hivemq
 from support.brokers.mqtt import Peer, client_context
 from support.identities.credentials import Credentials, issued_credentials
 
@@ -24,7 +25,11 @@ class Door:
     """A running broker, its authority, and whether one enters by WebSockets."""
 
     def __init__(
-        self, broker: BrokerProcess, authority: Authority, directory: Path, websockets: bool = False
+        self,
+        broker: BrokerProcess | RunningHiveMQ,
+        authority: Authority,
+        directory: Path,
+        websockets: bool = False,
     ) -> None:
         self.broker = broker
         self.authority = authority
@@ -105,7 +110,7 @@ def open_door(
     passwords: bool = False,
 ) -> Iterator[Door]:
     """Set up a broker of its own on loopback, run it, and end it."""
-    BrokerConfig.create(
+    config = BrokerConfig.create(
         directory / "broker",
         authority,
         names=["localhost", "127.0.0.1"],
@@ -114,5 +119,9 @@ def open_door(
         passwords=passwords,
         roles={"controller": "operator", "watcher": "monitor"},
     )
+    if engine == "hivemq":
+        with running_hivemq(config, hivemq_program()) as hivemq:
+            yield Door(hivemq, authority, directory, websockets)
+        return
     with BrokerProcess(directory / "broker", engine=engine) as broker:
         yield Door(broker, authority, directory, websockets)

@@ -1,0 +1,448 @@
+"""HiveMQ CE with our files and our extension, judged by delivery: what tests/security/, which asks
+the same of every broker, does not ask.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from securemqtt import Client, Message
+from securemqtt_tools.broker import BrokerConfig
+from securemqtt_tools.broker.foreground import tell_to_reload
+from securemqtt_tools.broker.hivemq.build import EXTENSION
+from securemqtt_tools.broker.hivemq.server import FOLDER, HiveMQ
+from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
+from securemqtt_tools.broker.rules_file import read_rules, write_rules
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from support.brokers.doors import Door
+from support.brokers.hivemq import (
+    RunningHiveMQ,
+    hivemq_home,
+    hivemq_program,
+    require_hivemq,
+    running_hivemq,
+    started,
+)
+from support.brokers.mqtt import Peer, Refused, delivered
+from support.identities.bundles import write_bundle
+from support.interpreters.micropython import micropython_command, micropython_environment
+from support.network.net import free_port, wait_until
+from support.packets import CONNACK, CONNECT, PINGREQ, PINGRESP, PUBACK, PUBLISH, field, packet
+from support.speed import seconds
+
+_numbers = itertools.count()
+WAIT_S = seconds(20)
+pytestmark = pytest.mark.xdist_group("hivemq-alone")
+
+
+@pytest.fixture(params=[False, True], ids=["tls", "wss"])
+def door(
+    request: pytest.FixtureRequest,
+    hivemq: RunningHiveMQ,
+    authority: Authority,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Door:
+    """Enter it by one of both."""
+    return Door(hivemq, authority, tmp_path_factory.mktemp("door"), request.param)
+
+
+@pytest.fixture
+def own_door(
+    hivemq: RunningHiveMQ, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Door:
+    """Enter it by TLS, where the transport makes no difference."""
+    return Door(hivemq, authority, tmp_path_factory.mktemp("door"))
+
+
+def new_id(name: str) -> str:
+    """Return an id that no other test uses."""
+    return f"hivemq-{name}-{next(_numbers)}"
+
+
+def set_rules(door: Door, groups: dict[str, set[str]], *lines: Rule) -> None:
+    """Put these rules in the place of those before."""
+    number = read_rules(door.broker.directory).number + 1
+    members = {group: frozenset(ids) for group, ids in groups.items()}
+    write_rules(door.broker.directory, Rules(number, members, lines))
+    door.broker.reload()
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_the_five_lines(door: Door, qos: int) -> None:
+    """Our own Client publishes and is commanded."""
+    device_id = new_id("five")
+    options = {"transport": "wss"} if door.websockets else {}
+    bundle = write_bundle(
+        door.directory / device_id, door.authority, device_id, port=door.port, **options
+    )
+    got: list[tuple[str, str]] = []
+
+    def take(message: Message) -> None:
+        got.append((message.topic, message.text()))
+
+    with door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/temperature", qos)
+        client = Client(bundle)
+        client.subscribe("~/command/+", take, qos=qos)
+        with client:
+            client.publish("~/temperature", {"celsius": 21.5}, qos=qos)
+            topic, payload = controller.receive()
+            assert (topic, payload) == (f"devices/{device_id}/temperature", b'{"celsius": 21.5}')
+            controller.publish(f"devices/{device_id}/command/led", b"on", qos)
+            deadline = time.monotonic() + WAIT_S
+            while not got and time.monotonic() < deadline:
+                client.wait(0.1)
+    assert got == [(f"devices/{device_id}/command/led", "on")]
+
+
+_BOARD = """\
+import sys
+from securemqtt import Client
+client = Client(sys.argv[1])
+got = []
+client.subscribe("~/command/+", lambda message: got.append(message.text()), qos=1)
+with client:
+    client.publish("~/temperature", {"celsius": 21.5})
+    while not got:
+        client.wait(0.1)
+print(got)
+"""
+
+
+def test_the_five_lines_on_micropython(own_door: Door, tmp_path: Path) -> None:
+    device_id = new_id("board")
+    bundle = write_bundle(
+        tmp_path / device_id, own_door.authority, device_id, port=own_door.port, board=True
+    )
+    program = tmp_path / "main.py"
+    program.write_text(_BOARD)
+    with own_door.enter("controller") as controller:
+        controller.subscribe(f"devices/{device_id}/#")
+        board = subprocess.Popen(
+            [*micropython_command(), str(program), str(bundle)],
+            env=micropython_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            topics = {controller.receive()[0], controller.receive()[0]}
+            assert topics == {f"devices/{device_id}/{one}" for one in ("status", "temperature")}
+            controller.publish(f"devices/{device_id}/command/led", b"on")
+            said, _ = board.communicate(timeout=WAIT_S)
+        finally:
+            board.kill()
+            board.wait()
+    assert said.splitlines()[-1] == "['on']"
+
+
+def test_its_program_takes_up_what_commands_write(authority: Authority, tmp_path: Path) -> None:
+    """As docs/hivemq.md has it: a command tells it, and it looks by itself."""
+    require_hivemq()
+    directory = tmp_path / "broker"
+    BrokerConfig.create(
+        directory,
+        authority,
+        names=["localhost"],
+        port=free_port(),
+        roles={"controller": "operator"},
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "securemqtt_tools.broker.hivemq", str(directory)],
+        env={**os.environ, "HIVEMQ_HOME": str(hivemq_home())},
+        stdout=(tmp_path / "said").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
+    said = tmp_path / "said"
+    try:
+        wait_until(lambda: b"listens on" in said.read_bytes(), seconds(60), "HiveMQ")
+        config = BrokerConfig.open(directory)
+        log = directory / "broker.log"
+        door = Door(
+            RunningHiveMQ(HiveMQ(config, hivemq_program(), log), log, process.pid),
+            authority,
+            tmp_path,
+        )
+        device_id = new_id("told")
+        with door.enter(device_id) as peer:
+            authority.revoke(device_id)
+            config.refresh(authority)
+            assert tell_to_reload(directory) == process.pid
+            peer.wait_closed()
+        wait_until(lambda: b"taken up" in said.read_bytes(), WAIT_S, "what it says")
+        process.terminate()
+        assert process.wait(seconds(60)) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "Shutdown completed" in log.read_text()
+
+
+def test_what_is_retained_comes_to_who_subscribes_later(door: Door) -> None:
+    device_id = new_id("retained")
+    topic = f"devices/{device_id}/status"
+    with door.enter(device_id) as device:
+        device.publish(topic, b"kept", retain=True)
+    with door.enter("controller") as controller:
+        controller.subscribe(topic)
+        assert controller.receive() == (topic, b"kept")
+
+
+def test_a_kept_session_gets_what_came_meanwhile(door: Door) -> None:
+    device_id = new_id("kept")
+    credentials, topic = door.credentials(device_id), f"devices/{device_id}/command/led"
+    with door.peer(credentials) as peer:
+        assert peer.connect(device_id, clean=False) is False
+        peer.subscribe(topic)
+    with door.enter("controller") as controller:
+        controller.publish(topic, b"1")
+        controller.publish(topic, b"2", 2)
+    with door.peer(credentials) as peer:
+        assert peer.connect(device_id, clean=False) is True
+        assert [peer.receive()[1], peer.receive()[1]] == [b"1", b"2"]
+
+
+def test_a_will_comes_only_if_it_may_be_published_then(own_door: Door) -> None:
+    """It was allowed at CONNECT both times."""
+    device_id = new_id("will")
+    topic = f"weather/{device_id}/gone"
+    writes = Rule(device_id, False, WRITE, "weather/#")
+    reads = Rule("controller", False, READ, "weather/#")
+    with own_door.enter("controller") as controller:
+        for comes in (True, False):
+            set_rules(own_door, {}, writes, reads)
+            controller.subscribe("weather/#")
+            device = own_door.peer(own_door.credentials(device_id))
+            device.connect(device_id, will=(topic, b"died"), will_retain=False)
+            if not comes:
+                set_rules(own_door, {}, reads, Rule(device_id, False, DENY, "weather/#"))
+            device.drop()
+            if comes:
+                assert controller.receive() == (topic, b"died")
+        # A second one that may comes behind the first, had that come.
+        other = new_id("will")
+        device = own_door.peer(own_door.credentials(other))
+        device.connect(other, will=(f"devices/{other}/gone", b"died"), will_retain=False)
+        controller.subscribe(f"devices/{other}/#")
+        device.drop()
+        assert controller.receive() == (f"devices/{other}/gone", b"died")
+    set_rules(own_door, {})
+
+
+def test_a_will_that_may_not_be_published_keeps_nobody_out(own_door: Door) -> None:
+    device_id, victim = new_id("will"), new_id("victim")
+    with own_door.enter(victim) as target:
+        target.subscribe(f"devices/{victim}/#")
+        with own_door.peer(own_door.credentials(device_id)) as device:
+            device.connect(device_id, will=(f"devices/{victim}/gone", b"forged"))
+            device.subscribe(f"devices/{device_id}/#")
+            device.publish(f"devices/{device_id}/t", b"in")
+            assert device.receive() == (f"devices/{device_id}/t", b"in")
+        assert delivered(target, target, f"devices/{victim}/t") == []
+
+
+def test_what_may_not_be_published_does_not_end_the_connection(own_door: Door) -> None:
+    """With QoS 1 and 2 it would come again and again, with each connection."""
+    device_id = new_id("talker")
+    with own_door.enter(device_id) as device:
+        for qos in (0, 1, 2):
+            device.publish("not/mine", b"x", qos)
+        device.subscribe(f"devices/{device_id}/#")
+        device.publish(f"devices/{device_id}/t", b"still here")
+        assert device.receive() == (f"devices/{device_id}/t", b"still here")
+
+
+@pytest.mark.parametrize("method", [b"", b"\x15" + field("SCRAM-SHA-1")], ids=["plain", "enhanced"])
+def test_mqtt_5_is_another_way_to_the_same_door(own_door: Door, method: bytes) -> None:
+    """HiveMQ speaks it too; a method of authentication that is named there changes nothing: the
+    certificate counts.
+    """
+    device_id, victim = new_id("five"), new_id("victim")
+    credentials = own_door.credentials(device_id)
+
+    def connect(peer: Peer) -> int:
+        """Connect as the victim; return the reason code."""
+        head = field("MQTT") + bytes([5, 2, 0, 60, len(method)]) + method
+        return peer.ask(packet(CONNECT, head + field(victim)), CONNACK).body[1]
+
+    with own_door.enter(victim) as target:
+        target.subscribe(f"devices/{victim}/#")
+        with own_door.peer(credentials) as peer:
+            assert connect(peer) == 0  # as itself
+            forged = field(f"devices/{victim}/t") + b"\x00\x01\x00forged"
+            answered = peer.ask(packet(PUBLISH | 2, forged), PUBACK)
+            assert answered.body[2] == 0x87  # not authorized
+        assert delivered(target, target, f"devices/{victim}/t") == []  # and is still there
+        own_door.revoke(device_id)
+        with own_door.peer(credentials) as peer:
+            assert connect(peer) >= 0x80
+
+
+def test_a_changed_certificate_is_shown_while_connections_stand(
+    hivemq: RunningHiveMQ, authority: Authority, own_door: Door
+) -> None:
+    device_id = new_id("there")
+    context = own_door.context(own_door.credentials(device_id))
+    assert hivemq.websockets_port is not None
+
+    def shown(port: int) -> bytes | None:
+        with (
+            socket.create_connection(("127.0.0.1", port), WAIT_S) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            return tls.getpeercert(binary_form=True)
+
+    with own_door.enter(device_id) as peer:
+        before = shown(hivemq.port)
+        hivemq.config.renew_certificate(authority)
+        newest = hivemq.config.server_certificate().public_bytes(Encoding.DER)
+        hivemq.reload()
+        alive(peer)
+    assert before != newest
+    assert [shown(port) for port in (hivemq.port, hivemq.websockets_port)] == [newest] * 2
+
+
+def alive(peer: Peer) -> None:
+    """Fail unless the broker answers on this connection."""
+    peer.ask(packet(PINGREQ), PINGRESP)
+
+
+def test_a_device_comes_from_its_networks_alone(hivemq: RunningHiveMQ, own_door: Door) -> None:
+    """Where it is named at all; and who is here from elsewhere is put out."""
+    home, away, anywhere = new_id("home"), new_id("away"), new_id("anywhere")
+    with own_door.enter(away) as late, own_door.enter(anywhere) as other:
+        hivemq.broker.networks = {
+            home: ["192.0.2.0/24", "127.0.0.0/8"],
+            away: ["192.0.2.0/24", "2001:db8::/32", "126.0.0.0/8"],
+        }
+        try:
+            hivemq.reload()
+            late.wait_closed()
+            alive(other)
+            with own_door.enter(home):
+                pass
+            with pytest.raises(Refused) as caught, own_door.enter(away):
+                pass
+            assert caught.value.code == 5
+            said = hivemq.log.read_text()
+            assert f"refused {away} from 127.0.0.1" in said
+            assert "it comes from another network" in said
+        finally:
+            hivemq.broker.networks = {}
+            hivemq.reload()
+    with own_door.enter(away):
+        pass
+
+
+def test_a_revocation_interrupts_nobody_else(hivemq: RunningHiveMQ, own_door: Door) -> None:
+    """Not even one message."""
+    with ExitStack() as stack:
+        others = [new_id("other") for _ in range(10)]
+        peers = [stack.enter_context(own_door.enter(one)) for one in others]
+        for one, peer in zip(others, peers, strict=True):
+            peer.subscribe(f"devices/{one}/#")
+        gone = new_id("gone")
+        peer = stack.enter_context(own_door.enter(gone))
+        own_door.revoke(gone)
+        peer.wait_closed()
+        for one, peer in zip(others, peers, strict=True):
+            peer.publish(f"devices/{one}/t", b"here")
+            assert peer.receive() == (f"devices/{one}/t", b"here")
+    said = hivemq.log.read_text()
+    assert f"put out {gone} from 127.0.0.1" in said
+    assert "its certificate has been revoked" in said
+
+
+def test_a_damaged_file_of_rules_changes_nothing(hivemq: RunningHiveMQ, own_door: Door) -> None:
+    reader, writer = new_id("reader"), new_id("writer")
+    path = hivemq.directory / FOLDER / "extensions" / EXTENSION / "access"
+    set_rules(
+        own_door,
+        {},
+        Rule(reader, False, READ, "weather/#"),
+        Rule(writer, False, WRITE, "weather/#"),
+    )
+    whole = path.read_bytes()
+    damages: list[Callable[[bytes], bytes]] = [
+        lambda text: text[: len(text) // 2],
+        lambda text: b"",
+        lambda text: text.replace(b"deny", b"").replace(b"read", b"raed"),
+        lambda text: text.replace(b"\nend", b"\n\xff\nend"),
+    ]
+    try:
+        with own_door.enter(reader) as peer, own_door.enter(writer) as other:
+            peer.subscribe("weather/#")
+            for damage in damages:
+                begin = hivemq.log.stat().st_size
+                path.write_bytes(damage(whole))
+                wait_until(
+                    lambda begin=begin: (  # type: ignore[misc]
+                        b"securemqtt: rules not taken up" in hivemq.log.read_bytes()[begin:]
+                    ),
+                    WAIT_S,
+                    "that the file is refused",
+                )
+                other.publish("weather/now", b"sun")
+                assert peer.receive() == ("weather/now", b"sun")
+    finally:
+        path.write_bytes(whole)
+        set_rules(own_door, {})
+
+
+def test_nothing_that_it_reads_is_open_to_others(hivemq: RunningHiveMQ) -> None:
+    home = hivemq.directory / FOLDER
+    written = [home / "server.p12", home / "trust.p12", home / "password"]
+    written += [home / "conf" / "config.xml", home / "conf" / "logback.xml"]
+    written += sorted((home / "extensions" / EXTENSION).iterdir())
+    assert [one.stat().st_mode & 0o077 for one in written] == [0] * len(written)
+    password = (home / "password").read_text()
+    assert password not in hivemq.log.read_text()
+    assert not any(password in one for one in hivemq.broker.command())
+
+
+def test_what_was_queued_outlasts_a_restart(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    require_hivemq()
+    directory = tmp_path_factory.mktemp("restart")
+    config = BrokerConfig.create(
+        directory / "broker",
+        authority,
+        names=["localhost", "127.0.0.1"],
+        port=0,
+        roles={"controller": "operator"},
+    )
+    device_id = new_id("sleeper")
+    topic = f"devices/{device_id}/command/led"
+    with running_hivemq(config, hivemq_program()) as broker:
+        door = Door(broker, authority, directory)
+        credentials = door.credentials(device_id)
+        with door.peer(credentials) as peer:
+            peer.connect(device_id, clean=False)
+            peer.subscribe(topic)
+        with door.enter("controller") as controller:
+            controller.publish(topic, b"on")
+    again = HiveMQ(BrokerConfig.open(config.directory), hivemq_program(), broker.log)
+    with started(again, broker.log) as running:
+        assert running is not None
+        with Door(running, authority, directory).peer(credentials) as peer:
+            assert peer.connect(device_id, clean=False) is True
+            assert peer.receive() == (topic, b"on")
+
+
+def test_passwords_are_refused_in_words(authority: Authority, tmp_path: Path) -> None:
+    require_hivemq()
+    config = BrokerConfig.create(tmp_path, authority, names=["localhost"], port=1, passwords=True)
+    with pytest.raises(FatalError, match="with HiveMQ every client has a certificate"):
+        HiveMQ(config, hivemq_program(), tmp_path / "broker.log").write()

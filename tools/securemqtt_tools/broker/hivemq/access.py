@@ -1,0 +1,75 @@
+"""The rules, the revocations and the networks as the extension reads them: one file, one word and
+what it is about on each line. Access.java is the other end.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cryptography import x509
+
+from securemqtt.protocol.topics import PREFIX
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.revocations import serials
+from securemqtt_tools.broker.rules import own_filter
+from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import explained, write_file
+from securemqtt_tools.pki.names import check_device_id
+
+Networks = Mapping[str, Sequence[str]]
+_HEAD = re.compile(r"securemqtt-access 1\nnumber (\d+)\n")
+
+
+def write_access(path: Path, config: BrokerConfig, networks: Networks) -> int:
+    """Write the file where what it says has changed; return the number of its changes, which the
+    extension tells when it has taken them up. Raise FatalError.
+    """
+    body = "\n".join(_lines(config, config.crl(), networks)) + "\n"
+    with explained(f"read {path}"):
+        there = path.read_text() if path.exists() else ""
+    head = _HEAD.match(there)
+    number = int(head[1]) if head else 0
+    if head is not None and there[head.end() :] == body:
+        return number
+    text = f"securemqtt-access 1\nnumber {number + 1}\n{body}"
+    write_file(path, text.encode())
+    return number + 1
+
+
+def _lines(
+    config: BrokerConfig, crl: x509.CertificateRevocationList, networks: Networks
+) -> Iterator[str]:
+    yield f"prefix {PREFIX}"
+    # What another has issued is worth nothing, as an intermediate that was replaced has.
+    yield f"issuer {crl.issuer.public_bytes().hex()}"
+    for serial in sorted(serials(crl)):
+        yield f"revoked {serial:x}"
+    rules = read_rules(config.directory)
+    for identity in sorted(config.roles.keys() | rules.identities() | networks.keys()):
+        yield f"identity {check_device_id(identity)}"
+        for network in networks.get(identity, ()):
+            yield f"network {network_bits(network)}"
+        access = rules.access(identity, config.roles.get(identity))
+        for word, filters in (
+            ("deny", access.denied),
+            ("read", access.read),
+            ("write", access.write),
+        ):
+            yield from (f"{word} {one}" for one in filters if one != own_filter(identity))
+    yield "end"
+
+
+def network_bits(network: str) -> str:
+    """Return a network, 192.0.2.0/24 say, as the bits that its addresses begin with. Raise
+    FatalError.
+    """
+    try:
+        found = ipaddress.ip_network(network)
+    except ValueError as error:
+        raise FatalError(f"{network!r} is no network ({error}): write 192.0.2.0/24") from error
+    whole = f"{int(found.network_address):0{found.max_prefixlen}b}"
+    return f"{found.version}:{whole[: found.prefixlen]}"

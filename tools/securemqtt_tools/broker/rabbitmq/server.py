@@ -57,7 +57,7 @@ class RabbitMQ:
     An object belongs to one thread at a time.
     """
 
-    ready = re.compile(rb"Server startup complete")
+    ready = re.compile(rb" completed with \d+ plugins\.")
 
     def __init__(self, config: BrokerConfig, program: Program, log: Path) -> None:
         self.config = config

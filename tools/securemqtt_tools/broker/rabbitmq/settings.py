@@ -14,7 +14,11 @@ PLUGINS = "[rabbitmq_auth_mechanism_ssl,rabbitmq_mqtt,rabbitmq_web_mqtt].\n"
 # Where our own Client, and other brokers, look for MQTT over WebSockets; RabbitMQ's own is /ws.
 WEBSOCKETS_PATH = "/mqtt"
 # The file of settings that RabbitMQ reads first, and which is /etc's if there is none.
-FIRST = "# Written by securemqtt broker; all settings are in advanced.config.\nlog.file = false\n"
+FIRST = """\
+# Written by securemqtt broker; all other settings are in advanced.config.
+log.file = false
+log.default.level = warning
+"""
 
 
 def advanced_config(config: BrokerConfig, definitions: Path, crls: Path) -> bytes:

@@ -307,16 +307,18 @@ def test_a_change_while_the_broker_is_down(ruled: Node) -> None:
 
 
 def test_revocation(node: Node) -> None:
-    """The live session ends, a new connection is refused, nobody else notices; a newer certificate
-    enters.
+    """The live session ends, a new connection is refused, one that was open without a CONNECT too,
+    and nobody else notices; a newer certificate enters.
     """
     thief, *others = names("thief", "other", "other")
     thief_c, *others_c = node.devices(thief, *others)
     stay = [node.enter(one, c) for one, c in zip(others, others_c, strict=True)]
-    with node.enter(thief, thief_c) as live:
+    with node.enter(thief, thief_c) as live, node.peer(thief_c) as half_open:
         node.authority.revoke(thief)
         node.update()
         assert is_closed(live)
+        with pytest.raises(Refused):
+            half_open.connect(thief)
     with pytest.raises(Refused):
         node.enter(thief, thief_c)
     (newer,) = node.devices(thief)

@@ -322,13 +322,29 @@ def test_revocation(node: Node) -> None:
     with pytest.raises(Refused):
         node.enter(thief, thief_c)
     (newer,) = node.devices(thief)
-    with node.enter(thief, newer):
+    with node.enter(thief, newer) as live:
+        node.authority.revoke(thief)
+        (newest,) = node.devices(thief)  # so its user stays
+        assert is_closed(live)
+    with node.enter(thief, newest):
         pass
-    with pytest.raises(Refused):
-        node.enter(thief, thief_c)
+    for credentials in (thief_c, newer):
+        with pytest.raises(Refused):
+            node.enter(thief, credentials)
     assert [one for one in stay if is_closed(one)] == []
     for one in stay:
         one.drop()
+
+
+def test_a_message_that_is_too_large_ends_the_connection(node: Node) -> None:
+    device, other = names("device", "other")
+    credentials, other_credentials = node.devices(device, other)
+    most = node.config.limits.packet_bytes
+    with node.enter(other, other_credentials) as bystander:
+        with node.enter(device, credentials) as peer:
+            attempt(peer, f"devices/{device}/t", b"x" * (most + 1))
+            wait_until_closed(peer)
+        assert not is_closed(bystander)
 
 
 def test_takeover_by_the_same_id(node: Node) -> None:

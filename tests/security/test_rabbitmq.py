@@ -336,15 +336,22 @@ def test_revocation(node: Node) -> None:
         one.drop()
 
 
-def test_a_message_that_is_too_large_ends_the_connection(node: Node) -> None:
-    device, other = names("device", "other")
-    credentials, other_credentials = node.devices(device, other)
-    most = node.config.limits.packet_bytes
-    with node.enter(other, other_credentials) as bystander:
-        with node.enter(device, credentials) as peer:
-            attempt(peer, f"devices/{device}/t", b"x" * (most + 1))
-            wait_until_closed(peer)
-        assert not is_closed(bystander)
+def test_a_message_that_is_too_large_goes_nowhere(node: Node) -> None:
+    """RabbitMQ acknowledges nothing more on that connection, which it does not end either."""
+    (device,) = names("device")
+    operator, credentials = node.devices("controller", device)
+    topic = f"devices/{device}/t"
+    large = b"x" * (node.config.limits.packet_bytes + 1)
+    with node.enter("controller", operator) as controller, node.enter(device, credentials) as peer:
+        controller.subscribe(f"devices/{device}/#")
+        peer.send(publish(topic, large, 1, 98) + publish(topic, b"next", 1, 99))
+        assert peer.drain() == []
+        with pytest.raises(Refused), node.enter(device, credentials):  # and ends it by a takeover
+            while True:
+                assert peer.receive_packet().kind != PUBACK
+        with node.enter(device, credentials) as again:
+            again.publish(topic, b"1")
+        assert controller.receive() == (topic, b"1")
 
 
 def test_takeover_by_the_same_id(node: Node) -> None:

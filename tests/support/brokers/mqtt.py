@@ -296,7 +296,10 @@ def delivered(receiver: Peer, sender: Peer, topic: str) -> list[bytes]:
 
 def _frame(data: bytes) -> bytes:
     """Put data into one binary WebSocket frame, masked with zeros as is a client's right."""
-    length = (
-        bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
-    )
+    if len(data) < 126:
+        length = bytes([0x80 | len(data)])
+    elif len(data) < 1 << 16:
+        length = struct.pack("!BH", 0x80 | 126, len(data))
+    else:
+        length = struct.pack("!BQ", 0x80 | 127, len(data))
     return b"\x82" + length + bytes(4) + data

@@ -1,0 +1,143 @@
+"""A RabbitMQ of a test's own: started on free ports of loopback, and ended in all cases."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from securemqtt_tools.broker import BrokerConfig
+from securemqtt_tools.broker.children import last_words, spawn
+from securemqtt_tools.broker.config import LOG
+from securemqtt_tools.broker.rabbitmq.devices import hand_over
+from securemqtt_tools.broker.rabbitmq.program import Program, find_rabbitmq
+from securemqtt_tools.broker.rabbitmq.server import RabbitMQ
+from securemqtt_tools.broker.rules import Rule, Rules
+from securemqtt_tools.broker.rules_file import read_rules, write_rules
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from support.brokers.mqtt import Peer, client_context
+from support.identities.credentials import Credentials, issued_credentials
+from support.network.net import free_port, wait_until
+from support.requirements import missing, unavailable
+from support.speed import seconds
+
+
+def require_rabbitmq() -> Program:
+    """Return the installed RabbitMQ; fail in CI, skip elsewhere, if it is not one that we know."""
+    try:
+        program = find_rabbitmq()
+    except FatalError as error:
+        unavailable(str(error))
+    return program or missing("RabbitMQ", "rabbitmq-server")
+
+
+class Node:
+    """A RabbitMQ, its authority, and how one enters."""
+
+    def __init__(self, authority: Authority, directory: Path, websockets: bool) -> None:
+        """Set up the broker's directory."""
+        self.authority = authority
+        self.directory = directory
+        self.websockets = websockets
+        self.config = BrokerConfig.create(
+            directory / "broker",
+            authority,
+            names=["localhost", "127.0.0.1"],
+            port=free_port(),
+            websockets_port=free_port() if websockets else None,
+            roles={"controller": "operator"},
+        )
+        self.log = self.config.directory / LOG
+        self.rabbitmq = RabbitMQ(self.config, require_rabbitmq(), self.log)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens and holds what its files say."""
+        hand_over(self.authority, self.config.directory)
+        self.rabbitmq.write()
+        begin = self.log.stat().st_size if self.log.exists() else 0
+        process = spawn(self.rabbitmq.command(), self.log, self.rabbitmq.environment())
+        self._process = process
+
+        def is_ready() -> bool:
+            said = self.log.read_bytes()[begin:]
+            assert process.poll() is None, last_words(said)
+            return self.rabbitmq.ready.search(said) is not None
+
+        wait_until(is_ready, seconds(120), "RabbitMQ's start")
+        self.rabbitmq.take_up()
+
+    def stop(self) -> None:
+        """End it in order, or at once if it does not end."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(seconds(30))
+            finally:
+                self._process.kill()
+                self._process.wait()
+
+    @property
+    def port(self) -> int:
+        """The port of this transport."""
+        port = self.config.websockets_port if self.websockets else self.config.port
+        assert port is not None
+        return port
+
+    def devices(self, *device_ids: str) -> list[Credentials]:
+        """Issue certificates, and have the broker know them."""
+        made = [
+            issued_credentials(self.directory, self.authority.issue_device(one, renew=True))
+            for one in device_ids
+        ]
+        self.update()
+        return made
+
+    def update(self) -> None:
+        """Have the broker take up what the authority says."""
+        self.config.refresh(self.authority)
+        hand_over(self.authority, self.config.directory)
+        self.rabbitmq.take_up()
+
+    def rule(self, groups: dict[str, set[str]], *lines: Rule, take_up: bool = True) -> None:
+        """Put these rules in the place of those before."""
+        members = {group: frozenset(ids) for group, ids in groups.items()}
+        number = read_rules(self.config.directory).number + 1
+        write_rules(self.config.directory, Rules(number, members, lines))
+        if take_up:
+            self.rabbitmq.take_up()
+
+    def peer(self, credentials: Credentials | None) -> Peer:
+        """Open a connection, without the MQTT CONNECT."""
+        context = client_context(self.config.directory / "ca.pem", credentials)
+        return Peer(self.port, context, websockets=self.websockets)
+
+    def enter(
+        self,
+        device_id: str,
+        credentials: Credentials,
+        *,
+        clean: bool = True,
+        will: tuple[str, bytes] | None = None,
+    ) -> Peer:
+        """Connect as a device."""
+        peer = self.peer(credentials)
+        try:
+            peer.connect(device_id, clean=clean, will=will, will_retain=False)
+        except BaseException:
+            peer.drop()
+            raise
+        return peer
+
+
+@contextmanager
+def running_rabbitmq(authority: Authority, directory: Path, websockets: bool) -> Iterator[Node]:
+    """Run one; it has ended after the block."""
+    node = Node(authority, directory, websockets)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()

@@ -1,0 +1,1 @@
+"""RabbitMQ as the broker: its MQTT plugin under our rules."""

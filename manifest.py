@@ -26,6 +26,7 @@ package(
         "early.py",
         "errors.py",
         "face.py",
+        "hosts.py",
         "inbox.py",
         "lifecycle.py",
         "limits.py",

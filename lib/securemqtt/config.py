@@ -51,7 +51,7 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
         what += "by the certificate acknowledges and drops"
         log("warning", what.format(quoted(theirs), quoted(options["client_id"])))
     given.update(options)
-    values: "dict[str, Any]" = {"path": directory, "limits": None}
+    values: "dict[str, Any]" = {"path": directory, "limits": None, "hosts": [], "hosts_tried": 0}
     chosen: "dict[str, Any]" = {}
     if given.get("preset") is not None:
         from . import presets
@@ -60,8 +60,14 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
     for name, kind, default, allowed, unit, _ in OPTIONS:
         value = given.get(name, chosen.get(name, default))
         if value is not None or default is not None:
-            value = _checked(name, kind, unit, allowed, value)
+            if kind == "hosts" and isinstance(value, (list, tuple)):
+                value = _brokers(value, given.get("port", 8883))
+            else:
+                value = _checked(name, kind, unit, allowed, value)
         values[name] = value
+    if isinstance(values["host"], list):
+        values["hosts"] = values["host"]
+        values["host"], values["port"] = values["hosts"][0]
     if ours:
         _check_provisioned(values)
     if values["prefix"] is None:
@@ -75,6 +81,17 @@ def load(path: "Any", options: "Mapping[str, Any]") -> Settings:
     if values["password_file"] and values["password"] is None:
         values["password"] = bundle.read_password(directory, values["password_file"])
     return Settings(values)
+
+
+def _brokers(names: "Any", port: "Any") -> "list[tuple[str, int]]":
+    """Return the brokers of a list, shuffled. Raise UsageError."""
+    from . import hosts
+
+    checked = []
+    for host, number in hosts.parsed(names, port):
+        _checked("host", "name", "", (1, 253), host)
+        checked.append((host, _checked("port", "whole", "", (1, 65535), number)))
+    return checked
 
 
 # One value
@@ -121,8 +138,8 @@ def _is_right(kind: str, allowed: "Any", value: "Any") -> bool:
         return valid_elsewhere(value)
     if kind == "topic":
         return isinstance(value, str) and value[-1:] != "/" and not problem(value, False)
-    if kind == "name" or kind == "text" or kind == "secret":
-        return _is_text(value, allowed, 33 if kind == "name" else 1)
+    if kind in ("name", "hosts", "text", "secret"):
+        return _is_text(value, allowed, 33 if kind in ("name", "hosts") else 1)
     if kind == "protocols":
         ones = value if isinstance(value, (list, tuple)) else (value,)
         return all(_is_text(one, allowed, 1) and max(one.encode()) < 128 for one in ones)

@@ -102,7 +102,7 @@ def connected(connection: "Owner", session_present: bool) -> None:
     connection.counters["connects"] += 1
     connection.reason = None
     connection.reasons_told = []
-    connection.catch_up_ms = 0
+    connection.catch_up_ms = connection.settings.hosts_tried = 0
     with connection.lock:
         if connection.outbox.parking is not None:
             connection.outbox.parking.connected(connection.link, session_present)
@@ -144,6 +144,7 @@ def lost(connection: "Owner", error: Exception) -> None:
         bound_ms = _struck(connection, error, now)
         if bound_ms:
             delay_ms = min(delay_ms, random_between(0, bound_ms))
+    delay_ms = connection.settings.next_broker(delay_ms, trying)
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {:.1f} s.".format(error, delay_ms / 1000))

@@ -20,8 +20,9 @@ class Feeder(Protocol):
 class ClientOptions(TypedDict, total=False):
     """What `Client` takes beside the bundle; each may also be in the bundle's config.json.
 
-    host: the broker, by a name or address that its certificate has (a str of 1 to 253 bytes without
-        blanks; default none)
+    host: the broker, by a name or address that its certificate has; several, HOST or HOST:PORT, of
+        which any will do: the next is tried where one fails (a str of 1 to 253 bytes without
+        blanks, or a list of 1 to 16 of them; default none)
     preset: whose cloud the broker is in: what that does not take is refused here (aws, azure,
         hivemq-cloud or emqx; default none)
     port: the broker's port (a whole number from 1 to 65535; default 8883)
@@ -91,7 +92,7 @@ class ClientOptions(TypedDict, total=False):
         default none)
     """
 
-    host: str
+    host: str | Sequence[str]
     preset: Literal["aws", "azure", "hivemq-cloud", "emqx"] | None
     port: int
     client_id: str

@@ -115,6 +115,8 @@ def apply(values: "dict[str, Any]") -> None:
 def _problem(preset: "dict[str, Any]", values: "dict[str, Any]") -> str:
     """Return what a provider does not take of the options, in words behind its name."""
     host, client_id, keep_alive_s = values["host"], values["client_id"], values["keep_alive_s"]
+    if values["hosts"]:
+        return "has one name for its broker: host must be one, and no list"
     if ":" in host or host.replace(".", "").isdigit():
         return "finds your broker by its name (SNI): host must be one, and no address"
     if values["transport"] not in preset.get("transports", ("tls", "wss")):

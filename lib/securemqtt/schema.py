@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 # allowed. `allowed` is the lowest and the highest number, the shortest and the longest text in
 # bytes of UTF-8, or the values there are to choose from.
 OPTIONS: "tuple[Option, ...]" = (
-    ("host", "name", "", (1, 253), "", "the broker, by a name or address that its certificate has"),
+    (
+        "host",
+        "hosts",
+        "",
+        (1, 253),
+        "",
+        "the broker, by a name or address that its certificate has; several, HOST or HOST:PORT, of"
+        " which any will do: the next is tried where one fails",
+    ),
     (
         "preset",
         "choice",
@@ -196,6 +204,8 @@ def in_words(kind: str, allowed: "Any", unit: str) -> str:
         return words + " " + unit if unit else words
     if kind == "choice":
         return "{} or {}".format(", ".join(allowed[:-1]), allowed[-1])
+    if kind == "hosts":
+        return in_words("name", allowed, unit) + ", or a list of 1 to 16 of them"
     if kind == "name":
         return "a str of {} to {} bytes without blanks".format(allowed[0], allowed[1])
     if kind == "text" or kind == "secret":

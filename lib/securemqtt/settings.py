@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 class Settings:
     """What a client was told, checked, each under its name; its meaning is in docs/options.md.
 
-    Made by config.load, and never changed. It is a file of its own, since an object keeps the file
-    of its class in a board's memory: what finds and checks the options goes again.
+    Made by config.load, and never changed but for which of several brokers is tried. It is a file
+    of its own, since an object keeps the file of its class in a board's memory: what finds and
+    checks the options goes again.
     """
 
     limits: "Limits | None"  # the preset's
     path: str  # the bundle's directory, "" without one
-    host: str
+    host: str  # the one that is tried, or connected
+    hosts: "list[tuple[str, int]]"  # where there are several, in the order of their turns
+    hosts_tried: int  # of those, since the last connection
     preset: "str | None"
     port: int
     client_id: str
@@ -68,6 +71,17 @@ class Settings:
     def __init__(self, values: "dict[str, Any]") -> None:
         for name in values:
             setattr(self, name, values[name])
+
+    def next_broker(self, delay_ms: int, has_failed: bool) -> int:
+        """Have the next of several brokers tried after this one; return after how many ms: at once,
+        where an attempt `has_failed` and there is one that was not tried since the last connection,
+        or since all of them were.
+        """
+        if not self.hosts:
+            return delay_ms
+        from . import hosts
+
+        return 0 if hosts.turn_to_next(self) and has_failed else delay_ms
 
     @property
     def address(self) -> str:

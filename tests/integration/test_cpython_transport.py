@@ -129,6 +129,8 @@ def test_a_session_that_the_broker_has_forgotten_is_no_failure(
     client = make(status=False)
     for number in range(2):  # each with a context, so with ticket keys, of its own
         with ScriptedBroker(tmp_path / str(number), authority) as scripted:
+            # Of one port, as far as the client can tell: so it offers its session there.
+            client._connection.settings.port = scripted.port
             client._connection.link._stream._port = scripted.port  # type: ignore[attr-defined]
             client.start()
             with scripted.connection() as connection:

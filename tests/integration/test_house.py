@@ -43,6 +43,7 @@ PARTS = (
     "process",
     "arguments",
     "settings",
+    "hosts",
     "limits",
     "protocol",
     "messages",
@@ -50,13 +51,14 @@ PARTS = (
     "errors",
     "platform",
 )
-# Fifteen more than the design's 45. What checks a program's arguments, a board's TLS stream, what
+# Sixteen more than the design's 45. What checks a program's arguments, a board's TLS stream, what
 # becomes of a message that the broker refuses (suspected, and parked), what `publish` returns for a
 # message that is in a journal alone, messages that are too early, what a fork and an exit mean, and
 # what clouds allow (the table, and what of it stays in memory) are ideas of their own, and would
 # make their neighbours longer than one sitting. The others came with asyncio: what both faces
-# share, the driver, what waits for tasks, what it waits for on each interpreter.
-MODULES = 62
+# share, the driver, what waits for tasks, what it waits for on each interpreter. And which of
+# several brokers is tried, which most programs never load.
+MODULES = 63
 LINES = range(40, 401)
 OTHER_LENGTHS: dict[str, str] = {}
 MODULES_IN_STRINGS = {

@@ -28,7 +28,7 @@ def test_the_page_and_the_class_are_up_to_date() -> None:
 def test_schema_class_and_settings_have_the_same_options() -> None:
     assert len(set(_NAMES)) == len(_NAMES)
     assert list(securemqtt.ClientOptions.__annotations__) == _NAMES
-    assert set(Settings.__annotations__) == {*_NAMES, "path", "limits"}
+    assert set(Settings.__annotations__) == {*_NAMES, "path", "limits", "hosts", "hosts_tried"}
     assert securemqtt.ClientOptions.__optional_keys__ == set(_NAMES)
 
 

@@ -84,6 +84,22 @@ def test_no_option_takes_a_value_of_another_type() -> None:
         "id": (None, 1, "", "a/b", "a+", "#", "a\n", b"a", ["a"], "a\0", "a" + chr(0xD800)),
         "topic": (1, True, b"a", ["a"], "", "a/", "/", "a/+", "#", "a\n", "a\0", object()),
         "name": (1, True, b"a", ["a"], "", "a b", "a\r\nb", "a\0", "x" * 2000, "\x7f", object()),
+        "hosts": (
+            1,
+            True,
+            b"a",
+            "",
+            "a b",
+            "a\0",
+            "x" * 2000,
+            object(),
+            {"a": 1},
+            [],
+            ["a"] * 17,
+            ["a", 1],
+            [""],
+            ["a b"],
+        ),
         "text": (1, True, b"a", ["a"], "a\0b", "a" + chr(0xD800)),
         "path": (1, True, b"a", ["a"], "", "a\0b", object(), _Path(b"a"), _Path(7), _Path, Path),
         "paths": (1, True, b"a", "", "a\0b", ["a", 1], [None], {"a": 1}, _Path(b"a"), object()),
@@ -112,6 +128,31 @@ def test_no_option_takes_a_value_of_another_type() -> None:
                 continue
             options = {"username": "u", name: value}
             assert name in _what(**options), (name, value)
+
+
+def test_of_several_brokers_each_has_its_port_and_its_turn() -> None:
+    names = ["a.local", "b.local:8884", "10.0.0.1:1", "[fe80::1]:2", "fe80::2"]
+    expected = [
+        ("a.local", 8000),
+        ("b.local", 8884),
+        ("10.0.0.1", 1),
+        ("fe80::1", 2),
+        ("fe80::2", 8000),
+    ]
+    firsts = set()
+    for _ in range(100):
+        settings = _load(host=names, port=8000)
+        assert sorted(settings.hosts) == sorted(expected)
+        assert (settings.host, settings.port) == settings.hosts[0]
+        firsts.add(settings.host)
+    assert len(firsts) == 5
+    order = list(settings.hosts)
+    for number, (host, port) in enumerate(order[1:] + order[:1]):
+        last = number == 4
+        assert settings.next_broker(700, True) == (700 if last else 0)
+        assert (settings.host, settings.port) == (host, port)
+    assert settings.next_broker(700, False) == 700
+    assert _load(host=["one.local"]).host == "one.local"
 
 
 def test_the_edges_of_each_range_are_taken_and_what_is_beyond_is_not() -> None:

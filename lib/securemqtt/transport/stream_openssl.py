@@ -50,8 +50,8 @@ class Stream:
     def __init__(
         self, settings: Settings, context: ssl.SSLContext, wake: Callable[[], None]
     ) -> None:
-        self._host: str = settings.host
-        self._port: int = settings.port
+        self._settings = settings
+        self._host, self._port = settings.host, settings.port
         self.context = context
         self._wake = wake
         self._timeout_ms = int(settings.connect_timeout_s * 1000)
@@ -103,6 +103,10 @@ class Stream:
         """
         self.stage = "resolve"
         self.accepted = False
+        settings = self._settings
+        if (self._host, self._port) != (settings.host, settings.port):
+            self._host, self._port = settings.host, settings.port
+            self._session = self._lookup = None  # of the broker before
         addresses = yield from self._resolve()
         self.stage = "connect"
         self._socket = yield from self._connect_any(addresses[:_ADDRESSES])
@@ -241,8 +245,7 @@ class Stream:
         After a `good` one, its TLS session is offered in the next handshake.
         """
         if good and self._tls is not None:
-            # It is for this host, trust and identity, and this object never has another (see
-            # make_context).
+            # It is for this host (see `opening`), trust and identity (see make_context).
             self._session = self._tls.session
         if self._tls is not None and self.stage in ("connack", "session"):
             # The handshake of TLS 1.2 ends with that; in 1.3 the broker goes on to send tickets

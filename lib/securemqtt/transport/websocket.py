@@ -31,7 +31,7 @@ class WebSocket:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._host = f"{settings.host}:{settings.port}"
+        self._settings = settings
         self._path: str = settings.ws_path
         self.payload = bytearray()
         """What frames carried and nobody has taken yet."""
@@ -47,7 +47,7 @@ class WebSocket:
         self.reply = bytearray()
         lines = (
             f"GET {self._path} HTTP/1.1",
-            f"Host: {self._host}",
+            f"Host: {self._settings.address}",
             "Upgrade: websocket",
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {self._key.decode()}",
@@ -65,7 +65,8 @@ class WebSocket:
         head, end, rest = bytes(self._buffer).partition(b"\r\n\r\n")
         if not end:
             if len(head) > _HEADER_BYTES:
-                raise ProtocolRefused(f"{self._host} does not answer as a WebSocket server does")
+                what = f"{self._settings.address} does not answer as a WebSocket server does"
+                raise ProtocolRefused(what)
             return False
         status, *lines = head.split(b"\r\n")
         fields = {
@@ -74,7 +75,7 @@ class WebSocket:
         }
         expected = base64.b64encode(hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest())
         if status.split(b" ")[1:2] != [b"101"] or fields.get(b"sec-websocket-accept") != expected:
-            what = f"{self._host} has no MQTT over WebSockets at {self._path}"
+            what = f"{self._settings.address} has no MQTT over WebSockets at {self._path}"
             raise ProtocolRefused(what, printable(status[:80].decode("ascii", "replace")))
         self._buffer = bytearray()
         self.feed(rest)

@@ -21,6 +21,7 @@ MODULE = LIBRARY / "options.py"
 _ANNOTATIONS = {
     "id": "str",
     "topic": "str",
+    "hosts": "str | Sequence[str]",
     "name": "str",
     "text": "str",
     "secret": "str",

@@ -16,7 +16,7 @@ def write_bundle(
     device_id: str,
     *,
     port: int,
-    host: str = "localhost",
+    host: str | list[str] = "localhost",
     board: bool = False,
     **settings: object,
 ) -> Path:

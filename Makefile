@@ -12,13 +12,14 @@ PYTEST_OPTIONS ?=
 RELEASE := .build/release
 RELEASE_STAMP := $(RELEASE)/.installed
 
-.PHONY: help setup system system-demo demo test test-long test-parts test-matrix lint bench soak clean
+.PHONY: help setup system system-demo demo test test-long test-parts test-brokers test-matrix lint bench soak clean
 .PHONY: hooks documents conformance pictures lock release release-rehearsal
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
 	@echo "make test       every test (under 10 minutes)"
 	@echo "make test-long  the slow sweeps too"
+	@echo "make test-brokers  what takes a HiveMQ or a RabbitMQ"
 	@echo "make test-parts the unit, contract and security suites on 32 bits and Mosquitto 2.0.21"
 	@echo "make test-matrix  ... over versions of everything, CELLS=debian13 for one: docs/matrix.md"
 	@echo "make setup      the virtual environment alone; system: the Debian packages that tests need"
@@ -48,11 +49,17 @@ demo: setup system-demo
 	@$(BIN)/python tools/demo.py
 
 test: setup system
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long" $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long and not brokers" $(PYTEST_OPTIONS)
+
+# What takes a HiveMQ (100 MB, from Maven Central) and Debian's RabbitMQ, with their Java and Erlang.
+test-brokers: setup
+	@sh tests/support/system_packages.sh --brokers
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "brokers and not long" $(PYTEST_OPTIONS)
 
 # Randomised tests take four times as many seeds there, too.
 test-long: export SECUREMQTT_SWEEP ?= 4
-test-long: setup system
+test-long: setup
+	@sh tests/support/system_packages.sh --brokers
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-parts: setup system

@@ -44,7 +44,7 @@ from support.speed import seconds
 
 _numbers = itertools.count()
 WAIT_S = seconds(20)
-pytestmark = pytest.mark.xdist_group("hivemq-alone")
+pytestmark = [pytest.mark.xdist_group("hivemq-alone"), pytest.mark.brokers]
 
 
 @pytest.fixture(params=[False, True], ids=["tls", "wss"])

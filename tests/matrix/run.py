@@ -121,7 +121,7 @@ def _script(cell: Cell, place: Place, workers: str) -> str:
     steps.append(f"{python} tests/matrix/versions.py > {versions}")
     options = f"-n {shlex.quote(workers)} --junitxml={report}"
     if cell.suites:
-        test = f'{python} -m pytest -m "not long" --dist loadgroup {options} '
+        test = f'{python} -m pytest -m "not long and not brokers" --dist loadgroup {options} '
         test += " ".join(cell.suites)
     else:
         test = f"make test PYTHON={place.python(cell.python)} PYTEST_OPTIONS={shlex.quote(options)}"

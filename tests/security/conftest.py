@@ -12,7 +12,9 @@ from support.requirements import require_program
 
 DOORS = [("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)]
 HIVEMQ = [
-    pytest.param(("hivemq", websockets), marks=pytest.mark.xdist_group("hivemq"))
+    pytest.param(
+        ("hivemq", websockets), marks=[pytest.mark.xdist_group("hivemq"), pytest.mark.brokers]
+    )
     for websockets in (False, True)
 ]
 

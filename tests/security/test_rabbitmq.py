@@ -32,7 +32,9 @@ _FINAL_S = seconds(20)
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(one, marks=pytest.mark.xdist_group(f"rabbitmq-{one}"), id=one)
+        pytest.param(
+            one, marks=[pytest.mark.xdist_group(f"rabbitmq-{one}"), pytest.mark.brokers], id=one
+        )
         for one in ("tls", "wss")
     ],
 )

@@ -15,7 +15,7 @@ from support.brokers.rabbitmq import require_rabbitmq
 from support.network.net import free_port, wait_until
 from support.speed import seconds
 
-pytestmark = pytest.mark.xdist_group("rabbitmq-page")
+pytestmark = [pytest.mark.xdist_group("rabbitmq-page"), pytest.mark.brokers]
 
 
 def run(home: Path, *arguments: str) -> None:

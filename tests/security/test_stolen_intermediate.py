@@ -29,8 +29,10 @@ from support.packets import CONNECT, field, packet
 from support.requirements import require_program
 from support.speed import seconds
 
+HIVEMQ = pytest.param("hivemq", marks=pytest.mark.brokers)
 
-@pytest.fixture(params=["mosquitto", "mosquitto-wss", "amqtt", "amqtt-wss", "hivemq"])
+
+@pytest.fixture(params=["mosquitto", "mosquitto-wss", "amqtt", "amqtt-wss", HIVEMQ])
 def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
     """Run a broker whose authority has an intermediate; enter by each transport."""
     engine, _, websockets = request.param.partition("-")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the Debian packages that the tests use and that are missing: when root or sudo allows, else one line says what to install.
-# With --demo only what the demonstration gains from: without these it says what it leaves out.
+# With --demo only what the demonstration gains from: without these it says what it leaves out. With --brokers also what other brokers take.
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
@@ -13,8 +13,10 @@ if [ "$1" != --demo ]; then
     need fish fish
     need systemctl systemd
     need g++ g++
-    need javac default-jdk-headless
-    need rabbitmq-server rabbitmq-server
+    if [ "$1" = --brokers ]; then
+        need javac default-jdk-headless
+        need rabbitmq-server rabbitmq-server
+    fi
     ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || missing="$missing libnss-wrapper"
 fi
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"

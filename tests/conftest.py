@@ -11,12 +11,7 @@ import pytest
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
-from support.brokers.hivemq import (
-    RunningHiveMQ,
-    hivemq_program,
-    require_hivemq,
-    running_hivemq,
-)
+from support.brokers.hivemq import hivemq_installed, require_hivemq
 from support.requirements import describe_program, find_program, require_program
 from support.speed import VARIABLE, seconds, slowness
 
@@ -90,7 +85,7 @@ def broker(
 @pytest.fixture(scope="session")
 def hivemq(
     authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningHiveMQ]:
+) -> Iterator[BrokerProcess]:
     """Run HiveMQ CE as `broker` runs Mosquitto; `watcher` is a monitor. It takes its time to start,
     so what uses it should be in one group of xdist.
     """
@@ -103,5 +98,5 @@ def hivemq(
         websockets_port=0,
         roles={"controller": "operator", "watcher": "monitor"},
     )
-    with running_hivemq(config, hivemq_program()) as running:
+    with hivemq_installed(), BrokerProcess(config.directory, engine="hivemq") as running:
         yield running

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from securemqtt import Client
-from securemqtt_tools.broker.rabbitmq.server import shortcomings
+from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, Refused
@@ -395,10 +395,11 @@ def test_who_has_no_good_certificate_is_refused(node: Node) -> None:
 
 def test_there_is_no_user_but_the_devices(node: Node) -> None:
     """And nothing that another user of this computer could read."""
-    control = node.rabbitmq.program.control
+    engine = node.broker._engine
+    assert isinstance(engine, RabbitMQ)
     listed = subprocess.run(
-        [control, "--quiet", "list_users", "--no-table-headers"],
-        env=node.rabbitmq.environment(),
+        [engine.program.control, "--quiet", "list_users", "--no-table-headers"],
+        env=engine.environment(node.config),
         capture_output=True,
         text=True,
         timeout=seconds(60),
@@ -417,7 +418,7 @@ def test_a_rule_with_a_dot_gives_nothing(ruled: Node) -> None:
     ruled.rule({}, Rule(device, False, READ, "weather.de/x"))
     for topic_filter in ("weather.de/x", "weather/de/x"):
         assert refused_filter(ruled, device, credentials, topic_filter)
-    assert shortcomings(ruled.config) == [
+    assert ruled.broker.shortcomings() == [
         f"RabbitMQ takes a dot for a /, and * for +: the rule that {device} may read weather.de/x "
         f"gives nothing"
     ]

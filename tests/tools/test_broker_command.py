@@ -229,7 +229,11 @@ def test_upkeep_while_it_runs(home: Home) -> None:
         return len(asked) == 2
 
     broker = BrokerProcess(home.broker, engine="amqtt")
-    serve(broker, lambda: said.append("started"), said.append, upkeep, every_s=0.05)
+
+    def has_news() -> bool:
+        return False
+
+    serve(broker, lambda: said.append("started"), said.append, upkeep, has_news, every_s=0.05)
     assert said == ["started", "Reloaded."]
     assert not broker.running
 

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.process import AMQTT, AUTO
+from securemqtt_tools.broker.kinds import AMQTT, AUTO
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from support.identities.bundles import write_bundle

@@ -10,7 +10,6 @@ import pytest
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.config import TLS12_CIPHERS
-from securemqtt_tools.broker.hivemq import __main__ as program
 from securemqtt_tools.broker.hivemq.access import network_bits, write_access
 from securemqtt_tools.broker.hivemq.build import SOURCES
 from securemqtt_tools.broker.hivemq.configuration import iana_name, render
@@ -77,15 +76,6 @@ def test_what_is_no_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(FatalError, match="is no HiveMQ"):
         find_hivemq()
-
-
-def test_its_program_says_in_a_line_what_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("HIVEMQ_HOME", raising=False)
-    for arguments in ([], [str(tmp_path)]):
-        assert program.main(arguments) == 1
-        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_access_file_says_it_all(

@@ -15,16 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from securemqtt.protocol.topics import covers
-from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.rabbitmq import program
 from securemqtt_tools.broker.rabbitmq.crls import hashed
-from securemqtt_tools.broker.rabbitmq.program import Program, find_rabbitmq
-from securemqtt_tools.broker.rabbitmq.server import RabbitMQ
+from securemqtt_tools.broker.rabbitmq.program import find_rabbitmq
 from securemqtt_tools.broker.rabbitmq.settings import erlang_string
 from securemqtt_tools.broker.rabbitmq.topics import read_pattern, write_pattern
 from securemqtt_tools.broker.rules import READ, WRITE, Access
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.keys import generate_key
 from support.requirements import require_program
 from support.speed import seconds
@@ -178,13 +175,3 @@ def test_another_series_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(program.VARIABLE, str(tmp_path))
     with pytest.raises(FatalError, match="has no rabbitmq-server: correct it, or unset it"):
         find_rabbitmq()
-
-
-def test_passwords_are_refused(tmp_path: Path, authority: Authority) -> None:
-    """RabbitMQ would take one in the certificate's place."""
-    config = BrokerConfig.create(
-        tmp_path / "broker", authority, names=["localhost"], port=8883, passwords=True
-    )
-    broker = RabbitMQ(config, Program(tmp_path, (3, 10, 8)), tmp_path / "log")
-    with pytest.raises(FatalError, match="lets in by certificate alone"):
-        broker.write()

@@ -29,4 +29,4 @@ def broker_run(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=seconds(30))
+        process.communicate(timeout=seconds(60))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.pki import Authority
-from support.brokers.hivemq import RunningHiveMQ, hivemq_program, running_hivemq
+from support.brokers.hivemq import hivemq_installed
 from support.brokers.mqtt import Peer, client_context
 from support.identities.credentials import Credentials, issued_credentials
 
@@ -26,7 +26,7 @@ class Door:
 
     def __init__(
         self,
-        broker: BrokerProcess | RunningHiveMQ,
+        broker: BrokerProcess,
         authority: Authority,
         directory: Path,
         websockets: bool = False,
@@ -110,7 +110,7 @@ def open_door(
     passwords: bool = False,
 ) -> Iterator[Door]:
     """Set up a broker of its own on loopback, run it, and end it."""
-    config = BrokerConfig.create(
+    BrokerConfig.create(
         directory / "broker",
         authority,
         names=["localhost", "127.0.0.1"],
@@ -119,9 +119,8 @@ def open_door(
         passwords=passwords,
         roles={"controller": "operator", "watcher": "monitor"},
     )
-    if engine == "hivemq":
-        with running_hivemq(config, hivemq_program()) as hivemq:
-            yield Door(hivemq, authority, directory, websockets)
-        return
-    with BrokerProcess(directory / "broker", engine=engine) as broker:
+    with ExitStack() as stack:
+        if engine == "hivemq":
+            stack.enter_context(hivemq_installed())
+        broker = stack.enter_context(BrokerProcess(directory / "broker", engine=engine))
         yield Door(broker, authority, directory, websockets)

@@ -1,5 +1,4 @@
-"""HiveMQ CE for the tests: what Maven Central has of it, put together as an installed one is, and
-run on free ports of loopback.
+"""HiveMQ CE for the tests: what Maven Central has of it, put together as an installed one is.
 
 `python -m support.brokers.hivemq` prints its directory, for HIVEMQ_HOME; the first time it is
 downloaded, 100 MB, each file held to the SHA-256 in hivemq.lock.
@@ -10,33 +9,24 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import sys
-import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.broker import BrokerConfig
-from securemqtt_tools.broker.children import last_words, spawn
-from securemqtt_tools.broker.hivemq.program import HOME, Program, find_hivemq, find_java
-from securemqtt_tools.broker.hivemq.server import HiveMQ
-from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
+from securemqtt_tools.broker.hivemq.program import HOME, find_java
 from securemqtt_tools.cli import FatalError
 from support.debian_packages import CACHE
 from support.requirements import unavailable
-from support.speed import seconds
 
 LOCK = Path(__file__).with_suffix(".lock")
 _MAVEN = "https://repo1.maven.org/maven2"
 _SERVER = "hivemq-community-edition-embedded"
 _MAIN = "com.hivemq.HiveMQServer"
 _DOWNLOAD_S = 120.0
-_START_S = seconds(60)
-_STOP_S = seconds(30)
-_POLL_S = 0.05
 _LINE_BYTES = 70  # of a manifest, which goes on in the next after a blank
 
 
@@ -111,101 +101,12 @@ def require_hivemq() -> None:
         unavailable(f"HiveMQ CE cannot be downloaded from {_MAVEN}: {error}")
 
 
-def hivemq_program() -> Program:
-    """Return the HiveMQ that the tests run, found as a user's is."""
+@contextmanager
+def hivemq_installed() -> Iterator[None]:
+    """Have `broker run --engine hivemq` find it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOME, str(hivemq_home()))
-        program = find_hivemq()
-    assert program is not None
-    return program
-
-
-class RunningHiveMQ:
-    """A HiveMQ, with what the tests ask of a BrokerProcess."""
-
-    engine = "hivemq"
-
-    def __init__(self, broker: HiveMQ, log: Path, pid: int) -> None:
-        self.broker = broker
-        self.log = log
-        self.pid = pid
-
-    @property
-    def config(self) -> BrokerConfig:
-        """Its settings."""
-        return self.broker.config
-
-    @property
-    def directory(self) -> Path:
-        """The broker's directory."""
-        return self.broker.config.directory
-
-    @property
-    def port(self) -> int:
-        """The port of MQTT."""
-        return self.broker.config.port
-
-    @property
-    def websockets_port(self) -> int | None:
-        """The port of WebSockets."""
-        return self.broker.config.websockets_port
-
-    def reload(self) -> bool:
-        """Have it take up what has changed; never by a restart."""
-        self.broker.take_up()
-        return False
-
-    def keep_out(self) -> bool:
-        """Nothing has to be done: its extension looks after that once a second."""
-        return False
-
-    def end_tls_sessions(self) -> bool:
-        """Nothing has to be done: its extension looks at the certificate at each CONNECT."""
-        return True
-
-    def restart(self) -> None:
-        """Fail: no change takes that."""
-        raise AssertionError("HiveMQ was to be restarted")
-
-
-@contextmanager
-def running_hivemq(
-    config: BrokerConfig, program: Program, networks: Mapping[str, Sequence[str]] | None = None
-) -> Iterator[RunningHiveMQ]:
-    """Run it on free ports, and end it in all cases."""
-    for _ in range(PORT_ATTEMPTS):
-        ports = {"port": free_port(config.bind)}
-        if config.websockets_port is not None:
-            ports["websockets_port"] = free_port(config.bind)
-        broker = HiveMQ(config.changed(**ports), program, config.directory / "broker.log", networks)
-        with started(broker, config.directory / "broker.log") as running:
-            if running is not None:
-                yield running
-                return
-    raise AssertionError("every port was taken")
-
-
-@contextmanager
-def started(broker: HiveMQ, log: Path) -> Iterator[RunningHiveMQ | None]:
-    """Start it and wait until it is ready; None where a port was taken."""
-    broker.write()
-    begin = log.stat().st_size if log.exists() else 0
-    process = spawn(broker.command(), log, broker.environment(), directory=broker.config.directory)
-    try:
-        deadline = time.monotonic() + _START_S
-        while broker.ready.search(said := log.read_bytes()[begin:]) is None:
-            if port_was_taken(said):
-                yield None
-                return
-            assert process.poll() is None and time.monotonic() < deadline, last_words(said)
-            time.sleep(_POLL_S)
-        yield RunningHiveMQ(broker, log, process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        finally:
-            process.kill()
+        yield
 
 
 if __name__ == "__main__":

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.broker import BrokerConfig
-from securemqtt_tools.broker.children import last_words, spawn
-from securemqtt_tools.broker.config import LOG
-from securemqtt_tools.broker.rabbitmq.devices import hand_over
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.rabbitmq.program import Program, find_rabbitmq
-from securemqtt_tools.broker.rabbitmq.server import RabbitMQ
 from securemqtt_tools.broker.rules import Rule, Rules
 from securemqtt_tools.broker.rules_file import read_rules, write_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, client_context
 from support.identities.credentials import Credentials, issued_credentials
-from support.network.net import free_port, wait_until
 from support.requirements import missing
-from support.speed import seconds
 
 
 def require_rabbitmq() -> Program:
@@ -45,43 +38,29 @@ class Node:
         self.authority = authority
         self.directory = directory
         self.websockets = websockets
-        self.config = BrokerConfig.create(
+        config = BrokerConfig.create(
             directory / "broker",
             authority,
             names=["localhost", "127.0.0.1"],
-            port=free_port(),
-            websockets_port=free_port() if websockets else None,
+            port=0,
+            websockets_port=0 if websockets else None,
             roles={"controller": "operator"},
         )
-        self.log = self.config.directory / LOG
-        self.rabbitmq = RabbitMQ(self.config, require_rabbitmq(), self.log)
-        self._process: subprocess.Popen[bytes] | None = None
+        require_rabbitmq()
+        self.broker = BrokerProcess(config.directory, engine="rabbitmq")
+
+    @property
+    def config(self) -> BrokerConfig:
+        """Its settings."""
+        return self.broker.config
 
     def start(self) -> None:
         """Start it and wait until it listens and holds what its files say."""
-        hand_over(self.authority, self.config.directory)
-        self.rabbitmq.write()
-        begin = self.log.stat().st_size if self.log.exists() else 0
-        process = spawn(self.rabbitmq.command(), self.log, self.rabbitmq.environment())
-        self._process = process
-
-        def is_ready() -> bool:
-            said = self.log.read_bytes()[begin:]
-            assert process.poll() is None, last_words(said)
-            return self.rabbitmq.ready.search(said) is not None
-
-        wait_until(is_ready, seconds(120), "RabbitMQ's start")
-        self.rabbitmq.take_up()
+        self.broker.start()
 
     def stop(self) -> None:
         """End it in order, or at once if it does not end."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(seconds(30))
-            finally:
-                self._process.kill()
-                self._process.wait()
+        self.broker.stop()
 
     @property
     def port(self) -> int:
@@ -102,8 +81,7 @@ class Node:
     def update(self) -> None:
         """Have the broker take up what the authority says."""
         self.config.refresh(self.authority)
-        hand_over(self.authority, self.config.directory)
-        self.rabbitmq.take_up()
+        self.broker.reload()
 
     def rule(self, groups: dict[str, set[str]], *lines: Rule, take_up: bool = True) -> None:
         """Put these rules in the place of those before."""
@@ -111,7 +89,7 @@ class Node:
         number = read_rules(self.config.directory).number + 1
         write_rules(self.config.directory, Rules(number, members, lines))
         if take_up:
-            self.rabbitmq.take_up()
+            self.broker.reload()
 
     def peer(self, credentials: Credentials | None) -> Peer:
         """Open a connection, without the MQTT CONNECT."""

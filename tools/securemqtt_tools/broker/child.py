@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import securemqtt_tools
@@ -16,7 +16,6 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
 ANSWER_S = 30.0
-_STOP_S = 15.0
 _POLL_S = 0.01
 _LOG_BYTES = 10 * 1024 * 1024
 
@@ -48,15 +47,19 @@ class Child:
         except OSError:
             return False
 
-    def start(self, arguments: Sequence[str], directory: Path, open_files: int) -> None:
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        open_files: int,
+    ) -> None:
         """Start it in a directory; what it says comes to the end of its log. Raise FatalError."""
         if self.log_size() > _LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         self._started_at = self.log_size()
         with explained(f"start {Path(arguments[0]).name}"):
-            self._process = spawn(
-                arguments, self.log, _environment(), open_files, directory=directory
-            )
+            self._process = spawn(arguments, self.log, environment, open_files, directory=directory)
             self._log = self.log.stat()
 
     def listens(self, word: re.Pattern[bytes], timeout_s: float) -> bool:
@@ -75,7 +78,7 @@ class Child:
             time.sleep(_POLL_S)
         return True
 
-    def stop(self, timeout_s: float = _STOP_S) -> None:
+    def stop(self, timeout_s: float) -> None:
         """End it in order. After `timeout_s` it is killed."""
         if self._process is None:
             return
@@ -101,7 +104,7 @@ class Child:
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + ANSWER_S
-        while (found := word.search(self._since(offset))) is None:
+        while (found := word.search(self.words(offset))) is None:
             if not self.running or time.monotonic() > deadline:
                 raise FatalError(
                     f"the broker did not reload: {last_words(self.words())} (see {self.log})"
@@ -109,22 +112,21 @@ class Child:
             time.sleep(_POLL_S)
         return offset + found.end()
 
-    def words(self) -> bytes:
-        """Return what it has said since its start. Raise FatalError."""
-        return self._since(self._started_at)
+    def words(self, offset: int | None = None) -> bytes:
+        """Return its log since its start, or from an offset on. Raise FatalError."""
+        with explained(f"read {self.log}"), self.log.open("rb") as file:
+            file.seek(self._started_at if offset is None else offset)
+            return file.read()
 
     def log_size(self) -> int:
         """Return where the log ends by now."""
         return self.log.stat().st_size if self.log.exists() else 0
 
-    def _since(self, offset: int) -> bytes:
-        with explained(f"read {self.log}"), self.log.open("rb") as file:
-            file.seek(offset)
-            return file.read()
 
-
-def _environment() -> dict[str, str]:
-    """Let the child find this package also where it is not installed but run from a checkout."""
+def own_environment() -> dict[str, str]:
+    """Return this process's environment, in which a child finds this package also where it is not
+    installed but run from a checkout.
+    """
     tools = str(Path(securemqtt_tools.__file__).parents[1])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{tools}{os.pathsep}{path}" if path else tools}

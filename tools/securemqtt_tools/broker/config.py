@@ -12,7 +12,8 @@
 - rules.json: the rules, a copy of those beside the inventory (see rules_file.py)
 - acl: who may do what, as it follows from the rules and the roles
 - passwords: their hashes
-- mosquitto.conf: for the Mosquitto that is installed here
+- devices.json: who has a certificate, for a broker that must know (see devices.py)
+- mosquitto.conf, hivemq/, rabbitmq/: for the broker that runs here
 - data/, broker.log: what the running broker writes
 """
 
@@ -29,7 +30,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from securemqtt_tools.broker import revocations
+from securemqtt_tools.broker import devices, revocations
+from securemqtt_tools.broker.kinds import AUTO, CERTIFICATE_ALONE, ENGINES
 from securemqtt_tools.broker.mosquitto.acl import acl_text
 from securemqtt_tools.broker.public import find_root, read_public, root_pem
 from securemqtt_tools.broker.rules import ROLES, Access
@@ -113,6 +115,7 @@ class BrokerConfig:
     certificate: str | None = None
     key: str | None = None
     certificate_days: int = 90  # of one that the broker's own issuing key makes
+    engine: str = AUTO  # which kind of broker it is for, one of ENGINES
 
     @classmethod
     def create(
@@ -129,6 +132,7 @@ class BrokerConfig:
         save_each_change: bool = False,
         public: tuple[Path, Path] | None = None,
         root: Path | None = None,
+        engine: str = AUTO,
     ) -> BrokerConfig:
         """Set up a broker in `directory`: server certificate for `names`, trust, CRL, rules,
         settings.
@@ -138,7 +142,8 @@ class BrokerConfig:
         else. `roles` maps identities to names in ROLES. `save_each_change` writes sessions to disk
         at each change, not every minute: a crash loses less. `public` are the files of a public
         certificate and its key, which are taken in place of one of the authority's; `root` has its
-        root, where this computer does not trust that. Raise FatalError.
+        root, where this computer does not trust that. `engine` is one of kinds.ENGINES. Raise
+        FatalError.
         """
         config = cls(
             directory=directory.resolve(),
@@ -151,6 +156,7 @@ class BrokerConfig:
             save_each_change=save_each_change,
             certificate=str(public[0].absolute()) if public else None,
             key=str(public[1].absolute()) if public else None,
+            engine=engine,
         )
         config.check()
         authority.check_knows(config.directory / CRL, config.directory / revocations.KEPT_CRL)
@@ -201,6 +207,13 @@ class BrokerConfig:
             check_device_id(identity)
             if role not in ROLES:
                 raise FatalError(f"{role!r} is no role: use one of {', '.join(ROLES)}")
+        if self.engine not in ENGINES:
+            raise FatalError(f"{self.engine!r} is no broker: use one of {', '.join(ENGINES)}")
+        if self.passwords and self.engine in CERTIFICATE_ALONE:
+            raise FatalError(
+                f"{self.engine} lets in by certificate alone: run securemqtt broker init --force "
+                f"without --passwords, or use Mosquitto"
+            )
         ports = [self.port] if self.websockets_port is None else [self.port, self.websockets_port]
         if not all(0 <= port <= 65535 for port in ports) or (
             len(ports) == 2 and ports[0] == ports[1] != 0
@@ -298,6 +311,7 @@ class BrokerConfig:
         ):
             authority.crl_pem()
         revocations.hand_over(authority, self.directory)
+        devices.hand_over(authority, self.directory)
         root_crl = read_root_crl(authority.directory)
         if root_crl:  # by this it knows an authority that comes from an older backup
             write_files(self.directory, {ROOT_CRL: root_crl})

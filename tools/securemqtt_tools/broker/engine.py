@@ -1,15 +1,16 @@
-"""What a kind of broker has to offer to be run here: Mosquitto, the embedded one."""
+"""What a kind of broker has to offer to be run here."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
-from securemqtt_tools.broker.child import Child
+from securemqtt_tools.broker.child import ANSWER_S, Child, own_environment
 from securemqtt_tools.broker.config import BrokerConfig
 
 
@@ -31,8 +32,29 @@ class Engine(ABC):
     """A kind of broker, for one process at a time."""
 
     name: str
+    """One of kinds.ENGINES."""
     ready: re.Pattern[bytes]
     """What its log says when it listens."""
+    kept: str | None = None
+    """Where, below the broker's directory, it keeps what waits for clients that are away; None if
+    that ends with it."""
+    start_s = ANSWER_S
+    """How long it may take to start."""
+    stop_s = 15.0
+    """How long it may take to end in order."""
+    must_know_devices = False
+    """Whether it lets in only devices that it has been told of: devices.json has them."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What people call it."""
+
+    def shortcomings(self, config: BrokerConfig) -> list[str]:
+        """Return what it cannot do of what the settings and the rules ask for, a sentence each.
+        Raise FatalError when they cannot be read.
+        """
+        return []
 
     @abstractmethod
     def prepare(self, config: BrokerConfig, log: Path) -> None:
@@ -40,7 +62,16 @@ class Engine(ABC):
 
     @abstractmethod
     def command(self, config: BrokerConfig) -> list[str]:
-        """Return the command that starts it in the foreground."""
+        """Return the command that starts it in the foreground, one process that SIGTERM ends in
+        order.
+        """
+
+    def environment(self, config: BrokerConfig) -> Mapping[str, str]:
+        """Return all of the environment that it is started with."""
+        return own_environment()
+
+    def complete(self, child: Child) -> None:  # noqa: B027  (most have nothing left to do)
+        """Do what is left to do once it listens. Raise FatalError."""
 
     @abstractmethod
     def take_up(self, child: Child, before: Standing, now: Standing) -> bool:

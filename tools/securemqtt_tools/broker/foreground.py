@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from securemqtt_tools.broker.config import CRL, DATA
+from securemqtt_tools.broker.config import CRL
 from securemqtt_tools.broker.lock import LOCK, holding, is_held, running
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.cli import FatalError, as_called
@@ -31,14 +31,15 @@ def serve(
     started: Callable[[], None],
     say: Callable[[str], None],
     upkeep: Callable[[], bool],
+    has_news: Callable[[], bool],
     every_s: float = DAY_S,
 ) -> None:
     """Run a broker until SIGTERM or SIGINT; SIGHUP reloads it. For the main thread. Once an hour
     it forgets the TLS sessions that could be resumed.
 
     `started` is called once it listens; `say` gets a line about each reload; `upkeep` is called
-    every `every_s` and says whether there is something to reload. Raise FatalError when it runs in
-    this directory already, does not start, or ends by itself.
+    every `every_s`, `has_news` twice a second, and both say whether there is something to reload.
+    Raise FatalError when it runs in this directory already, does not start, or ends by itself.
     """
     with holding(broker.directory) as lock, _received_signals() as received, broker:
         started()
@@ -58,11 +59,12 @@ def serve(
                 if time.monotonic() > forget_s:
                     forget_s += _TLS_SESSIONS_S
                     _forget(broker, say)
-                if time.monotonic() < due_s:
-                    continue
-                due_s += every_s
-                if not upkeep():
-                    continue
+                if not has_news():
+                    if time.monotonic() < due_s:
+                        continue
+                    due_s += every_s
+                    if not upkeep():
+                        continue
             say(_reload(broker))
 
 
@@ -176,7 +178,8 @@ def _check_in_place(broker: BrokerProcess, lock: int) -> None:
     except OSError:  # it cannot be looked at, for the moment perhaps
         return
     before = _place_of(lock)
-    waits = f" What waits for devices that are away is in {DATA} there." if broker.program else ""
+    kept = broker.kept
+    waits = f" What waits for devices that are away is in {kept} there." if kept else ""
     if directory.is_dir():
         try:
             broker.keep_newest()

@@ -4,25 +4,29 @@ same port.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker.child import ANSWER_S, Child
+from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.children import last_words
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.embedded.engine import Embedded
 from securemqtt_tools.broker.engine import Engine, Standing
+from securemqtt_tools.broker.hivemq.engine import HiveMQ
+from securemqtt_tools.broker.hivemq.program import HOME, find_hivemq
+from securemqtt_tools.broker.kinds import AMQTT, AUTO, HIVEMQ, MOSQUITTO, RABBITMQ
 from securemqtt_tools.broker.mosquitto.engine import Mosquitto
-from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
+from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
+from securemqtt_tools.broker.rabbitmq.program import find_rabbitmq
 from securemqtt_tools.broker.revocations import check_kept, keep_newest
 from securemqtt_tools.cli import FatalError
 
-AUTO = "auto"
-MOSQUITTO = Mosquitto.name
-AMQTT = Embedded.name
-ENGINES = (AUTO, MOSQUITTO, AMQTT)
+# Beyond a file for each connection.
+_OPEN_FILES = 1000
 
 
 class BrokerProcess:
@@ -32,10 +36,14 @@ class BrokerProcess:
     The child ends with this process at the latest, also when this process is killed.
     """
 
-    def __init__(self, directory: Path, engine: str = AUTO) -> None:
+    def __init__(self, directory: Path, engine: str | None = None) -> None:
+        """Take the kind of broker that is named, one of kinds.ENGINES, else the one that the
+        settings have. Raise FatalError, also where that is not installed.
+        """
         self.directory = directory
         self.config = BrokerConfig.open(directory)
-        self._engine = _choose(engine)
+        self._wanted = engine
+        self._engine = engine_of(self.config, engine)
         self._child = Child(directory / files.LOG)
         self._standing: Standing | None = None  # that it has read
 
@@ -48,13 +56,27 @@ class BrokerProcess:
 
     @property
     def engine(self) -> str:
-        """Which broker it is, one of ENGINES."""
+        """Which broker it is, one of kinds.ENGINES."""
         return self._engine.name
 
     @property
-    def program(self) -> Program | None:
-        """The Mosquitto that it is, if it is one."""
-        return self._engine.program if isinstance(self._engine, Mosquitto) else None
+    def title(self) -> str:
+        """What people call it."""
+        return self._engine.title
+
+    @property
+    def kept(self) -> str | None:
+        """Where, below its directory, it keeps what waits for clients that are away."""
+        return self._engine.kept
+
+    @property
+    def must_know_devices(self) -> bool:
+        """Whether it lets in only devices that it has been told of."""
+        return self._engine.must_know_devices
+
+    def shortcomings(self) -> list[str]:
+        """Return what it cannot do of what is asked for, a sentence each. Raise FatalError."""
+        return self._engine.shortcomings(self.config)
 
     @property
     def port(self) -> int:
@@ -81,9 +103,10 @@ class BrokerProcess:
         """The process id, if it is running."""
         return self._child.pid
 
-    def start(self, timeout_s: float = ANSWER_S) -> None:
-        """Start the broker and wait until it listens, at most `timeout_s`. Nothing happens when it
-        runs already.
+    def start(self, timeout_s: float | None = None) -> None:
+        """Start the broker and wait until it listens, at most `timeout_s`, or what this kind of
+        broker may take: half a minute, or three for a large one. Nothing happens when it runs
+        already.
 
         Raise FatalError with the broker's own last words when it does not start, and where the CRL
         is older than what this object's broker has read before.
@@ -93,10 +116,12 @@ class BrokerProcess:
         self.keep_newest()
         check_kept(self.directory)
         settings = BrokerConfig.open(self.directory)
+        # The settings may be for another one by now, and what is installed be another version.
+        self._engine = engine_of(settings, self._wanted)
         chosen = 0 in (settings.port, settings.websockets_port)
         for attempt in range(PORT_ATTEMPTS):
             self.config = _with_free_ports(settings) if chosen else settings
-            if self._started(timeout_s):
+            if self._started(self._engine.start_s if timeout_s is None else timeout_s):
                 return
             said = self._child.words()
             if not chosen or not port_was_taken(said) or attempt == PORT_ATTEMPTS - 1:
@@ -104,8 +129,10 @@ class BrokerProcess:
                 raise FatalError(f"the broker does not start: {last_words(said)} (see {self.log})")
 
     def stop(self) -> None:
-        """End the broker in order: it saves its sessions. After 15 s it is killed."""
-        self._child.stop()
+        """End the broker in order: it saves its sessions. One that does not end is killed, after
+        15 s, or 60 s for a large one.
+        """
+        self._child.stop(self._engine.stop_s)
 
     def kill(self) -> None:
         """End the broker at once, as a crash would: what it had not saved is lost."""
@@ -114,8 +141,8 @@ class BrokerProcess:
     def restart(self) -> None:
         """Stop and start on the same port.
 
-        Sessions and queued messages are kept (Mosquitto), connections are not. Raise FatalError as
-        `start` does; where the CRL is the older one, the broker runs on.
+        Sessions and queued messages are kept (not by the embedded broker), connections are not.
+        Raise FatalError as `start` does; where the CRL is the older one, the broker runs on.
         """
         self.keep_newest()
         check_kept(self.directory)
@@ -188,23 +215,66 @@ class BrokerProcess:
         self._engine.prepare(self.config, self.log)
         self._child.start(
             self._engine.command(self.config),
+            self._engine.environment(self.config),
             # So what it saves stays in this directory, wherever somebody moves that to.
             self.config.directory,
-            self.config.limits.connections + 100,
+            self.config.limits.connections + _OPEN_FILES,
         )
-        return self._child.listens(self._engine.ready, timeout_s)
+        if not self._child.listens(self._engine.ready, timeout_s):
+            return False
+        try:
+            self._engine.complete(self._child)
+        except BaseException:
+            self.stop()
+            raise
+        return True
 
 
-def _choose(name: str) -> Engine:
-    if name not in ENGINES:
-        raise FatalError(f"{name!r} is no broker: use one of {', '.join(ENGINES)}")
-    program = None if name == AMQTT else find_mosquitto()
-    if name == MOSQUITTO and program is None:
+def engine_of(config: BrokerConfig, name: str | None = None) -> Engine:
+    """Return the broker of this name, else the one that the settings have. Raise FatalError where
+    it is not installed, or cannot serve these settings.
+    """
+    wanted = name or config.engine
+    replace(config, engine=wanted).check()
+    return _ENGINES[wanted]()
+
+
+def _auto() -> Engine:
+    program = find_mosquitto()
+    return Mosquitto(program) if program else Embedded()
+
+
+def _mosquitto() -> Engine:
+    program = find_mosquitto()
+    if program is None:
         raise FatalError(
             "Mosquitto is not installed: apt-get install mosquitto, or use --engine amqtt to try "
             "things out"
         )
-    return Mosquitto(program) if program else Embedded()
+    return Mosquitto(program)
+
+
+def _hivemq() -> Engine:
+    program = find_hivemq()
+    if program is None:
+        raise FatalError(f"set {HOME} to the directory of HiveMQ CE, which has bin/hivemq.jar")
+    return HiveMQ(program)
+
+
+def _rabbitmq() -> Engine:
+    program = find_rabbitmq()
+    if program is None:
+        raise FatalError("RabbitMQ is not installed: apt-get install rabbitmq-server")
+    return RabbitMQ(program)
+
+
+_ENGINES: Mapping[str, Callable[[], Engine]] = {
+    AUTO: _auto,
+    MOSQUITTO: _mosquitto,
+    AMQTT: Embedded,
+    HIVEMQ: _hivemq,
+    RABBITMQ: _rabbitmq,
+}
 
 
 def _read_at_start(config: BrokerConfig) -> BrokerConfig:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority, layout, succession
 from securemqtt_tools.pki.entry import REVOKED
-from securemqtt_tools.pki.files import explained, write_file, write_files
+from securemqtt_tools.pki.files import explained, read_json, write_file, write_files
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
 from securemqtt_tools.pki.recovery import goes_back, number_of
@@ -183,16 +183,7 @@ def read_crl(directory: Path) -> x509.CertificateRevocationList:
 
 
 def _known(directory: Path) -> Mapping[str, object]:
-    path = directory / REVOKED_IDS
-    with explained(f"read {path}"):
-        content = path.read_bytes() if path.exists() else b"{}"
-    try:
-        known = json.loads(content)
-    except ValueError as error:
-        raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
-    if not isinstance(known, dict):
-        raise FatalError(f"{path} is damaged: run securemqtt broker reload")
-    return known
+    return read_json(directory / REVOKED_IDS, dict, "run securemqtt broker reload")
 
 
 def _says(path: Path, anchor: x509.Certificate) -> bool:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from securemqtt_tools.broker import lock
 from securemqtt_tools.broker.config import PASSWORDS, BrokerConfig
 from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.kinds import AUTO
 from securemqtt_tools.broker.passwords import read_hashes
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
@@ -36,6 +37,8 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
     }
     there = answers.get(config.port, False)
     rows = {"broker": f"{config.directory}, for {', '.join(config.names)}"}
+    if config.engine != AUTO:
+        rows["kind"] = config.engine
     if pid is not None:
         rows["running"] = f"yes: broker run, process {pid}"
     elif lock.is_held(config.directory):

@@ -19,12 +19,11 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from securemqtt_tools import completion
-from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.issuing import DAYS
-from securemqtt_tools.broker.process import AUTO, ENGINES
+from securemqtt_tools.broker.kinds import AUTO, ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
@@ -111,6 +110,14 @@ def _init(parser: argparse.ArgumentParser) -> None:
         "at a cost",
     )
     parser.add_argument(
+        "--for",
+        dest="kind",
+        choices=ENGINES,
+        default=AUTO,
+        help="which broker is to run with it (default: Mosquitto where installed, else the "
+        "embedded one)",
+    )
+    parser.add_argument(
         "--force",
         action="store_true",
         help="set it up anew where there is one already; ids keep their roles",
@@ -122,9 +129,8 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         choices=ENGINES,
-        default=AUTO,
-        help="default: mosquitto where installed, else amqtt, the embedded one, for trying things "
-        "out: what it keeps ends with it",
+        help="default: as init --for says; auto is mosquitto where installed, else amqtt, the "
+        "embedded one, for trying things out: what it keeps ends with it",
     )
     add_passphrase_option(parser)
     _add_issuer_passphrase(parser)
@@ -188,42 +194,6 @@ def _password(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _client_config(parser: argparse.ArgumentParser) -> None:
-    identity = parser.add_argument("id", metavar="ID", help="the id in the certificate")
-    completion.completed(identity, completion.ids)
-    parser.add_argument(
-        "--for", dest="kind", required=True, choices=KINDS, metavar="CLIENT", help=", ".join(KINDS)
-    )
-    parser.add_argument(
-        "--bundle",
-        type=Path,
-        metavar="DIR",
-        help="where its files are (default: HOME/bundles/ID, else what ca device has written)",
-    )
-    parser.add_argument(
-        "--directory",
-        type=PurePosixPath,
-        metavar="DIR",
-        help="where the client will find the files, on its own computer (default: where they are)",
-    )
-    parser.add_argument("--host", help="the broker's name (default: the bundle's)")
-    parser.add_argument(
-        "--websockets", action="store_true", help="through the broker's port for WebSockets"
-    )
-    parser.add_argument(
-        "--password-file",
-        type=Path,
-        metavar="FILE",
-        help="the password of ID, where the broker demands one",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="write it to FILE, owner-only, instead (-: print it)",
-    )
-
-
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="where it runs (default: this host)")
 
@@ -238,6 +208,7 @@ _COMMANDS = (
             "init",
             "init mqtt.local 192.168.1.5 --operator controller",
             "init mqtt.local --websockets --passwords",
+            "init mqtt.local --for rabbitmq",
             "init mqtt.example.org --certificate /etc/letsencrypt/live/mqtt.example.org/"
             "fullchain.pem \\\n      --key /etc/letsencrypt/live/mqtt.example.org/privkey.pem",
         ),
@@ -262,7 +233,7 @@ revoked certificate is refused.""",
         "run the broker here, until Ctrl-C",
         _run,
         actions.run,
-        ("run", "run --engine amqtt"),
+        ("run", "run --engine amqtt", "run --engine hivemq"),
         """
 
 It needs no rights of root's. Started by root (sudo) in the directory of another user, it becomes
@@ -395,7 +366,7 @@ Exit status 0 if somebody may, or the one that was asked for, else 1.""",
     Subcommand(
         "client-config",
         "print what another client needs to connect as an id: ready lines, with the id's files",
-        _client_config,
+        broker_clients.configure,
         broker_clients.client_config,
         (
             "client-config me --for mosquitto",

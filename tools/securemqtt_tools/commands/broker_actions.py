@@ -20,9 +20,10 @@ from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import foreground, issuing, lock, passwords
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
+from securemqtt_tools.broker.devices import NewDevices
 from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder, check_port
-from securemqtt_tools.broker.process import MOSQUITTO, BrokerProcess
+from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.revocations import check_kept
 from securemqtt_tools.broker.rules import ROLES
@@ -75,6 +76,7 @@ def init(args: argparse.Namespace) -> int:
         passwords=args.passwords,
         roles=roles,
         save_each_change=args.save_each_change,
+        engine=args.kind,
     )
     print(f"The broker is set up in {directory}: {where(config)}, for {', '.join(config.names)}.")
     for identity, role in config.roles.items():
@@ -100,7 +102,9 @@ def init(args: argparse.Namespace) -> int:
                 "issuer."
             )
         )
-    say_shortcomings(config, installed())
+    engine = installed(config)
+    if engine is not None:
+        say_shortcomings(engine.shortcomings(config))
     runs = lock.is_held(directory)
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
@@ -132,9 +136,9 @@ def run(args: argparse.Namespace) -> int:
     broker = BrokerProcess(directory_of(args), engine=args.engine)
 
     def started() -> None:
-        kind = "Mosquitto" if broker.engine == MOSQUITTO else "The embedded broker"
         print(
-            f"{kind} is running: {where(broker.config)}. Log: {broker.log}. Ctrl-C ends it.",
+            f"{broker.title} is running: {where(broker.config)}. Log: {broker.log}. Ctrl-C ends "
+            f"it.",
             flush=True,
         )
         if user is not None:
@@ -148,8 +152,8 @@ def run(args: argparse.Namespace) -> int:
                 f"it: whoever breaks into the broker has this computer. Set it up as a user of "
                 f"your own, or let the system's Mosquitto run it (securemqtt broker install)"
             )
-        say_shortcomings(broker.config, broker.program)
-        if broker.engine != MOSQUITTO:
+        say_shortcomings(broker.shortcomings())
+        if broker.kept is None:
             warn(
                 "it is for trying things out: sessions, queued and retained messages end with it. "
                 "Install Mosquitto for anything that must last"
@@ -172,9 +176,30 @@ def run(args: argparse.Namespace) -> int:
             warn(str(error))  # a clock that jumped, perhaps: what runs goes on
             return False
 
-    foreground.serve(broker, started, lambda line: print(line, flush=True), upkeep)
+    foreground.serve(
+        broker, started, lambda line: print(line, flush=True), upkeep, _news(args, broker)
+    )
     print("The broker has ended.")
     return 0
+
+
+def _news(args: argparse.Namespace, broker: BrokerProcess) -> Callable[[], bool]:
+    """Return what tells whether there are devices that the broker has to be told of."""
+    if not broker.must_know_devices:
+        return lambda: False
+    home = Home(args.home)
+    here = is_authority_here(args)
+    known = Authority.open(home.ca, witnesses=home.witnesses) if here else None
+    changed = NewDevices(broker.directory, known)
+
+    def has_news() -> bool:
+        try:
+            return changed()
+        except FatalError as error:
+            warn(str(error))
+            return False
+
+    return has_news
 
 
 def reload(args: argparse.Namespace) -> int:

@@ -1,15 +1,53 @@
-"""What `securemqtt broker client-config` does."""
+"""`securemqtt broker client-config`: its arguments, and what it does."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from securemqtt_tools import completion
 from securemqtt_tools.broker.clients import KINDS
 from securemqtt_tools.broker.clients.identity import find
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.names import check_device_id
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    identity = parser.add_argument("id", metavar="ID", help="the id in the certificate")
+    completion.completed(identity, completion.ids)
+    parser.add_argument(
+        "--for", dest="kind", required=True, choices=KINDS, metavar="CLIENT", help=", ".join(KINDS)
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="where its files are (default: HOME/bundles/ID, else what ca device has written)",
+    )
+    parser.add_argument(
+        "--directory",
+        type=PurePosixPath,
+        metavar="DIR",
+        help="where the client will find the files, on its own computer (default: where they are)",
+    )
+    parser.add_argument("--host", help="the broker's name (default: the bundle's)")
+    parser.add_argument(
+        "--websockets", action="store_true", help="through the broker's port for WebSockets"
+    )
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="the password of ID, where the broker demands one",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write it to FILE, owner-only, instead (-: print it)",
+    )
 
 
 def client_config(args: argparse.Namespace) -> int:

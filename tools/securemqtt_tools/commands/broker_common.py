@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from securemqtt_tools.broker import foreground
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
+from securemqtt_tools.broker.engine import Engine
+from securemqtt_tools.broker.process import engine_of
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
@@ -62,16 +64,16 @@ def tell(config: BrokerConfig) -> None:
         )
 
 
-def say_shortcomings(config: BrokerConfig, program: Program | None) -> None:
-    """Say what this Mosquitto cannot do of what the settings ask for."""
-    for one in shortcomings(config, program):
+def say_shortcomings(shortcomings: Iterable[str]) -> None:
+    """Say what a broker cannot do of what the settings and the rules ask for."""
+    for one in shortcomings:
         print(f"Note: {one}.", flush=True)
 
 
-def installed() -> Program | None:
-    """Return the installed Mosquitto, None also where it cannot be asked."""
+def installed(config: BrokerConfig) -> Engine | None:
+    """Return the broker that the settings are for; None, and a warning, where it is not here."""
     try:
-        return find_mosquitto()
-    except FatalError as error:  # it cannot be asked
+        return engine_of(config)
+    except FatalError as error:
         warn(str(error))
         return None

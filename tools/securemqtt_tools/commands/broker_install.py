@@ -16,7 +16,7 @@ from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
-from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
 from securemqtt_tools.broker.revocations import check_kept
 from securemqtt_tools.cli import FatalError, warn
@@ -88,7 +88,7 @@ def install(args: argparse.Namespace) -> int:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
     for warning in warnings(config, datetime.now(timezone.utc), only_crl_counts=True):
         warn(warning)
-    say_shortcomings(config, program)
+    say_shortcomings(shortcomings(config, program))
     installation = Installation(config, program, args.etc)
     here = is_authority_here(args)
     if here:

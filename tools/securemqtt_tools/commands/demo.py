@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt_tools.broker.process import AUTO, ENGINES
+from securemqtt_tools.broker.kinds import AUTO, ENGINES
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.program import make_plan, run_plan
 

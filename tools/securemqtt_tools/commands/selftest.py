@@ -21,7 +21,7 @@ from tempfile import NamedTemporaryFile
 
 from rich.console import Console
 
-from securemqtt_tools.broker.process import AUTO, ENGINES
+from securemqtt_tools.broker.kinds import AUTO, SMALL
 from securemqtt_tools.cli import FatalError, add_home_option, whole_number
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki.files import READABLE, write_file
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        choices=SMALL,
         default=AUTO,
         help="which broker to run (amqtt: the embedded one, for trying things out)",
     )

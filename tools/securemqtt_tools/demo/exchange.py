@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from securemqtt_tools.broker.process import AMQTT
+from securemqtt_tools.broker.kinds import AMQTT
 from securemqtt_tools.demo.environment import BROKER_NAMES, DEVICE_ID, Environment
 from securemqtt_tools.demo.failure import Failed, wait_for
 from securemqtt_tools.demo.provisioning import ShownSteps

@@ -10,8 +10,8 @@ from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.config import SERVER
+from securemqtt_tools.broker.kinds import MOSQUITTO
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
-from securemqtt_tools.broker.process import MOSQUITTO
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.environment import (
     BROKER_NAMES,

@@ -16,7 +16,7 @@ from securemqtt.errors import (
     ClientCertificateRefused,
     ClientCertificateRevoked,
 )
-from securemqtt_tools.broker.process import AMQTT
+from securemqtt_tools.broker.kinds import AMQTT
 from securemqtt_tools.demo import plaintext
 from securemqtt_tools.demo.bad_clients import refusal, words, write_bundle
 from securemqtt_tools.demo.environment import DEVICE_ID, Environment, past

@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 
 from securemqtt.errors import SecureMQTTError
+from securemqtt_tools.broker.kinds import AUTO
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
-from securemqtt_tools.broker.process import AUTO
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo import exchange, foundation, intruders, provisioning, wire
 from securemqtt_tools.demo.account import Account

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import json
 import os
 import shlex
 import stat
@@ -14,9 +15,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from securemqtt_tools.cli import FatalError
+
+_Value = TypeVar("_Value", list[Any], dict[str, Any])
 
 OWNER_ONLY = 0o600
 READABLE = 0o644
@@ -128,6 +131,23 @@ def read_foreign(path: Path) -> bytes:
     """
     with explained(f"read {path}"), path.open("rb") as file:
         return _bounded(file, path)
+
+
+def read_json(path: Path, kind: type[_Value], remedy: str) -> _Value:
+    """Read a list or a dict, as `kind` says, from a file of JSON; an empty one where there is no
+    file. FatalError with the remedy when it is damaged.
+    """
+    with explained(f"read {path}"):
+        if not path.exists():
+            return kind()
+        content = path.read_bytes()
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise FatalError(f"{path} is damaged: {remedy}") from error
+    if not isinstance(value, kind):
+        raise FatalError(f"{path} is damaged: {remedy}")
+    return value
 
 
 def read_private(path: Path) -> bytes:

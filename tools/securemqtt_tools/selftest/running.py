@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from securemqtt_tools import entry
+from securemqtt_tools.broker.kinds import AMQTT
 from securemqtt_tools.broker.ports import check_own_address
-from securemqtt_tools.broker.process import AMQTT
 from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.provision.board import survey
 from securemqtt_tools.provision.board.files import make_directories

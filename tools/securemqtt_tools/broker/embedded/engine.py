@@ -9,6 +9,7 @@ from pathlib import Path
 from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine, Standing
+from securemqtt_tools.broker.kinds import AMQTT
 from securemqtt_tools.broker.mosquitto.program import READY
 
 # Behind the time and who says it, and nowhere else: a line may have what a client has chosen.
@@ -20,8 +21,13 @@ class Embedded(Engine):
     certificate that has expired.
     """
 
-    name = "amqtt"
+    name = AMQTT
     ready = READY
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "The embedded broker"
 
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write nothing: it reads the directory's own files."""

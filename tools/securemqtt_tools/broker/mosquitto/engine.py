@@ -10,6 +10,7 @@ from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine, Standing
+from securemqtt_tools.broker.kinds import MOSQUITTO
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import MOST, Eviction, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
@@ -19,6 +20,7 @@ from securemqtt_tools.broker.mosquitto.program import (
     Places,
     Program,
     render,
+    shortcomings,
 )
 from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.cli import FatalError
@@ -33,14 +35,24 @@ class Mosquitto(Engine):
     devices that were revoked are ended one by one.
     """
 
-    name = "mosquitto"
+    name = MOSQUITTO
     ready = READY
+    kept = files.DATA
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self._eviction: Eviction | None = None
         self._watch: Watch | None = None
         self._config: BrokerConfig | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "Mosquitto"
+
+    def shortcomings(self, config: BrokerConfig) -> list[str]:
+        """Return what this version cannot do."""
+        return shortcomings(config, self.program)
 
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write its configuration, and make the way to put devices out. Raise FatalError."""

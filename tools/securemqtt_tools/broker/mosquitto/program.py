@@ -66,11 +66,9 @@ def find_mosquitto() -> Program | None:
     return program
 
 
-def shortcomings(config: BrokerConfig, program: Program | None) -> list[str]:
-    """Return what this Mosquitto cannot do of what the settings ask for, a sentence each; without
-    one there is nothing to say.
-    """
-    if program is None or config.websockets_port is None or program.version >= REWORKED_SINCE:
+def shortcomings(config: BrokerConfig, program: Program) -> list[str]:
+    """Return what this Mosquitto cannot do of what the settings ask for, a sentence each."""
+    if config.websockets_port is None or program.version >= REWORKED_SINCE:
         return []
     return [
         f"Mosquitto {program.version_text} looks at no revocation list on WebSockets, and cannot "

@@ -1,4 +1,4 @@
-"""A RabbitMQ of our own: its files, how it is started, and what it takes up while it runs.
+"""RabbitMQ, run as a process of our own.
 
 It is a node by itself, on loopback but for MQTT: without epmd, which would listen for everybody,
 and with a cookie of its own, by which `rabbitmqctl` finds it.
@@ -13,16 +13,17 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from cryptography import x509
-
 from securemqtt.platform import escaped
+from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.devices import read_devices
+from securemqtt_tools.broker.engine import Engine, Standing
+from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.broker.rabbitmq.client_id import write_module
 from securemqtt_tools.broker.rabbitmq.control import DONE, Change
 from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
-from securemqtt_tools.broker.rabbitmq.devices import read_devices
 from securemqtt_tools.broker.rabbitmq.program import Program
 from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_config
 from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
@@ -50,57 +51,67 @@ _TAKE_UP_S = 120.0
 _MOST = 1000
 
 
-class RabbitMQ:
-    """The broker of a directory. `take_up` is to be called once after each start, too: what is kept
-    of before the start may be more than is allowed now.
-
-    An object belongs to one thread at a time.
+class RabbitMQ(Engine):
+    """An installed RabbitMQ; its own files are in rabbitmq/ in the broker's directory. What it
+    keeps over a restart may be more than is allowed by then, so it takes up the rules once more
+    after each start. It resumes no TLS session.
     """
 
+    name = RABBITMQ
+    kept = f"{DIRECTORY}/{_MNESIA}"
+    start_s = 180.0
+    stop_s = 60.0
+    must_know_devices = True
     ready = re.compile(rb" completed with \d+ plugins\.")
 
-    def __init__(self, config: BrokerConfig, program: Program, log: Path) -> None:
-        self.config = config
+    def __init__(self, program: Program) -> None:
         self.program = program
-        self.log = log
-        self._directory = config.directory / DIRECTORY
         self._port = free_port(_LOOPBACK)  # of the node, on loopback
+        self._config: BrokerConfig | None = None  # with which it was started
         self._held: dict[str, Access] = {}
-        self._crl: x509.CertificateRevocationList | None = None
-        self._is_first = True
 
-    def write(self) -> None:
-        """Write all that RabbitMQ reads at its start. Raise FatalError."""
-        if self.config.passwords:
-            raise FatalError(
-                "RabbitMQ lets in by certificate alone here: run securemqtt broker init --force "
-                "without --passwords, or use Mosquitto"
-            )
-        for one in (self._directory, self._directory / _CRLS, self._directory / _MNESIA):
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"RabbitMQ {self.program.version_text}"
+
+    def shortcomings(self, config: BrokerConfig) -> list[str]:
+        """Return what RabbitMQ cannot do of what the rules ask for."""
+        lines = read_rules(config.directory).lines
+        return [
+            f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
+            + ("is for these as well" if one.action == DENY else "gives nothing")
+            for one in lines
+            if is_ambiguous(one.topic_filter)
+        ]
+
+    def prepare(self, config: BrokerConfig, log: Path) -> None:
+        """Write all that it reads at its start. Raise FatalError."""
+        here = config.directory / DIRECTORY
+        for one in (here, here / _CRLS, here / _MNESIA):
             make_directory(one)
-        write_module(self._directory / _LIBRARIES)
-        self._held = _access(self.config)
-        self._is_first = True
-        advanced = advanced_config(
-            self.config, self._directory / _DEFINITIONS, self._directory / _CRLS
+        write_module(here / _LIBRARIES)
+        self._held = _access(config)
+        write_files(
+            here,
+            {
+                _COOKIE: secrets.token_hex(32).encode(),
+                _CONFIGURATION: FIRST.encode(),
+                _ADVANCED: advanced_config(config, here / _DEFINITIONS, here / _CRLS),
+                _PLUGINS: PLUGINS.encode(),
+                _DEFINITIONS: all_definitions(self._held, config.limits),
+            },
         )
-        contents = {
-            _COOKIE: secrets.token_hex(32).encode(),
-            _CONFIGURATION: FIRST.encode(),
-            _ADVANCED: advanced,
-            _PLUGINS: PLUGINS.encode(),
-            _DEFINITIONS: all_definitions(self._held, self.config.limits),
-        }
-        write_files(self._directory, contents)
-        self._crl = self._write_crl()
+        write_crl(here / _CRLS, config.crl())
+        self._config = config
 
-    def command(self) -> list[str]:
-        """Return what starts it in the foreground: one process, which SIGTERM ends in order."""
+    def command(self, config: BrokerConfig) -> list[str]:
+        """Return what starts it."""
         return [str(self.program.server)]
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, config: BrokerConfig) -> dict[str, str]:
         """Return all of the environment that it, and `rabbitmqctl`, are started with."""
-        here = self._directory
+        here = config.directory / DIRECTORY
         without_epmd = f"-erl_epmd_port {self._port}"
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -131,50 +142,72 @@ class RabbitMQ:
             "RABBITMQ_CTL_ERL_ARGS": f"{without_epmd} -dist_listen false",
         }
 
-    def take_up(self) -> None:
-        """Have the running broker take up the rules, the devices, the CRL and the certificate as
-        they are now, while connections stand; it does when this returns.
+    def complete(self, child: Child) -> None:
+        """Have it hold what its files say, and nothing of before besides. Raise FatalError."""
+        if self._config is not None:
+            self._take_up(child, self._config, set(), first=True)
 
-        Those of revoked devices are ended, and those of devices that may do less than before, which
-        can come back at once. Takes a second, and some more for thousands of devices. Raise
-        FatalError.
+    def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
+        """Have it take up the rules, the devices, the CRL and the certificate, and wait until it
+        does. Never by a restart.
+
+        The connections of revoked devices are ended, and those of devices that may do less than
+        before, which can come back at once. Takes a second, and some more for thousands of devices.
+        Raise FatalError.
         """
-        config = BrokerConfig.open(self.config.directory)
-        access, crl = _access(config), self._write_crl()
-        changed = {one: may for one, may in access.items() if self._held.get(one) != may}
-        write_files(
-            self._directory,
-            {
-                _CHANGES: user_definitions(changed),
-                _DEFINITIONS: all_definitions(access, config.limits),
-            },
-        )
-        revoked = newly_revoked(
-            config.directory, crl, crl if self._crl is None else self._crl, _MOST
-        )
-        lessened = {
-            one for one, may in changed.items() if not _is_as_much(may, self._held.get(one))
+        directory = now.config.directory
+        revoked = newly_revoked(directory, now.crl, before.crl, _MOST)
+        write_crl(directory / DIRECTORY / _CRLS, now.crl)
+        self._take_up(child, now.config, revoked)
+        return True
+
+    def keep_out(self, child: Child) -> bool:
+        """Do nothing: who was revoked and has no other certificate is no user any more. Of who has
+        one RabbitMQ does not tell by which he came.
+        """
+        return True
+
+    def let_go(self) -> None:
+        """Do nothing: nobody is looked for."""
+
+    def end_tls_sessions(self, child: Child) -> bool:
+        """Do nothing: it resumes none."""
+        return True
+
+    def _take_up(
+        self, child: Child, config: BrokerConfig, revoked: set[str] | None, first: bool = False
+    ) -> None:
+        """`revoked` are to be put out; None: all are, since it is not known which."""
+        here = config.directory / DIRECTORY
+        access = _access(config)
+        held = self._held
+        changed = {one: may for one, may in access.items() if held.get(one) != may}
+        contents = {
+            _CHANGES: user_definitions(changed),
+            _DEFINITIONS: all_definitions(access, config.limits),
         }
+        write_files(here, contents)
+        lessened = {one for one, may in changed.items() if not _is_as_much(may, held.get(one))}
         change = Change(
-            self._directory / _CHANGES,
-            self._directory / _DEFINITIONS,
-            gone=self._held.keys() - access.keys(),
+            here / _CHANGES,
+            here / _DEFINITIONS,
+            gone=held.keys() - access.keys(),
             cut=lessened | (revoked or set()),
             everyone=revoked is None,
-            first=self._is_first,
+            first=first,
         )
-        self._run(change)
-        self.config, self._held, self._crl, self._is_first = config, access, crl, False
+        self._run(config, child.log, change)
+        self._held = access
 
-    def _run(self, change: Change) -> None:
-        path = self._directory / _PROGRAM
+    def _run(self, config: BrokerConfig, log: Path, change: Change) -> None:
+        path = config.directory / DIRECTORY / _PROGRAM
         write_file(path, change.program())
         command = [str(self.program.control), "--quiet", "eval_file", str(path)]
         with explained(f"start {self.program.control}"):
             try:
                 done = subprocess.run(
                     command,
-                    env=self.environment(),
+                    env=self.environment(config),
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
@@ -185,32 +218,14 @@ class RabbitMQ:
             except subprocess.TimeoutExpired as error:
                 raise FatalError(
                     f"RabbitMQ has not taken up what has changed within {_TAKE_UP_S:.0f} s: see "
-                    f"{self.log}"
+                    f"{log}"
                 ) from error
         if done.returncode or done.stdout.strip() != DONE:
             said = [one for one in (done.stderr or done.stdout).splitlines() if one.strip()]
             raise FatalError(
                 f"RabbitMQ has not taken up what has changed: "
-                f"{escaped(said[0].strip()) if said else 'it says nothing'} (see {self.log})"
+                f"{escaped(said[0].strip()) if said else 'it says nothing'} (see {log})"
             )
-
-    def _write_crl(self) -> x509.CertificateRevocationList:
-        crl = self.config.crl()
-        write_crl(self._directory / _CRLS, crl)
-        return crl
-
-
-def shortcomings(config: BrokerConfig) -> list[str]:
-    """Return what RabbitMQ cannot do of what the rules ask for, a sentence each. Raise FatalError
-    when they cannot be read.
-    """
-    lines = read_rules(config.directory).lines
-    ambiguous = [one for one in lines if is_ambiguous(one.topic_filter)]
-    return [
-        f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
-        + ("is for these as well" if one.action == DENY else "gives nothing")
-        for one in ambiguous
-    ]
 
 
 def _access(config: BrokerConfig) -> dict[str, Access]:

@@ -205,8 +205,8 @@ def test_no_color_is_obeyed(arguments: list[str], no_color: str, home: Path) -> 
 
 def test_ctrl_d_at_a_question_is_a_no() -> None:
     program = (
-        "from securemqtt_tools.commands.broker_install import _confirmed\n"
-        "print('answer:', _confirmed('Go on?'))"
+        "from securemqtt_tools.commands.broker_common import confirmed\n"
+        "print('answer:', confirmed('Go on?'))"
     )
     tools = f"{ROOT / 'tools'}:{ROOT / 'lib'}"
     with Terminal([sys.executable, "-c", program], PYTHONPATH=tools) as terminal:

@@ -31,6 +31,7 @@ from securemqtt_tools.commands import (
     broker_clients,
     broker_install,
     broker_rules,
+    broker_run,
     broker_status,
 )
 from securemqtt_tools.pki.passphrase import add_passphrase_option
@@ -232,7 +233,7 @@ revoked certificate is refused.""",
         "run",
         "run the broker here, until Ctrl-C",
         _run,
-        actions.run,
+        broker_run.run,
         ("run", "run --engine amqtt", "run --engine hivemq"),
         """
 

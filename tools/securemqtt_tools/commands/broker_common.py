@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from securemqtt_tools.broker.engine import Engine
 from securemqtt_tools.broker.process import engine_of
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.home import Home
+from securemqtt_tools.output import is_terminal
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.layout import check_exists
 from securemqtt_tools.pki.passphrase import passphrase_source
@@ -68,6 +70,17 @@ def say_shortcomings(shortcomings: Iterable[str]) -> None:
     """Say what a broker cannot do of what the settings and the rules ask for."""
     for one in shortcomings:
         print(f"Note: {one}.", flush=True)
+
+
+def confirmed(question: str) -> bool:
+    """Ask whether to go on. Raise FatalError where nobody can be asked."""
+    if not is_terminal(sys.stdin):
+        raise FatalError("there is no terminal to ask whether to go on: add --yes")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
 
 
 def installed(config: BrokerConfig) -> Engine | None:

@@ -1,10 +1,9 @@
-"""What `securemqtt broker install` does."""
+"""What `securemqtt broker install` does for Mosquitto; for others broker_service.py."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,20 +13,23 @@ from rich.console import Console
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.kinds import SMALL
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
 from securemqtt_tools.broker.revocations import check_kept
 from securemqtt_tools.cli import FatalError, warn
+from securemqtt_tools.commands import broker_service
 from securemqtt_tools.commands.broker_common import (
+    confirmed,
     directory_of,
     is_authority_here,
     say_shortcomings,
     where,
 )
 from securemqtt_tools.home import Home
-from securemqtt_tools.output import OutputError, is_terminal
+from securemqtt_tools.output import OutputError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.recovery import check_follows
 
@@ -50,7 +52,11 @@ ends that. It says beforehand which of both will happen.
 
 What root installs belongs to root, and the user that Mosquitto runs as may read it and change
 nothing. So whoever takes over Mosquitto cannot change its rules. Configuration that others than
-root can change is refused."""
+root can change is refused.
+
+HiveMQ and RabbitMQ (init --for) run from this home instead: systemd is given a unit that runs
+broker run as the user whose home it is, at each boot, and may write there alone. Name HIVEMQ_HOME:
+sudo HIVEMQ_HOME=/opt/hivemq …. To take it away: securemqtt service remove securemqtt-broker."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +89,8 @@ def install(args: argparse.Namespace) -> int:
     """Put the broker into the system's Mosquitto."""
     config = BrokerConfig.open(directory_of(args))
     check_kept(config.directory)
+    if config.engine not in SMALL:
+        return broker_service.install(args, config)
     program = find_mosquitto()
     if program is None:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
@@ -111,7 +119,7 @@ def install(args: argparse.Namespace) -> int:
         return 0
     restart = shlex.split(args.restart) if args.restart else restart_command()
     command = reload.command if isinstance(reload, Reload) else restart
-    if not args.yes and not _confirmed(f"Write this and run {shlex.join(command)}?"):
+    if not args.yes and not confirmed(f"Write this and run {shlex.join(command)}?"):
         print("Nothing was changed.")
         return 1
     watching = installation.apply(restart, reload if isinstance(reload, Reload) else None, warn)
@@ -164,13 +172,3 @@ def _watch(installation: Installation, watching: Watching, restart: list[str]) -
         if may_trickle
         else "Nobody of them can come in any more."
     )
-
-
-def _confirmed(question: str) -> bool:
-    if not is_terminal(sys.stdin):
-        raise FatalError("there is no terminal to ask whether to go on: add --yes")
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # Ctrl-D
-        print()
-        return False

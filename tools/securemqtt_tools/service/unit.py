@@ -24,7 +24,7 @@ _LINK = (
     "find . -maxdepth 1 -type l -delete && "
     'for one; do ln -s "$$one" "$${one##*/bundle_}" || exit 1; done'
 )
-_EVERYWHERE = (
+EVERYWHERE = (
     ("no way to more rights, by sudo say", ("NoNewPrivileges=yes",)),
     (
         "the network, and the sockets of this machine",
@@ -44,7 +44,7 @@ _EVERYWHERE = (
         ),
     ),
 )
-_SYSTEM_ONLY = (
+SYSTEM_ONLY = (
     ("none of root's powers", ("CapabilityBoundingSet=", "AmbientCapabilities=")),
     ("nothing but its own directory can be written to", ("ProtectSystem=strict", "PrivateTmp=yes")),
     (
@@ -103,15 +103,15 @@ def uses_bundle(unit: str, bundle: Path) -> bool:
 
 
 def _credential(bundle: Path) -> str:
-    return f"LoadCredential=bundle:{_plain(bundle)}"
+    return f"LoadCredential=bundle:{plain(bundle)}"
 
 
 def _own_bundle(bundle: Path) -> str:
-    return f"Environment={_word(f'SECUREMQTT_BUNDLE={bundle}')}"
+    return f"Environment={word(f'SECUREMQTT_BUNDLE={bundle}')}"
 
 
 def _unit(service: Service) -> Iterable[str]:
-    yield f"Description={_plain(service.program.name)}, with MQTT over mutual TLS"
+    yield f"Description={plain(service.program.name)}, with MQTT over mutual TLS"
     if service.system:
         yield "# The client would wait for both; so the journal is spared the errors of until then."
         yield "Wants=network-online.target time-sync.target"
@@ -127,11 +127,11 @@ def _service(service: Service) -> Iterable[str]:
     yield from _identity(service)
     yield "# What is printed is in the journal at once."
     yield "Environment=PYTHONUNBUFFERED=1"
-    yield f"WorkingDirectory={_plain(service.program.parent)}"
+    yield f"WorkingDirectory={plain(service.program.parent)}"
     words = (service.python, service.program, *service.arguments)
-    yield "ExecStart=" + " ".join(_word(str(word)) for word in words)
+    yield "ExecStart=" + " ".join(word(str(one)) for one in words)
     yield from _ending(service)
-    for reason, settings in (*(_SYSTEM_ONLY if service.system else ()), *_EVERYWHERE):
+    for reason, settings in (*(SYSTEM_ONLY if service.system else ()), *EVERYWHERE):
         yield f"# {reason[0].upper()}{reason[1:]}."
         yield from settings
     if service.system:
@@ -187,7 +187,7 @@ def _home_and_devices(service: Service) -> Iterable[str]:
     else:
         yield "# Program and Python may be in a home; it is there to be read, but for its secrets."
         yield "ProtectHome=read-only"
-        yield from (f"InaccessiblePaths=-{_plain(path)}" for path in service.hidden)
+        yield from (f"InaccessiblePaths=-{plain(path)}" for path in service.hidden)
     if not service.groups:
         # ProtectClock= is a list of devices, too, and would shut out those of a group.
         yield "# No hardware. For sensors on I²C, SPI, GPIO: install again with --group i2c, …"
@@ -195,12 +195,12 @@ def _home_and_devices(service: Service) -> Iterable[str]:
         yield "ProtectClock=yes"
 
 
-def _plain(value: Path | str) -> str:
+def plain(value: Path | str) -> str:
     """Return a value that takes the rest of its line."""
     return str(value).replace("%", "%%")
 
 
-def _word(text: str) -> str:
+def word(text: str) -> str:
     """Return a word of a command line, which systemd splits and expands as it says in
     systemd.service(5).
     """

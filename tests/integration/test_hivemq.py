@@ -35,7 +35,7 @@ from support.brokers.hivemq import (
     running_hivemq,
     started,
 )
-from support.brokers.mqtt import Peer, Refused, delivered
+from support.brokers.mqtt import Peer, delivered
 from support.identities.bundles import write_bundle
 from support.interpreters.micropython import micropython_command, micropython_environment
 from support.network.net import free_port, wait_until
@@ -316,33 +316,6 @@ def test_a_changed_certificate_is_shown_while_connections_stand(
 def alive(peer: Peer) -> None:
     """Fail unless the broker answers on this connection."""
     peer.ask(packet(PINGREQ), PINGRESP)
-
-
-def test_a_device_comes_from_its_networks_alone(hivemq: RunningHiveMQ, own_door: Door) -> None:
-    """Where it is named at all; and who is here from elsewhere is put out."""
-    home, away, anywhere = new_id("home"), new_id("away"), new_id("anywhere")
-    with own_door.enter(away) as late, own_door.enter(anywhere) as other:
-        hivemq.broker.networks = {
-            home: ["192.0.2.0/24", "127.0.0.0/8"],
-            away: ["192.0.2.0/24", "2001:db8::/32", "126.0.0.0/8"],
-        }
-        try:
-            hivemq.reload()
-            late.wait_closed()
-            alive(other)
-            with own_door.enter(home):
-                pass
-            with pytest.raises(Refused) as caught, own_door.enter(away):
-                pass
-            assert caught.value.code == 5
-            said = hivemq.log.read_text()
-            assert f"refused {away} from 127.0.0.1" in said
-            assert "it comes from another network" in said
-        finally:
-            hivemq.broker.networks = {}
-            hivemq.reload()
-    with own_door.enter(away):
-        pass
 
 
 def test_a_revocation_interrupts_nobody_else(hivemq: RunningHiveMQ, own_door: Door) -> None:

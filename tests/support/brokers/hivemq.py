@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -169,15 +169,13 @@ class RunningHiveMQ:
 
 
 @contextmanager
-def running_hivemq(
-    config: BrokerConfig, program: Program, networks: Mapping[str, Sequence[str]] | None = None
-) -> Iterator[RunningHiveMQ]:
+def running_hivemq(config: BrokerConfig, program: Program) -> Iterator[RunningHiveMQ]:
     """Run it on free ports, and end it in all cases."""
     for _ in range(PORT_ATTEMPTS):
         ports = {"port": free_port(config.bind)}
         if config.websockets_port is not None:
             ports["websockets_port"] = free_port(config.bind)
-        broker = HiveMQ(config.changed(**ports), program, config.directory / "broker.log", networks)
+        broker = HiveMQ(config.changed(**ports), program, config.directory / "broker.log")
         with started(broker, config.directory / "broker.log") as running:
             if running is not None:
                 yield running

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.hivemq.access import Networks, write_access
+from securemqtt_tools.broker.hivemq.access import write_access
 from securemqtt_tools.broker.hivemq.build import EXTENSION, install_extension
 from securemqtt_tools.broker.hivemq.configuration import LOGBACK, render
 from securemqtt_tools.broker.hivemq.program import Program
@@ -55,10 +55,7 @@ _JAVA_OPTIONS = (
 
 
 class HiveMQ:
-    """The HiveMQ CE that a broker's directory describes; its own files are in hivemq/ there.
-
-    `networks` are the networks that an identity has to come from, where it is named.
-    """
+    """The HiveMQ CE that a broker's directory describes; its own files are in hivemq/ there."""
 
     # That it listens, and the extension is there; without that it would listen, and let nobody in.
     ready = re.compile(
@@ -67,11 +64,8 @@ class HiveMQ:
         re.MULTILINE,
     )
 
-    def __init__(
-        self, config: BrokerConfig, program: Program, log: Path, networks: Networks | None = None
-    ) -> None:
+    def __init__(self, config: BrokerConfig, program: Program, log: Path) -> None:
         self.config = config
-        self.networks: Networks = dict(networks or {})
         self._program = program
         self._log = log
         self._home = config.directory / FOLDER
@@ -137,7 +131,7 @@ class HiveMQ:
 
     def _write_access(self) -> int:
         path = self._home / "extensions" / EXTENSION / _ACCESS
-        return write_access(path, self.config, self.networks)
+        return write_access(path, self.config)
 
     def _password(self) -> str:
         """Return the password of its files of keys, made the first time."""

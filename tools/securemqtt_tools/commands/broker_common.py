@@ -8,6 +8,7 @@ from pathlib import Path
 from securemqtt_tools.broker import foreground
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.mosquitto.program import Program, find_mosquitto, shortcomings
+from securemqtt_tools.broker.rules_file import read_rules, unenforced
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
@@ -49,7 +50,9 @@ def where(config: BrokerConfig) -> str:
 
 
 def tell(config: BrokerConfig) -> None:
-    """Have the running broker take up what has changed, and say what is to be done."""
+    """Have the running broker take up what has changed, and say what is to be done, and which
+    networks nobody enforces. Raise FatalError when the rules cannot be read.
+    """
     pid = foreground.tell_to_reload(config.directory)
     if pid is not None:
         print(f"The running broker (process {pid}) takes it up now.")
@@ -60,6 +63,9 @@ def tell(config: BrokerConfig) -> None:
                 "securemqtt broker install."
             )
         )
+    if read_rules(config.directory).networks and installed() is not None:
+        for one in unenforced("Mosquitto", config.directory):
+            print(f"Note: {one}.", flush=True)
 
 
 def say_shortcomings(config: BrokerConfig, program: Program | None) -> None:

@@ -28,7 +28,7 @@ from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_c
 from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
 from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.broker.rules import DENY, Access, covered
-from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.broker.rules_file import read_rules, unenforced
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file, write_files
 
@@ -206,7 +206,7 @@ def shortcomings(config: BrokerConfig) -> list[str]:
     """
     lines = read_rules(config.directory).lines
     ambiguous = [one for one in lines if is_ambiguous(one.topic_filter)]
-    return [
+    return unenforced("RabbitMQ", config.directory) + [
         f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
         + ("is for these as well" if one.action == DENY else "gives nothing")
         for one in ambiguous

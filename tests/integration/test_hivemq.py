@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securemqtt import Client, Message
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
 from securemqtt_tools.broker.hivemq.build import EXTENSION
-from securemqtt_tools.broker.hivemq.engine import FOLDER, HiveMQ
+from securemqtt_tools.broker.hivemq.engine import FOLDER
 from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
 from securemqtt_tools.broker.rules_file import read_rules, write_rules
 from securemqtt_tools.cli import FatalError
@@ -27,7 +27,7 @@ from support.brokers.command import broker_run
 from support.brokers.doors import Door
 from support.brokers.hivemq import hivemq_installed, require_hivemq
 from support.brokers.home import Home
-from support.brokers.mqtt import Peer, Refused, delivered
+from support.brokers.mqtt import Peer, delivered
 from support.identities.bundles import write_bundle
 from support.interpreters.micropython import micropython_command, micropython_environment
 from support.network.net import wait_until
@@ -288,35 +288,6 @@ def test_a_changed_certificate_is_shown_while_connections_stand(
 def alive(peer: Peer) -> None:
     """Fail unless the broker answers on this connection."""
     peer.ask(packet(PINGREQ), PINGRESP)
-
-
-def test_a_device_comes_from_its_networks_alone(hivemq: BrokerProcess, own_door: Door) -> None:
-    """Where it is named at all; and who is here from elsewhere is put out."""
-    engine = hivemq._engine  # there is no command for them yet
-    assert isinstance(engine, HiveMQ)
-    home, away, anywhere = new_id("home"), new_id("away"), new_id("anywhere")
-    with own_door.enter(away) as late, own_door.enter(anywhere) as other:
-        engine.networks = {
-            home: ["192.0.2.0/24", "127.0.0.0/8"],
-            away: ["192.0.2.0/24", "2001:db8::/32", "126.0.0.0/8"],
-        }
-        try:
-            hivemq.reload()
-            late.wait_closed()
-            alive(other)
-            with own_door.enter(home):
-                pass
-            with pytest.raises(Refused) as caught, own_door.enter(away):
-                pass
-            assert caught.value.code == 5
-            said = hivemq.log.read_text()
-            assert f"refused {away} from 127.0.0.1" in said
-            assert "it comes from another network" in said
-        finally:
-            engine.networks = {}
-            hivemq.reload()
-    with own_door.enter(away):
-        pass
 
 
 def test_a_revocation_interrupts_nobody_else(hivemq: BrokerProcess, own_door: Door) -> None:

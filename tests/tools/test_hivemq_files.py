@@ -10,11 +10,12 @@ import pytest
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.config import TLS12_CIPHERS
-from securemqtt_tools.broker.hivemq.access import network_bits, write_access
+from securemqtt_tools.broker.hivemq.access import write_access
 from securemqtt_tools.broker.hivemq.build import SOURCES
 from securemqtt_tools.broker.hivemq.configuration import iana_name, render
 from securemqtt_tools.broker.hivemq.program import find_hivemq
 from securemqtt_tools.broker.hivemq.stores import KEYSTORE, TRUSTSTORE, write_stores
+from securemqtt_tools.broker.networks import Binding, parse_network
 from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
 from securemqtt_tools.broker.rules_file import write_rules
 from securemqtt_tools.cli import FatalError
@@ -89,16 +90,21 @@ def test_the_access_file_says_it_all(
         Rule("pump", False, WRITE, "alarm now/+"),
         Rule("pump", False, DENY, "alarm now/x"),
     )
-    write_rules(config.directory, Rules(1, {"greenhouse": frozenset({"pump", "fan"})}, lines))
+    networks = (
+        Binding("greenhouse", True, parse_network("192.0.2.0/24")),
+        Binding("lamp", False, parse_network("2001:db8::/32")),
+        Binding("lamp", False, parse_network("0.0.0.0/0")),
+    )
+    groups = {"greenhouse": frozenset({"pump", "fan"})}
+    write_rules(config.directory, Rules(1, groups, lines, networks))
     path = tmp_path / "access"
-    networks = {"pump": ["192.0.2.0/24"], "lamp": ["2001:db8::/32", "0.0.0.0/0"]}
-    assert write_access(path, config, networks) == 1
+    assert write_access(path, config) == 1
     assert path.stat().st_mode & 0o077 == 0
     said = path.read_text()
     assert f"revoked {serial:x}\n" in said
     assert serial_text(serial).lower().lstrip("0") == f"{serial:x}"
     assert said[said.index("identity") :] == (
-        "identity fan\nread weather/#\n"
+        "identity fan\nnetwork 4:110000000000000000000010\nread weather/#\n"
         "identity hub\nread devices/#\nwrite devices/+/command/#\n"
         "identity lamp\nnetwork 6:00100000000000010000110110111000\nnetwork 4:\n"
         "identity pump\nnetwork 4:110000000000000000000010\ndeny alarm now/x\n"
@@ -112,16 +118,12 @@ def test_the_access_file_says_it_all(
 
 def test_the_access_file_counts_its_changes(config: BrokerConfig, tmp_path: Path) -> None:
     path = tmp_path / "access"
-    assert [write_access(path, config, {}) for _ in range(2)] == [1, 1]
-    assert write_access(path, config, {"pump": ["192.0.2.1/32"]}) == 2
+    assert [write_access(path, config) for _ in range(2)] == [1, 1]
+    bound = (Binding("pump", False, parse_network("192.0.2.1")),)
+    write_rules(config.directory, Rules(1, networks=bound))
+    assert write_access(path, config) == 2
     path.write_bytes(path.read_bytes()[:-10])  # damaged
-    assert write_access(path, config, {"pump": ["192.0.2.1/32"]}) == 3
-
-
-@pytest.mark.parametrize("network", ["192.0.2.1/24", "farm", "192.0.2.0/33", ""])
-def test_what_is_no_network(network: str) -> None:
-    with pytest.raises(FatalError, match="is no network"):
-        network_bits(network)
+    assert write_access(path, config) == 3
 
 
 def test_stores_are_written_when_they_change(

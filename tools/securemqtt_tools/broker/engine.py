@@ -42,6 +42,8 @@ class Engine(ABC):
     """How long it may take to start."""
     stop_s = 15.0
     """How long it may take to end in order."""
+    enforces_networks = True
+    """Whether it holds an identity to the networks that it has to come from."""
     must_know_devices = False
     """Whether it lets in only devices that it has been told of: devices.json has them."""
 

@@ -2,7 +2,8 @@
 
 Every identity has its own prefix, `devices/<id>/#`, to read and to write. A role gives a named
 identity more. Rules give to a group of identities, or to one, or take away: what is denied may be
-neither read nor written, whatever else says so.
+neither read nor written, whatever else says so. A group, or an identity, may have to come from
+certain networks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from securemqtt.protocol.topics import PREFIX, covers, problem
+from securemqtt_tools.broker.networks import Binding, Network, is_within
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.names import check_device_id
 
@@ -70,11 +72,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """The groups and the rules. `number` counts the changes, so that older ones are known."""
+    """The groups, the rules, and the networks that some have to come from. `number` counts the
+    changes, so that older ones are known.
+    """
 
     number: int = 0
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     lines: tuple[Rule, ...] = ()
+    networks: tuple[Binding, ...] = ()
 
     def check(self) -> None:
         """Raise FatalError for a name that cannot be meant, or a filter that a broker would not
@@ -82,13 +87,15 @@ class Rules:
         """
         for group, members in self.groups.items():
             check_group(group)
-            for one in members:
-                check_device_id(one)
+            for member in members:
+                check_device_id(member)
         for line in self.lines:
             (check_group if line.is_group else check_device_id)(line.who)
             if line.action not in ACTIONS:
                 raise FatalError(f"{line.action!r} is no action: use one of {', '.join(ACTIONS)}")
             check_filter(line.topic_filter)
+        for one in self.networks:
+            (check_group if one.is_group else check_device_id)(one.who)
 
     def groups_of(self, identity: str) -> list[str]:
         """Return the groups that an identity is in, by name."""
@@ -124,6 +131,37 @@ class Rules:
             filters(READ, own, *by_role.read), filters(WRITE, own, *by_role.write), filters(DENY)
         )
 
+    def networks_of(self, identity: str) -> tuple[Network, ...]:
+        """Return the networks of which an identity has to come from one; none where it may come
+        from anywhere. Its own, where it has some, count in place of those of all its groups.
+        """
+        own = [one for one in self.networks if not one.is_group and one.who == identity]
+        if not own and self.networks:
+            groups = set(self.groups_of(identity))
+            own = [one for one in self.networks if one.is_group and one.who in groups]
+        return tuple(dict.fromkeys(one.network for one in own))
+
+    def may_come_from(self, identity: str, address: str) -> bool:
+        """Return True if an identity may come from an address."""
+        networks = self.networks_of(identity)
+        return not networks or is_within(networks, address)
+
+    def bound(self) -> set[str]:
+        """Return all who have to come from certain networks."""
+        found = {one.who for one in self.networks if not one.is_group}
+        for group in {one.who for one in self.networks if one.is_group}:
+            found |= self.groups.get(group, frozenset())
+        return found
+
+    def with_networks(self, bindings: Iterable[Binding]) -> Rules:
+        """Return rules with these networks as well, each once."""
+        return replace(self, networks=tuple(dict.fromkeys((*self.networks, *bindings))))
+
+    def without_networks(self, bindings: Iterable[Binding]) -> Rules:
+        """Return rules without these networks."""
+        gone = set(bindings)
+        return replace(self, networks=tuple(one for one in self.networks if one not in gone))
+
     def with_lines(self, *lines: Rule) -> Rules:
         """Return rules with these as well, each once."""
         return replace(self, lines=tuple(dict.fromkeys((*self.lines, *lines))))
@@ -135,11 +173,13 @@ class Rules:
 
     def with_members(self, group: str, joining: Iterable[str], leaving: Iterable[str]) -> Rules:
         """Return rules where some have joined a group, which is made, and some have left it, which
-        is no more once nobody is in it and no rule has its name.
+        is no more once nobody is in it and no rule and no network has its name.
         """
         members = (self.groups.get(group, frozenset()) | set(joining)) - set(leaving)
         groups = {**self.groups, group: members}
-        if not members and not any(one.is_group and one.who == group for one in self.lines):
+        named = {one.who for one in self.lines if one.is_group}
+        named |= {one.who for one in self.networks if one.is_group}
+        if not members and group not in named:
             del groups[group]
         return replace(self, groups=groups)
 

@@ -2,6 +2,9 @@
 
 Of two that differ the one with more changes counts, wherever it is: an authority that comes from a
 backup does not give back what was denied since.
+
+A file with networks is of a format of its own, so that a version of securemqtt that knows none does
+not go by the rest of it.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from securemqtt_tools.broker.networks import Binding, parse_network
 from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import explained, write_file
 
 NAME = "rules.json"
 _FORMAT = 1
+_FORMAT_WITH_NETWORKS = 2
+_NAMED = 5  # of those whose networks are not enforced; more are counted
 
 
 def read_rules(directory: Path) -> Rules:
@@ -30,12 +36,15 @@ def read_rules(directory: Path) -> Rules:
         content = path.read_bytes()
     try:
         values = json.loads(content)
-        if values["format"] != _FORMAT:
+        if values["format"] not in (_FORMAT, _FORMAT_WITH_NETWORKS):
             raise FatalError(f"{path} is of another version of securemqtt: update securemqtt")
+        if (values["format"] == _FORMAT_WITH_NETWORKS) != ("networks" in values):
+            raise ValueError(f"networks are in a file of format {_FORMAT_WITH_NETWORKS}")
         rules = Rules(
             int(values["number"]),
             {str(group): frozenset(members) for group, members in values["groups"].items()},
             tuple(_line(one) for one in values["rules"]),
+            tuple(_binding(one) for one in values.get("networks", ())),
         )
         rules.check()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -48,8 +57,8 @@ def read_rules(directory: Path) -> Rules:
 
 def write_rules(directory: Path, rules: Rules) -> None:
     """Write the rules into a directory. Raise FatalError."""
-    values = {
-        "format": _FORMAT,
+    values: dict[str, Any] = {
+        "format": _FORMAT_WITH_NETWORKS if rules.networks else _FORMAT,
         "number": rules.number,
         "groups": {group: sorted(members) for group, members in sorted(rules.groups.items())},
         "rules": [
@@ -57,6 +66,11 @@ def write_rules(directory: Path, rules: Rules) -> None:
             for one in rules.lines
         ],
     }
+    if rules.networks:
+        values["networks"] = [
+            {"group" if one.is_group else "id": one.who, "network": str(one.network)}
+            for one in rules.networks
+        ]
     write_file(directory / NAME, (json.dumps(values, indent=1) + "\n").encode())
 
 
@@ -68,6 +82,23 @@ def reconcile(authority: Path, broker: Path) -> Rules:
         if rules != newest:
             write_rules(directory, newest)
     return newest
+
+
+def unenforced(broker: str, directory: Path) -> list[str]:
+    """Return what a kind of broker that looks at no address, named for people, does not do of the
+    rules in a directory: a sentence, if it is anything. Raise FatalError.
+    """
+    bound = sorted({one.whom for one in read_rules(directory).networks})
+    if not bound:
+        return []
+    whose = ", ".join(bound) if len(bound) <= _NAMED else f"{len(bound)} groups and ids"
+    return [
+        as_called(
+            f"{broker} looks at no address: with it, the networks of {whose} are not enforced, and "
+            f"each comes in from anywhere. A firewall before its port keeps other networks out, "
+            f"for all alike; securemqtt broker audit-log names who has come from elsewhere"
+        )
+    ]
 
 
 def change(authority: Authority, broker: Path | None, edit: Callable[[Rules], Rules]) -> Rules:
@@ -91,3 +122,9 @@ def _line(values: dict[str, Any]) -> Rule:
     (action,) = values.keys() & {READ, WRITE, DENY}
     is_group = "group" in values
     return Rule(str(values["group" if is_group else "id"]), is_group, action, values[action])
+
+
+def _binding(values: dict[str, Any]) -> Binding:
+    is_group = "group" in values
+    who = str(values["group" if is_group else "id"])
+    return Binding(who, is_group, parse_network(str(values["network"])))

@@ -60,6 +60,8 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
     rules = read_rules(config.directory)
     if rules.lines or rules.groups:
         rows["rules"] = f"{len(rules.lines)}; groups: {', '.join(sorted(rules.groups)) or 'none'}"
+    if rules.networks:
+        rows["networks"] = f"for {', '.join(sorted({one.whom for one in rules.networks}))}"
     if config.passwords:
         count = len(read_hashes(config.directory / PASSWORDS))
         rows["passwords"] = f"demanded; {count} set"

@@ -30,6 +30,7 @@ from securemqtt_tools.commands import broker_actions as actions
 from securemqtt_tools.commands import (
     broker_clients,
     broker_install,
+    broker_network,
     broker_rules,
     broker_run,
     broker_status,
@@ -324,6 +325,14 @@ back: securemqtt broker rules --remove N.""",
         broker_rules.configure_group,
         broker_rules.group,
         ("group greenhouse greenhouse-1 greenhouse-2", "group greenhouse --remove greenhouse-2"),
+    ),
+    Subcommand(
+        "network",
+        "say which networks a group, or an id, has to come from",
+        broker_network.configure,
+        broker_network.network,
+        broker_network.EXAMPLES,
+        broker_network.DETAILS,
     ),
     Subcommand(
         "rules",

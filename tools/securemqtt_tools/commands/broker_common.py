@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from securemqtt_tools.broker import foreground
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine
 from securemqtt_tools.broker.process import engine_of
+from securemqtt_tools.broker.rules_file import unenforced
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import is_terminal
@@ -53,7 +55,9 @@ def where(config: BrokerConfig) -> str:
 
 
 def tell(config: BrokerConfig) -> None:
-    """Have the running broker take up what has changed, and say what is to be done."""
+    """Have the running broker take up what has changed, and say what is to be done, and which
+    networks nobody enforces. Raise FatalError when the rules cannot be read.
+    """
     pid = foreground.tell_to_reload(config.directory)
     if pid is not None:
         print(f"The running broker (process {pid}) takes it up now.")
@@ -64,6 +68,10 @@ def tell(config: BrokerConfig) -> None:
                 "securemqtt broker install."
             )
         )
+    with suppress(FatalError):  # a broker that is not here says so itself, where it starts
+        engine = engine_of(config)
+        if not engine.enforces_networks:
+            say_shortcomings(unenforced(engine.title, config.directory))
 
 
 def say_shortcomings(shortcomings: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from securemqtt.platform import escaped
 from securemqtt.protocol.topics import covers, problem
 from securemqtt_tools import completion
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
+from securemqtt_tools.broker.networks import Binding, Network, listed
 from securemqtt_tools.broker.rules import (
     DENY,
     READ,
@@ -111,16 +112,16 @@ def rules(args: argparse.Namespace) -> int:
                 gone.append(before.lines[number - 1])
             return before.without_lines(gone)
 
-        _change(args, authority_of(args), without)
+        change_rules(args, authority_of(args), without)
         for one in gone:
             print(f"Taken away: {one}.")
         hand_on(args)
         return 0
-    now = read_rules(_directory(args))
+    now = read_rules(rules_directory(args))
     if args.json:
         print(json.dumps(_facts(now), indent=1))
         return 0
-    if not now.lines and not now.groups:
+    if not now.lines and not now.groups and not now.networks:
         print("There are no rules: everyone has its own prefix, and what its role gives.")
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -130,10 +131,23 @@ def rules(args: argparse.Namespace) -> int:
         whom = f"group {one.who}" if one.is_group else one.who
         what = "is denied" if one.action == DENY else f"may {one.action}"
         table.add_row(*map(Text, (str(number), whom, what, one.topic_filter)))
-    table_console().print(table)
+    if now.lines:
+        table_console().print(table)
     for name in sorted(now.groups):
         print(_members(now, name))
+    for line in network_lines(now.networks):
+        print(line)
     return 0
+
+
+def network_lines(bindings: Iterable[Binding]) -> list[str]:
+    """Say who has to come from where, a line for each."""
+    found: dict[str, list[Network]] = {}
+    for one in bindings:
+        found.setdefault(one.whom, []).append(one.network)
+    return [
+        f"{whom} has to come from {listed(networks)}." for whom, networks in sorted(found.items())
+    ]
 
 
 def group(args: argparse.Namespace) -> int:
@@ -145,7 +159,7 @@ def group(args: argparse.Namespace) -> int:
         check_no_device(authority, name)
         now = join(args, authority, name, joining, leaving)
     else:
-        now = read_rules(_directory(args))
+        now = read_rules(rules_directory(args))
         if name not in now.groups:
             raise FatalError(f"there is no group {name}: name the ids that are to be in it")
     print(_members(now, name))
@@ -171,6 +185,8 @@ def who_may(args: argparse.Namespace) -> int:
         if actions or args.id:
             why = ", ".join(_reasons(identity, config, now, args.topic)) or "no rule"
             may = " and ".join(actions) or "neither read nor write"
+            if networks := now.networks_of(identity):
+                why += f"; has to come from {listed(networks)}"
             table.add_row(*map(Text, (identity, may, why)))
     if table.row_count:
         table_console().print(table)
@@ -189,7 +205,9 @@ def join(
     """Have ids join a group, and leave it; the broker takes that up at its next reload. Raise
     FatalError.
     """
-    return _change(args, authority, lambda before: before.with_members(group, joining, leaving))
+    return change_rules(
+        args, authority, lambda before: before.with_members(group, joining, leaving)
+    )
 
 
 def check_no_device(authority: Authority, name: str) -> None:
@@ -218,27 +236,35 @@ def _add(args: argparse.Namespace, actions: Iterable[str]) -> int:
         made.extend(Rule(who, is_group, action, one) for one in topics for action in actions)
         return before.with_lines(*made)
 
-    now = _change(args, authority, more)
+    now = change_rules(args, authority, more)
     for one in made:
         print(f"{one}.")
-    if not made[0].is_group and not authority.inventory.entries(DEVICE, args.who):
-        meant = closest(args.who, [*now.groups, *_devices(authority)])
-        print(
-            as_called(
-                f"Note: {args.who} is no group, so it is taken for an id, which has no certificate "
-                f"yet"
-                + (f" (did you mean {meant}?)" if meant else "")
-                + ". securemqtt broker group makes a group."
-            )
-        )
+    if not made[0].is_group:
+        note_unknown(authority, now, args.who)
     hand_on(args)
     return 0
 
 
-def _change(
+def note_unknown(authority: Authority, now: Rules, who: str) -> None:
+    """Say so where an id has no certificate: it may be meant for a group."""
+    if authority.inventory.entries(DEVICE, who):
+        return
+    meant = closest(who, [*now.groups, *_devices(authority)])
+    print(
+        as_called(
+            f"Note: {who} is no group, so it is taken for an id, which has no certificate yet"
+            + (f" (did you mean {meant}?)" if meant else "")
+            + ". securemqtt broker group makes a group."
+        )
+    )
+
+
+def change_rules(
     args: argparse.Namespace, authority: Authority, edit: Callable[[Rules], Rules]
 ) -> Rules:
-    """Change the rules beside the inventory, and in the broker of the same home."""
+    """Change the rules beside the inventory, and in the broker of the same home. Raise
+    FatalError.
+    """
     broker = directory_of(args)
     if not (broker / SETTINGS).exists():
         return change(authority, None, edit)
@@ -259,7 +285,7 @@ def hand_on(args: argparse.Namespace) -> None:
         )
 
 
-def _directory(args: argparse.Namespace) -> Path:
+def rules_directory(args: argparse.Namespace) -> Path:
     """Return where the rules are: beside the inventory, else in the directory of a broker whose
     authority is elsewhere.
     """
@@ -282,6 +308,10 @@ def _facts(now: Rules) -> dict[str, object]:
                 "topic": one.topic_filter,
             }
             for number, one in enumerate(now.lines, 1)
+        ],
+        "networks": [
+            {"group" if one.is_group else "id": one.who, "network": str(one.network)}
+            for one in now.networks
         ],
     }
 

@@ -81,6 +81,15 @@ def _device(parser: argparse.ArgumentParser) -> None:
         metavar="GROUP",
         help="a group whose rules count for it (securemqtt broker rules); may be repeated",
     )
+    parser.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        dest="networks",
+        metavar="NET",
+        help="a network that it has to come from, 192.0.2.0/24 say (securemqtt broker network); "
+        "may be repeated",
+    )
     _add_issue_options(parser, LIFETIME_DAYS[DEVICE])
     _add_key_type(parser)
     _add_key_options(parser)

@@ -9,9 +9,11 @@ from pathlib import Path
 from rich.progress import track
 
 from securemqtt.platform import escaped
+from securemqtt_tools.broker.networks import listed, parse_network
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.commands.broker_network import bind
 from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
 from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
 from securemqtt_tools.commands.ca_home import (
@@ -64,6 +66,7 @@ def device(args: argparse.Namespace) -> None:
     for one in args.groups:
         check_group(one)
         check_no_device(authority, one)
+    networks = list(map(parse_network, args.networks))
     _issue(
         args,
         authority,
@@ -73,7 +76,10 @@ def device(args: argparse.Namespace) -> None:
     for one in args.groups:
         join(args, authority, one, args.ids)
         print(f"In group {one}: {', '.join(args.ids)}.")
-    if args.groups:
+    if networks:
+        bind(args, authority, args.ids, networks)
+        print(f"Has to come from {listed(networks)}: {', '.join(args.ids)}.")
+    if args.groups or networks:
         hand_on(args)
 
 

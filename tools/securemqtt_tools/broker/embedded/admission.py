@@ -21,6 +21,7 @@ from amqtt.errors import AMQTTError, MQTTError, NoDataError
 from amqtt.mqtt.connack import (
     BAD_USERNAME_PASSWORD,
     IDENTIFIER_REJECTED,
+    NOT_AUTHORIZED,
     UNACCEPTABLE_PROTOCOL_VERSION,
     ConnackPacket,
 )
@@ -214,9 +215,11 @@ class Admission:
         reader: AdmissionReader,
         writer: WriterAdapter,
         most_keep_alive_s: int = 0,
+        refusal: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Read the CONNECT and put it back under the certificate's name, at most 10 s. A longer
         keep-alive than `most_keep_alive_s`, or none, is refused as by Mosquitto; 0: any is taken.
+        `refusal` is asked once the CONNECT is there; whoever gets one learns nothing of a password.
 
         Raise NotAdmitted.
         """
@@ -226,6 +229,10 @@ class Admission:
             raise NotAdmitted(f"{identity.name} sent no CONNECT") from error
         except (AMQTTError, MQTTError, NoDataError, ValueError) as error:
             raise NotAdmitted(f"{identity.name} sent no sound CONNECT: {error}") from error
+        wrong = refusal()
+        if wrong is not None:
+            await _refuse(writer, NOT_AUTHORIZED)
+            raise NotAdmitted(wrong)
         if self._hashes is not None and not (
             connect.username == identity.name
             and password_matches(self._hashes.get(identity.name), connect.password)

@@ -46,6 +46,10 @@ class RuledBroker(Broker):
         self.settings, self._rules = config, rules
         self._access: dict[str, Access] = {}  # of each identity that was asked for
 
+    def may_come_from(self, identity: str, address: str) -> bool:
+        """Return True if an identity may come from an address."""
+        return self._rules.may_come_from(identity, address)
+
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
         # admission made them so
         return session.client_id is not None and session.client_id == session.username

@@ -3,7 +3,8 @@
     python -m securemqtt_tools.broker.embedded DIRECTORY
 
 For trying things out where Mosquitto is not installed: its sessions live in memory and end with it.
-SIGHUP: read rules, passwords, certificates and CRL again, and end the connections of the revoked.
+SIGHUP: read rules, passwords, certificates and CRL again, and end the connections of who was
+revoked, or has to come from another network.
 SIGTERM: stop.
 """
 
@@ -35,7 +36,9 @@ from securemqtt_tools.broker.embedded.admission import (
     identity_of,
 )
 from securemqtt_tools.broker.embedded.ruled import LISTENER, RuledBroker
+from securemqtt_tools.broker.networks import plain_address
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.names import serial_text
 
 _log = logging.getLogger("securemqtt.broker")
 _READ_BYTES = 65_536
@@ -44,11 +47,16 @@ _END_S = 5.0
 
 @dataclass(eq=False)
 class Connection:
-    """A client that has got in."""
+    """A client with a certificate."""
 
     identity: Identity
+    address: str
     abort: Callable[[], None]
     ended: asyncio.Event
+
+    def __str__(self) -> str:
+        serial = serial_text(self.identity.serial)
+        return f"{self.identity.name} from {self.address} with certificate {serial}"
 
 
 class Embedded:
@@ -146,6 +154,9 @@ class Embedded:
             if self._is_out(connection.identity):
                 _log.info("%s was revoked: its connection is ended", connection.identity.name)
                 connection.abort()
+            elif (refusal := self._refusal(connection)) is not None:
+                _log.warning("put out %s", refusal)
+                connection.abort()
         _log.info("Reloaded")
 
     def _is_out(self, identity: Identity) -> bool:
@@ -153,6 +164,12 @@ class Embedded:
         another one has issued is worth nothing any more.
         """
         return identity.serial in self._revoked or identity.issuer != self._issuer
+
+    def _refusal(self, connection: Connection) -> str | None:
+        """Say who comes from where he may not come from; None where he may."""
+        if self.broker.may_come_from(connection.identity.name, connection.address):
+            return None
+        return f"{connection}: it comes from another network"
 
     async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def receive() -> bytes:
@@ -185,13 +202,16 @@ class Embedded:
             if tls is None or len(self._peers) > self.config.limits.connections:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
+            address = _address(transport)
+            connection = Connection(identity, address, transport.abort, asyncio.Event())
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
             limit_s = self.config.limits.keep_alive_s
-            await self._admission.admit(identity, reader, writer, limit_s)
+            await self._admission.admit(
+                identity, reader, writer, limit_s, lambda: self._refusal(connection)
+            )
             # The handshake looked at the certificate as things were when it began.
             if self._is_out(identity):
                 raise NotAdmitted(f"{identity.name} was revoked")
-            connection = Connection(identity, transport.abort, asyncio.Event())
             try:
                 await self._take_over(connection)
                 _log.info("%s connected", identity.name)
@@ -222,6 +242,12 @@ class Embedded:
                 raise NotAdmitted(
                     f"the old connection of {connection.identity.name} does not end"
                 ) from error
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """Return where a connection comes from; one that has broken already comes from nowhere."""
+    peer = transport.get_extra_info("peername")
+    return plain_address(peer[0]) if peer else "?"
 
 
 def _listen(bind: str, port: int) -> socket.socket:

@@ -4,31 +4,29 @@ what it is about on each line. Access.java is the other end.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
 
 from securemqtt.protocol.topics import PREFIX
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.networks import Network
 from securemqtt_tools.broker.revocations import serials
 from securemqtt_tools.broker.rules import own_filter
 from securemqtt_tools.broker.rules_file import read_rules
-from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, write_file
 from securemqtt_tools.pki.names import check_device_id
 
-Networks = Mapping[str, Sequence[str]]
 _HEAD = re.compile(r"securemqtt-access 1\nnumber (\d+)\n")
 
 
-def write_access(path: Path, config: BrokerConfig, networks: Networks) -> int:
+def write_access(path: Path, config: BrokerConfig) -> int:
     """Write the file where what it says has changed; return the number of its changes, which the
     extension tells when it has taken them up. Raise FatalError.
     """
-    body = "\n".join(_lines(config, config.crl(), networks)) + "\n"
+    body = "\n".join(_lines(config, config.crl())) + "\n"
     with explained(f"read {path}"):
         there = path.read_text() if path.exists() else ""
     head = _HEAD.match(there)
@@ -40,18 +38,16 @@ def write_access(path: Path, config: BrokerConfig, networks: Networks) -> int:
     return number + 1
 
 
-def _lines(
-    config: BrokerConfig, crl: x509.CertificateRevocationList, networks: Networks
-) -> Iterator[str]:
+def _lines(config: BrokerConfig, crl: x509.CertificateRevocationList) -> Iterator[str]:
     yield f"prefix {PREFIX}"
     # What another has issued is worth nothing, as an intermediate that was replaced has.
     yield f"issuer {crl.issuer.public_bytes().hex()}"
     for serial in sorted(serials(crl)):
         yield f"revoked {serial:x}"
     rules = read_rules(config.directory)
-    for identity in sorted(config.roles.keys() | rules.identities() | networks.keys()):
+    for identity in sorted(config.roles.keys() | rules.identities() | rules.bound()):
         yield f"identity {check_device_id(identity)}"
-        for network in networks.get(identity, ()):
+        for network in rules.networks_of(identity):
             yield f"network {network_bits(network)}"
         access = rules.access(identity, config.roles.get(identity))
         for word, filters in (
@@ -63,13 +59,7 @@ def _lines(
     yield "end"
 
 
-def network_bits(network: str) -> str:
-    """Return a network, 192.0.2.0/24 say, as the bits that its addresses begin with. Raise
-    FatalError.
-    """
-    try:
-        found = ipaddress.ip_network(network)
-    except ValueError as error:
-        raise FatalError(f"{network!r} is no network ({error}): write 192.0.2.0/24") from error
-    whole = f"{int(found.network_address):0{found.max_prefixlen}b}"
-    return f"{found.version}:{whole[: found.prefixlen]}"
+def network_bits(network: Network) -> str:
+    """Return a network as the bits that its addresses begin with."""
+    whole = f"{int(network.network_address):0{network.max_prefixlen}b}"
+    return f"{network.version}:{whole[: network.prefixlen]}"

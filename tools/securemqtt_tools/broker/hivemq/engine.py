@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine, Standing
-from securemqtt_tools.broker.hivemq.access import Networks, write_access
+from securemqtt_tools.broker.hivemq.access import write_access
 from securemqtt_tools.broker.hivemq.build import EXTENSION, install_extension
 from securemqtt_tools.broker.hivemq.configuration import LOGBACK, render
 from securemqtt_tools.broker.hivemq.program import Program
@@ -61,8 +61,6 @@ class HiveMQ(Engine):
     """An installed HiveMQ CE; its own files are in hivemq/ in the broker's directory. Its extension
     puts out by itself who was revoked, and looks at the certificate of a TLS session that is
     resumed.
-
-    `networks` are the networks that an identity has to come from, where it is named.
     """
 
     name = HIVEMQ
@@ -77,7 +75,6 @@ class HiveMQ(Engine):
     )
 
     def __init__(self, program: Program) -> None:
-        self.networks: Networks = {}
         self._program = program
         self._taken_up = 0  # the number of the rules that the running one is known to have
         self._asked = 0  # the number of the rules that it was given
@@ -160,7 +157,7 @@ class HiveMQ(Engine):
 
     def _write_access(self, config: BrokerConfig) -> int:
         path = config.directory / FOLDER / "extensions" / EXTENSION / _ACCESS
-        return write_access(path, config, self.networks)
+        return write_access(path, config)
 
 
 def _password(home: Path) -> str:

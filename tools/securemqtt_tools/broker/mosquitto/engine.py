@@ -38,6 +38,7 @@ class Mosquitto(Engine):
     name = MOSQUITTO
     ready = READY
     kept = files.DATA
+    enforces_networks = False
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.rules_file import unenforced
 from securemqtt_tools.cli import FatalError
 
 Version = tuple[int, int, int]
@@ -67,14 +68,18 @@ def find_mosquitto() -> Program | None:
 
 
 def shortcomings(config: BrokerConfig, program: Program) -> list[str]:
-    """Return what this Mosquitto cannot do of what the settings ask for, a sentence each."""
+    """Return what this Mosquitto cannot do of what the settings and the rules ask for, a sentence
+    each. Raise FatalError when the rules cannot be read.
+    """
+    found = unenforced("Mosquitto", config.directory)
     if config.websockets_port is None or program.version >= REWORKED_SINCE:
-        return []
+        return found
     return [
+        *found,
         f"Mosquitto {program.version_text} looks at no revocation list on WebSockets, and cannot "
         f"reload that port: there an id with a revoked certificate is shut out with a newer one, "
         f"too, each change restarts the broker, and a certificate that has expired may come back "
-        f"by resuming its TLS session. Mosquitto 2.1 can"
+        f"by resuming its TLS session. Mosquitto 2.1 can",
     ]
 
 

@@ -29,7 +29,7 @@ from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_c
 from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
 from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.broker.rules import DENY, Access, covered
-from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.broker.rules_file import read_rules, unenforced
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file, write_files
 
@@ -61,6 +61,7 @@ class RabbitMQ(Engine):
     kept = f"{DIRECTORY}/{_MNESIA}"
     start_s = 180.0
     stop_s = 60.0
+    enforces_networks = False
     must_know_devices = True
     ready = re.compile(rb" completed with \d+ plugins\.")
 
@@ -78,7 +79,7 @@ class RabbitMQ(Engine):
     def shortcomings(self, config: BrokerConfig) -> list[str]:
         """Return what RabbitMQ cannot do of what the rules ask for."""
         lines = read_rules(config.directory).lines
-        return [
+        return unenforced(self.title, config.directory) + [
             f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
             + ("is for these as well" if one.action == DENY else "gives nothing")
             for one in lines

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -129,6 +131,41 @@ def test_a_log_that_begins_within_a_message_of_rabbitmq() -> None:
     lines = [RABBIT.format(1, "info", text)]
     assert [one.identity for one in events(*lines)] == [VICTIM]
     assert events(*lines, whole=False) == []
+
+
+_OF_EACH = [
+    AT + ENTERED,
+    AT + "Client pump [192.0.2.7:4711] disconnected: protocol error.",
+    AT + "Client pump already connected, closing old connection.",
+    AT + "Bad socket read/write on client pump: Invalid arguments provided.",
+    AT + "Client connection from 192.0.2.7 failed: error:0A0000C7:SSL routines::peer did not.",
+    AT + "OpenSSL Error[0]: error:0A000126:SSL routines::unexpected eof while reading",
+    AT + "DEBUG Client ID: pump, IP: 192.0.2.7 was disconnected. reason: idle.",
+    AT + "INFO securemqtt: put out pump from 192.0.2.7 with certificate 1A: revoked",
+    "2026-11-29 22:00:00,000 INFO securemqtt.broker: left pump from 192.0.2.7 with certificate 1A",
+    RABBIT.format(1, "error", 'closing MQTT connection "192.0.2.7:1 -> ::1:2" (keepalive timeout)'),
+    RABBIT.format(1, "notice", "TLS server: In state x generated SERVER ALERT: Fatal - Unknown CA"),
+    RABBIT.format(
+        1, "warning", "MQTT login failed for user 'pump': virtual host access not allowed"
+    ),
+]
+
+
+def test_no_line_ends_it_or_takes_long() -> None:
+    """Pieces of lines, again and again, as one writes them who knows how they are read."""
+    pieces = [part + " " for line in _OF_EACH for part in line.split(" ")]
+    choose = random.Random(1)
+    lines = [
+        choose.choice(_OF_EACH)[: choose.randrange(60)] + "".join(choose.choices(pieces, k=9)) * n
+        for n in (0, 1, 2, 60)
+        for _ in range(500)
+    ]
+    begin = time.process_time()
+    found = events(*_OF_EACH, *lines)
+    assert time.process_time() - begin < seconds(5)
+    assert len(found) > 10
+    assert all(len(one.reason) < 300 and one.reason.isprintable() for one in found)
+    assert events(AT + "DEBUG Client ID: pump, IP: 192.0.2.7 was disconnected. reason: .") == []
 
 
 def connected(

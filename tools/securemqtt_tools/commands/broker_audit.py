@@ -40,7 +40,7 @@ EXAMPLES = (
 )
 DETAILS = """
 
-It reads the end of broker.log in the home, and of the one before, 32 MB at most; or the log of a
+It reads the end of broker.log in the home, and of the one before, 16 MB at most; or the log of a
 broker elsewhere. What a broker does not tell is a -: Mosquitto and RabbitMQ tell no certificate.
 docs/audit-log.md has which broker tells what, and what is called a breach.
 

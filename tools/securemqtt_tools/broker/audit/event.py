@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from securemqtt.platform import escaped
 from securemqtt.protocol.topics import valid_id
@@ -60,6 +61,7 @@ def shortened(text: str) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def plain_address(text: str | None) -> str | None:
     """Return an address as people write it, an IPv6 one that stands for an IPv4 one as that; None
     for what is none.

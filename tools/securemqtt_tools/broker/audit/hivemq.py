@@ -45,7 +45,7 @@ class HiveMQReader:
         end = _END.fullmatch(line.text)
         if end is None:
             return
-        reason = _plain(end["reason"] or end["how"])
+        reason = _plain(end["reason"] or end["how"] or "")
         if end["identity"] != _UNKNOWN:
             if len(self._reasons) < _MOST:
                 self._reasons[end["identity"]] = reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 PLAIN = "plain"  # of Mosquitto, and of HiveMQ as we configure it
 EMBEDDED = "embedded"
@@ -24,6 +25,7 @@ _STAMPS = (
     (EMBEDDED, re.compile(rf"(?P<iso>{_DAY} {_CLOCK}),\d{{3}} ")),
     (RABBITMQ, re.compile(rf"(?P<iso>{_DAY} {_CLOCK}\.\d{{6}}[+-]\d\d:\d\d) ")),
 )
+_FRACTION = re.compile(r"\.\d+")
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,31 @@ def parse_line(text: str, now: datetime) -> Line | None:
     for kind, pattern in _STAMPS:
         found = pattern.match(rest)
         if found is not None:
-            return Line(kind, _time(found, now), found[0], rest[found.end() :])
+            time = _local(found["epoch" if "epoch" in pattern.groupindex else "iso"])
+            return Line(kind, time, found[0], rest[found.end() :])
     if system is not None:  # Mosquitto leaves the time to syslog
-        return Line(PLAIN, _time(system, now), system[0], rest)
+        time = _local(system["iso"]) if system["iso"] else _of_this_year(system["bsd"], now)
+        return Line(PLAIN, time, system[0], rest)
     return None
 
 
-def _time(found: re.Match[str], now: datetime) -> datetime | None:
-    parts = found.groupdict()
+@lru_cache(maxsize=16)  # many lines are of the same second
+def _local(text: str) -> datetime | None:
+    """Return the time that is written in seconds since 1970, or as ISO 8601 has it."""
     try:
-        if parts.get("epoch"):
-            return datetime.fromtimestamp(int(parts["epoch"]), timezone.utc)
-        if parts.get("bsd"):
-            year = now.astimezone().year
-            time = datetime.strptime(f"{year} {parts['bsd']}", "%Y %b %d %H:%M:%S").astimezone()
-            late = time > now + timedelta(days=1)
-            return time.replace(year=year - 1) if late else time
-        iso = re.sub(r"([+-]\d\d)(\d\d)$", r"\1:\2", parts["iso"].replace("Z", "+00:00"))
-        time = datetime.fromisoformat(re.sub(r"\.(\d{6})\d*", r".\1", iso))
-        return time.astimezone()
+        if text.isdigit():
+            return datetime.fromtimestamp(int(text), timezone.utc)
+        # As CPython 3.10 reads it.
+        iso = re.sub(r"([+-]\d\d)(\d\d)$", r"\1:\2", text.replace("Z", "+00:00"))
+        return datetime.fromisoformat(_FRACTION.sub("", iso)).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _of_this_year(text: str, now: datetime) -> datetime | None:
+    year = now.astimezone().year
+    try:
+        time = datetime.strptime(f"{year} {text}", "%Y %b %d %H:%M:%S").astimezone()
+        return time.replace(year=year - 1) if time > now + timedelta(days=1) else time
     except (ValueError, OverflowError, OSError):
         return None

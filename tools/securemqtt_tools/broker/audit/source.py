@@ -13,7 +13,7 @@ from typing import BinaryIO
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024
 _LONGEST_LINE = 4096
 _CUT = b"..."  # at the end of a line that was longer: no line of a broker ends like that
 _POLL_S = 0.5

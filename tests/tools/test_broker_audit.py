@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -98,6 +99,23 @@ def test_before_2_1_a_refusal_is_of_the_only_one_who_can_be_meant() -> None:
     assert addresses(opened[0], failed) == [None]  # who else was there before the log began?
     websockets = AT + "Opening websockets listen socket on port 8884."
     assert addresses(start, websockets, opened[0], failed) == [None]
+
+
+@pytest.mark.parametrize(
+    "socket",
+    ["/home/pi/.securemqtt/broker/eviction/socket", "/var/lib/mosquitto/securemqtt.socket"],
+)
+def test_how_we_put_out_is_told_as_that(socket: str) -> None:
+    lines = [
+        ENTERED,
+        "Client pump already connected, closing old connection.",
+        f"New client connected from {socket}:0 as pump (p2, c0, k60, u'pump').",
+        "Client pump disconnected.",
+    ]
+    assert told(*(AT + line for line in lines)) == [
+        ("connected", "pump", "192.0.2.7", ""),
+        ("evicted", "pump", "192.0.2.7", "its certificate has been revoked"),
+    ]
 
 
 def test_a_line_that_mosquitto_has_cut_tells_nothing() -> None:
@@ -340,9 +358,10 @@ def test_standard_input_and_what_is_written_later(tmp_path: Path) -> None:
             log.rename(tmp_path / "log.1")
             write_log(log, [(0, "fan")])
             assert json.loads(process.stdout.readline())["id"] == "fan"
+            process.send_signal(signal.SIGINT)  # as Ctrl-C does
+            assert process.wait(seconds(20)) == 0
         finally:
-            process.terminate()
-            process.wait(seconds(20))
+            process.kill()
 
 
 @pytest.fixture

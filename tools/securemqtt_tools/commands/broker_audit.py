@@ -7,7 +7,8 @@ import json
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -51,6 +52,8 @@ _SINCE = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _STYLES = {CONNECTED: "green", DISCONNECTED: "dim", REFUSED: "yellow", EVICTED: "yellow"}
 _BREACH = "red"
+_WIDE = 100  # in fewer columns a table has none of the certificate
+_CERTIFICATE = 4  # its place
 _SERIAL_DIGITS = 16  # of the 40, in a table: `ca show` takes 8
 
 Found = tuple[Event, list[Finding]]
@@ -122,9 +125,10 @@ def audit_log(args: argparse.Namespace) -> int:
     elif not is_stream:
         _table(last, count, breaches)
     if log is not None and args.follow:
-        for one in found(log.later(lambda: not reader_has_gone())):
-            breaches += _is_breach(one[1])
-            _print(one, show)
+        with suppress(KeyboardInterrupt):  # which is how it is told to end
+            for one in found(log.later(lambda: not reader_has_gone())):
+                breaches += _is_breach(one[1])
+                _print(one, show)
     return 1 if args.check and breaches else 0
 
 
@@ -181,17 +185,19 @@ def _is_breach(findings: list[Finding]) -> bool:
     return any(one.is_breach for one in findings)
 
 
-def _table(last: Iterable[Found], count: int, breaches: int) -> None:
+def _table(last: Collection[Found], count: int, breaches: int) -> None:
+    console = table_console()
+    has_serials = console.width >= _WIDE and any(event.serial for event, _ in last)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("time", "id", "what", "from", "certificate"):
+    for title in ("time", "id", "what", "from", *(["certificate"] * has_serials)):
         table.add_column(title, no_wrap=True)
     table.add_column("why", overflow="fold")
     shown = shown_breaches = 0
     for one in last:
-        table.add_row(*_cells(one))
+        cells = _cells(one)
+        table.add_row(*(cells if has_serials else cells[:_CERTIFICATE] + cells[_CERTIFICATE + 1 :]))
         shown += 1
         shown_breaches += _is_breach(one[1])
-    console = table_console()
     if shown:
         console.print(table)
     else:

@@ -163,6 +163,18 @@ def test_mosquitto_says_that_it_cannot_wherever_it_counts(with_mosquitto: Home) 
     assert sentence not in home.good("broker", "reload")
 
 
+def test_the_audit_log_names_who_came_from_elsewhere(with_mosquitto: Home) -> None:
+    home = with_mosquitto
+    pump = home.credentials("pump")
+    home.good("broker", "network", "pump", "192.0.2.0/24")
+    home.good("broker", "reload")
+    with home.running():
+        assert home.lets_in("pump", pump)
+    status, out, err = home.run("broker", "audit-log", "--check", "--json")
+    assert (status, err) == (1, "")
+    assert "from outside its networks (192.0.2.0/24)" in out
+
+
 def test_many_are_counted(with_mosquitto: Home) -> None:
     ids = [f"pump-{number}" for number in range(6)]
     with_mosquitto.good("ca", "device", *ids, "--network", "192.0.2.0/24")

@@ -28,6 +28,7 @@ from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
 from securemqtt_tools.commands import (
+    broker_audit,
     broker_clients,
     broker_install,
     broker_network,
@@ -251,6 +252,14 @@ that user before it opens anything there.""",
 
 Exit status 0 if something answers at its port, else 1. What answers there is looked at by broker
 check.""",
+    ),
+    Subcommand(
+        "audit-log",
+        "say who came in, left, or was refused and why, by the broker's log",
+        broker_audit.configure,
+        broker_audit.audit_log,
+        broker_audit.EXAMPLES,
+        broker_audit.DETAILS,
     ),
     Subcommand(
         "reload",

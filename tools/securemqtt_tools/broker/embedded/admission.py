@@ -39,6 +39,7 @@ from securemqtt_tools.broker.config import (
     TLS12_CIPHERS,
     BrokerConfig,
 )
+from securemqtt_tools.broker.embedded.handshakes import Handshake
 from securemqtt_tools.broker.embedded.soundness import (
     check_connect,
     check_packet,
@@ -64,6 +65,7 @@ def server_context(directory: Path) -> ssl.SSLContext:
     FatalError where a file is missing or damaged.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = Handshake
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(TLS12_CIPHERS))
     for load, name in (

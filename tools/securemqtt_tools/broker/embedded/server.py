@@ -35,14 +35,16 @@ from securemqtt_tools.broker.embedded.admission import (
     NotAdmitted,
     identity_of,
 )
+from securemqtt_tools.broker.embedded.handshakes import Listener, address_of
 from securemqtt_tools.broker.embedded.ruled import LISTENER, RuledBroker
-from securemqtt_tools.broker.networks import plain_address
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.names import serial_text
 
 _log = logging.getLogger("securemqtt.broker")
 _READ_BYTES = 65_536
 _END_S = 5.0
+_REVOKED = "its certificate has been revoked"
+_ELSEWHERE = "it comes from another network"
 
 
 @dataclass(eq=False)
@@ -152,10 +154,10 @@ class Embedded:
         await self._open()
         for connection in list(self._connections.values()):
             if self._is_out(connection.identity):
-                _log.info("%s was revoked: its connection is ended", connection.identity.name)
+                _log.info("put out %s: %s", connection, _REVOKED)
                 connection.abort()
             elif (refusal := self._refusal(connection)) is not None:
-                _log.warning("put out %s", refusal)
+                _log.warning("put out %s: %s", connection, refusal)
                 connection.abort()
         _log.info("Reloaded")
 
@@ -166,10 +168,9 @@ class Embedded:
         return identity.serial in self._revoked or identity.issuer != self._issuer
 
     def _refusal(self, connection: Connection) -> str | None:
-        """Say who comes from where he may not come from; None where he may."""
-        if self.broker.may_come_from(connection.identity.name, connection.address):
-            return None
-        return f"{connection}: it comes from another network"
+        """Say why somebody may not come from where he does; None where he may."""
+        may = self.broker.may_come_from(connection.identity.name, connection.address)
+        return None if may else _ELSEWHERE
 
     async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def receive() -> bytes:
@@ -197,13 +198,16 @@ class Embedded:
         """Take one connection from its TLS handshake to its end."""
         task: asyncio.Task[None] | None = asyncio.current_task()
         self._peers[task] = transport
+        who = f"? from {address_of(transport)}"  # until there is a certificate; for the log
         try:
             tls = writer.get_ssl_info()
             if tls is None or len(self._peers) > self.config.limits.connections:
                 raise NotAdmitted("too many connections")
             identity = identity_of(tls)
-            address = _address(transport)
-            connection = Connection(identity, address, transport.abort, asyncio.Event())
+            connection = Connection(
+                identity, address_of(transport), transport.abort, asyncio.Event()
+            )
+            who = str(connection)
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
             limit_s = self.config.limits.keep_alive_s
             await self._admission.admit(
@@ -211,20 +215,20 @@ class Embedded:
             )
             # The handshake looked at the certificate as things were when it began.
             if self._is_out(identity):
-                raise NotAdmitted(f"{identity.name} was revoked")
+                raise NotAdmitted(_REVOKED)
             try:
                 await self._take_over(connection)
-                _log.info("%s connected", identity.name)
+                _log.info("let in %s", connection)
                 await self.broker.external_connected(reader, writer, LISTENER)
-                _log.info("%s disconnected", identity.name)
+                _log.info("left %s", connection)
             finally:
                 connection.ended.set()
                 if self._connections.get(identity.name) is connection:
                     del self._connections[identity.name]
         except NotAdmitted as refusal:
-            _log.warning("refused: %s", refusal)
+            _log.warning("refused %s: %s", who, refusal)
         except (AMQTTError, MQTTError, NoDataError, OSError) as error:
-            _log.warning("connection ended: %s", error)
+            _log.warning("left %s: %s", who, error)
         finally:
             del self._peers[task]
 
@@ -244,19 +248,15 @@ class Embedded:
                 ) from error
 
 
-def _address(transport: asyncio.BaseTransport) -> str:
-    """Return where a connection comes from; one that has broken already comes from nowhere."""
-    peer = transport.get_extra_info("peername")
-    return plain_address(peer[0]) if peer else "?"
-
-
 def _listen(bind: str, port: int) -> socket.socket:
     if bind:
         family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-        return socket.create_server((bind, port), family=family)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
+        listens = socket.create_server((bind, port), family=family)
+    elif socket.has_dualstack_ipv6():
+        listens = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    else:
+        listens = socket.create_server(("", port))
+    return Listener(fileno=listens.detach())
 
 
 class Lines(logging.Formatter):

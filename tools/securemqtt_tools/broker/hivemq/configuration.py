@@ -23,6 +23,7 @@ LOGBACK = r"""<configuration scan="false">
   <logger name="jetbrains.exodus" level="WARN"/>
   <logger name="com.google.common.util.concurrent.Futures.CombinedFuture" level="OFF"/>
   <logger name="oshi" level="ERROR"/>
+  <logger name="event.client-disconnected" level="DEBUG"/>
 </configuration>
 """
 _ALL_ADDRESSES = "0.0.0.0"  # noqa: S104  (what an empty `bind` of the settings means)

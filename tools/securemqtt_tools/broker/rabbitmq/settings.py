@@ -17,7 +17,8 @@ WEBSOCKETS_PATH = "/mqtt"
 FIRST = """\
 # Written by securemqtt broker; all other settings are in advanced.config.
 log.file = false
-log.default.level = warning
+log.default.level = notice
+log.connection.level = info
 """
 
 

@@ -15,8 +15,7 @@ import java.nio.file.*;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.util.*;
 import java.util.concurrent.*;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
+import org.slf4j.*;
 
 /** Gives HiveMQ CE what it lacks: identity by certificate, rules, revocation, networks. */
 public final class Extension implements ExtensionMain {
@@ -102,12 +101,14 @@ public final class Extension implements ExtensionMain {
         public void onAuthenticationSuccessful(AuthenticationSuccessfulInput input) {
             session = session(input.getConnectionInformation());
             sessions.put(session.identity, session);
+            LOG.info("securemqtt: let in {}", session.who);
         }
 
         @Override
         public void onDisconnect(DisconnectEventInput input) {
             if (session != null) {
                 sessions.remove(session.identity, session); // unless there is a newer one
+                LOG.info("securemqtt: left {}", session.who);
             }
         }
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
+from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.rules import own_filter, prefix_covered
 from securemqtt_tools.cli import FatalError, parse_whole_number
 from securemqtt_tools.home import Home
@@ -78,7 +79,8 @@ def rules_for(
             f"--prefix {prefix}: your own broker lets {device_id} use {own_filter(device_id)} "
             "alone, so that all that begins with ~ would be forbidden: leave --prefix out"
         )
-    return Rules(access.write, access.read, config.limits.packet_bytes)
+    preset = RABBITMQ if config.engine == RABBITMQ else None
+    return Rules(access.write, access.read, config.limits.packet_bytes, preset)
 
 
 def parse_broker(text: str) -> tuple[str, int | None]:

@@ -49,7 +49,7 @@ class Mosquitto(Engine):
     @property
     def title(self) -> str:
         """What people call it."""
-        return "Mosquitto"
+        return f"Mosquitto {self.program.version_text}"
 
     def shortcomings(self, config: BrokerConfig) -> list[str]:
         """Return what this version cannot do."""

@@ -308,6 +308,26 @@ def test_a_change_while_the_broker_is_down(ruled: Node) -> None:
         assert reader.drain() == []
 
 
+def test_a_denial_with_a_dot_reaches_who_is_subscribed(ruled: Node) -> None:
+    """a/b.c is a topic of a/+ in MQTT, and none for RabbitMQ."""
+    member, hub = names("member", "hub")
+    reader_c, writer_c = ruled.devices(member, hub)
+    rules = (
+        Rule(member, False, READ, f"{member}/#"),
+        Rule(hub, False, WRITE, f"{member}/#"),
+        Rule(member, False, DENY, f"{member}/+"),
+    )
+    ruled.rule({}, *rules)
+    with ruled.enter(member, reader_c, clean=False) as reader:
+        reader.subscribe(f"{member}/b/c")
+        ruled.rule({}, *rules, Rule(member, False, DENY, f"{member}/b.c"))
+        assert is_closed(reader)
+    with ruled.peer(reader_c) as reader, ruled.enter(hub, writer_c) as writer:
+        assert reader.connect(member, clean=False) is True
+        writer.publish(f"{member}/b.c", b"denied")
+        assert reader.drain() == []
+
+
 def test_revocation(node: Node) -> None:
     """The live session ends, a new connection is refused, one that was open without a CONNECT too,
     and nobody else notices; a newer certificate enters.

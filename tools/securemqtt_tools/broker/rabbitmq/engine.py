@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from securemqtt.platform import escaped
@@ -26,9 +25,9 @@ from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
 from securemqtt_tools.broker.rabbitmq.program import Program
 from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_config
-from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
+from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous, is_as_much
 from securemqtt_tools.broker.revocations import newly_revoked
-from securemqtt_tools.broker.rules import DENY, Access, covered
+from securemqtt_tools.broker.rules import DENY, Access
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file, write_files
@@ -187,7 +186,9 @@ class RabbitMQ(Engine):
             _DEFINITIONS: all_definitions(access, config.limits),
         }
         write_files(here, contents)
-        lessened = {one for one, may in changed.items() if not _is_as_much(may, held.get(one))}
+        lessened = {
+            one for one, may in changed.items() if one in held and not is_as_much(may, held[one])
+        }
         change = Change(
             here / _CHANGES,
             here / _DEFINITIONS,
@@ -232,16 +233,3 @@ def _access(config: BrokerConfig) -> dict[str, Access]:
     rules = read_rules(config.directory)
     ids = sorted(read_devices(config.directory))
     return {one: rules.access(one, config.roles.get(one)) for one in ids}
-
-
-def _is_as_much(now: Access, before: Access | None) -> bool:
-    """Return True if nothing was taken away."""
-    if before is None:
-        return True
-    given = _all_covered(before.read, now.read) and _all_covered(before.write, now.write)
-    return given and _all_covered(now.denied, before.denied)
-
-
-def _all_covered(some: Iterable[str], by: Iterable[str]) -> bool:
-    filters = tuple(by)
-    return all(covered(filters, one) for one in some)

@@ -1,8 +1,11 @@
-"""Binding the client id to the certificate, which RabbitMQ before 4.0 does not do: who has any
-certificate could end the connection of anybody, by claiming its client id.
+"""A module in Erlang that RabbitMQ asks in place of its own rules where these are not enough.
 
-RabbitMQ asks who may enter before it ends another connection, and lets a module in Erlang answer:
-this one refuses any client id but the user's own name, and leaves all else to RabbitMQ.
+- The client id is bound to the certificate, which RabbitMQ before 4.0 does not do: who has any
+  certificate could end the connection of anybody, by claiming its client id. RabbitMQ asks who may
+  enter before it ends another connection.
+- A user without a topic permission may do nothing. RabbitMQ lets him do everything, and each user
+  is such a one for a moment: the import writes one kind of permission after the other.
+- At the start it has RabbitMQ hold what the files say, and opens MQTT's listeners only then.
 """
 
 from __future__ import annotations
@@ -11,23 +14,25 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from securemqtt_tools.broker.rabbitmq.definitions import EXCHANGE
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file
 
 MODULE = "securemqtt_client_id"
 _COMPILE_S = 60.0
 _SOURCE = f"""\
-%% Written by securemqtt broker: the client id is the name in the certificate.
+%% Written by securemqtt broker: who may enter, and do what.
 -module({MODULE}).
 -behaviour(rabbit_authz_backend).
 -export([user_login_authorization/2, check_vhost_access/3, check_resource_access/4,
-         check_topic_access/4, state_can_expire/0]).
+         check_topic_access/4, state_can_expire/0, load/1]).
 
 user_login_authorization(Name, Properties) ->
     rabbit_auth_backend_internal:user_login_authorization(Name, Properties).
 
 check_vhost_access(User, VHost, Context) when is_map(Context) ->
     maps:get(<<"client_id">>, Context, none) =:= element(2, User) andalso
+        permission(User, VHost, <<"{EXCHANGE}">>) =/= none andalso
         rabbit_auth_backend_internal:check_vhost_access(User, VHost, Context);
 check_vhost_access(_, _, _) ->
     false.
@@ -35,11 +40,45 @@ check_vhost_access(_, _, _) ->
 check_resource_access(User, Resource, Permission, Context) ->
     rabbit_auth_backend_internal:check_resource_access(User, Resource, Permission, Context).
 
-check_topic_access(User, Resource, Permission, Context) ->
-    rabbit_auth_backend_internal:check_topic_access(User, Resource, Permission, Context).
+check_topic_access(User, {{resource, VHost, topic, Exchange}}, Action, #{{routing_key := Key}}) ->
+    case {{permission(User, VHost, Exchange), Action}} of
+        {{{{permission, _, Write, _}}, write}} -> matches(Key, Write);
+        {{{{permission, _, _, Read}}, read}} -> matches(Key, Read);
+        _ -> false
+    end.
 
 state_can_expire() ->
     false.
+
+permission(User, VHost, Exchange) ->
+    Key = {{topic_permission_key, {{user_vhost, element(2, User), VHost}}, Exchange}},
+    case mnesia:dirty_read(rabbit_topic_permission, Key) of
+        [{{topic_permission, _, Permission}}] -> Permission;
+        [] -> none
+    end.
+
+matches(Key, Pattern) ->
+    re:run(Key, Pattern, [{{capture, none}}]) =:= match.
+
+%% RabbitMQ has this import the definitions, once its plugins have started.
+load(Options) ->
+    need(file:script(proplists:get_value(program, Options)), rules_are_not_taken_up),
+    {{ok, {{_, Children}}}} = rabbit_mqtt_sup:init([{{[], proplists:get_value(mqtt, Options)}}]),
+    [need(supervisor2:start_child(rabbit_mqtt_sup, One), port_for_mqtt_is_not_to_be_had)
+        || One <- Children, element(1, One) =/= rabbit_mqtt_retainer_sup],
+    case proplists:get_value(websockets, Options) of
+        [] -> ok;
+        Web ->
+            ok = application:stop(rabbitmq_web_mqtt),
+            ok = application:set_env(rabbitmq_web_mqtt, ssl_config, Web),
+            need(application:start(rabbitmq_web_mqtt), port_for_websockets_is_not_to_be_had)
+    end.
+
+need(ok, _) -> ok;
+need({{ok, _}}, _) -> ok;
+need(Failed, What) ->
+    rabbit_log:error("~0p", [Failed]),
+    throw({{error, What}}).
 """
 
 

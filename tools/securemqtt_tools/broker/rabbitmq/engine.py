@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from securemqtt.platform import escaped
@@ -21,14 +20,14 @@ from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.broker.rabbitmq.client_id import write_module
-from securemqtt_tools.broker.rabbitmq.control import DONE, Change
+from securemqtt_tools.broker.rabbitmq.control import DONE, Change, first_program
 from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
 from securemqtt_tools.broker.rabbitmq.program import Program
 from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_config
-from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
+from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous, is_as_much
 from securemqtt_tools.broker.revocations import newly_revoked
-from securemqtt_tools.broker.rules import DENY, Access, covered
+from securemqtt_tools.broker.rules import DENY, Access
 from securemqtt_tools.broker.rules_file import read_rules, unenforced
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file, write_files
@@ -42,6 +41,7 @@ _ADVANCED = "advanced.config"
 _PLUGINS = "enabled_plugins"
 _DEFINITIONS = "definitions.json"
 _CHANGES = "changes.json"
+_FIRST_PROGRAM = "start.erl"
 _PROGRAM = "take_up.erl"
 _CRLS = "crl"
 _MNESIA = "mnesia"
@@ -49,12 +49,13 @@ _LIBRARIES = "erlang"
 _TAKE_UP_S = 120.0
 # More revoked ones than can be told apart are put out with all others, as a restart would.
 _MOST = 1000
+_SAID = 200  # characters
 
 
 class RabbitMQ(Engine):
     """An installed RabbitMQ; its own files are in rabbitmq/ in the broker's directory. What it
-    keeps over a restart may be more than is allowed by then, so it takes up the rules once more
-    after each start. It resumes no TLS session.
+    keeps over a restart may be more than is allowed by then, so it is looked through before any
+    port is open. It resumes no TLS session.
     """
 
     name = RABBITMQ
@@ -70,6 +71,7 @@ class RabbitMQ(Engine):
         self._port = free_port(_LOOPBACK)  # of the node, on loopback
         self._config: BrokerConfig | None = None  # with which it was started
         self._held: dict[str, Access] = {}
+        self._unsure: set[str] = set()  # of whom it holds one thing or the other
 
     @property
     def title(self) -> str:
@@ -92,15 +94,16 @@ class RabbitMQ(Engine):
         for one in (here, here / _CRLS, here / _MNESIA):
             make_directory(one)
         write_module(here / _LIBRARIES)
-        self._held = _access(config)
+        self._held, self._unsure = _access(config), set()
         write_files(
             here,
             {
                 _COOKIE: secrets.token_hex(32).encode(),
                 _CONFIGURATION: FIRST.encode(),
-                _ADVANCED: advanced_config(config, here / _DEFINITIONS, here / _CRLS),
+                _ADVANCED: advanced_config(config, here / _FIRST_PROGRAM, here / _CRLS),
                 _PLUGINS: PLUGINS.encode(),
                 _DEFINITIONS: all_definitions(self._held, config.limits),
+                _FIRST_PROGRAM: first_program(here / _DEFINITIONS),
             },
         )
         write_crl(here / _CRLS, config.crl())
@@ -144,9 +147,9 @@ class RabbitMQ(Engine):
         }
 
     def complete(self, child: Child) -> None:
-        """Have it hold what its files say, and nothing of before besides. Raise FatalError."""
-        if self._config is not None:
-            self._take_up(child, self._config, set(), first=True)
+        """Have it take up what has changed while it started. Raise FatalError."""
+        if self._config is not None and _access(self._config) != self._held:
+            self._take_up(child, self._config, set())
 
     def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
         """Have it take up the rules, the devices, the CRL and the certificate, and wait until it
@@ -175,30 +178,35 @@ class RabbitMQ(Engine):
         """Do nothing: it resumes none."""
         return True
 
-    def _take_up(
-        self, child: Child, config: BrokerConfig, revoked: set[str] | None, first: bool = False
-    ) -> None:
-        """`revoked` are to be put out; None: all are, since it is not known which."""
+    def _take_up(self, child: Child, config: BrokerConfig, revoked: set[str] | None) -> None:
+        """`revoked` are to be put out; None: all are, since it is not known which.
+
+        Where it fails, whatever it should have done is done by the next one.
+        """
         here = config.directory / DIRECTORY
         access = _access(config)
-        held = self._held
-        changed = {one: may for one, may in access.items() if held.get(one) != may}
+        held, unsure = self._held, self._unsure
+        changed = {one: may for one, may in access.items() if one in unsure or held.get(one) != may}
+        gone = (held.keys() | unsure) - access.keys()
+        lessened = {
+            one
+            for one, may in changed.items()
+            if one in unsure or (one in held and not is_as_much(may, held[one]))
+        }
         contents = {
             _CHANGES: user_definitions(changed),
             _DEFINITIONS: all_definitions(access, config.limits),
         }
         write_files(here, contents)
-        lessened = {one for one, may in changed.items() if not _is_as_much(may, held.get(one))}
         change = Change(
             here / _CHANGES,
-            here / _DEFINITIONS,
-            gone=held.keys() - access.keys(),
+            gone=gone,
             cut=lessened | (revoked or set()),
             everyone=revoked is None,
-            first=first,
         )
+        self._unsure = changed.keys() | gone
         self._run(config, child.log, change)
-        self._held = access
+        self._held, self._unsure = access, set()
 
     def _run(self, config: BrokerConfig, log: Path, change: Change) -> None:
         path = config.directory / DIRECTORY / _PROGRAM
@@ -222,10 +230,10 @@ class RabbitMQ(Engine):
                     f"{log}"
                 ) from error
         if done.returncode or done.stdout.strip() != DONE:
-            said = [one for one in (done.stderr or done.stdout).splitlines() if one.strip()]
+            said = escaped(" ".join((done.stderr or done.stdout).split())[:_SAID])
             raise FatalError(
-                f"RabbitMQ has not taken up what has changed: "
-                f"{escaped(said[0].strip()) if said else 'it says nothing'} (see {log})"
+                f"RabbitMQ has not taken up what has changed: {said or 'it says nothing'} (see "
+                f"{log})"
             )
 
 
@@ -233,16 +241,3 @@ def _access(config: BrokerConfig) -> dict[str, Access]:
     rules = read_rules(config.directory)
     ids = sorted(read_devices(config.directory))
     return {one: rules.access(one, config.roles.get(one)) for one in ids}
-
-
-def _is_as_much(now: Access, before: Access | None) -> bool:
-    """Return True if nothing was taken away."""
-    if before is None:
-        return True
-    given = _all_covered(before.read, now.read) and _all_covered(before.write, now.write)
-    return given and _all_covered(now.denied, before.denied)
-
-
-def _all_covered(some: Iterable[str], by: Iterable[str]) -> bool:
-    filters = tuple(by)
-    return all(covered(filters, one) for one in some)

@@ -79,6 +79,29 @@ def test_the_thief_is_out_and_provisioned_devices_are_in(
     assert config.server_certificate().issuer == door.authority.issuing_certificate.subject
 
 
+@pytest.mark.parametrize("engine", ["amqtt", "amqtt-wss", HIVEMQ])
+def test_another_authority_of_the_same_name_is_another(tmp_path: Path, engine: str) -> None:
+    """Made since the first one's key was stolen."""
+    engine, _, websockets = engine.partition("-")
+    if engine == "hivemq":
+        require_hivemq()
+    stolen, own = (
+        Authority.create(tmp_path / one / "ca", passphrase=None, name="farm")
+        for one in ("stolen", "own")
+    )
+    with open_door(stolen, tmp_path, engine, websockets=bool(websockets)) as door:
+        before = door.credentials("pump")
+        with door.enter("pump", before) as live:
+            door.authority = own
+            own.crl_pem()
+            door.broker.config.renew_certificate(own)
+            door.update()
+            live.wait_closed()
+        with pytest.raises(Refused):
+            door.enter("pump", before)
+        door.enter("pump").drop()
+
+
 class HoldingSocket(socket.socket):
     """Keeps back what is sent after the first packet, until it is let go."""
 

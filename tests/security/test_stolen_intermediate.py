@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from securemqtt_tools.pki.profiles import DEVICE, Issuer, leaf_certificate
 from support.brokers.doors import Door, open_door
 from support.brokers.hivemq import require_hivemq
 from support.brokers.mqtt import WAIT_S, Refused
-from support.identities.credentials import write_credentials
+from support.identities.credentials import client_certificate, signer_of, write_credentials
 from support.network.tls import TlsConnection
 from support.packets import CONNECT, field, packet
 from support.requirements import require_program
@@ -99,7 +100,10 @@ def test_another_authority_of_the_same_name_is_another(tmp_path: Path, engine: s
             live.wait_closed()
         with pytest.raises(Refused):
             door.enter("pump", before)
-        door.enter("pump").drop()
+        for names_key in (True, False):  # what does not say whose it is may be anybody's
+            made = client_certificate(tmp_path, signer_of(own), ["pump"], names_key=names_key)
+            with nullcontext() if names_key else pytest.raises(Refused):
+                door.enter("pump", made).drop()
 
 
 class HoldingSocket(socket.socket):

@@ -11,13 +11,15 @@ from pathlib import Path
 from cryptography import x509
 
 from securemqtt.protocol.topics import PREFIX
-from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.config import CRL, BrokerConfig
 from securemqtt_tools.broker.networks import Network
 from securemqtt_tools.broker.revocations import serials
 from securemqtt_tools.broker.rules import own_filter
 from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, write_file
 from securemqtt_tools.pki.names import check_device_id
+from securemqtt_tools.pki.profiles import issuer_key
 
 _HEAD = re.compile(r"securemqtt-access 1\nnumber (\d+)\n")
 
@@ -40,8 +42,11 @@ def write_access(path: Path, config: BrokerConfig) -> int:
 
 def _lines(config: BrokerConfig, crl: x509.CertificateRevocationList) -> Iterator[str]:
     yield f"prefix {PREFIX}"
-    # What another has issued is worth nothing, as an intermediate that was replaced has.
-    yield f"issuer {crl.issuer.public_bytes().hex()}"
+    # What another has issued is worth nothing, as an intermediate that was replaced has. By the
+    # key, since two may have one name.
+    if not (issuer := issuer_key(crl)):
+        raise FatalError(f"{config.directory / CRL} is not of securemqtt: run securemqtt ca crl")
+    yield f"issuer {issuer.hex()}"
     for serial in sorted(serials(crl)):
         yield f"revoked {serial:x}"
     rules = read_rules(config.directory)

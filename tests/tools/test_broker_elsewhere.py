@@ -58,7 +58,8 @@ class Elsewhere:
         """Revoke where the authority is, and copy these files of its directory to the broker."""
         assert main(["revoke", device_id, "--home", str(self.near)], command="ca") == 0
         for name in copied:
-            shutil.copy(self.near / "ca" / name, self.config.directory)
+            if (self.near / "ca" / name).exists():  # root-crl.pem is not, without an intermediate
+                shutil.copy(self.near / "ca" / name, self.config.directory)
 
     def reload(self, running: subprocess.Popen[str]) -> str:
         """Run `broker reload` where the broker is; return what that broker says to it."""
@@ -79,7 +80,7 @@ def test_a_revocation_interrupts_that_device_alone(
         elsewhere.enter("lost") as lost,
     ):
         elsewhere.revoke("lost", *FILES)
-        assert f"A broker elsewhere needs {', '.join(FILES)}" in capsys.readouterr().out
+        assert f"A broker elsewhere needs {', '.join(FILES[1:])}" in capsys.readouterr().out
         assert elsewhere.reload(process) == "Reloaded.\n"
         printed = capsys.readouterr()
         assert "The CRL lists 1 revoked" in printed.out
@@ -113,7 +114,7 @@ def test_a_crl_that_comes_alone_is_warned_of(
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert f"{elsewhere.config.directory / CRL} came without the files that belong to it" in err
-    assert "copy crl.pem, revoked.json, ca.websockets.pem together" in err
+    assert "copy revoked.json, ca.websockets.pem, crl.pem together" in err
     elsewhere.revoke("pump", *FILES)
     capsys.readouterr()
     assert main(reload, command="broker") == 0

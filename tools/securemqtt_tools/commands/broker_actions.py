@@ -6,6 +6,7 @@ import argparse
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.broker.public import names_of
-from securemqtt_tools.broker.revocations import check_kept
+from securemqtt_tools.broker.revocations import check_crl
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_common import (
@@ -40,6 +41,7 @@ from securemqtt_tools.commands.broker_common import (
 )
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority, succession
+from securemqtt_tools.pki.crls import issuer_of, key_of
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.health import crl_fault
@@ -218,7 +220,7 @@ def reload(args: argparse.Namespace) -> int:
         if config.server_certificate() != shown:
             _say_certificate(config)
     else:
-        check_kept(config.directory)
+        check_crl(config.directory)
         config.save()  # the rules may have come with the CRL
     _say_crl(config)
     tell(config)
@@ -243,7 +245,7 @@ def issuer(args: argparse.Namespace) -> int:
         f"{end:%Y-%m-%d}: {config.directory / files.ISSUER_KEY}"
     )
     _say_certificate(config)
-    if before.issuer == authority.issuing_certificate.subject:
+    if issuer_of(before) == key_of(authority.issuing_certificate):
         print(
             f"The one of before is good until {before.not_valid_after_utc:%Y-%m-%d}, for whoever "
             f"has a copy of its key, from a backup perhaps: devices check no CRL."
@@ -360,7 +362,7 @@ def _refresh(
     """Bring CRL and certificate up to date as far as possible, and warn; return True if they
     changed. Raise FatalError.
     """
-    before = config.crl(), config.server_certificate()
+    before = _crl_and_certificate(config)
     if not is_authority_here(args):
         warn(without_authority(args))
         config.save()  # the rules may have come with the CRL
@@ -369,7 +371,15 @@ def _refresh(
         config.refresh(authority())
     except FatalError as error:
         warn(f"certificate and CRL are used as they are: {error}")
-    return before != (config.crl(), config.server_certificate())
+    return before != _crl_and_certificate(config)
+
+
+def _crl_and_certificate(config: BrokerConfig) -> tuple[object, object]:
+    """Return both; no CRL where there is none, or a damaged one, which a refresh makes whole."""
+    crl = None
+    with suppress(FatalError):
+        crl = config.crl()
+    return crl, config.server_certificate()
 
 
 def _renew_by_issuer(config: BrokerConfig, file: Path | None) -> bool:

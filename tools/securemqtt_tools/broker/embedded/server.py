@@ -36,6 +36,7 @@ from securemqtt_tools.broker.embedded.admission import (
 )
 from securemqtt_tools.broker.embedded.ruled import LISTENER, RuledBroker
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import issuer_of
 
 _log = logging.getLogger("securemqtt.broker")
 _READ_BYTES = 65_536
@@ -59,7 +60,7 @@ class Embedded:
         self.broker = RuledBroker(config)
         self._admission = Admission(config)
         crl = config.crl()
-        self._issuer = crl.issuer
+        self._issuer = issuer_of(crl)
         self._revoked = {entry.serial_number for entry in crl}
         self._connections: dict[str, Connection] = {}
         # everyone, also who has said nothing yet
@@ -139,7 +140,7 @@ class Embedded:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
         self.config = config
-        self._admission, self._issuer, self._revoked = admission, crl.issuer, revoked
+        self._admission, self._issuer, self._revoked = admission, issuer_of(crl), revoked
         self._close()
         await self._open()
         for connection in list(self._connections.values()):

@@ -16,6 +16,7 @@ from pathlib import Path
 from securemqtt_tools.broker.config import CRL
 from securemqtt_tools.broker.lock import LOCK, holding, is_held, running
 from securemqtt_tools.broker.process import BrokerProcess
+from securemqtt_tools.broker.revocations import incomplete
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.succession import KEPT
@@ -73,7 +74,7 @@ def serve(
             say(_reload(broker))
 
 
-class _Look:
+class Look:
     """Notices that a CRL that goes back, from a backup, has taken the place of what was read."""
 
     def __init__(self, broker: BrokerProcess, say: Callable[[str], None]) -> None:
@@ -115,12 +116,12 @@ class _Look:
 
 
 @contextmanager
-def _looking(broker: BrokerProcess, say: Callable[[str], None]) -> Iterator[_Look]:
+def _looking(broker: BrokerProcess, say: Callable[[str], None]) -> Iterator[Look]:
     """Keep what was read once more at the end, however that comes: a backup may just have been
     copied there.
     """
     try:
-        yield _Look(broker, say)
+        yield Look(broker, say)
     finally:
         try:
             broker.keep_newest()
@@ -165,6 +166,11 @@ def _reload(broker: BrokerProcess) -> str:
             f"Not reloaded: {error}. Until a reload succeeds (securemqtt broker reload), who was "
             f"revoked may still be connected"
         )
+    lack = ""
+    with suppress(FatalError):
+        lack = incomplete(broker.directory) if broker.websockets_port is not None else ""
+    if lack:
+        return as_called(f"{'Restarted' if restarted else 'Reloaded'}, but {lack}")
     return _RESTARTED if restarted else "Reloaded."
 
 

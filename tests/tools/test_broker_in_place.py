@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta, timezone
@@ -84,8 +85,13 @@ def kept(home: Home) -> Path:
 def await_said(process: subprocess.Popen[str], what: str) -> None:
     """Wait until the running broker has said something."""
     assert process.stdout is not None
-    while what not in (line := process.stdout.readline()):
-        assert line, what
+    deadline = threading.Timer(seconds(30), process.kill)
+    deadline.start()
+    try:
+        while what not in (line := process.stdout.readline()):
+            assert line, what
+    finally:
+        deadline.cancel()
 
 
 def recover(home: Home) -> None:

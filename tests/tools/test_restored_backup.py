@@ -270,6 +270,30 @@ def test_what_is_installed_does_not_go_back(home: BackedUp, tmp_path: Path, whol
         assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_authority_follows_what_an_old_one_has_installed(
+    home: BackedUp, tmp_path: Path, known: bool
+) -> None:
+    """The old one's clock was ahead; a home that never knew it can go by the numbers alone."""
+    require_program("mosquitto")
+    installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
+    installed.parent.mkdir(parents=True)
+    ahead = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=400)
+    old = Authority.open(home.ca, clock=lambda: ahead)
+    old.crl_pem()
+    old.write_crl(installed)
+    shutil.rmtree(home.ca)
+    if not known:
+        shutil.rmtree(home.broker)
+    home.good("ca", "init", "--leave-keys-unencrypted")
+    home.good("broker", "init", "localhost", "--force", "--port", str(home.port))
+    arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
+    if not known:
+        assert f"If the older one is right, delete {installed}" in home.bad("broker", *arguments)
+        installed.unlink()
+    assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
+
+
 def test_a_broker_alone_that_was_restored_asks_the_authority(
     home: BackedUp, tmp_path: Path
 ) -> None:

@@ -67,7 +67,8 @@ class Memory:
         for one in ours.keys() & theirs.keys():
             if not goes_back(ours[one], theirs[one]):
                 known[one] = theirs[one]
-        return Memory(tuple(known[one] for one in order), self.files + other.files)
+        files = dict.fromkeys(self.files + other.files)
+        return Memory(tuple(known[one] for one in order), tuple(files))
 
     def following(self, crl: x509.CertificateRevocationList, root: bytes = b"") -> Memory:
         """Return it with the CRL that is in force now, and with the root's, in PEM."""
@@ -107,12 +108,12 @@ class Memory:
             f"broker and delete {kept} (docs/certificates.md)"
         )
 
-    def write(self, directory: Path) -> None:
-        """Write it into a directory, where that is there, in the place of what it was read from.
-        Raise FatalError.
+    def written(self, directory: Path) -> Memory:
+        """Write it into a directory, where that is there, in the place of what it was read from;
+        return it as it lies there. Raise FatalError.
         """
         if not self.crls or not directory.is_dir():
-            return
+            return self
         path, content = directory / self.name, self.content
         with explained(f"write {path}, which says who was revoked"):
             if not path.is_file() or path.read_bytes() != content:
@@ -120,6 +121,7 @@ class Memory:
             for one in self.files:
                 if one.parent == directory and one != path:
                     one.unlink(missing_ok=True)
+        return Memory(self.crls, (path,))
 
     def knows(self, crl: x509.CertificateRevocationList) -> bool:
         """Return True if a CRL of the same issuer was in force here."""

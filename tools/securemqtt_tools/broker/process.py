@@ -231,7 +231,7 @@ class BrokerProcess:
 
     def _keep(self) -> None:
         self.is_kept = False
-        self._memory.write(self.directory)
+        self._memory = self._memory.written(self.directory)
         self.is_kept = True
 
     def _remember(self) -> None:

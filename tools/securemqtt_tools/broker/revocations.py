@@ -78,7 +78,8 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
             files = {**({layout.ROOT_CRL: root_crl} if root_crl else {}), **files}
             files[memory.name] = memory.content
         write_files(directory, files)
-        memory.write(directory)
+        if directory != authority.directory:
+            memory.written(directory)  # in the place of the files of before
     return newest
 
 

@@ -129,10 +129,10 @@ def test_a_higher_number_that_lists_less_is_not_taken_for_newer(
     home.back_up()
     home.good("ca", "revoke", "lost")
     home.restore()
-    elsewhere = home.crl.rename(tmp_path / "crl.pem")
+    elsewhere = home.broker.rename(tmp_path / "broker")
     for _ in range(3):
         home.good("ca", "crl")
-    elsewhere.rename(home.crl)
+    elsewhere.rename(home.broker)
     later = home.authority.inventory.newest_crl()
     assert later is not None
     assert later.number > number_of(home.crl.read_bytes())
@@ -255,6 +255,8 @@ def test_what_is_installed_does_not_go_back(home: BackedUp, tmp_path: Path, whol
     before = home.crl.read_bytes()
     home.good("ca", "revoke", "lost")
     home.crl.rename(installed)
+    for path in home.broker.glob("crl.newest*.pem"):
+        path.unlink()
     home.restore()
     home.crl.write_bytes(before)
     if whole:
@@ -266,6 +268,30 @@ def test_what_is_installed_does_not_go_back(home: BackedUp, tmp_path: Path, whol
     if whole:
         home.good("ca", "recover", installed.parent)
         assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_authority_follows_what_an_old_one_has_installed(
+    home: BackedUp, tmp_path: Path, known: bool
+) -> None:
+    """The old one's clock was ahead; a home that never knew it can go by the numbers alone."""
+    require_program("mosquitto")
+    installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
+    installed.parent.mkdir(parents=True)
+    ahead = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=400)
+    old = Authority.open(home.ca, clock=lambda: ahead)
+    old.crl_pem()
+    old.write_crl(installed)
+    shutil.rmtree(home.ca)
+    if not known:
+        shutil.rmtree(home.broker)
+    home.good("ca", "init", "--leave-keys-unencrypted")
+    home.good("broker", "init", "localhost", "--force", "--port", str(home.port))
+    arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
+    if not known:
+        assert f"If the older one is right, delete {installed}" in home.bad("broker", *arguments)
+        installed.unlink()
+    assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
 
 def test_a_broker_alone_that_was_restored_asks_the_authority(
@@ -280,7 +306,7 @@ def test_a_broker_alone_that_was_restored_asks_the_authority(
     shutil.copy(home.crl, installed)
     home.crl.write_bytes(before)
     arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
-    assert "Run securemqtt broker reload first" in home.bad("broker", *arguments)
+    assert "Run securemqtt broker reload" in home.bad("broker", *arguments)
     home.good("broker", "reload")
     assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 

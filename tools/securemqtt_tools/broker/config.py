@@ -4,8 +4,9 @@
 - ca.pem, crl.pem: whom to trust, whom no longer; ca.websockets.pem is both in one, for Mosquitto
   2.0, which checks no CRL on WebSockets
 - revoked.json: which device's the revoked certificates are, since a CRL has serial numbers only
-  (crl.pem, ca.websockets.pem and revoked.json change together, see revocations.py)
-- root-crl.pem: with an intermediate, the root's, for comparison with the authority's directory
+- root-crl.pem: with an intermediate, the root's, by which one that was replaced is known
+  (crl.pem and these three change together, see revocations.py)
+- crl.newest.NUMBER.pem: the CRLs that were in force here, so that none goes back, see memory.py
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
@@ -38,10 +39,11 @@ from securemqtt_tools.broker.rules import ROLES, Access
 from securemqtt_tools.broker.rules_file import read_rules, reconcile
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.crls import issuer_of, key_of
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
 from securemqtt_tools.pki.health import crl_fault
-from securemqtt_tools.pki.layout import ROOT_CRL, load_certificate, read_root_crl
+from securemqtt_tools.pki.layout import load_certificate
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.sudo import meant_instead
 
@@ -159,7 +161,7 @@ class BrokerConfig:
             engine=engine,
         )
         config.check()
-        authority.check_knows(config.directory / CRL, config.directory / revocations.KEPT_CRL)
+        revocations.check(authority, config.directory)
         trusted = find_root(public[0], root) if public else None
         make_directory(config.directory / DATA)
         if trusted is not None:
@@ -296,7 +298,7 @@ class BrokerConfig:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
         """
-        authority.check_knows(self.directory / CRL, self.directory / revocations.KEPT_CRL)
+        revocations.check(authority, self.directory)
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
         newest = authority.inventory.newest_crl()
@@ -312,9 +314,6 @@ class BrokerConfig:
             authority.crl_pem()
         revocations.hand_over(authority, self.directory)
         devices.hand_over(authority, self.directory)
-        root_crl = read_root_crl(authority.directory)
-        if root_crl:  # by this it knows an authority that comes from an older backup
-            write_files(self.directory, {ROOT_CRL: root_crl})
         reconcile(authority.directory, self.directory)
         self.save()
         certificate = self.server_certificate()
@@ -322,7 +321,7 @@ class BrokerConfig:
         serial = serial_text(certificate.serial_number)
         is_void = (
             serial in authority.inventory.revoked_serials()
-            or certificate.issuer != authority.issuing_certificate.subject
+            or issuer_of(certificate) != key_of(authority.issuing_certificate)
             or begin > now
         )
         by_authority = not (self.is_public or self.has_issuer)

@@ -270,7 +270,8 @@ check.""",
         """
 
 Where the authority is on another computer, the files in HOME/broker are used as they are: copy
-crl.pem, revoked.json and ca.websockets.pem there from the authority's HOME/ca first, together.""",
+revoked.json, ca.websockets.pem and crl.pem (with an intermediate root-crl.pem, too) there from the
+authority's HOME/ca first, together.""",
     ),
     Subcommand(
         "issuer",

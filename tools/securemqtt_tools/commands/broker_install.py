@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import SMALL
@@ -18,7 +17,7 @@ from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
-from securemqtt_tools.broker.revocations import check_kept
+from securemqtt_tools.broker.revocations import check_crl, check_installed
 from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands import broker_service
 from securemqtt_tools.commands.broker_common import (
@@ -31,7 +30,6 @@ from securemqtt_tools.commands.broker_common import (
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import OutputError
 from securemqtt_tools.pki import Authority
-from securemqtt_tools.pki.recovery import check_follows
 
 EXAMPLES = (
     "install --dry-run",
@@ -88,7 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def install(args: argparse.Namespace) -> int:
     """Put the broker into the system's Mosquitto."""
     config = BrokerConfig.open(directory_of(args))
-    check_kept(config.directory)
+    check_crl(config.directory)
     if config.engine not in SMALL:
         return broker_service.install(args, config)
     program = find_mosquitto()
@@ -98,11 +96,10 @@ def install(args: argparse.Namespace) -> int:
         warn(warning)
     say_shortcomings(shortcomings(config, program))
     installation = Installation(config, program, args.etc)
-    here = is_authority_here(args)
-    if here:
+    if is_authority_here(args):
         home = Home(args.home)
         Authority.open(home.ca, witnesses=home.witnesses).check_knows(installation.crl)
-    check_follows(installation.crl, config.directory / files.CRL, authority_is_here=here)
+    check_installed(installation.crl, config.directory)
     for listener in installation.listeners_in_clear():
         warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
     description = installation.describe()

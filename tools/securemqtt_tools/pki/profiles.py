@@ -243,17 +243,6 @@ def revocation_list(
     return builder.sign(issuer.key, hashes.SHA256())
 
 
-def issuer_key(signed: x509.Certificate | x509.CertificateRevocationList) -> bytes:
-    """Return what a certificate or a CRL says of the key that has signed it (RFC 5280 §4.2.1.1), as
-    DER: this tells two issuers of one name apart. b"" where it says nothing.
-    """
-    try:
-        found = signed.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-    except (x509.ExtensionNotFound, ValueError):  # the latter: they cannot be read
-        return b""
-    return found.value.public_bytes()
-
-
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,

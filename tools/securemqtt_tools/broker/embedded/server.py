@@ -38,8 +38,8 @@ from securemqtt_tools.broker.embedded.admission import (
 from securemqtt_tools.broker.embedded.handshakes import Listener, address_of
 from securemqtt_tools.broker.embedded.ruled import LISTENER, RuledBroker
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import issuer_of
 from securemqtt_tools.pki.names import serial_text
-from securemqtt_tools.pki.profiles import issuer_key
 
 _log = logging.getLogger("securemqtt.broker")
 _READ_BYTES = 65_536
@@ -70,7 +70,7 @@ class Embedded:
         self.broker = RuledBroker(config)
         self._admission = Admission(config)
         crl = config.crl()
-        self._issuer = issuer_key(crl)
+        self._issuer = issuer_of(crl)
         self._revoked = {entry.serial_number for entry in crl}
         self._connections: dict[str, Connection] = {}
         # everyone, also who has said nothing yet
@@ -150,7 +150,7 @@ class Embedded:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
         self.config = config
-        self._admission, self._issuer, self._revoked = admission, issuer_key(crl), revoked
+        self._admission, self._issuer, self._revoked = admission, issuer_of(crl), revoked
         self._close()
         await self._open()
         for connection in list(self._connections.values()):

@@ -323,8 +323,8 @@ class BrokerConfig:
         is_void = (
             serial in authority.inventory.revoked_serials()
             or certificate.issuer != authority.issuing_certificate.subject
-            or self._shown()[1:] != list(filter(None, [authority.intermediate]))
             or begin > now
+            or self._shown()[1:] != list(filter(None, [authority.intermediate]))
         )
         by_authority = not (self.is_public or self.has_issuer)
         if self.is_public or (by_authority and (is_void or _aged(begin, end, now, last, 1 / 3))):

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker import lock
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.lock import is_held
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
@@ -110,7 +110,7 @@ def install(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("Nothing was changed.")
         return 0
-    if lock.is_held(config.directory):
+    if is_held(config.directory):
         raise FatalError(
             f"broker run of {config.directory} runs, on the ports that Mosquitto is to have: end "
             f"it first (Ctrl-C where it runs), and run this again; nothing was changed"

@@ -188,3 +188,17 @@ def test_the_newer_rules_are_shown_wherever_they_are(home: Home) -> None:
 
 def test_a_topic_called_read_can_be_denied(home: Home) -> None:
     assert "pump is denied read." in home.good("broker", "deny", "pump", "read")
+
+
+def test_a_group_ends_with_its_last_member_and_rule_in_either_order(home: Home) -> None:
+    for first, second in (("group", "rules"), ("rules", "group")):
+        home.good("ca", "device", f"{first}-1", "--group", "greenhouse")
+        home.good("broker", "allow", "greenhouse", "read", "weather/#")
+        ends = {
+            "group": ("group", "greenhouse", "--remove", f"{first}-1"),
+            "rules": ("rules", "--remove", "1"),
+        }
+        home.good("broker", *ends[first])
+        assert "greenhouse" in home.good("broker", "rules")
+        home.good("broker", *ends[second])
+        assert home.good("broker", "rules").startswith("There are no rules: ")

@@ -129,9 +129,14 @@ class Rules:
         return replace(self, lines=tuple(dict.fromkeys((*self.lines, *lines))))
 
     def without_lines(self, lines: Iterable[Rule]) -> Rules:
-        """Return rules without these."""
+        """Return rules without these, and without the groups in which nobody is and that no other
+        has the name of.
+        """
         gone = set(lines)
-        return replace(self, lines=tuple(one for one in self.lines if one not in gone))
+        left = tuple(one for one in self.lines if one not in gone)
+        named = {one.who for one in left if one.is_group}
+        groups = {group: ids for group, ids in self.groups.items() if ids or group in named}
+        return replace(self, groups=groups, lines=left)
 
     def with_members(self, group: str, joining: Iterable[str], leaving: Iterable[str]) -> Rules:
         """Return rules where some have joined a group, which is made, and some have left it, which

@@ -252,6 +252,24 @@ def test_will_arrives(node: Node) -> None:
         assert controller.receive() == (f"devices/{device}/gone", b"1")
 
 
+def test_a_revoked_device_has_no_last_word(node: Node) -> None:
+    """RabbitMQ asks what a user may who is no more; so what is retained goes on saying "online"."""
+    (device,) = names("device")
+    operator, credentials = node.devices("controller", device)
+    status = f"devices/{device}/status"
+    with node.enter("controller", operator) as controller:
+        controller.subscribe(status)
+        with node.enter(device, credentials, will=(status, b"offline")) as peer:
+            peer.publish(status, b"online", retain=True)
+            node.authority.revoke(device)
+            node.update()
+            wait_until_closed(peer)
+    with node.enter("controller", operator) as controller:
+        controller.subscribe(status)
+        assert controller.receive() == (status, b"online")
+        assert controller.drain() == []
+
+
 def test_kept_session(node: Node) -> None:
     """What came while a device was away waits for it, over a restart of the broker, too."""
     (device,) = names("device")

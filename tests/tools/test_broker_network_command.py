@@ -147,7 +147,9 @@ def test_mosquitto_says_that_it_cannot_wherever_it_counts(with_mosquitto: Home) 
     started.
     """
     home = with_mosquitto
-    sentence = "Note: Mosquitto looks at no address: with it, the networks of pump are not "
+    program = find_mosquitto()
+    assert program is not None
+    sentence = f"Note: Mosquitto {program.version_text} looks at no address: with it, the networks"
     remedy = "securemqtt broker audit-log names who has come from elsewhere."
     again = ("broker", "init", "localhost", "--port", str(home.port), "--force")
     assert sentence not in home.good(*again)

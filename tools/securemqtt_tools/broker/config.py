@@ -291,9 +291,9 @@ class BrokerConfig:
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, the server's own among them, this is another
-        authority than before or has another intermediate, the CRL was signed by a clock that was
-        ahead, or has used up two thirds of its life, or the server's certificate a third of its
-        own. A running broker learns of it by `BrokerProcess.reload`.
+        authority than before or has another intermediate, or a renewed one, the CRL was signed by
+        a clock that was ahead, or has used up two thirds of its life, or the server's certificate a
+        third of its own. A running broker learns of it by `BrokerProcess.reload`.
         Raise FatalError, also when the CRL that is here says what the authority does not know:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
@@ -323,6 +323,7 @@ class BrokerConfig:
             serial in authority.inventory.revoked_serials()
             or issuer_of(certificate) != key_of(authority.issuing_certificate)
             or begin > now
+            or self._shown()[1:] != list(filter(None, [authority.intermediate]))
         )
         by_authority = not (self.is_public or self.has_issuer)
         if self.is_public or (by_authority and (is_void or _aged(begin, end, now, last, 1 / 3))):
@@ -338,11 +339,15 @@ class BrokerConfig:
 
     def server_certificate(self) -> x509.Certificate:
         """Read the server's own certificate. Raise FatalError."""
+        return self._shown()[0]
+
+    def _shown(self) -> list[x509.Certificate]:
+        """Read the server's own certificate, and those that it shows with it. Raise FatalError."""
         path = self.directory / SERVER
         with explained(f"read {path}"):
             content = path.read_bytes()
         try:
-            return x509.load_pem_x509_certificates(content)[0]
+            return x509.load_pem_x509_certificates(content)
         except ValueError as error:
             raise FatalError(f"{path} is damaged: run securemqtt broker init --force") from error
 

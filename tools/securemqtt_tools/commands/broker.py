@@ -170,7 +170,8 @@ def _add_issuer_passphrase(parser: argparse.ArgumentParser) -> None:
         "--issuer-passphrase-file",
         type=Path,
         metavar="FILE",
-        help="read the passphrase of the broker's issuing key from FILE, which only you may read",
+        help="read the passphrase of the broker's issuing key from FILE, which only you may read "
+        "(-: standard input)",
     )
 
 
@@ -292,8 +293,10 @@ that, boards do not), and has a passphrase of its own.""",
         _renew,
         actions.renew,
         (
-            "renew --issuer-passphrase-file /etc/securemqtt/issuer-passphrase",
+            "renew --issuer-passphrase-file issuer-passphrase",
             "renew --now        (after a key was stolen)",
+            "renew --now --issuer-passphrase-file -        (the passphrase from standard input: "
+            "docs/certificates.md)",
         ),
         """
 

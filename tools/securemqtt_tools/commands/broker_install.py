@@ -13,6 +13,7 @@ from rich.console import Console
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import SMALL
+from securemqtt_tools.broker.lock import is_held
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload, Watching
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
@@ -114,6 +115,11 @@ def install(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("Nothing was changed.")
         return 0
+    if is_held(config.directory):
+        raise FatalError(
+            f"broker run of {config.directory} runs, on the ports that Mosquitto is to have: end "
+            f"it first (Ctrl-C where it runs), and run this again; nothing was changed"
+        )
     restart = shlex.split(args.restart) if args.restart else restart_command()
     command = reload.command if isinstance(reload, Reload) else restart
     if not args.yes and not confirmed(f"Write this and run {shlex.join(command)}?"):

@@ -56,7 +56,10 @@ def renew_intermediate(args: argparse.Namespace) -> None:
     print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
     print(
         as_called(
-            "Brokers and devices get it with their next certificate: securemqtt ca renew NAME"
+            "Brokers and devices get it with their next certificate. The broker of this home: "
+            "securemqtt broker reload, and securemqtt broker install where it is installed. Boards "
+            "and Pis: securemqtt provision once more, when theirs is due. Others: securemqtt ca "
+            "renew NAME."
         )
     )
 

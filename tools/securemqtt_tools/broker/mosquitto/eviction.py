@@ -46,9 +46,10 @@ _SOCKET = "socket"
 _CARD = "card.pem"
 _LONGEST_PATH = 100  # in bytes; macOS has 104 for a Unix socket, Linux 108
 _WAIT_S = 5.0
-# The session stays as it is (clean session 0), for the device may get a new certificate; which
-# client id is asked for is no matter, since it is the certificate's.
-_CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03out"
+# With clean session 1, for Mosquitto (2.0.11, 2.0.21, 2.1.2) forgets the will of a kept session
+# that another kept one takes over: who was revoked would stay "online" for ever. Which client id is
+# asked for is no matter, since it is the certificate's.
+_CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03out"
 _CONNACK_BYTES = 4
 # Behind the time, and nowhere else: a line may have what a client has chosen.
 _OPENED = re.compile(rb"\S+: New connection from (\S+) on port ")

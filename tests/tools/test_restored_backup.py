@@ -320,3 +320,42 @@ def test_an_inventory_of_the_first_version_is_brought_up_to_date(home: BackedUp)
         connection.commit()
     home.good("ca", "revoke", "lost")
     assert serials(home.crl) == {serial_of(home.lost)}
+
+
+def test_what_was_denied_or_taken_away_since_is_not_given_back(
+    home: BackedUp, tmp_path: Path
+) -> None:
+    """The whole home came from the backup: the one that it has replaced knows better."""
+    home.good("broker", "grant", "other", "operator")
+    home.good("broker", "allow", "lost", "read", "weather/#")
+    backup, old = tmp_path / "whole", tmp_path / "old"
+    shutil.copytree(home.directory, backup)
+    home.good("broker", "grant", "other", "device")
+    home.good("broker", "deny", "lost", "weather/secret")
+    shutil.move(home.directory, old)
+    shutil.copytree(backup, home.directory)
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 0
+    out = home.good("ca", "recover", old)
+    assert "Taken over: rules: 2, groups: 0." in out
+    assert "Taken over: roles: other (operator here, none there)." in out
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1
+    assert "other" not in home.good("broker", "who-may", "devices/lost/t")
+    acl = (home.broker / "acl").read_text()
+    assert "deny weather/secret" in acl
+    assert "devices/+/command/#" not in acl
+    again = home.good("ca", "recover", old)
+    assert "Taken over" not in again
+
+
+def test_an_older_place_takes_nothing_away_from_the_rules(home: BackedUp, tmp_path: Path) -> None:
+    home.good("broker", "allow", "lost", "read", "weather/#")
+    older = tmp_path / "older"
+    shutil.copytree(home.directory, older)
+    home.good("broker", "deny", "lost", "weather/secret")
+    home.good("broker", "grant", "other", "monitor")
+    out = home.good("ca", "recover", older)
+    assert "rules" not in out
+    assert "Left: roles" in out
+    assert "other (monitor here, none there)" in out
+    assert "other" in home.good("broker", "who-may", "devices/lost/t")
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1

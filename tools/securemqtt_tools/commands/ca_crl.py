@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from securemqtt.platform import escaped
+from securemqtt_tools.broker import recovered
 from securemqtt_tools.broker.config import ISSUER
 from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.broker.revocations import CRL, FILES, check, hand_over
@@ -54,6 +55,7 @@ def recover(args: argparse.Namespace) -> None:
         raise FatalError(f"{replaced}. Nothing was changed")
     former = succession.former(authority, witnesses)
     found = recovery.search(args.places, authority.issuing_certificate)
+    later = recovered.look(args.places)
     # root may have been needed to read what is installed, and for no more
     become_holder(authority.directory)
     places = (
@@ -77,6 +79,8 @@ def recover(args: argparse.Namespace) -> None:
             f"Taken over: revocations: {done.revocations}, certificates: {done.certificates}, from "
             f"files: {len(found)}."
         )
+    for line in recovered.take_over(later, authority, Home(home).broker):
+        print(escaped(as_called(line)))
     if former:
         raise FatalError(former)
     if done or newest is None or done.number > newest.number:

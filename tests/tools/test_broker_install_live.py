@@ -297,6 +297,26 @@ def test_rules_and_certificate_change_under_a_live_connection(
         assert installed.entries("pump") == 1
 
 
+def test_what_comes_by_a_role_waits_over_a_reload(
+    installed: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed.run("broker", "grant", "hub", "operator")
+    assert installed.install("--yes") == 0
+    hub, pump = installed.context("hub"), installed.context("pump")
+    with installed.enter(hub, "hub") as peer:
+        peer.subscribe("devices/#")
+    installed.run("broker", "grant", "other", "monitor")
+    capsys.readouterr()
+    assert installed.install("--yes") == 0
+    assert "all stay connected." in capsys.readouterr().out
+    with installed.enter(pump, "pump") as peer:
+        for number in range(20):
+            peer.publish("devices/pump/t", b"%d" % number)
+    with Peer(installed.config.port, hub) as peer:
+        assert peer.connect("hub", clean=False) is True
+        assert [peer.receive()[1] for _ in range(20)] == [b"%d" % one for one in range(20)]
+
+
 def test_the_dry_run_says_which_of_both(
     installed: Installed, capsys: pytest.CaptureFixture[str]
 ) -> None:

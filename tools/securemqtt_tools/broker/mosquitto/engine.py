@@ -11,6 +11,7 @@ from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.kinds import MOSQUITTO
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, who_is_away
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import MOST, Eviction, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
@@ -100,6 +101,8 @@ class Mosquitto(Engine):
                 return False
             raise
         self._config = now.config
+        if not self._look_in(now.config, log, offset, gone):
+            return False
         if gone:
             late = self._latecomers()
             if late is None:
@@ -136,7 +139,22 @@ class Mosquitto(Engine):
         """
         if self._config is None or self._is_fragile(self._config):
             return False
-        child.read_anew(RELOADED)
+        return self._look_in(self._config, Log(child.log), child.read_anew(RELOADED), set())
+
+    def _look_in(self, config: BrokerConfig, log: Log, offset: int, gone: Collection[str]) -> bool:
+        """Enter the sessions of those who are away, but for `gone`, after a reload that the log has
+        at `offset` (see away.py); return False where it takes a restart, after which all have what
+        is theirs.
+        """
+        if self._eviction is None:
+            return True
+        try:
+            away = who_is_away(config, self.program.version, log.before(offset))
+            if len(away) > MOST_AWAY:
+                return False
+            self._eviction.look_in(config, away.difference(gone))
+        except (OSError, FatalError):
+            return False
         return True
 
     def _is_fragile(self, config: BrokerConfig) -> bool:

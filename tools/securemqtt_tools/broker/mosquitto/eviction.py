@@ -50,6 +50,7 @@ _WAIT_S = 5.0
 # that another kept one takes over: who was revoked would stay "online" for ever. Which client id is
 # asked for is no matter, since it is the certificate's.
 _CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03out"
+_CONNECT_KEPT = _CONNECT.replace(b"\x04\x02", b"\x04\x00")  # with clean session 0
 _CONNACK_BYTES = 4
 # Behind the time, and nowhere else: a line may have what a client has chosen.
 _OPENED = re.compile(rb"\S+: New connection from (\S+) on port ")
@@ -206,17 +207,32 @@ class Authority:
         OSError, FatalError.
         """
         for device_id in device_ids:
-            context = undated_context(config.server_trust())
-            self._show(context, device_id)
-            with socket.socket(socket.AF_UNIX) as plain:
-                plain.settimeout(_WAIT_S)
-                plain.connect(str(self.socket))
-                with context.wrap_socket(plain, server_hostname=config.names[0]) as tls:
-                    tls.sendall(_CONNECT)
-                    answer = tls.recv(_CONNACK_BYTES)
-                    if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
-                        raise ConnectionError("Mosquitto does not let us in")
-                    tls.sendall(_DISCONNECT)
+            self._enter(config, device_id, _CONNECT)
+
+    def look_in(self, config: BrokerConfig, device_ids: Iterable[str]) -> None:
+        """Enter the kept sessions of these devices, which are away, and leave them as they are: see
+        away.py. What Mosquitto sends meanwhile is not acknowledged, and waits on.
+
+        Takes as long, and raises, as `put_out`.
+        """
+        for device_id in device_ids:
+            if not self._enter(config, device_id, _CONNECT_KEPT):
+                self._enter(config, device_id, _CONNECT)  # there was none, and is none again
+
+    def _enter(self, config: BrokerConfig, device_id: str, connect: bytes) -> bool:
+        """Connect as a device, and leave; return True if it had a session."""
+        context = undated_context(config.server_trust())
+        self._show(context, device_id)
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.settimeout(_WAIT_S)
+            plain.connect(str(self.socket))
+            with context.wrap_socket(plain, server_hostname=config.names[0]) as tls:
+                tls.sendall(connect)
+                answer = tls.recv(_CONNACK_BYTES)
+                if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
+                    raise ConnectionError("Mosquitto does not let us in")
+                tls.sendall(_DISCONNECT)
+        return bool(answer[2] & 1)
 
     def _show(self, context: ssl.SSLContext, device_id: str) -> None:
         """Have a certificate of this id shown, which is good for an hour."""

@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, who_is_away
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
+from securemqtt_tools.broker.mosquitto.program import Version
 from securemqtt_tools.broker.mosquitto.restart import run
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
 _WATCH_S = 0.3
@@ -45,6 +48,7 @@ class Reload:
     gone: frozenset[str]
     socket: Path | None
     log: Path
+    version: Version
 
     def run(self, config: BrokerConfig, trusted: Trusted, timeout_s: float) -> Watching | None:
         """Run it, and wait until Mosquitto has read its files and `gone` are out, about `timeout_s`
@@ -54,11 +58,29 @@ class Reload:
         begin = log.size
         run(self.command)
         begin += log.await_match(RELOADED, begin, timeout_s, "that it has read its files anew")
-        if self.socket is None or not self.gone:
+        if self.socket is None:
             return None
-        watching = Watching(config, Authority(self.socket), trusted, log)
+        authority = Authority(self.socket)
+        self._look_in(config, authority, trusted, log.before(begin))
+        if not self.gone:
+            return None
+        watching = Watching(config, authority, trusted, log)
         watching.begin(self.gone, begin, timeout_s)
         return watching
+
+    def _look_in(
+        self, config: BrokerConfig, authority: Authority, trusted: Trusted, log: bytes
+    ) -> None:
+        """Give to those who are away what is theirs: see away.py. Raise FatalError."""
+        away = who_is_away(config, self.version, log) - self.gone
+        if len(away) > MOST_AWAY:
+            raise FatalError(f"{len(away)} who have a role or a rule are away, and would lose it")
+        if away:
+            with (
+                explained("enter the sessions of those who are away"),
+                trusted(authority.hashed_name, authority.certificate),
+            ):
+                authority.look_in(config, away)
 
 
 class Watching:

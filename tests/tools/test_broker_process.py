@@ -28,10 +28,10 @@ from securemqtt.errors import ClientIdRefused
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess, child
 from securemqtt_tools.broker.config import NotRenewedError
 from securemqtt_tools.broker.mosquitto import connections, engine, eviction
-from securemqtt_tools.broker.mosquitto.away import connected
+from securemqtt_tools.broker.mosquitto.away import Presence
 from securemqtt_tools.broker.mosquitto.eviction import Watch
 from securemqtt_tools.broker.mosquitto.log import Log
-from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
 from securemqtt_tools.broker.rules import READ, Rule, Rules
 from securemqtt_tools.broker.rules_file import write_rules
 from securemqtt_tools.cli import FatalError
@@ -278,21 +278,51 @@ def test_damaged_certificate(config: BrokerConfig, engine: str) -> None:
     assert BrokerConfig.open(config.directory).port == 0
 
 
-def test_who_is_connected_is_in_the_log() -> None:
+def test_who_is_connected_is_in_the_log(tmp_path: Path) -> None:
     at = "2026-11-30T00:00:00: "
-    enters = "New client connected from 127.0.0.1:{} as {} (p2, c0, k60, u'{}')."
+    enters = "New client connected from {} as {} (p2, c0, k60, u'{}')."
+
+    def come(*ids: str, where: str = "127.0.0.1:1") -> list[str]:
+        return [enters.format(where, one, one) for one in ids]
+
     said = [
-        enters.format(1, "before", "before"),
+        *come("before"),
         "mosquitto version 2.0.11 starting",
-        *(enters.format(2, one, one) for one in ("stays", "left", "silent", "lost", "again")),
+        *come("stays", "left", "silent", "lost", "again", "full", "connection"),
+        *come("ours", where="/home/pi/.securemqtt/broker/eviction/socket:0"),
         "Client left disconnected.",
         "Client silent has exceeded timeout, disconnecting.",
         "Bad socket read/write on client lost: Connection reset by peer",
         "Client again already connected, closing old connection.",
-        enters.format(3, "again", "again"),
-        "Denied PUBLISH from stays (d0, q1, r0, m1, 'x/Client stays disconnected.')",
+        *come("again"),
+        "Outgoing messages are being dropped for client full.",
+        "Client connection from 127.0.0.1 failed: error:14094416.",
+        "Received PUBLISH from x (d0, q1, r0, m1, 'a/: Client stays disconnected.', ... (1 bytes))",
     ]
-    assert connected("\n".join(at + one for one in said).encode()) == {"stays", "again"}
+    path = tmp_path / "log"
+    path.write_text("".join(f"{at}{one}\n" for one in said))
+    presence = Presence(Log(path), path.stat().st_size)
+    assert presence.is_known
+    assert presence.here == {"stays", "again", "full", "connection"}
+    with path.open("a") as log:
+        log.write(f"{at}Client full disconnected.\n{at}{come('late')[0]}\n{at}Client sta")
+    presence.update()
+    assert presence.here == {"stays", "again", "connection", "late"}
+
+
+def test_more_than_can_be_looked_in_for_take_a_restart(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is forgotten where nobody would restart it."""
+    require_program("mosquitto")
+    monkeypatch.setattr(engine, "MOST_AWAY", 1)
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        program = find_mosquitto()
+        assert program is not None
+        is_old = program.version < REWORKED_SINCE
+        door.broker.config.changed(roles=dict.fromkeys(("a", "b"), "monitor"))
+        assert door.broker.reload() is is_old
+        assert door.broker.end_tls_sessions() is not is_old
 
 
 def test_unknown_engine(config: BrokerConfig) -> None:

@@ -11,8 +11,11 @@ eviction.py, with nothing said: a CONNECT gives them their lines again.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.eviction import Authority
+from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, Version
 from securemqtt_tools.broker.rules_file import read_rules
 
@@ -20,32 +23,72 @@ from securemqtt_tools.broker.rules_file import read_rules
 MOST_AWAY = 200
 # Behind the time, and nowhere else: a line may have what a client has chosen.
 _STARTS = re.compile(rb"\S+: mosquitto version \S+ starting")
-_ENTERS = re.compile(rb"\S+: New client connected from \S+ as (\S+) \(")
-# Whatever else is said of a client ends its connection, or nearly: who is taken for being away, and
-# is not, connects anew.
-_LEAVES = re.compile(rb"\S+: (?:.* )?[Cc]lient ([A-Za-z0-9_-]+)[ ,:.]")
+# Not by a Unix socket, as we do.
+_ENTERS = re.compile(rb"\S+: New client connected from [^\s/]\S* as (\S+) \(")
+_LEAVES = re.compile(
+    rb"\S+: (?:Client (?P<client>[A-Za-z0-9_-]+) "
+    rb"(?:disconnected|closed its connection|has exceeded timeout|already connected)"
+    rb"|(?:Bad socket read/write|Socket error) on client (?P<broken>[A-Za-z0-9_-]+)[:,])"
+)
 
 
-def who_is_away(config: BrokerConfig, version: Version, log: bytes) -> set[str]:
-    """Return who has lines of the ACL file that are for him alone, and is not connected, as the log
-    of the running Mosquitto says; nobody where this version gives them to all. Raise FatalError
-    when the rules cannot be read.
+def named(config: BrokerConfig, version: Version) -> set[str]:
+    """Return who has lines of the ACL file that are for him alone; nobody where this version gives
+    them to all. Raise FatalError when the rules cannot be read.
     """
     if version >= REWORKED_SINCE:
         return set()
-    named = config.roles.keys() | read_rules(config.directory).identities()
-    return set(named) - connected(log)
+    return {*config.roles, *read_rules(config.directory).identities()}
 
 
-def connected(log: bytes) -> set[str]:
-    """Return the clients that are connected at the end of a log."""
-    here: set[bytes] = set()
-    for line in log.splitlines():
-        entered = _ENTERS.match(line)
-        if entered is not None:
-            here.add(entered[1])
-        elif _STARTS.match(line):
-            here.clear()
-        elif (left := _LEAVES.match(line)) is not None:
-            here.discard(left[1])
-    return {one.decode(errors="replace") for one in here}
+class Presence:
+    """Who is connected, as Mosquitto's log says."""
+
+    def __init__(self, log: Log, size: int) -> None:
+        """Read the log up to `size`. Raise FatalError."""
+        self._log = log
+        self._offset = 0
+        self.here: set[str] = set()
+        self.is_known = False
+        """Whether the log has Mosquitto's start, so that all who came are in it."""
+        self._take(log.before(size))
+        self._offset = size
+
+    def update(self) -> None:
+        """Read on. Raise FatalError."""
+        said = self._log.since(self._offset)
+        whole = said[: said.rfind(b"\n") + 1]
+        self._take(whole)
+        self._offset += len(whole)
+
+    def _take(self, log: bytes) -> None:
+        for line in log.splitlines():
+            if entered := _ENTERS.match(line):
+                self.here.add(entered[1].decode(errors="replace"))
+            elif _STARTS.match(line):
+                self.here.clear()
+                self.is_known = True
+            elif left := _LEAVES.match(line):
+                self.here.discard((left["client"] or left["broken"]).decode())
+
+
+def look_in(
+    authority: Authority, config: BrokerConfig, away: Collection[str], presence: Presence
+) -> None:
+    """Enter the sessions of those who are away, and leave them as they are. Who comes back
+    meanwhile is left alone. Takes some milliseconds for each. Raise OSError, FatalError.
+    """
+    for one in sorted(away):
+        presence.update()
+        if one in presence.here:
+            continue
+        try:
+            had_session = authority.look_in(config, one)
+        except OSError:
+            presence.update()
+            if one not in presence.here:  # it has taken our place, and has all that is its own
+                raise
+            continue
+        presence.update()
+        if not had_session and one not in presence.here:
+            authority.put_out(config, [one])  # the session that we have made

@@ -209,15 +209,12 @@ class Authority:
         for device_id in device_ids:
             self._enter(config, device_id, _CONNECT)
 
-    def look_in(self, config: BrokerConfig, device_ids: Iterable[str]) -> None:
-        """Enter the kept sessions of these devices, which are away, and leave them as they are: see
-        away.py. What Mosquitto sends meanwhile is not acknowledged, and waits on.
-
-        Takes as long, and raises, as `put_out`.
+    def look_in(self, config: BrokerConfig, device_id: str) -> bool:
+        """Enter the kept session of a device that is away, and leave it as it is (see away.py):
+        what Mosquitto sends meanwhile is not acknowledged, and waits on. Return True if it had one;
+        else it has one now. Raise OSError.
         """
-        for device_id in device_ids:
-            if not self._enter(config, device_id, _CONNECT_KEPT):
-                self._enter(config, device_id, _CONNECT)  # there was none, and is none again
+        return self._enter(config, device_id, _CONNECT_KEPT)
 
     def _enter(self, config: BrokerConfig, device_id: str, connect: bytes) -> bool:
         """Connect as a device, and leave; return True if it had a session."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, who_is_away
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Presence, look_in, named
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
@@ -60,19 +60,20 @@ class Reload:
         begin += log.await_match(RELOADED, begin, timeout_s, "that it has read its files anew")
         if self.socket is None:
             return None
-        authority = Authority(self.socket)
-        self._look_in(config, authority, trusted, log.before(begin))
-        if not self.gone:
-            return None
-        watching = Watching(config, authority, trusted, log)
-        watching.begin(self.gone, begin, timeout_s)
+        authority, watching = Authority(self.socket), None
+        if self.gone:
+            watching = Watching(config, authority, trusted, log)
+            watching.begin(self.gone, begin, timeout_s)
+        self._look_in(config, authority, trusted, Presence(log, begin))
         return watching
 
     def _look_in(
-        self, config: BrokerConfig, authority: Authority, trusted: Trusted, log: bytes
+        self, config: BrokerConfig, authority: Authority, trusted: Trusted, presence: Presence
     ) -> None:
-        """Give to those who are away what is theirs: see away.py. Raise FatalError."""
-        away = who_is_away(config, self.version, log) - self.gone
+        """Give to those who are away what is theirs: see away.py. Where the log was begun anew,
+        nobody knows who is, and all of them connect anew. Raise FatalError.
+        """
+        away = named(config, self.version) - presence.here - self.gone
         if len(away) > MOST_AWAY:
             raise FatalError(f"{len(away)} who have a role or a rule are away, and would lose it")
         if away:
@@ -80,7 +81,7 @@ class Reload:
                 explained("enter the sessions of those who are away"),
                 trusted(authority.hashed_name, authority.certificate),
             ):
-                authority.look_in(config, away)
+                look_in(authority, config, away, presence)
 
 
 class Watching:

@@ -355,7 +355,25 @@ def test_an_older_place_takes_nothing_away_from_the_rules(home: BackedUp, tmp_pa
     home.good("broker", "grant", "other", "monitor")
     out = home.good("ca", "recover", older)
     assert "rules" not in out
-    assert "Left: roles" in out
-    assert "other (monitor here, none there)" in out
-    assert "other" in home.good("broker", "who-may", "devices/lost/t")
     assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1
+    home.good("broker", "grant", "other", "operator")
+    shutil.copytree(home.directory, tmp_path / "grown")
+    home.good("broker", "grant", "other", "device")
+    out = home.good("ca", "recover", tmp_path / "grown")  # the copy is the older one
+    assert "Left: roles: other (none here, operator there)." in out
+    assert "other" not in home.good("broker", "who-may", "devices/lost/t")
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1
+
+
+def test_rules_that_were_changed_as_often_on_both_sides_are_told(
+    home: BackedUp, tmp_path: Path
+) -> None:
+    backup, old = tmp_path / "whole", tmp_path / "old"
+    shutil.copytree(home.directory, backup)
+    home.good("broker", "deny", "lost", "weather/secret")
+    (home.directory / "app").mkdir()
+    (home.directory / "app" / "broker.json").write_text("{}")  # somebody else's
+    shutil.move(home.directory, old)
+    shutil.copytree(backup, home.directory)
+    home.good("broker", "allow", "other", "read", "weather/#")
+    assert "Left: rules" in home.good("ca", "recover", old)

@@ -8,11 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
+from securemqtt_tools.broker.config import CRL, SETTINGS, BrokerConfig
 from securemqtt_tools.broker.rules import Rules
 from securemqtt_tools.broker.rules_file import NAME, newest_rules, write_rules
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.layout import INVENTORY
+
+# From less to more: an operator commands devices.
+_RANKS = (None, "monitor", "operator")
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,11 @@ def look(places: Iterable[Path]) -> Later:
     or is damaged.
     """
     below = [place for place in places if place.is_dir()]
-    rules = list(_holding(below, NAME))
-    brokers = sorted(_holding(below, SETTINGS), key=_changed_at)
+    rules = [one for one in _holding(below, NAME) if _is_ours(one)]
+    brokers = sorted(
+        (one for one in _holding(below, SETTINGS) if _is_ours(one)),
+        key=lambda one: (one / SETTINGS).stat().st_mtime,
+    )
     return Later(newest_rules(*rules) if rules else None, brokers[-1] if brokers else None)
 
 
@@ -48,35 +55,44 @@ def take_over(later: Later, authority: Authority, broker: Path) -> list[str]:
                     write_rules(directory, later.rules)
             count = f"rules: {len(later.rules.lines)}, groups: {len(later.rules.groups)}"
             done.append(f"Taken over: {count}.")
+        elif later.rules is not None and later.rules.number == now.number and later.rules != now:
+            done.append(
+                "Left: rules, since those here were changed as often, though they are not the "
+                "same. Compare them: securemqtt broker rules, here and with --home OLD"
+            )
     if (broker / SETTINGS).exists():
         config = BrokerConfig.open(broker)
         if later.broker is not None:
-            there = BrokerConfig.open(later.broker)
-            differing = _differing(config.roles, there.roles)
-            if differing and _changed_at(later.broker) > _changed_at(broker):
-                config = replace(config, roles=there.roles)
-                done.append(f"Taken over: roles: {differing}.")
-            elif differing:
+            there = BrokerConfig.open(later.broker).roles
+            lessened = _differing(config.roles, there, less=True)
+            if lessened:
+                kept = {one: role for one, role in config.roles.items() if one not in lessened}
+                less = {one: there[one] for one in lessened if one in there}
+                config = replace(config, roles={**kept, **less})
+                done.append(f"Taken over: roles: {', '.join(lessened.values())}.")
+            grown = _differing(config.roles, there, less=False)
+            if grown:
                 done.append(
-                    f"Left: roles, since those of {later.broker} are older, though not the same: "
-                    f"{differing}. Compare them: securemqtt broker status"
+                    f"Left: roles: {', '.join(grown.values())}. Whom they were given later, give "
+                    f"them again: securemqtt broker grant"
                 )
         config.save()  # the rules, too, in the form that the broker reads
     return done
 
 
-def _differing(now: Mapping[str, str], there: Mapping[str, str]) -> str:
-    """Say in whose roles two differ, the first here, the second there."""
-    return ", ".join(
-        f"{one} ({now.get(one, 'none')} here, {there.get(one, 'none')} there)"
-        for one in sorted(now.keys() | there.keys())
-        if now.get(one) != there.get(one)
-    )
+def _differing(now: Mapping[str, str], there: Mapping[str, str], less: bool) -> dict[str, str]:
+    """Return in words whose roles are less there than here, or more."""
+    found = {}
+    for one in sorted(now.keys() | there.keys()):
+        ours, theirs = now.get(one), there.get(one)
+        if ours != theirs and (_RANKS.index(theirs) < _RANKS.index(ours)) is less:
+            found[one] = f"{one} ({ours or 'none'} here, {theirs or 'none'} there)"
+    return found
 
 
-def _changed_at(broker: Path) -> float:
-    with explained(f"look at {broker / SETTINGS}"):
-        return (broker / SETTINGS).stat().st_mtime
+def _is_ours(directory: Path) -> bool:
+    """Return True for an authority's directory, or a broker's: others have files of these names."""
+    return any((directory / name).exists() for name in (CRL, INVENTORY))
 
 
 def _holding(directories: Iterable[Path], name: str) -> Iterator[Path]:

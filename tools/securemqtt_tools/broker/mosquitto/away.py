@@ -69,7 +69,7 @@ class Presence:
                 self.here.clear()
                 self.is_known = True
             elif left := _LEAVES.match(line):
-                self.here.discard((left["client"] or left["broken"]).decode())
+                self.here.discard(str(left["client"] or left["broken"], "ascii"))
 
 
 def look_in(

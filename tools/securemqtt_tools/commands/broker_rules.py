@@ -296,7 +296,13 @@ def rules_of(args: argparse.Namespace) -> Rules:
     """Read the rules beside the inventory, or those of the broker, if they are newer: what holds
     from the broker's next reload on. Raise FatalError.
     """
-    return newest_rules(Home(args.home).ca, directory_of(args))
+    home = Home(args.home)
+    if not (home.ca.exists() or home.broker.exists()):
+        raise FatalError(
+            f"there is no authority in {home.ca}, and no broker in {home.broker}: run securemqtt "
+            f"ca init"
+        )
+    return newest_rules(home.ca, home.broker)
 
 
 def _members(now: Rules, group: str) -> str:

@@ -15,7 +15,7 @@ from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import SMALL
 from securemqtt_tools.broker.lock import is_held
 from securemqtt_tools.broker.mosquitto.install import Installation
-from securemqtt_tools.broker.mosquitto.live import Reload, Watching
+from securemqtt_tools.broker.mosquitto.live import Reload, losses_by_others
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
 from securemqtt_tools.broker.revocations import check_crl, check_installed
@@ -95,7 +95,7 @@ def install(args: argparse.Namespace) -> int:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
     for warning in warnings(config, datetime.now(timezone.utc), only_crl_counts=True):
         warn(warning)
-    say_shortcomings(shortcomings(config, program))
+    say_shortcomings([*shortcomings(config, program), *losses_by_others(config, program)])
     installation = Installation(config, program, args.etc)
     if is_authority_here(args):
         home = Home(args.home)
@@ -111,7 +111,7 @@ def install(args: argparse.Namespace) -> int:
     with Console(stderr=True).status("Trying it out with Mosquitto"):
         installation.try_out()
     reload = installation.reload(_reload(args))
-    print(_prospect(reload))
+    print(_prospect(reload, config))
     if args.dry_run:
         print("Nothing was changed.")
         return 0
@@ -140,11 +140,15 @@ def _reload(args: argparse.Namespace) -> list[str] | None:
     return None if args.restart else reload_command()
 
 
-def _prospect(reload: Reload | str) -> str:
+def _prospect(reload: Reload | str, config: BrokerConfig) -> str:
     if isinstance(reload, str):
         return f"Mosquitto is to be restarted, so that all connect anew: {reload}."
     but = f", except who was revoked: {', '.join(sorted(reload.gone))}" if reload.gone else ""
-    return f"Mosquitto is to be reloaded: all stay connected{but}."
+    anew = sorted(reload.connecting_anew(config))
+    again = (
+        f"; {', '.join(anew)} may have to connect anew, since its log was rotated" if anew else ""
+    )
+    return f"Mosquitto is to be reloaded: all stay connected{but}{again}."
 
 
 def _watch(installation: Installation, watching: Watching, restart: list[str]) -> None:

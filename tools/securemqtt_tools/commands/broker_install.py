@@ -15,7 +15,7 @@ from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import SMALL
 from securemqtt_tools.broker.lock import is_held
 from securemqtt_tools.broker.mosquitto.install import Installation
-from securemqtt_tools.broker.mosquitto.live import Reload, losses_by_others
+from securemqtt_tools.broker.mosquitto.live import Reload, Watching, losses_by_others
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
 from securemqtt_tools.broker.revocations import check_crl, check_installed

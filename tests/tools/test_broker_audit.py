@@ -125,6 +125,8 @@ def test_looking_in_for_who_is_away_is_no_event() -> None:
         "Client pump disconnected.",
         f"New client connected from {socket}:0 as pump (p2, c0, k60, u'pump').",
         "Client pump disconnected.",
+        f"New client connected from {socket}:0 as pump (p2, c1, k59, u'pump').",
+        "Client pump disconnected.",
         ENTERED,
     ]
     assert [one[0] for one in told(*(AT + line for line in lines))] == [

@@ -17,6 +17,7 @@ from securemqtt_tools.pki.files import explained
 
 ANSWER_S = 30.0
 _POLL_S = 0.01
+_AGAIN_S = 0.5
 _LOG_BYTES = 10 * 1024 * 1024
 
 
@@ -26,7 +27,8 @@ class Child:
     def __init__(self, log: Path) -> None:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = 0  # where its words begin in the log
+        self.begin = 0
+        """Where its words begin in the log."""
         self._log: os.stat_result | None = None
 
     @property
@@ -57,7 +59,7 @@ class Child:
         """Start it in a directory; what it says comes to the end of its log. Raise FatalError."""
         if self.log_size() > _LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        self._started_at = self.log_size()
+        self.begin = self.log_size()
         with explained(f"start {Path(arguments[0]).name}"):
             self._process = spawn(arguments, self.log, environment, open_files, directory=directory)
             self._log = self.log.stat()
@@ -101,11 +103,15 @@ class Child:
         FatalError when it does not say so in 30 s.
         """
         offset = self.log_size()
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + ANSWER_S
+        begun = time.monotonic()
+        again_s = 0.0
         while (found := word.search(self.words(offset))) is None:
-            if not self.running or time.monotonic() > deadline:
+            passed_s = time.monotonic() - begun
+            # More than once: Mosquitto forgets one that comes while it reads them already.
+            if self._process is not None and passed_s >= again_s:
+                self._process.send_signal(signal.SIGHUP)
+                again_s += _AGAIN_S
+            if not self.running or passed_s > ANSWER_S:
                 raise FatalError(
                     f"the broker did not reload: {last_words(self.words())} (see {self.log})"
                 )
@@ -115,7 +121,7 @@ class Child:
     def words(self, offset: int | None = None) -> bytes:
         """Return its log since its start, or from an offset on. Raise FatalError."""
         with explained(f"read {self.log}"), self.log.open("rb") as file:
-            file.seek(self._started_at if offset is None else offset)
+            file.seek(self.begin if offset is None else offset)
             return file.read()
 
     def log_size(self) -> int:

@@ -145,9 +145,8 @@ def _prospect(reload: Reload | str, config: BrokerConfig) -> str:
         return f"Mosquitto is to be restarted, so that all connect anew: {reload}."
     but = f", except who was revoked: {', '.join(sorted(reload.gone))}" if reload.gone else ""
     anew = sorted(reload.connecting_anew(config))
-    again = (
-        f"; {', '.join(anew)} may have to connect anew, since its log was rotated" if anew else ""
-    )
+    why = "may have to connect anew, since its log does not show who is connected"
+    again = f"; {', '.join(anew)} {why}" if anew else ""
     return f"Mosquitto is to be reloaded: all stay connected{but}{again}."
 
 

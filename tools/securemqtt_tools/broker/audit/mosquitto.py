@@ -26,7 +26,7 @@ _OPENED = re.compile(r"New connection from (?P<peer>\S+) on port \d+\.")
 # The id is greedy: what comes last is Mosquitto's own.
 _ENTERED = re.compile(
     r"New client connected from (?P<peer>\S.*?) as (?P<identity>.*) "
-    r"\(p\d, c(?P<clean>\d), k\d+(?:, u'.*')?\)\."
+    r"\(p\d, c(?P<clean>\d), k(?P<keep_alive>\d+)(?:, u'.*')?\)\."
 )
 _ENDED = re.compile(
     r"Client (?P<identity>.*?)(?P<how>"
@@ -129,7 +129,8 @@ class MosquittoReader:
         if _PUT_OUT.fullmatch(peer):  # as we do it, in place of whoever was here: see eviction.py
             self._put_out.add(identity)
             address = self._present.pop(identity, None)
-            if entered["clean"] == "1":  # else we looked in while it was away: see away.py
+            # Else we have entered for who is away: see away.py.
+            if (entered["clean"], entered["keep_alive"]) == ("1", "60"):
                 reason = "its certificate has been revoked"
                 yield event(line.time, EVICTED, identity, address, reason)
             return

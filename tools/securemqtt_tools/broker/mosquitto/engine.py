@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
@@ -11,7 +12,7 @@ from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.kinds import MOSQUITTO
-from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Presence, look_in, named
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Held, Presence, named
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import MOST, Eviction, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
@@ -25,10 +26,11 @@ from securemqtt_tools.broker.mosquitto.program import (
 )
 from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import write_file
+from securemqtt_tools.pki.files import explained, write_file
 
 CONFIGURATION = "mosquitto.conf"
 _EVICTION = "eviction"
+_AT_ONCE = 5
 
 
 class Mosquitto(Engine):
@@ -46,6 +48,9 @@ class Mosquitto(Engine):
         self._eviction: Eviction | None = None
         self._watch: Watch | None = None
         self._config: BrokerConfig | None = None
+        self._presence: Presence | None = None
+        self._unseen: list[str] = []
+        """Who may have a session: it is looked up between reloads, so that few are left for one."""
 
     @property
     def title(self) -> str:
@@ -58,7 +63,7 @@ class Mosquitto(Engine):
 
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write its configuration, and make the way to put devices out. Raise FatalError."""
-        self._watch, self._config = None, config
+        self._watch, self._config, self._presence = None, config, None
         self._eviction = self._new_eviction(config)
         places = Places(
             config.directory,
@@ -75,6 +80,12 @@ class Mosquitto(Engine):
     def command(self, config: BrokerConfig) -> list[str]:
         """Return the command that starts it."""
         return [str(self.program.path), "-c", str(config.directory / CONFIGURATION)]
+
+    def complete(self, child: Child) -> None:
+        """Begin to see who is connected. Raise FatalError."""
+        self._presence = Presence(Log(child.log), child.begin)
+        if self._config is not None:
+            self._unseen = sorted(named(self._config, self.program.version))
 
     def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
         """Have it read its files anew, and put out who was revoked since; call `keep_out` from then
@@ -94,13 +105,20 @@ class Mosquitto(Engine):
         except FatalError:  # somebody has moved it away, and Mosquitto writes on to where it is now
             return False
         try:
+            held = self._hold(now.config, gone)
+        except (OSError, FatalError):  # after a restart all have what is theirs
+            return False
+        try:
             offset = child.read_anew(RELOADED)
         except FatalError:
+            if held is not None:
+                held.leave()
             # It may have read them all the same, and only its log is silent.
             if child.running and not self._put_out(before.config, gone):
                 return False
             raise
         self._config = now.config
+        self._unseen = sorted(named(now.config, self.program.version))
         if gone:
             late = self._latecomers()
             if late is None:
@@ -108,7 +126,14 @@ class Mosquitto(Engine):
             gone |= late
             self._watch = self._watch or Watch(log, ports_of(now.config))
             self._watch.begin(gone, offset)
-        return self._put_out(now.config, gone) and self._look_in(now.config, log, offset, gone)
+        if not self._put_out(now.config, gone):
+            return False
+        try:
+            if held is not None:
+                held.complete()
+        except (OSError, FatalError):
+            return False
+        return True
 
     def keep_out(self, child: Child) -> bool:
         """Put out who was revoked, had shown its certificate before that, and says CONNECT only
@@ -117,6 +142,12 @@ class Mosquitto(Engine):
         Does nothing once all connections of before have ended, or after 100 s where the kernel does
         not tell. Raise FatalError.
         """
+        if self._presence is not None:
+            try:
+                self._presence.update()
+            except FatalError:  # somebody has begun its log anew
+                self._presence = None
+        self._look_up()
         if self._watch is None or self._config is None:
             return True
         if self._watch.is_over() and not self._watch.prolong():
@@ -137,37 +168,48 @@ class Mosquitto(Engine):
         """
         if self._config is None or self._is_fragile(self._config):
             return False
-        log = Log(child.log)
-        # Before it, since nobody restarts it for this.
-        if self._away(self._config, Presence(log, child.log_size())) is None:
-            return False
-        return self._look_in(self._config, log, child.read_anew(RELOADED), set())
+        with explained("enter the sessions of those who are away"):
+            held = self._hold(self._config, ())
+            try:
+                child.read_anew(RELOADED)
+            finally:
+                if held is not None:
+                    held.complete()
+        return True
 
-    def _away(self, config: BrokerConfig, presence: Presence) -> set[str] | None:
-        """Return whose sessions have to be entered after a reload (see away.py); None where they
-        cannot be, or are too many.
+    def _hold(self, config: BrokerConfig, gone: Collection[str]) -> Held | None:
+        """Enter the sessions of those who are away, but for `gone`, for the time of a reload (see
+        away.py). Raise OSError, and FatalError where they cannot be, or are too many.
         """
-        who = named(config, self.program.version)
         # With passwords Mosquitto knows those by theirs whom it has not read from its disk.
-        if not who or config.passwords:
-            return set()
-        away = who - presence.here
-        if not presence.is_known or len(away) > MOST_AWAY:
+        who = set() if config.passwords else named(config, self.program.version).difference(gone)
+        presence = self._presence
+        if not who:
             return None
-        return None if away and self._eviction is None else away
+        if presence is None:
+            raise FatalError("its log was begun anew, and does not show who is connected")
+        presence.update()
+        away = len(presence.absent(who))
+        if away > MOST_AWAY:
+            raise FatalError(
+                f"{away} who have a role or a rule are away, more than {MOST_AWAY}, and would lose "
+                f"what comes to them by it"
+            )
+        if self._eviction is None:
+            raise FatalError("there is no way into their sessions")
+        return Held(self._eviction, config, who, presence)
 
-    def _look_in(self, config: BrokerConfig, log: Log, offset: int, gone: Collection[str]) -> bool:
-        """Enter them, but for `gone`, after a reload that the log has at `offset`; return False
-        where it takes a restart, after which all have what is theirs.
-        """
-        try:
-            presence = Presence(log, offset)
-            away = self._away(config, presence)
-            if away is not None and self._eviction is not None:
-                look_in(self._eviction, config, away.difference(gone), presence)
-        except (OSError, FatalError):
-            return False
-        return away is not None
+    def _look_up(self) -> None:
+        """Look up of a few more who are away whether they have a session."""
+        presence, eviction, config = self._presence, self._eviction, self._config
+        if presence is None or eviction is None or config is None:
+            return
+        absent, self._unseen = presence.absent(self._unseen), []
+        if absent:
+            # What cannot be entered now is entered at the reload, which says so if it cannot.
+            with suppress(OSError, FatalError):
+                Held(eviction, config, absent[:_AT_ONCE], presence).leave()
+            self._unseen = absent[_AT_ONCE:]
 
     def _is_fragile(self, config: BrokerConfig) -> bool:
         """Whether a reload leaves a listener in ruins: that of WebSockets before 2.1."""

@@ -17,7 +17,9 @@ import ssl
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -35,7 +37,7 @@ from securemqtt_tools.broker.mosquitto.connections import (
 from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import Door
 from securemqtt_tools.broker.trust import undated_context
-from securemqtt_tools.pki.files import make_directory, write_file
+from securemqtt_tools.pki.files import OWNER_ONLY, make_directory, write_file
 from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import DEVICE, Issuer, ca_certificate, leaf_certificate
 
@@ -50,7 +52,9 @@ _WAIT_S = 5.0
 # that another kept one takes over: who was revoked would stay "online" for ever. Which client id is
 # asked for is no matter, since it is the certificate's.
 _CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03out"
-_CONNECT_KEPT = _CONNECT.replace(b"\x04\x02", b"\x04\x00")  # with clean session 0
+CONNECT_KEPT = _CONNECT.replace(b"\x04\x02", b"\x04\x00")  # with clean session 0
+# Another keep-alive, by which the audit log tells it from a revocation.
+CONNECT_TIDY = _CONNECT.replace(b"\x00\x3c", b"\x00\x3b")
 _CONNACK_BYTES = 4
 # Behind the time, and nowhere else: a line may have what a client has chosen.
 _OPENED = re.compile(rb"\S+: New connection from (\S+) on port ")
@@ -200,49 +204,75 @@ class Authority:
         digest = hashlib.sha1(name, usedforsecurity=False).digest()
         return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
 
-    def put_out(self, config: BrokerConfig, device_ids: Iterable[str]) -> None:
+    def put_out(
+        self, config: BrokerConfig, device_ids: Iterable[str], connect: bytes = _CONNECT
+    ) -> None:
         """End the connections of these devices, if they have any.
 
         Takes some milliseconds for each, and at most 20 s where Mosquitto does not answer. Raise
         OSError, FatalError.
         """
-        for device_id in device_ids:
-            self._enter(config, device_id, _CONNECT)
+        with self.visiting(config) as visitor:
+            for device_id in device_ids:
+                visitor.enter(device_id, connect).leave()
 
-    def look_in(self, config: BrokerConfig, device_id: str) -> bool:
-        """Enter the kept session of a device that is away, and leave it as it is (see away.py):
-        what Mosquitto sends meanwhile is not acknowledged, and waits on. Return True if it had one;
-        else it has one now. Raise OSError.
-        """
-        return self._enter(config, device_id, _CONNECT_KEPT)
-
-    def _enter(self, config: BrokerConfig, device_id: str, connect: bytes) -> bool:
-        """Connect as a device, and leave; return True if it had a session."""
-        context = undated_context(config.server_trust())
-        self._show(context, device_id)
-        with socket.socket(socket.AF_UNIX) as plain:
-            plain.settimeout(_WAIT_S)
-            plain.connect(str(self.socket))
-            with context.wrap_socket(plain, server_hostname=config.names[0]) as tls:
-                tls.sendall(connect)
-                answer = tls.recv(_CONNACK_BYTES)
-                if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
-                    raise ConnectionError("Mosquitto does not let us in")
-                tls.sendall(_DISCONNECT)
-        return bool(answer[2] & 1)
-
-    def _show(self, context: ssl.SSLContext, device_id: str) -> None:
-        """Have a certificate of this id shown, which is good for an hour."""
-        key = generate_key("p256")
-        now = datetime.now(timezone.utc)
-        hour = timedelta(hours=1)
-        certificate = leaf_certificate(
-            DEVICE, device_id, (), key.public_key(), now - hour, now + hour, self._issuer
-        )
+    @contextmanager
+    def visiting(self, config: BrokerConfig) -> Iterator[Visitor]:
+        """Yield who can enter as one device after another. Raise OSError, FatalError."""
         with tempfile.TemporaryDirectory(prefix="securemqtt-") as scratch:
-            card = Path(scratch) / _CARD
-            write_file(card, key_pem(key) + certificate.public_bytes(Encoding.PEM))
-            context.load_cert_chain(card)
+            yield Visitor(self.socket, config, self._issuer, Path(scratch) / _CARD)
+
+
+class Visitor:
+    """Enters as devices by the listener at a socket. Each comes with a certificate of an hour."""
+
+    def __init__(self, place: Path, config: BrokerConfig, issuer: Issuer, card: Path) -> None:
+        """Have each certificate written to `card`, which is the owner's only."""
+        self._socket = place
+        self._name = config.names[0]
+        self._context = undated_context(config.server_trust())
+        self._issuer = issuer
+        self._key = generate_key("p256")
+        self._card = card
+
+    def enter(self, device_id: str, connect: bytes) -> Visit:
+        """Connect as a device. Raise OSError."""
+        now, hour = datetime.now(timezone.utc), timedelta(hours=1)
+        certificate = leaf_certificate(
+            DEVICE, device_id, (), self._key.public_key(), now - hour, now + hour, self._issuer
+        )
+        self._card.touch(OWNER_ONLY)
+        self._card.write_bytes(key_pem(self._key) + certificate.public_bytes(Encoding.PEM))
+        self._context.load_cert_chain(self._card)
+        with ExitStack() as failing:
+            plain = failing.enter_context(socket.socket(socket.AF_UNIX))
+            plain.settimeout(_WAIT_S)
+            plain.connect(str(self._socket))
+            tls = failing.enter_context(
+                self._context.wrap_socket(plain, server_hostname=self._name)
+            )
+            tls.sendall(connect)
+            answer = tls.recv(_CONNACK_BYTES)
+            if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
+                raise ConnectionError("Mosquitto does not let us in")
+            failing.pop_all()
+        return Visit(tls, bool(answer[2] & 1))
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A connection in a device's place. What Mosquitto sends there is not acknowledged, so it waits
+    on for the device.
+    """
+
+    _tls: ssl.SSLSocket
+    had_session: bool
+    """Whether there was one, kept by the device; else there is one now, where it was asked for."""
+
+    def leave(self) -> None:
+        """Leave in order; without a word where the device has taken its place back."""
+        with self._tls, suppress(OSError):
+            self._tls.sendall(_DISCONNECT)
 
 
 class Eviction(Authority):

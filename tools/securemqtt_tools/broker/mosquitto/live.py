@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Presence, look_in, named
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Held, Presence, named
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
@@ -32,6 +32,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
 _WATCH_S = 0.3
+_HAS_READ = "that it has read its files anew"
 
 
 Trusted = Callable[[str, bytes], AbstractContextManager[None]]
@@ -55,43 +56,60 @@ class Reload:
         at most; return the watch that keeps them out, if there are any. Raise FatalError.
         """
         log = Log(self.log)
-        begin = log.size
-        run(self.command)
-        begin += log.await_match(RELOADED, begin, timeout_s, "that it has read its files anew")
         if self.socket is None:
+            run(self.command)
+            log.await_match(RELOADED, log.size, timeout_s, _HAS_READ)
             return None
         authority, watching = Authority(self.socket), None
-        if self.gone:
-            watching = Watching(config, authority, trusted, log)
-            watching.begin(self.gone, begin, timeout_s)
-        self._look_in(config, authority, trusted, Presence(log, begin))
+        with self._holding(config, authority, trusted, log):
+            begin = log.end()
+            run(self.command)
+            begin += log.await_match(RELOADED, begin, timeout_s, _HAS_READ)
+            if self.gone:
+                watching = Watching(config, authority, trusted, log)
+                watching.begin(self.gone, begin, timeout_s)
         return watching
 
     def connecting_anew(self, config: BrokerConfig) -> set[str]:
         """Return those who are put out as well, if they are connected: whose session has to be
-        entered where the log was begun anew, and does not say who is away. Raise FatalError.
+        entered where the log does not show who is away, since it was begun anew, or is silent of
+        that. Raise FatalError.
         """
         if self.socket is None:
             return set()
-        log = Log(self.log)
-        presence = Presence(log, log.size)
-        if presence.is_known:
+        presence = Presence(Log(self.log))
+        if presence.is_known and presence.tells_comings:
             return set()
-        return named(config, self.version) - presence.here - self.gone
+        return {*presence.absent(named(config, self.version) - self.gone)}
 
-    def _look_in(
-        self, config: BrokerConfig, authority: Authority, trusted: Trusted, presence: Presence
-    ) -> None:
-        """Give to those who are away what is theirs: see away.py. Raise FatalError."""
-        away = named(config, self.version) - presence.here - self.gone
-        if len(away) > MOST_AWAY:
-            raise FatalError(f"{len(away)} who have a role or a rule are away, and would lose it")
-        if away:
+    @contextmanager
+    def _holding(
+        self, config: BrokerConfig, authority: Authority, trusted: Trusted, log: Log
+    ) -> Iterator[None]:
+        """Have those who are away keep what is theirs over a reload: see away.py. Raise
+        FatalError.
+        """
+        presence = Presence(log)
+        who = named(config, self.version) - self.gone
+        away = len(presence.absent(who))
+        if away > MOST_AWAY:
+            raise FatalError(f"{away} who have a role or a rule are away, and would lose it")
+        if not who:
+            yield
+            return
+        with (
+            explained("enter the sessions of those who are away"),
+            trusted(authority.hashed_name, authority.certificate),
+        ):
+            held = Held(authority, config, who, presence)
+        with ExitStack() as leaving:
+            leaving.callback(held.leave)
+            yield
             with (
                 explained("enter the sessions of those who are away"),
                 trusted(authority.hashed_name, authority.certificate),
             ):
-                look_in(authority, config, away, presence)
+                held.complete()
 
 
 def losses_by_others(config: BrokerConfig, program: Program) -> list[str]:

@@ -41,6 +41,11 @@ class Log:
                 raise FatalError(f"{self._path} was begun anew meanwhile")
             return os.pread(descriptor, _MOST_BYTES, offset)
 
+    def end(self) -> int:
+        """Return where it ends by now."""
+        with self._opened() as descriptor:
+            return os.fstat(descriptor).st_size
+
     def before(self, offset: int) -> bytes:
         """Return what was written up to `offset`, the end of it if that is much."""
         begin = max(0, offset - _MOST_BYTES)

@@ -121,6 +121,7 @@ class Stage:
         )
         number = read_rules(directory).number + 1
         write_rules(directory, Rules(number, members, lines, bindings))
+        self.door.broker.config.save()
         self.door.broker.reload()
 
     def _bundle(self, device_id: str) -> None:

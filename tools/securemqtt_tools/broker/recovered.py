@@ -1,83 +1,134 @@
-"""What the directory that a backup has replaced says of rules and roles: it is the later one, so
-that nobody gets back by the backup what was taken from him since.
+"""What the directory that a backup has replaced says of rules, roles and passwords: it is the later
+one, so that nobody gets back by the backup what was taken from him since.
+
+What is damaged there costs only what it held, and is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
+from typing import TypeVar
 
-from securemqtt_tools.broker.config import CRL, SETTINGS, BrokerConfig
+from securemqtt_tools.broker.config import CA, CRL, PASSWORDS, SETTINGS, BrokerConfig
+from securemqtt_tools.broker.merged import merged, told
+from securemqtt_tools.broker.passwords import read_hashes, remove_password
 from securemqtt_tools.broker.rules import Rules
-from securemqtt_tools.broker.rules_file import NAME, newest_rules, write_rules
+from securemqtt_tools.broker.rules_file import NAME, newest_rules, read_rules, write_rules
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.files import explained
-from securemqtt_tools.pki.layout import INVENTORY
+from securemqtt_tools.pki.layout import ROOT_CERTIFICATE
+from securemqtt_tools.pki.recovery import certificates_in, content_of, signed_crls
 
 # From less to more: an operator commands devices.
 _RANKS = (None, "monitor", "operator")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """What a broker's directory alone says: the roles, and the hashes of passwords; None where it
+    demands none.
+    """
+
+    roles: Mapping[str, str]
+    hashes: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
 class Later:
-    """The rules with the most changes, and the broker's directory that was changed last; None where
-    there are none.
+    """The rules and the brokers' directories of an authority that were found, and what could not be
+    read of them, a line each.
     """
 
-    rules: Rules | None
-    broker: Path | None
+    rules: tuple[Rules, ...] = ()
+    brokers: tuple[Broker, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
-def look(places: Iterable[Path]) -> Later:
-    """Look through directories, and what is below them. Raise FatalError for what cannot be read,
-    or is damaged.
+def look(places: Iterable[Path], authority: Authority) -> Later:
+    """Look through directories, and what is below them, for what is of this authority: others have
+    files of these names, too. Raise FatalError for a directory that cannot be read.
     """
     below = [place for place in places if place.is_dir()]
-    rules = [one for one in _holding(below, NAME) if _is_ours(one)]
-    brokers = sorted(
-        (one for one in _holding(below, SETTINGS) if _is_ours(one)),
-        key=lambda one: (one / SETTINGS).stat().st_mtime,
-    )
-    return Later(newest_rules(*rules) if rules else None, brokers[-1] if brokers else None)
+    unread: list[str] = []
+    rules, brokers = [], []
+    for path in _files(below, NAME, authority):
+        found = _read(path, lambda one: read_rules(one.parent), "rules", unread)
+        rules += [found] if found is not None else []
+    for path in _files(below, SETTINGS, authority):
+        config = _read(path, lambda one: BrokerConfig.open(one.parent), "roles", unread)
+        if config is not None:
+            file = path.with_name(PASSWORDS)
+            hashes = _read(file, read_hashes, "passwords", unread) if config.passwords else None
+            brokers.append(Broker(config.roles, hashes))
+    return Later(tuple(rules), tuple(brokers), tuple(unread))
 
 
 def take_over(later: Later, authority: Authority, broker: Path) -> list[str]:
-    """Have an authority and a broker's directory have them; return what was done, a line each.
-    Raise FatalError.
+    """Have an authority and a broker's directory have them; return what was done, and what is to be
+    looked at, a line each. Raise FatalError.
     """
-    done: list[str] = []
-    with authority.inventory.transaction():  # whose lock is the rules', too
-        now = newest_rules(authority.directory, broker)
-        if later.rules is not None and later.rules.number > now.number:
-            for directory in (authority.directory, broker):
-                if directory.is_dir():
-                    write_rules(directory, later.rules)
-            count = f"rules: {len(later.rules.lines)}, groups: {len(later.rules.groups)}"
-            done.append(f"Taken over: {count}.")
-        elif later.rules is not None and later.rules.number == now.number and later.rules != now:
-            done.append(
-                "Left: rules, since those here were changed as often, though they are not the "
-                "same. Compare them: securemqtt broker rules, here and with --home OLD"
-            )
+    done = _take_over_rules(later.rules, authority, broker) if later.rules else []
     if (broker / SETTINGS).exists():
         config = BrokerConfig.open(broker)
-        if later.broker is not None:
-            there = BrokerConfig.open(later.broker).roles
-            lessened = _differing(config.roles, there, less=True)
-            if lessened:
-                kept = {one: role for one, role in config.roles.items() if one not in lessened}
-                less = {one: there[one] for one in lessened if one in there}
-                config = replace(config, roles={**kept, **less})
-                done.append(f"Taken over: roles: {', '.join(lessened.values())}.")
-            grown = _differing(config.roles, there, less=False)
-            if grown:
-                done.append(
-                    f"Left: roles: {', '.join(grown.values())}. Whom they were given later, give "
-                    f"them again: securemqtt broker grant"
-                )
+        if later.brokers:
+            config, said = _with_less(config, _least([one.roles for one in later.brokers]))
+            done += said
+        lists = [one.hashes for one in later.brokers if one.hashes is not None]
+        if config.passwords:
+            done += _take_away_passwords(broker / PASSWORDS, lists)
         config.save()  # the rules, too, in the form that the broker reads
-    return done
+    if any(line.startswith("Taken") for line in done):
+        done.append(
+            "The broker takes that up by securemqtt broker reload, and by securemqtt broker "
+            "install where it is installed."
+        )
+    return [*done, *later.unread]
+
+
+def _take_over_rules(found: Iterable[Rules], authority: Authority, broker: Path) -> list[str]:
+    there = reduce(merged, sorted(found, key=lambda rules: rules.number, reverse=True))
+    with authority.inventory.transaction():  # whose lock is the rules', too
+        here = newest_rules(authority.directory, broker)
+        sides = (there, here) if there.number > here.number else (here, there)
+        both = merged(*sides)
+        if both != here:
+            for directory in (authority.directory, broker):
+                if directory.is_dir():
+                    write_rules(directory, both)
+    said = told(here, there, both)
+    if said:
+        said.append("Look whether that is what you want: securemqtt broker rules")
+    return said
+
+
+def _least(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return for each the role that is the least of those that he has in several places."""
+    ids = {one for roles in found for one in roles}
+    least = {one: min((roles.get(one) for roles in found), key=_RANKS.index) for one in ids}
+    return {one: role for one, role in least.items() if role is not None}
+
+
+def _with_less(config: BrokerConfig, there: Mapping[str, str]) -> tuple[BrokerConfig, list[str]]:
+    """Return settings in which nobody has a greater role than there, and what is to be said."""
+    said: list[str] = []
+    lessened = _differing(config.roles, there, less=True)
+    if lessened:
+        kept = {one: role for one, role in config.roles.items() if one not in lessened}
+        less = {one: there[one] for one in lessened if one in there}
+        config = replace(config, roles={**kept, **less})
+        said.append(f"Taken over: roles: {', '.join(lessened.values())}.")
+    grown = _differing(config.roles, there, less=False)
+    if grown:
+        said.append(
+            f"Left: roles: {', '.join(grown.values())}. Whom they were given later, give them "
+            f"again: securemqtt broker grant"
+        )
+    return config, said
 
 
 def _differing(now: Mapping[str, str], there: Mapping[str, str], less: bool) -> dict[str, str]:
@@ -90,12 +141,55 @@ def _differing(now: Mapping[str, str], there: Mapping[str, str], less: bool) -> 
     return found
 
 
-def _is_ours(directory: Path) -> bool:
-    """Return True for an authority's directory, or a broker's: others have files of these names."""
-    return any((directory / name).exists() for name in (CRL, INVENTORY))
+def _take_away_passwords(file: Path, found: Sequence[Mapping[str, str]]) -> list[str]:
+    """Take away the passwords of those who have none there; return what is to be said."""
+    ours = read_hashes(file)
+    gone = [one for one in sorted(ours) if any(one not in there for there in found)]
+    for one in gone:
+        remove_password(file, one)
+    others = [
+        one
+        for one in sorted(ours.keys() - set(gone))
+        if any(there[one] != ours[one] for there in found)
+    ]
+    said = [f"Taken away: passwords of those who have none there: {', '.join(gone)}."]
+    if others:
+        said.append(
+            f"Left: passwords of those who have another one there: {', '.join(others)}. Those of "
+            f"here let in, and may be older: make new ones with securemqtt broker password"
+        )
+    return said if gone else said[1:]
 
 
-def _holding(directories: Iterable[Path], name: str) -> Iterator[Path]:
+def _files(directories: Iterable[Path], name: str, authority: Authority) -> Iterator[Path]:
+    """Yield the files of a name that are in a directory of the authority's, or of a broker's that
+    goes by it.
+    """
     for directory in directories:
         with explained(f"read {directory}"):
-            yield from (one.parent for one in sorted(directory.rglob(name)))
+            found = sorted(directory.rglob(name))
+        yield from (one for one in found if _is_ours(one.parent, authority))
+
+
+def _is_ours(directory: Path, authority: Authority) -> bool:
+    anchors = (directory / name for name in (ROOT_CERTIFICATE, CA))
+    if any(authority.root in certificates_in(content_of(path)) for path in anchors):
+        return True
+    return bool(signed_crls(content_of(directory / CRL), authority.issuing_certificate))
+
+
+def _read(
+    path: Path, read: Callable[[Path], _Value], what: str, unread: list[str]
+) -> _Value | None:
+    """Return what a file holds; None, and a line more in `unread`, where it cannot be read."""
+    why = "is damaged, or of another version of securemqtt"
+    try:
+        if path.is_file():
+            return read(path)
+        why = "is no file"
+    except (FatalError, ValueError) as error:
+        if isinstance(error.__cause__, OSError):
+            why = f"cannot be read ({error.__cause__.strerror})"
+    look_at = "rules" if what == "rules" else "status"
+    unread.append(f"Left: the {what} of {path}, which {why}: look at securemqtt broker {look_at}")
+    return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,11 @@ class BrokerUnit:
 
     def _is_in_tmp(self) -> bool:
         """Return True if something that it needs would be hidden by a /tmp of its own."""
-        needed = (self.command[0], str(self.home), *self.environment.values())
-        return any(Path(one).is_relative_to(place) for one in needed for place in _TMP)
+        ours = (sys.executable, __file__)
+        needed = (*self.command, str(self.home), *self.environment.values(), *ours)
+        paths = [one for one in map(Path, needed) if one.is_absolute()]
+        paths += [one.resolve() for one in paths]  # a link leads there, or from there
+        return any(one.is_relative_to(place) for one in paths for place in _TMP)
 
 
 def tell_systemd() -> None:

@@ -42,7 +42,7 @@ def install(args: argparse.Namespace, config: BrokerConfig) -> int:
     unit = BrokerUnit(
         engine.title,
         config,
-        (*_this_command(), "broker", "run", "--home", str(home), "--engine", config.engine),
+        (*_this_command(), "run", "--home", str(home), "--engine", config.engine),
         home,
         name_of(owner),
         {name: os.environ[name] for name in HANDED_ON if name in os.environ},
@@ -83,6 +83,17 @@ def install(args: argparse.Namespace, config: BrokerConfig) -> int:
 
 
 def _this_command() -> tuple[str, ...]:
+    """Return what calls `securemqtt broker` from anywhere: the command beside this Python, else, as
+    with `pip install --user`, or in a clone, what this one was called by. Raise FatalError.
+    """
     beside = Path(sys.executable).with_name("securemqtt")
-    script = Path(__file__).parents[2] / "securemqtt.py"
-    return (str(beside),) if beside.exists() else (sys.executable, str(script))
+    if beside.exists():
+        return str(beside), "broker"
+    called = Path(sys.argv[0]).absolute()
+    words = {"securemqtt": ("broker",), "broker.py": ()}.get(called.name)
+    if words is None or not called.is_file():
+        raise FatalError(
+            f"there is no {beside} for systemd to call: call this as securemqtt broker install, as "
+            f"pip has installed it"
+        )
+    return sys.executable, str(called), *words

@@ -15,9 +15,9 @@ from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import layout, recovery, succession
 from securemqtt_tools.pki.authority import Authority
-from securemqtt_tools.pki.entry import Entry
+from securemqtt_tools.pki.entry import REVOKED, Entry
 from securemqtt_tools.pki.files import READABLE
-from securemqtt_tools.pki.profiles import SERVER
+from securemqtt_tools.pki.profiles import ROLES, SERVER
 
 
 def revoke(args: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def recover(args: argparse.Namespace) -> None:
         raise FatalError(f"{replaced}. Nothing was changed")
     former = succession.former(authority, witnesses)
     found = recovery.search(args.places, authority.issuing_certificate)
-    later = recovered.look(args.places)
+    later = recovered.look(args.places, authority)
     # root may have been needed to read what is installed, and for no more
     become_holder(authority.directory)
     places = (
@@ -79,12 +79,16 @@ def recover(args: argparse.Namespace) -> None:
             f"Taken over: revocations: {done.revocations}, certificates: {done.certificates}, from "
             f"files: {len(found)}."
         )
+    unlisted = any(
+        one.state == REVOKED and one.in_crl is None and one.role in ROLES
+        for one in authority.inventory.entries()
+    )
+    if not former and (done or unlisted or newest is None or done.number > newest.number):
+        publish_crl(args, authority, above=done.number)  # first, whatever the rest comes to
     for line in recovered.take_over(later, authority, Home(home).broker):
         print(escaped(as_called(line)))
     if former:
         raise FatalError(former)
-    if done or newest is None or done.number > newest.number:
-        publish_crl(args, authority, above=done.number)
     unknown, _ = authority.inventory.forgotten()
     if unknown:
         print(

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from securemqtt_tools.broker.child import ANSWER_S, Child, own_environment
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.rules_file import unenforced
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class Engine(ABC):
         Raise FatalError when they cannot be read.
         """
         return []
+
+    def neglects(self, config: BrokerConfig) -> list[str]:
+        """Return what of that comes from the rules. Raise FatalError when they cannot be read."""
+        return [] if self.enforces_networks else unenforced(self.title, config.directory)
 
     @abstractmethod
     def prepare(self, config: BrokerConfig, log: Path) -> None:

@@ -68,6 +68,11 @@ class BrokerProcess:
         return self._engine.name
 
     @property
+    def wanted(self) -> str | None:
+        """Which broker it is whatever the settings say, one of kinds.ENGINES; None: as they say."""
+        return self._wanted
+
+    @property
     def title(self) -> str:
         """What people call it."""
         return self._engine.title
@@ -149,11 +154,26 @@ class BrokerProcess:
         """Stop and start on the same port.
 
         Sessions and queued messages are kept (not by the embedded broker), connections are not.
-        Raise FatalError as `start` does; where the CRL is the older one, the broker runs on.
+        Raise FatalError as `start` does; where the CRL is the older one, the broker runs on, and so
+        does it, or again, where the settings are for another one by now, which does not start.
         """
         self._remember()
+        before, config = self._engine, self.config
+        settings = BrokerConfig.open(self.directory)
+        coming = engine_of(settings, self._wanted)
+        is_another = coming.name != before.name
+        if is_another:
+            coming.prepare(settings, self.log)
         self.stop()
-        self.start()
+        try:
+            self.start()
+        except FatalError as error:
+            if not is_another:
+                raise
+            self._engine, self.config = before, config
+            if not self._started(before.start_s):
+                raise
+            raise FatalError(f"{error}; {before.title} runs again, as before") from error
 
     def reload(self) -> bool:
         """Make the broker take up changed rules, passwords, certificates and CRL; return True when

@@ -65,10 +65,7 @@ def run(args: argparse.Namespace) -> int:
         say_shortcomings(broker.shortcomings())
         tell_systemd()
         if broker.kept is None:
-            warn(
-                "it is for trying things out: sessions, queued and retained messages end with it. "
-                "Install Mosquitto for anything that must last"
-            )
+            warn(foreground.FOR_TRYING)
 
     def upkeep() -> bool:
         # Nobody is there to be asked for a passphrase any more.
@@ -96,18 +93,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _news(args: argparse.Namespace, broker: BrokerProcess) -> Callable[[], bool]:
     """Return what tells whether there are devices that the broker has to be told of."""
-    if not broker.must_know_devices:
-        return lambda: False
     home = Home(args.home)
-    here = is_authority_here(args)
-    known = Authority.open(home.ca, witnesses=home.witnesses) if here else None
-    changed = NewDevices(broker.directory, known)
+    changed: NewDevices | None = None
+    said = ""
 
     def has_news() -> bool:
+        nonlocal changed, said
+        if not broker.must_know_devices:  # a reload may make it one that must
+            return False
         try:
+            if changed is None:
+                here = is_authority_here(args)
+                known = Authority.open(home.ca, witnesses=home.witnesses) if here else None
+                changed = NewDevices(broker.directory, known)
             return changed()
         except FatalError as error:
-            warn(str(error))
+            if str(error) != said:
+                said = str(error)
+                warn(said)
             return False
 
     return has_news

@@ -77,6 +77,10 @@ class Engine(ABC):
         """Return all of the environment that it is started with."""
         return own_environment()
 
+    def is_whole(self, child: Child) -> bool:
+        """Whether it listens on each of its ports, once it says that it listens."""
+        return True
+
     def complete(self, child: Child) -> None:  # noqa: B027  (most have nothing left to do)
         """Do what is left to do once it listens. Raise FatalError."""
 

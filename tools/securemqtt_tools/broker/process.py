@@ -23,7 +23,7 @@ from securemqtt_tools.broker.kinds import AMQTT, AUTO, HIVEMQ, MOSQUITTO, RABBIT
 from securemqtt_tools.broker.memory import Memory
 from securemqtt_tools.broker.mosquitto.engine import Mosquitto
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
-from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
+from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken, taken_port
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.broker.rabbitmq.program import find_rabbitmq
 from securemqtt_tools.broker.revocations import check_crl
@@ -136,9 +136,19 @@ class BrokerProcess:
             if self._started(self._engine.start_s if timeout_s is None else timeout_s):
                 return
             said = self._child.words()
-            if not chosen or not port_was_taken(said) or attempt == PORT_ATTEMPTS - 1:
+            ports = self.config.port, self.config.websockets_port
+            taken = taken_port(self.config.bind, ports)
+            is_late = taken is not None or port_was_taken(said)
+            if not chosen or not is_late or attempt == PORT_ATTEMPTS - 1:
                 settings.save()
-                raise FatalError(f"the broker does not start: {last_words(said)} (see {self.log})")
+                why = last_words(said)
+                if taken is not None:
+                    option = "--port" if taken == self.config.port else "--websockets"
+                    why = (
+                        f"another program has port {taken} ({why}): end that one, or run "
+                        f"securemqtt broker init --force with another {option}"
+                    )
+                raise FatalError(f"the broker does not start: {why} (see {self.log})")
 
     def stop(self) -> None:
         """End the broker in order: it saves its sessions. One that does not end is killed, after
@@ -277,6 +287,9 @@ class BrokerProcess:
             self.config.limits.connections + _OPEN_FILES,
         )
         if not self._child.listens(self._engine.ready, timeout_s):
+            return False
+        if not self._engine.is_whole(self._child):
+            self.stop()
             return False
         try:
             self._engine.complete(self._child)

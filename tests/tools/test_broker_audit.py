@@ -167,7 +167,9 @@ def test_rabbitmq_names_whom_it_does_not_know_as_what_he_said_to_be() -> None:
     end = f"MQTT connection {name} is closing due to an authentication failure"
     (one,) = told(RABBIT.format(1, "error", text), RABBIT.format(2, "error", end))
     assert one[:3] == ("refused", None, "192.0.2.7")
-    assert one[3] == "no device that RabbitMQ knows, or wrong password (of who said to be 'late-1')"
+    assert one[3] == (
+        "wrong user name or password, or no device that is known yet (of who said to be 'late-1')"
+    )
 
 
 def test_a_log_that_begins_within_a_message_of_rabbitmq() -> None:

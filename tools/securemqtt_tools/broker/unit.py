@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.kinds import HIVEMQ, RABBITMQ
 from securemqtt_tools.cli import warn
-from securemqtt_tools.service.unit import EVERYWHERE, MARK, SYSTEM_ONLY, plain, word
+from securemqtt_tools.service.unit import BROKER_MARK, EVERYWHERE, SYSTEM_ONLY, plain, word
 
 NAME = "securemqtt-broker"
 # What leads `broker run` to the program that it starts.
-HANDED_ON = ("HIVEMQ_HOME", "JAVA_HOME", "SECUREMQTT_RABBITMQ")
+HANDED_ON = {HIVEMQ: ("HIVEMQ_HOME", "JAVA_HOME"), RABBITMQ: ("SECUREMQTT_RABBITMQ",)}
 _SOCKET = "NOTIFY_SOCKET"
 _START_S = 300
 _STOP_S = 90
@@ -39,7 +40,7 @@ class BrokerUnit:
     def render(self) -> str:
         """Return the unit's text."""
         sections = (
-            [MARK, f"# `securemqtt service remove {NAME}` takes it away again."],
+            [BROKER_MARK, f"# `securemqtt service remove {NAME}` takes it away again."],
             ["[Unit]", *self._unit()],
             ["[Service]", *self._service()],
             ["[Install]", "WantedBy=multi-user.target"],
@@ -73,7 +74,7 @@ class BrokerUnit:
         yield "# A file for each connection, and some more."
         yield f"LimitNOFILE={self.config.limits.connections + 2000}"
         ports = (self.config.port, self.config.websockets_port)
-        own_tmp = not self._is_in_tmp()
+        own_tmp = not self.in_tmp()
         for reason, settings in (*SYSTEM_ONLY, *EVERYWHERE):
             yield f"# {reason[0].upper()}{reason[1:]}."
             yield from (one for one in settings if own_tmp or one != _PRIVATE_TMP)
@@ -93,10 +94,10 @@ class BrokerUnit:
         yield f"ReadWritePaths={word(str(self.home))}"
         yield "PrivateDevices=yes"
 
-    def _is_in_tmp(self) -> bool:
-        """Return True if something that it needs would be hidden by a /tmp of its own."""
+    def in_tmp(self) -> list[str]:
+        """Return what it needs that would be hidden by a /tmp of its own."""
         needed = (self.command[0], str(self.home), *self.environment.values())
-        return any(Path(one).is_relative_to(place) for one in needed for place in _TMP)
+        return [one for one in needed if any(Path(one).is_relative_to(place) for place in _TMP)]
 
 
 def tell_systemd() -> None:

@@ -14,6 +14,7 @@ from securemqtt_tools.broker import foreground, issuing
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.devices import NewDevices
 from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.kinds import SMALL
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.broker.unit import tell_systemd
@@ -57,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
                 flush=True,
             )
         elif os.geteuid() == 0:
+            # whose service is one of ours is not installed for root, either
+            other = ", or let the system's Mosquitto run it (securemqtt broker install)"
             warn(
                 f"it runs as root, since {config.directory} is root's and no other user could read "
                 f"it: whoever breaks into the broker has this computer. Set it up as a user of "
-                f"your own, or let the system's Mosquitto run it (securemqtt broker install)"
+                f"your own{other if broker.engine in SMALL else ''}"
             )
         say_shortcomings(broker.shortcomings())
         tell_systemd()

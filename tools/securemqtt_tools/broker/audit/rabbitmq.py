@@ -55,7 +55,7 @@ _ALERT = re.compile(
 )
 _NOT_AUTHENTICATED = ("authentication failure", "unauthenticated")
 _CRASHED = "** Generic server "
-_NOT_KNOWN = "no device that RabbitMQ knows"
+_WRONG = "wrong user name or password"
 _NO_CLIENT_ID = "virtual host access not allowed"
 _MOST = 10_000
 _LONGEST_NAME = 64
@@ -102,7 +102,7 @@ class RabbitMQReader:
             _keep(self._logins, pid, (identity, reason))
         elif found := _UNKNOWN.fullmatch(text):
             said = escaped(found["said"][:_LONGEST_NAME])
-            reason = f"{_NOT_KNOWN}, or wrong password (of who said to be {said!r})"
+            reason = f"{_WRONG}, or no device that is known yet (of who said to be {said!r})"
             _keep(self._logins, pid, (None, reason))
         elif found := _UNAUTHORISED.fullmatch(text):
             yield from self._turned_away(line, pid, found)
@@ -146,7 +146,7 @@ class RabbitMQReader:
         if login is not None:
             yield event(line.time, REFUSED, login[0], address, login[1])
         elif found["reason"] in _NOT_AUTHENTICATED:
-            yield event(line.time, REFUSED, None, address, "wrong user name or password")
+            yield event(line.time, REFUSED, None, address, _WRONG)
         else:  # later, by what it has asked for
             reason = "it asked for what its rules do not allow"
             yield event(line.time, DISCONNECTED, identity, address, reason)

@@ -138,6 +138,24 @@ def test_one_that_is_not_here_leaves_the_one_that_runs(
         assert peer.receive() == ("devices/pump/t", b"here")
 
 
+@pytest.mark.brokers
+def test_one_whose_files_cannot_be_written_leaves_the_one_that_runs(home: Home) -> None:
+    require_rabbitmq()
+    pump = home.credentials("pump")
+    with (
+        BrokerProcess(home.broker) as broker,
+        Peer(home.port, client_context(home.broker / "ca.pem", pump)) as peer,
+    ):
+        peer.connect("pump")
+        pid = broker.pid
+        set_up(home, "rabbitmq")
+        (home.broker / "rabbitmq").write_text("no directory")
+        with pytest.raises(FatalError, match="Not a directory"):
+            broker.reload()
+        assert (broker.engine, broker.pid) == ("mosquitto", pid)
+        peer.publish("devices/pump/t", b"here")
+
+
 def test_one_that_does_not_start_brings_the_one_of_before_back(home: Home) -> None:
     config = BrokerConfig.open(home.broker)
     pump = home.credentials("pump")

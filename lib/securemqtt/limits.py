@@ -23,6 +23,7 @@ class Limits:
         self.title = title
         self.highest_qos: int = preset.get("highest_qos", 2)
         self.retained: bool = preset.get("retained", True)
+        self.shared: bool = preset.get("shared", True)
         self.topic_bytes: int = preset.get("topic_bytes", 65535)
         self.levels: int = preset.get("levels", 65536)
         self.filter_levels: int = preset.get("filter_levels", 65536)
@@ -39,6 +40,8 @@ class Limits:
             self._refuse("takes no retained messages: retain=False, status=False")
         counted = topic
         if is_filter and topic[:7] == "$share/" and topic.count("/") > 1:
+            if not self.shared:
+                self._refuse("has no shared subscriptions ($share/...)")
             counted = topic.split("/", 2)[2]
         if self.reserved and counted.startswith(self.reserved):
             if not counted.startswith(self.own):

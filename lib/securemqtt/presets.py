@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 # title: what it is called in errors. id_bytes, topic_bytes: the longest in UTF-8. levels,
 # filter_levels: how many a topic, or a filter, may have. packet_bytes: the largest PUBLISH.
-# own_host: it is yours, at any address, or at several. reserved: what a topic, or an id, may not
-# begin with, but for `own`. alpn: by port, with a certificate and without. needs: by what it knows
-# a device, at least.
+# shared: whether it has shared subscriptions. own_host: it is yours, at any address, or at several.
+# reserved: what a topic, or an id, may not begin with, but for `own`. alpn: by port, with a
+# certificate and without. needs: by what it knows a device, at least.
 PRESETS: "dict[str, dict[str, Any]]" = {
     "aws": {
         "title": "AWS IoT Core",
@@ -71,8 +71,8 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         "needs": ("username", "password"),
     },
     # Our own, as `broker init --for rabbitmq` has it: QoS 2 would be QoS 1, and a message might
-    # come twice (tests/security/test_rabbitmq.py).
-    "rabbitmq": {"title": "RabbitMQ 3.10", "highest_qos": 1, "own_host": True},
+    # come twice (tests/security/test_rabbitmq.py). It hangs up at a shared subscription.
+    "rabbitmq": {"title": "RabbitMQ 3.10", "highest_qos": 1, "shared": False, "own_host": True},
 }
 
 

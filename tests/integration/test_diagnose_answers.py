@@ -42,6 +42,9 @@ def test_refused_in_connack(lab: Laboratory, device: Device, return_code: int, n
         report = device.fails(lab.bundle(device, port), name)
     assert report.code == str(return_code)
     assert report.transient == (name == "BrokerFull")
+    if name == "NotAuthorised":  # what HiveMQ, RabbitMQ and the embedded broker use it for
+        assert "networks that it is bound to" in report.cause
+        assert "securemqtt broker audit-log has the reason" in report.remedy
 
 
 def test_broker_at_its_limit(lab: Laboratory, device: Device) -> None:

@@ -162,6 +162,18 @@ def test_rabbitmq_writes_line_breaks_of_clients(said: str) -> None:
     assert one[:3] == ("refused", None, "192.0.2.7")
 
 
+def test_rabbitmq_names_whom_it_does_not_know_as_what_he_said_to_be() -> None:
+    """It may be the name in a certificate, and may as well have been chosen."""
+    text = "MQTT login failed for user 'late-1', authentication failed: Refused"
+    name = "192.0.2.7:1 -> 192.0.2.1:8883"
+    end = f"MQTT connection {name} is closing due to an authentication failure"
+    (one,) = told(RABBIT.format(1, "error", text), RABBIT.format(2, "error", end))
+    assert one[:3] == ("refused", None, "192.0.2.7")
+    assert one[3] == (
+        "wrong user name or password, or no device that is known yet (of who said to be 'late-1')"
+    )
+
+
 def test_a_log_that_begins_within_a_message_of_rabbitmq() -> None:
     text = "accepting MQTT connection <0.9.0> (1.2.3.4:1 -> 192.0.2.1:8883, client id: victim)"
     lines = [RABBIT.format(1, "info", text)]
@@ -339,6 +351,33 @@ def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert "1 before these are not shown: --last 4 shows them." in out
     assert run(capsys, tmp_path, "--file", log, "--refused") == "Nothing of that is in the log.\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_what_is_no_log_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    for content in (Path(sys.executable).read_bytes()[:100_000], b"some\ntext\n"):
+        (tmp_path / "log").write_bytes(content)
+        assert run(capsys, tmp_path, "--file", tmp_path / "log", *options, status=1) == ""
+    run(capsys, tmp_path, "--file", tmp_path / "log", *options, status=1)
+    (tmp_path / "log").write_bytes(b"")
+    run(capsys, tmp_path, "--file", tmp_path / "log", *options, status=1 if options else 0)
+    write_log(tmp_path / "log", [(1, "pump")])
+    run(capsys, tmp_path, "--file", tmp_path / "log", *options)
+
+
+def test_an_id_that_has_no_certificate_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Authority.open(home / "ca").issue_device("pump-7")
+    log = write_log(home / "log", [(1, "pump-7")])
+    command = ["audit-log", "--home", str(home), "--file", str(log), "--id"]
+    assert main([*command, "pmp-7"], command="broker") == 0
+    said = "the authority of this home has issued no certificate to pmp-7: did you mean pump-7?"
+    assert said in capsys.readouterr().err
+    assert main([*command, "pump-7"], command="broker") == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("wrong", ["soon", "5w", "2026-13-01", "99999999999999d", ""])

@@ -58,6 +58,10 @@ def test_what_is_a_network(text: str, meant: str) -> None:
     ("text", "said"),
     [
         ("192.0.2.1/24", "write 192.0.2.0/24$"),
+        ("fe80::1%eth0", "write fe80::1/128$"),
+        ("fe80::%eth0/64", "write fe80::/64$"),
+        ("0.0.0.0", r"nobody has this address\): write 0\.0\.0\.0/0, which is every address"),  # noqa: S104
+        ("::", "write ::/0, which is every address of its kind$"),
         ("2001:db8::1/32", "write 2001:db8::/32$"),
         ("farm", "write 192.0.2.0/24, or 2001:db8::/32$"),
         ("192.0.2.0/33", "is no network"),

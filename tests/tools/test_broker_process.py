@@ -32,12 +32,15 @@ from securemqtt_tools.broker.mosquitto.away import Presence
 from securemqtt_tools.broker.mosquitto.eviction import Watch
 from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
+from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.broker.rules import READ, Rule, Rules
 from securemqtt_tools.broker.rules_file import write_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
+from support.brokers.hivemq import hivemq_installed, require_hivemq
 from support.brokers.mqtt import WAIT_S, Refused
+from support.brokers.rabbitmq import require_rabbitmq
 from support.network.net import wait_until
 from support.packets import CONNECT, field, packet
 from support.requirements import require_program
@@ -289,12 +292,32 @@ def test_saving_each_change_survives_a_crash(authority: Authority, tmp_path: Pat
             ]
 
 
-def test_port_that_is_taken(config: BrokerConfig) -> None:
-    require_program("mosquitto")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        config.changed(port=taken.getsockname()[1])
-        with pytest.raises(FatalError, match=r"does not start: .*Address already in use"):
-            BrokerProcess(config.directory, engine="mosquitto").start()
+@pytest.mark.parametrize("option", ["--port", "--websockets"])
+@pytest.mark.parametrize(
+    "engine",
+    [*ENGINES, *(pytest.param(one, marks=pytest.mark.brokers) for one in ("hivemq", "rabbitmq"))],
+)
+def test_port_that_is_taken(config: BrokerConfig, engine: str, option: str) -> None:
+    """Each broker has words of its own for it, or none."""
+    if engine == "mosquitto":
+        require_program("mosquitto")
+    if engine == "rabbitmq":
+        require_rabbitmq()
+    with ExitStack() as stack:
+        if engine == "hivemq":
+            require_hivemq()
+            stack.enter_context(hivemq_installed())
+        taken = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        other = free_port("127.0.0.1")
+        ports = (taken, None) if option == "--port" else (other, taken)
+        config.changed(port=ports[0], websockets_port=ports[1])
+        broker = BrokerProcess(config.directory, engine)
+        said = (
+            rf"^the broker does not start: another program has port {taken} \(.*\): end that one, "
+            rf"or run securemqtt broker init --force with another {option} \(see /.*broker\.log\)$"
+        )
+        with pytest.raises(FatalError, match=said):
+            broker.start()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

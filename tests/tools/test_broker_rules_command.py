@@ -14,6 +14,7 @@ from securemqtt_tools.broker.rules_file import read_rules
 from support.brokers.command import broker_run
 from support.brokers.home import Home
 from support.brokers.mqtt import Peer, client_context
+from support.brokers.rabbitmq import require_rabbitmq
 from support.network.net import wait_until
 from support.requirements import require_program
 
@@ -65,6 +66,19 @@ def test_the_way_through(home: Home) -> None:
         "broker", "rules", "--remove", "5"
     )
     assert "topic deny weather/raw/#" not in acl(home)
+
+
+@pytest.mark.brokers
+@pytest.mark.parametrize("topic", ["a/*/b", "a.b"])
+def test_what_rabbitmq_makes_of_a_rule_is_said_where_it_is_made(home: Home, topic: str) -> None:
+    require_rabbitmq()
+    options = ("--for", "rabbitmq", "--port", str(home.port), "--force")
+    home.good("broker", "init", "localhost", *options)
+    home.good("ca", "device", "hub")
+    said = home.good("broker", "allow", "hub", "read", topic)
+    (note,) = [one for one in said.splitlines() if one.startswith("Note: ")]
+    assert note.endswith(f"and * for +: the rule that hub may read {topic} gives nothing.")
+    assert "Note" not in home.good("broker", "rules", "--remove", "1")
 
 
 def test_who_may(home: Home) -> None:

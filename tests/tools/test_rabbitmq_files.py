@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from securemqtt.protocol.topics import covers
-from securemqtt_tools.broker.rabbitmq import program
+from securemqtt_tools.broker.rabbitmq import client_id, program
 from securemqtt_tools.broker.rabbitmq.crls import hashed
 from securemqtt_tools.broker.rabbitmq.program import find_rabbitmq
 from securemqtt_tools.broker.rabbitmq.settings import erlang_string
@@ -23,6 +23,7 @@ from securemqtt_tools.broker.rabbitmq.topics import read_pattern, write_pattern
 from securemqtt_tools.broker.rules import READ, WRITE, Access
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.keys import generate_key
+from support.brokers.rabbitmq import require_rabbitmq
 from support.requirements import require_program
 from support.speed import seconds
 
@@ -175,3 +176,25 @@ def test_another_series_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(program.VARIABLE, str(tmp_path))
     with pytest.raises(FatalError, match="has no rabbitmq-server: correct it, or unset it"):
         find_rabbitmq()
+
+
+@pytest.mark.brokers
+def test_the_module_is_compiled_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an absolute path erlc cuts off what the working directory begins with, without a slash."""
+    require_rabbitmq()
+    (tmp_path / "desk").mkdir()
+    for here in (tmp_path / "desk", tmp_path):
+        monkeypatch.chdir(here)
+        libraries = tmp_path / f"desk-home-{here.name}" / "erlang"
+        client_id.write_module(libraries)
+        assert (libraries / client_id.MODULE / "ebin" / f"{client_id.MODULE}.beam").exists()
+
+
+@pytest.mark.brokers
+def test_what_erlc_says_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_rabbitmq()
+    monkeypatch.setattr(client_id, "_SOURCE", "-module(securemqtt_client_id).\nnonsense\n")
+    with pytest.raises(FatalError, match=r"securemqtt_client_id.erl: .*syntax error .* Is Erlang"):
+        client_id.write_module(tmp_path / "erlang")

@@ -120,3 +120,5 @@ def test_a_preset_says_what_a_broker_of_your_own_does_not_do() -> None:
     for is_filter in (False, True):
         error = raised("UsageError", limits.check, "a/b", 2, False, is_filter)
         assert "RabbitMQ 3.10 takes QoS 0 to 1 only, not 2" in str(error)
+    error = raised("UsageError", limits.check, "$share/g/a/b", 1, False, True)
+    assert "RabbitMQ 3.10 has no shared subscriptions ($share/...)" in str(error)

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from securemqtt_tools.broker.child import ANSWER_S, Child, own_environment
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.rules_file import unenforced
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Engine(ABC):
         """
         return []
 
+    def neglects(self, config: BrokerConfig) -> list[str]:
+        """Return what of that comes from the rules. Raise FatalError when they cannot be read."""
+        return [] if self.enforces_networks else unenforced(self.title, config.directory)
+
     @abstractmethod
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write the files that it reads at its start. Raise FatalError."""
@@ -71,6 +76,10 @@ class Engine(ABC):
     def environment(self, config: BrokerConfig) -> Mapping[str, str]:
         """Return all of the environment that it is started with."""
         return own_environment()
+
+    def is_whole(self, child: Child) -> bool:
+        """Whether it listens on each of its ports, once it says that it listens."""
+        return True
 
     def complete(self, child: Child) -> None:  # noqa: B027  (most have nothing left to do)
         """Do what is left to do once it listens. Raise FatalError."""

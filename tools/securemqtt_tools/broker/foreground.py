@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from securemqtt_tools.broker.changeover import left_behind
 from securemqtt_tools.broker.config import CRL
-from securemqtt_tools.broker.lock import LOCK, holding, is_held, running
+from securemqtt_tools.broker.lock import LOCK, Noted, holding, is_held, note, running
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.broker.revocations import incomplete
 from securemqtt_tools.cli import FatalError, as_called
@@ -25,6 +26,10 @@ _LOOK_S = 0.5
 DAY_S = 24 * 3600.0
 # For so long at most a certificate that has expired stays in by resuming its TLS session.
 _TLS_SESSIONS_S = 3600.0
+FOR_TRYING = (
+    "it is for trying things out: sessions, queued and retained messages end with it. Install "
+    "Mosquitto for anything that must last"
+)
 _RESTARTED = "Restarted: every device connects anew, and who was revoked does not."
 
 
@@ -49,6 +54,7 @@ def serve(
         broker,
         _looking(broker, say) as look,
     ):
+        _note(lock, broker)
         started()
         due_s = time.monotonic() + every_s
         forget_s = time.monotonic() + _TLS_SESSIONS_S
@@ -61,7 +67,8 @@ def serve(
             if number is None:
                 if not broker.running:
                     raise FatalError(f"the broker has ended by itself: see {broker.log}")
-                _keep_out(broker, say)
+                if _keep_out(broker, say):
+                    _note(lock, broker)
                 if time.monotonic() > forget_s:
                     forget_s += _TLS_SESSIONS_S
                     _forget(broker, say)
@@ -71,7 +78,9 @@ def serve(
                     due_s += every_s
                     if not upkeep():
                         continue
-            say(_reload(broker))
+            for line in _reload(broker):
+                say(line)
+            _note(lock, broker)
 
 
 class Look:
@@ -130,14 +139,23 @@ def _looking(broker: BrokerProcess, say: Callable[[str], None]) -> Iterator[Look
                 say(as_called(str(error)))
 
 
-def _keep_out(broker: BrokerProcess, say: Callable[[str], None]) -> None:
+def _note(lock: int, broker: BrokerProcess) -> None:
+    note(lock, Noted(broker.engine, broker.wanted))
+
+
+def _keep_out(broker: BrokerProcess, say: Callable[[str], None]) -> bool:
+    """Return True if that took a restart, or tried one."""
+    was = Was(broker)
     try:
-        if broker.keep_out():
-            say(_RESTARTED)
+        if not broker.keep_out():
+            return False
+        for line in _restarted(broker, was):
+            say(line)
     except FatalError as error:
         if not broker.running:
             raise
         say(as_called(f"Who was revoked just now may come in once more: {error}"))
+    return True
 
 
 def _next(received: queue.SimpleQueue[int], wait_s: float) -> int | None:
@@ -156,22 +174,50 @@ def _forget(broker: BrokerProcess, say: Callable[[str], None]) -> None:
         say(as_called(f"TLS sessions may be resumed for an hour more: {error}"))
 
 
-def _reload(broker: BrokerProcess) -> str:
+def _reload(broker: BrokerProcess) -> list[str]:
+    was = Was(broker)
     try:
         restarted = broker.reload()
     except FatalError as error:
         if not broker.running:
             raise
-        return as_called(
-            f"Not reloaded: {error}. Until a reload succeeds (securemqtt broker reload), who was "
-            f"revoked may still be connected"
-        )
+        return [
+            as_called(
+                f"Not reloaded: {error}. Until a reload succeeds (securemqtt broker reload), who "
+                f"was revoked may still be connected"
+            )
+        ]
     lack = ""
     with suppress(FatalError):
         lack = incomplete(broker.directory) if broker.websockets_port is not None else ""
+    lines = _restarted(broker, was) if restarted else ["Reloaded."]
     if lack:
-        return as_called(f"{'Restarted' if restarted else 'Reloaded'}, but {lack}")
-    return _RESTARTED if restarted else "Reloaded."
+        lines[0] = as_called(f"{'Restarted' if restarted else 'Reloaded'}, but {lack}")
+    return lines
+
+
+class Was:
+    """Which broker ran before a restart."""
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        self.engine, self.title = broker.engine, broker.title
+
+
+def _restarted(broker: BrokerProcess, was: Was) -> list[str]:
+    if broker.title == was.title:
+        return [_RESTARTED]
+    lines = [
+        f"Restarted: {broker.title} runs from now on, in the place of {was.title}. Every device "
+        f"connects anew, and who was revoked does not."
+    ]
+    if broker.engine != was.engine:
+        notes = left_behind(broker.directory, was.engine, broker.engine)
+        with suppress(FatalError):
+            notes += broker.shortcomings()
+        lines += [f"Note: {one}." for one in notes]
+        if broker.kept is None:
+            lines.append(f"Note: {FOR_TRYING}.")
+    return lines
 
 
 @contextmanager

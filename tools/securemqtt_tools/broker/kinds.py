@@ -7,6 +7,13 @@ MOSQUITTO = "mosquitto"
 AMQTT = "amqtt"
 HIVEMQ = "hivemq"
 RABBITMQ = "rabbitmq"
+# What people call them, in whatever version.
+TITLES = {
+    MOSQUITTO: "Mosquitto",
+    AMQTT: "the embedded broker",
+    HIVEMQ: "HiveMQ",
+    RABBITMQ: "RabbitMQ",
+}
 ENGINES = (AUTO, MOSQUITTO, AMQTT, HIVEMQ, RABBITMQ)
 # Those that let in by certificate, and by nothing else.
 CERTIFICATE_ALONE = (HIVEMQ, RABBITMQ)

@@ -7,8 +7,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from securemqtt_tools.broker.kinds import ENGINES
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import OWNER_ONLY, explained
 
@@ -17,6 +19,17 @@ _LOCKS = Path("/proc/locks")
 # Who only looks holds the lock, too, for some microseconds.
 _LOOKS_S = 2.0
 _POLL_S = 0.01
+_NONE = "-"
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Which kind of broker runs, and which one `broker run --engine` has named, if any: that one it
+    stays, whatever the settings say.
+    """
+
+    engine: str
+    wanted: str | None
 
 
 @contextmanager
@@ -34,11 +47,33 @@ def holding(directory: Path) -> Iterator[int]:
                     f"up what was changed"
                 )
             time.sleep(_POLL_S)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        _write(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def note(descriptor: int, running: Noted) -> None:
+    """Write into the lock that is held which broker runs; the settings may be for another one."""
+    _write(descriptor, running.engine, running.wanted or _NONE)
+
+
+def noted(directory: Path) -> Noted | None:
+    """Return what runs in the foreground for this directory; None where nothing does, or that is
+    not known.
+
+    What the file says may be from a backup: it counts while it names the process that holds the
+    lock.
+    """
+    pid = running(directory)
+    if pid is None:
+        return None
+    path = directory / LOCK
+    with explained(f"read {path}"):
+        words = path.read_text("utf-8", "replace").split()
+    if len(words) != 3 or words[0] != str(pid) or words[1] not in ENGINES:
+        return None
+    return Noted(words[1], words[2] if words[2] in ENGINES else None)
 
 
 def is_held(directory: Path) -> bool:
@@ -107,4 +142,11 @@ def _is_same(path: Path, status: os.stat_result) -> bool:
 
 def _noted(content: bytes) -> int | None:
     """Return the number in the file, where no kernel tells of locks."""
-    return int(content) if content.isdigit() else None
+    first = content.split(maxsplit=1)[:1]
+    return int(first[0]) if first and first[0].isdigit() else None
+
+
+def _write(descriptor: int, *words: str) -> None:
+    content = " ".join((str(os.getpid()), *words)).encode()
+    os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from securemqtt_tools.cli import FatalError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_ZONE = re.compile("%[^/]*")
 _MAPPED_BITS = 96  # of an IPv6 address, before the IPv4 address that it stands for
 
 
@@ -34,6 +36,8 @@ def parse_network(text: str) -> Network:
         if "%" in text:
             raise ValueError("a zone is this computer's own business")
         found = ipaddress.ip_network(text)
+        if "/" not in text and found.network_address.is_unspecified:
+            raise ValueError("nobody has this address")
     except ValueError as error:
         raise FatalError(f"{text!r} is no network ({error}): write {_meant(text)}") from error
     if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= _MAPPED_BITS:
@@ -45,7 +49,10 @@ def parse_network(text: str) -> Network:
 
 def _meant(text: str) -> str:
     try:
-        return str(ipaddress.ip_network(text, strict=False))
+        plain = ipaddress.ip_network(_ZONE.sub("", text), strict=False)
+        if "/" not in text and plain.network_address.is_unspecified:
+            return f"{plain.network_address}/0, which is every address of its kind"
+        return str(plain)
     except ValueError:
         return "192.0.2.0/24, or 2001:db8::/32"
 

@@ -8,6 +8,7 @@ import errno
 import os
 import random
 import socket
+from collections.abc import Iterable
 
 from securemqtt_tools.cli import FatalError
 
@@ -55,3 +56,20 @@ def check_own_address(address: str) -> None:
 def port_was_taken(log: bytes) -> bool:
     """Return True if what a broker said means that one of its ports was in use."""
     return os.strerror(errno.EADDRINUSE).lower().encode() in log.lower()
+
+
+def taken_port(bind: str, ports: Iterable[int | None]) -> int | None:
+    """Return that of these ports on which another program listens at the address `bind` (empty:
+    all), if there is one.
+    """
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    for port in filter(None, ports):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # as servers do, which so take no notice of connections that have ended
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((bind, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return port
+    return None

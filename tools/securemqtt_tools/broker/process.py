@@ -23,7 +23,7 @@ from securemqtt_tools.broker.kinds import AMQTT, AUTO, HIVEMQ, MOSQUITTO, RABBIT
 from securemqtt_tools.broker.memory import Memory
 from securemqtt_tools.broker.mosquitto.engine import Mosquitto
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
-from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
+from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken, taken_port
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.broker.rabbitmq.program import find_rabbitmq
 from securemqtt_tools.broker.revocations import check_crl
@@ -66,6 +66,11 @@ class BrokerProcess:
     def engine(self) -> str:
         """Which broker it is, one of kinds.ENGINES."""
         return self._engine.name
+
+    @property
+    def wanted(self) -> str | None:
+        """Which broker it is whatever the settings say, one of kinds.ENGINES; None: as they say."""
+        return self._wanted
 
     @property
     def title(self) -> str:
@@ -131,9 +136,19 @@ class BrokerProcess:
             if self._started(self._engine.start_s if timeout_s is None else timeout_s):
                 return
             said = self._child.words()
-            if not chosen or not port_was_taken(said) or attempt == PORT_ATTEMPTS - 1:
+            ports = self.config.port, self.config.websockets_port
+            taken = taken_port(self.config.bind, ports)
+            is_late = taken is not None or port_was_taken(said)
+            if not chosen or not is_late or attempt == PORT_ATTEMPTS - 1:
                 settings.save()
-                raise FatalError(f"the broker does not start: {last_words(said)} (see {self.log})")
+                why = last_words(said)
+                if taken is not None:
+                    option = "--port" if taken == self.config.port else "--websockets"
+                    why = (
+                        f"another program has port {taken} ({why}): end that one, or run "
+                        f"securemqtt broker init --force with another {option}"
+                    )
+                raise FatalError(f"the broker does not start: {why} (see {self.log})")
 
     def stop(self) -> None:
         """End the broker in order: it saves its sessions. One that does not end is killed, after
@@ -149,11 +164,26 @@ class BrokerProcess:
         """Stop and start on the same port.
 
         Sessions and queued messages are kept (not by the embedded broker), connections are not.
-        Raise FatalError as `start` does; where the CRL is the older one, the broker runs on.
+        Raise FatalError as `start` does; where the CRL is the older one, the broker runs on, and so
+        does it, or again, where the settings are for another one by now, which does not start.
         """
         self._remember()
+        before, config = self._engine, self.config
+        settings = BrokerConfig.open(self.directory)
+        coming = engine_of(settings, self._wanted)
+        is_another = coming.name != before.name
+        if is_another:
+            coming.prepare(settings, self.log)
         self.stop()
-        self.start()
+        try:
+            self.start()
+        except FatalError as error:
+            if not is_another:
+                raise
+            self._engine, self.config = before, config
+            if not self._started(before.start_s):
+                raise
+            raise FatalError(f"{error}; {before.title} runs again, as before") from error
 
     def reload(self) -> bool:
         """Make the broker take up changed rules, passwords, certificates and CRL; return True when
@@ -257,6 +287,9 @@ class BrokerProcess:
             self.config.limits.connections + _OPEN_FILES,
         )
         if not self._child.listens(self._engine.ready, timeout_s):
+            return False
+        if not self._engine.is_whole(self._child):
+            self.stop()
             return False
         try:
             self._engine.complete(self._child)

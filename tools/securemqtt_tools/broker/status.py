@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from securemqtt_tools.broker import lock
+from securemqtt_tools.broker.changeover import kind_of
 from securemqtt_tools.broker.config import PASSWORDS, BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import AUTO
@@ -38,8 +39,7 @@ def ask_status(config: BrokerConfig, now: datetime, authority: Path) -> Status:
     }
     there = answers.get(config.port, False)
     rows = {"broker": f"{config.directory}, for {', '.join(config.names)}"}
-    if config.engine != AUTO:
-        rows["kind"] = config.engine
+    rows["kind"] = _kind(config)
     if pid is not None:
         rows["running"] = f"yes: broker run, process {pid}"
     elif lock.is_held(config.directory):
@@ -71,6 +71,20 @@ def ask_status(config: BrokerConfig, now: datetime, authority: Path) -> Status:
     except FatalError as error:  # too late already: said like what comes soon
         found = [str(error)]
     return Status(rows, found, there)
+
+
+def _kind(config: BrokerConfig) -> str:
+    """Say which kind of broker runs, or would, and which one is to come in its place."""
+    configured = kind_of(config.engine)
+    chosen = f"{config.engine}, {configured} here" if config.engine == AUTO else configured
+    runs = lock.noted(config.directory)
+    if runs is None:
+        return chosen
+    if runs.engine == configured:
+        return runs.engine
+    if runs.wanted is not None:
+        return f"{runs.engine}, by broker run --engine; it is set up for {chosen}"
+    return f"{runs.engine}; {configured} from securemqtt broker reload on"
 
 
 def _answers(config: BrokerConfig, port: int) -> bool:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.kinds import HIVEMQ, RABBITMQ
 from securemqtt_tools.cli import warn
-from securemqtt_tools.service.unit import EVERYWHERE, MARK, SYSTEM_ONLY, plain, word
+from securemqtt_tools.service.unit import BROKER_MARK, EVERYWHERE, SYSTEM_ONLY, plain, word
 
 NAME = "securemqtt-broker"
 # What leads `broker run` to the program that it starts.
-HANDED_ON = ("HIVEMQ_HOME", "JAVA_HOME", "SECUREMQTT_RABBITMQ")
+HANDED_ON = {HIVEMQ: ("HIVEMQ_HOME", "JAVA_HOME"), RABBITMQ: ("SECUREMQTT_RABBITMQ",)}
 _SOCKET = "NOTIFY_SOCKET"
 _START_S = 300
 _STOP_S = 90
@@ -40,7 +41,7 @@ class BrokerUnit:
     def render(self) -> str:
         """Return the unit's text."""
         sections = (
-            [MARK, f"# `securemqtt service remove {NAME}` takes it away again."],
+            [BROKER_MARK, f"# `securemqtt service remove {NAME}` takes it away again."],
             ["[Unit]", *self._unit()],
             ["[Service]", *self._service()],
             ["[Install]", "WantedBy=multi-user.target"],
@@ -74,7 +75,7 @@ class BrokerUnit:
         yield "# A file for each connection, and some more."
         yield f"LimitNOFILE={self.config.limits.connections + 2000}"
         ports = (self.config.port, self.config.websockets_port)
-        own_tmp = not self._is_in_tmp()
+        own_tmp = not self.in_tmp()
         for reason, settings in (*SYSTEM_ONLY, *EVERYWHERE):
             yield f"# {reason[0].upper()}{reason[1:]}."
             yield from (one for one in settings if own_tmp or one != _PRIVATE_TMP)
@@ -94,13 +95,17 @@ class BrokerUnit:
         yield f"ReadWritePaths={word(str(self.home))}"
         yield "PrivateDevices=yes"
 
-    def _is_in_tmp(self) -> bool:
-        """Return True if something that it needs would be hidden by a /tmp of its own."""
+    def in_tmp(self) -> list[str]:
+        """Return what it needs that would be hidden by a /tmp of its own."""
         ours = (sys.executable, __file__)
         needed = (*self.command, str(self.home), *self.environment.values(), *ours)
         paths = [one for one in map(Path, needed) if one.is_absolute()]
-        paths += [one.resolve() for one in paths]  # a link leads there, or from there
-        return any(one.is_relative_to(place) for one in paths for place in _TMP)
+        return [
+            str(one)
+            for one in dict.fromkeys(paths)
+            # a link leads there, or from there
+            if any(each.is_relative_to(place) for each in (one, one.resolve()) for place in _TMP)
+        ]
 
 
 def tell_systemd() -> None:

@@ -16,6 +16,7 @@ from securemqtt.platform import escaped
 from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker import issuing, lock, passwords
+from securemqtt_tools.broker.changeover import comes_back, left_behind
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder
@@ -54,7 +55,8 @@ def init(args: argparse.Namespace) -> int:
         raise FatalError(
             f"there is a broker in {directory} already: to set it up anew, add --force"
         )
-    roles = _roles_so_far(directory)
+    before = _so_far(directory)
+    roles = dict(before.roles) if before else {}
     roles |= {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
     if bool(args.certificate) != bool(args.key) or (args.root and not args.certificate):
         raise FatalError("a public certificate comes with its key: give --certificate and --key")
@@ -100,20 +102,23 @@ def init(args: argparse.Namespace) -> int:
     engine = installed(config)
     if engine is not None:
         say_shortcomings(engine.shortcomings(config))
+    if before is not None:
+        kinds = (before.engine, config.engine)
+        say_shortcomings(left_behind(directory, *kinds) + comes_back(directory, *kinds))
     runs = lock.is_held(directory)
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0
 
 
-def _roles_so_far(directory: Path) -> dict[str, str]:
-    """Return the roles that ids have already: a broker that is set up anew, for another name
-    perhaps, keeps them.
+def _so_far(directory: Path) -> BrokerConfig | None:
+    """Return the settings that there are already: a broker that is set up anew, for another name
+    perhaps, keeps its roles.
     """
     try:
-        return dict(BrokerConfig.open(directory).roles)
-    # there is none yet, or its settings cannot be read, which --force is there for
+        return BrokerConfig.open(directory)
+    # there are none yet, or they cannot be read, which --force is there for
     except FatalError:
-        return {}
+        return None
 
 
 def reload(args: argparse.Namespace) -> int:

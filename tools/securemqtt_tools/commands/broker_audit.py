@@ -24,15 +24,17 @@ from securemqtt_tools.broker.audit.reader import Reader
 from securemqtt_tools.broker.audit.source import LogFile, standard_input
 from securemqtt_tools.broker.config import CRL, LOG, BrokerConfig
 from securemqtt_tools.broker.rules_file import read_rules
-from securemqtt_tools.cli import FatalError, whole_number
+from securemqtt_tools.cli import FatalError, warn, whole_number
 from securemqtt_tools.commands.broker_common import directory_of
 from securemqtt_tools.commands.telling import table_console
 from securemqtt_tools.home import Home
+from securemqtt_tools.naming import closest
 from securemqtt_tools.output import reader_has_gone
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.layout import INVENTORY
 from securemqtt_tools.pki.names import check_device_id, serial_text
+from securemqtt_tools.pki.profiles import DEVICE
 
 EXAMPLES = (
     "audit-log --refused --since 12h",
@@ -46,7 +48,8 @@ It reads the end of broker.log in the home, and of the one before, 16 MB at most
 broker elsewhere. What a broker does not tell is a -: Mosquitto and RabbitMQ tell no certificate.
 docs/audit-log.md has which broker tells what, and what is called a breach.
 
-Exit status 0; with --check 1 if there was a breach."""
+Exit status 0; with --check 1 if there was a breach. A file in which no line is a broker's is a
+mistake: exit status 1. The networks that count are those of today, for what was before, too."""
 
 _STDIN = Path("-")
 _SINCE = re.compile(r"(\d{1,6})([smhd])")
@@ -97,6 +100,7 @@ def audit_log(args: argparse.Namespace) -> int:
     """Show it; 1 with --check if there was a breach, else 0. Raise FatalError."""
     if args.id is not None:
         check_device_id(args.id)
+        _warn_unknown(args)
     now = datetime.now(timezone.utc)
     judge = Judge(_networks(args), _certificates(args))
     log = None if args.file == _STDIN else LogFile(args.file or _log_of(args))
@@ -120,6 +124,12 @@ def audit_log(args: argparse.Namespace) -> int:
             _print(one, show)
         else:
             last.append(one)
+    if not args.follow and not reader.has_read and (args.check or reader.has_lines):
+        place = "standard input" if log is None else args.file or _log_of(args)
+        raise FatalError(
+            f"no line of {place} is one that a broker writes, so it tells nothing of who came in: "
+            f"name its log by --file"
+        )
     if args.json:
         for one in last:
             _print(one, show)
@@ -131,6 +141,20 @@ def audit_log(args: argparse.Namespace) -> int:
                 breaches += _is_breach(one[1])
                 _print(one, show)
     return 1 if args.check and breaches else 0
+
+
+def _warn_unknown(args: argparse.Namespace) -> None:
+    """Warn of an id that has never had a certificate of this home's authority."""
+    inventory = Home(args.home).ca / INVENTORY
+    if not inventory.exists():
+        return
+    ids = {one.subject for one in Inventory(inventory).entries(DEVICE)}
+    if args.id not in ids:
+        meant = closest(args.id, ids)
+        warn(
+            f"the authority of this home has issued no certificate to {args.id}"
+            + (f": did you mean {meant}?" if meant else "")
+        )
 
 
 def _log_of(args: argparse.Namespace) -> Path:

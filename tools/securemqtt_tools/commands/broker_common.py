@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from securemqtt_tools.broker import foreground
+from securemqtt_tools.broker import foreground, lock
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine
 from securemqtt_tools.broker.process import engine_of
-from securemqtt_tools.broker.rules_file import unenforced
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import is_terminal
@@ -55,9 +54,11 @@ def where(config: BrokerConfig) -> str:
 
 
 def tell(config: BrokerConfig) -> None:
-    """Have the running broker take up what has changed, and say what is to be done, and which
-    networks nobody enforces. Raise FatalError when the rules cannot be read.
+    """Have the running broker take up what has changed, and say what is to be done, and what of
+    the rules that one, or the one that takes its place, does not keep to. Raise FatalError when the
+    rules cannot be read.
     """
+    runs = lock.noted(config.directory)
     pid = foreground.tell_to_reload(config.directory)
     if pid is not None:
         print(f"The running broker (process {pid}) takes it up now.")
@@ -69,9 +70,8 @@ def tell(config: BrokerConfig) -> None:
             )
         )
     with suppress(FatalError):  # a broker that is not here says so itself, where it starts
-        engine = engine_of(config)
-        if not engine.enforces_networks:
-            say_shortcomings(unenforced(engine.title, config.directory))
+        engine = engine_of(config, runs.wanted if runs is not None else None)
+        say_shortcomings(engine.neglects(config))
 
 
 def say_shortcomings(shortcomings: Iterable[str]) -> None:

@@ -32,6 +32,8 @@ from securemqtt_tools.home import Home
 from securemqtt_tools.output import OutputError
 from securemqtt_tools.pki import Authority
 
+_ETC = Path("/etc/mosquitto")
+
 EXAMPLES = (
     "install --dry-run",
     'install        (as root: sudo "$(which securemqtt)" broker install --home ~/.securemqtt)',
@@ -67,9 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--etc",
         type=Path,
-        default=Path("/etc/mosquitto"),
         metavar="DIR",
-        help="default: /etc/mosquitto",
+        help=f"default: {_ETC}",
     )
     parser.add_argument(
         "--restart",
@@ -96,7 +97,7 @@ def install(args: argparse.Namespace) -> int:
     for warning in warnings(config, datetime.now(timezone.utc), only_crl_counts=True):
         warn(warning)
     say_shortcomings([*shortcomings(config, program), *losses_by_others(config, program)])
-    installation = Installation(config, program, args.etc)
+    installation = Installation(config, program, args.etc or _ETC)
     if is_authority_here(args):
         home = Home(args.home)
         Authority.open(home.ca, witnesses=home.witnesses).check_knows(installation.crl)

@@ -9,7 +9,7 @@ from securemqtt_tools import completion
 from securemqtt_tools.broker.networks import Binding, Network, listed, parse_network
 from securemqtt_tools.broker.rules import Rules
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.commands.broker_common import authority_of
+from securemqtt_tools.commands.broker_common import authority_of, is_authority_here
 from securemqtt_tools.commands.broker_rules import (
     change_rules,
     hand_on,
@@ -63,7 +63,11 @@ def network(args: argparse.Namespace) -> int:
     who = check_device_id(args.who)
     adding = list(map(parse_network, args.networks))
     if not adding and args.remove is None:
-        return _show(rules_of(args), who)
+        now = rules_of(args)
+        show(now, who)
+        if who not in now.groups and is_authority_here(args):
+            note_unknown(authority_of(args), now, who)
+        return 0
     taking = list(map(parse_network, args.remove or ()))
     authority = authority_of(args)
 
@@ -84,7 +88,7 @@ def network(args: argparse.Namespace) -> int:
         return more.without_networks(gone)
 
     now = change_rules(args, authority, edit)
-    _show(now, who)
+    show(now, who)
     if adding and who not in now.groups:
         note_unknown(authority, now, who)
     hand_on(args)
@@ -93,16 +97,18 @@ def network(args: argparse.Namespace) -> int:
 
 def bind(
     args: argparse.Namespace, authority: Authority, ids: Iterable[str], networks: Iterable[Network]
-) -> None:
-    """Bind ids to networks; the broker takes that up at its next reload. Raise FatalError."""
+) -> Rules:
+    """Bind ids to networks, beside those that they have; return the rules. The broker takes that up
+    at its next reload. Raise FatalError.
+    """
     wanted = list(networks)
     made = [Binding(who, False, one) for who in ids for one in wanted]
-    change_rules(args, authority, lambda before: before.with_networks(made))
+    return change_rules(args, authority, lambda before: before.with_networks(made))
 
 
-def _show(now: Rules, who: str) -> int:
+def show(now: Rules, who: str) -> None:
+    """Say where a group, or an id, has to come from."""
     lines = network_lines(one for one in now.networks if one.who == who)
     if who not in now.groups and not lines and (by_group := now.networks_of(who)):
         lines = [f"{who} has to come from {listed(by_group)}, by its groups."]
     print("\n".join(lines) or f"{who} may come from anywhere.")
-    return 0

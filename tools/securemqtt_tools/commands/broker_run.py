@@ -14,6 +14,7 @@ from securemqtt_tools.broker import foreground, issuing
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.devices import NewDevices
 from securemqtt_tools.broker.health import warnings
+from securemqtt_tools.broker.kinds import SMALL
 from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.broker.unit import tell_systemd
@@ -57,18 +58,17 @@ def run(args: argparse.Namespace) -> int:
                 flush=True,
             )
         elif os.geteuid() == 0:
+            # whose service is one of ours is not installed for root, either
+            other = ", or let the system's Mosquitto run it (securemqtt broker install)"
             warn(
                 f"it runs as root, since {config.directory} is root's and no other user could read "
                 f"it: whoever breaks into the broker has this computer. Set it up as a user of "
-                f"your own, or let the system's Mosquitto run it (securemqtt broker install)"
+                f"your own{other if broker.engine in SMALL else ''}"
             )
         say_shortcomings(broker.shortcomings())
         tell_systemd()
         if broker.kept is None:
-            warn(
-                "it is for trying things out: sessions, queued and retained messages end with it. "
-                "Install Mosquitto for anything that must last"
-            )
+            warn(foreground.FOR_TRYING)
 
     def upkeep() -> bool:
         # Nobody is there to be asked for a passphrase any more.
@@ -96,18 +96,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _news(args: argparse.Namespace, broker: BrokerProcess) -> Callable[[], bool]:
     """Return what tells whether there are devices that the broker has to be told of."""
-    if not broker.must_know_devices:
-        return lambda: False
     home = Home(args.home)
-    here = is_authority_here(args)
-    known = Authority.open(home.ca, witnesses=home.witnesses) if here else None
-    changed = NewDevices(broker.directory, known)
+    changed: NewDevices | None = None
+    said = ""
 
     def has_news() -> bool:
+        nonlocal changed, said
+        if not broker.must_know_devices:  # a reload may make it one that must
+            return False
         try:
+            if changed is None:
+                here = is_authority_here(args)
+                known = Authority.open(home.ca, witnesses=home.witnesses) if here else None
+                changed = NewDevices(broker.directory, known)
             return changed()
         except FatalError as error:
-            warn(str(error))
+            if str(error) != said:
+                said = str(error)
+                warn(said)
             return False
 
     return has_news

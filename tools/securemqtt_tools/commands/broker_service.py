@@ -9,11 +9,12 @@ import os
 import sys
 from pathlib import Path
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.privileges import holder, name_of
 from securemqtt_tools.broker.process import engine_of
 from securemqtt_tools.broker.unit import HANDED_ON, NAME, BrokerUnit
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands.broker_common import (
     confirmed,
     directory_of,
@@ -26,8 +27,10 @@ from securemqtt_tools.service.systemd import NotRunning, Systemd, is_ours
 
 def install(args: argparse.Namespace, config: BrokerConfig) -> int:
     """Write the unit, and start the broker now and at each boot."""
-    if args.restart or args.reload:
-        raise FatalError(f"--restart and --reload are for Mosquitto, and this is {config.engine}")
+    if args.etc or args.restart or args.reload:
+        raise FatalError(
+            f"--etc, --restart and --reload are for Mosquitto, and this is {config.engine}"
+        )
     engine = engine_of(config)
     if 0 in (config.port, config.websockets_port):
         raise FatalError("choose a port: securemqtt broker init --force --port 8883 …")
@@ -45,7 +48,7 @@ def install(args: argparse.Namespace, config: BrokerConfig) -> int:
         (*_this_command(), "run", "--home", str(home), "--engine", config.engine),
         home,
         name_of(owner),
-        {name: os.environ[name] for name in HANDED_ON if name in os.environ},
+        {name: os.environ[name] for name in _handed_on(config) if name in os.environ},
     )
     systemd = Systemd(system=True)
     path = systemd.unit_path(NAME)
@@ -54,6 +57,11 @@ def install(args: argparse.Namespace, config: BrokerConfig) -> int:
     text = unit.render()
     there = path.read_text() if path.exists() else ""
     print(f"{path} is as it should be." if text == there else f"{path} is to be:\n\n{text}")
+    if at_risk := unit.in_tmp():
+        warn(
+            f"{escaped(', '.join(at_risk))}: what is in /tmp or /var/tmp is deleted some day, and "
+            f"the service may write to all of /tmp for it; move it to a place of its own"
+        )
     if args.dry_run:
         print("Nothing was changed.")
         return 0
@@ -80,6 +88,10 @@ def install(args: argparse.Namespace, config: BrokerConfig) -> int:
         f"and securemqtt ca change. Look at it: securemqtt service status {NAME}"
     )
     return 0
+
+
+def _handed_on(config: BrokerConfig) -> tuple[str, ...]:
+    return HANDED_ON.get(config.engine, ())
 
 
 def _this_command() -> tuple[str, ...]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.progress import track
 
 from securemqtt.platform import escaped
-from securemqtt_tools.broker.networks import listed, parse_network
+from securemqtt_tools.broker.networks import parse_network
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, warn
-from securemqtt_tools.commands.broker_network import bind
+from securemqtt_tools.commands.broker_network import bind, show
 from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
 from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
 from securemqtt_tools.commands.ca_home import (
@@ -67,6 +68,8 @@ def device(args: argparse.Namespace) -> None:
         check_group(one)
         check_no_device(authority, one)
     networks = list(map(parse_network, args.networks))
+    if not args.renew:
+        _check_vacant(args, authority)
     _issue(
         args,
         authority,
@@ -77,8 +80,9 @@ def device(args: argparse.Namespace) -> None:
         join(args, authority, one, args.ids)
         print(f"In group {one}: {', '.join(args.ids)}.")
     if networks:
-        bind(args, authority, args.ids, networks)
-        print(f"Has to come from {listed(networks)}: {', '.join(args.ids)}.")
+        now = bind(args, authority, args.ids, networks)
+        for one in args.ids:
+            show(now, one)
     if args.groups or networks:
         hand_on(args)
 
@@ -155,6 +159,22 @@ def _issue(
         for issued, files in done:
             _say_issued(authority, issued, files)
     print_warnings(authority)
+
+
+def _check_vacant(args: argparse.Namespace, authority: Authority) -> None:
+    """Raise FatalError where a device has a certificate, and say how groups and networks come to it
+    without a new one.
+    """
+    for one in args.ids:
+        try:
+            authority.check_vacant(DEVICE, check_device_id(one))
+        except FatalError as error:
+            ways = [f"securemqtt broker group {group} {one}" for group in args.groups]
+            if args.networks:
+                ways.append(f"securemqtt broker network {one} {shlex.join(args.networks)}")
+            if not ways:
+                raise
+            raise FatalError(f"{error}; without a new one: {'; '.join(ways)}") from error
 
 
 def _key_passphrase(args: argparse.Namespace) -> bytes | None:

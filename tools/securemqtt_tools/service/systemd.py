@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.service.unit import MARK, STOP_S, Service, uses_bundle
+from securemqtt_tools.service.unit import MARKS, STOP_S, Service, uses_bundle
 from securemqtt_tools.sudo import caller_home
 
 _ANSWER_S = 30
@@ -232,10 +232,10 @@ class Systemd:
 
 
 def is_ours(path: Path) -> bool:
-    """Return True for a unit that `service install` has written."""
+    """Return True for a unit that `service install`, or `broker install`, has written."""
     try:
         with path.open(encoding="utf-8", errors="replace") as unit:
-            return unit.readline().rstrip("\n") == MARK
+            return unit.readline().rstrip("\n") in MARKS
     except OSError:
         return False
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# The first line of a unit of ours; one without it is somebody else's.
+# The first line of a unit of ours; one with neither is somebody else's.
 MARK = "# Written by `securemqtt service install`."
+BROKER_MARK = "# Written by `securemqtt broker install`."
+MARKS = (MARK, BROKER_MARK)
 # Leaving takes 15 s at most where the network hangs.
 STOP_S = 30
 # What can't be had elsewhere in a unit without its being taken for something else.

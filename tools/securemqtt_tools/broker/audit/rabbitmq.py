@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker.audit.event import (
     CONNECTED,
     DISCONNECTED,
@@ -35,6 +36,8 @@ _TAKEN = re.compile(
     r"Web MQTT disconnecting a client with duplicate ID '(?P<identity>[^']*)' \(.*\)"
 )
 _LOGIN = re.compile(r"MQTT login failed for user '(?P<identity>.*)': (?P<reason>[a-z ]+)")
+# Whom it has no user for, whether that is the name in a certificate or what somebody has chosen.
+_UNKNOWN = re.compile(r"MQTT login failed for user '(?P<said>.*)', authentication failed: .*")
 _UNAUTHORISED = re.compile(
     rf"MQTT connection {_NAME} is closing due to an (?P<reason>auth[a-z]+ failure)"
 )
@@ -52,8 +55,10 @@ _ALERT = re.compile(
 )
 _NOT_AUTHENTICATED = ("authentication failure", "unauthenticated")
 _CRASHED = "** Generic server "
+_WRONG = "wrong user name or password"
 _NO_CLIENT_ID = "virtual host access not allowed"
 _MOST = 10_000
+_LONGEST_NAME = 64
 _Table = dict[str, tuple[str | None, str]]
 
 
@@ -95,6 +100,10 @@ class RabbitMQReader:
             if reason == _NO_CLIENT_ID:
                 reason = "its client id is not the name in its certificate, or it may not enter"
             _keep(self._logins, pid, (identity, reason))
+        elif found := _UNKNOWN.fullmatch(text):
+            said = escaped(found["said"][:_LONGEST_NAME])
+            reason = f"{_WRONG}, or no device that is known yet (of who said to be {said!r})"
+            _keep(self._logins, pid, (None, reason))
         elif found := _UNAUTHORISED.fullmatch(text):
             yield from self._turned_away(line, pid, found)
         elif found := _FRAME.fullmatch(text):
@@ -137,7 +146,7 @@ class RabbitMQReader:
         if login is not None:
             yield event(line.time, REFUSED, login[0], address, login[1])
         elif found["reason"] in _NOT_AUTHENTICATED:
-            yield event(line.time, REFUSED, None, address, "wrong user name or password")
+            yield event(line.time, REFUSED, None, address, _WRONG)
         else:  # later, by what it has asked for
             reason = "it asked for what its rules do not allow"
             yield event(line.time, DISCONNECTED, identity, address, reason)

@@ -21,6 +21,9 @@ class Reader:
 
     def __init__(self, now: datetime, whole: bool) -> None:
         self._now = now
+        self.has_read = False
+        """Whether a line was read as that of a broker."""
+        self.has_lines = False
         self._embedded = EmbeddedReader()
         self._hivemq = HiveMQReader()
         self._mosquitto = MosquittoReader()
@@ -28,9 +31,11 @@ class Reader:
 
     def events(self, raw: bytes) -> Iterator[Event]:
         """Return what a line tells, which may be nothing."""
+        self.has_lines = self.has_lines or bool(raw)
         line = parse_line(raw.decode("utf-8", "replace"), self._now)
         if line is None:
             return
+        self.has_read = True
         if line.kind == EMBEDDED:
             yield from self._embedded.events(line)
         elif line.kind == RABBITMQ:

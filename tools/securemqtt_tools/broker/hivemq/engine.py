@@ -30,6 +30,9 @@ _PASSWORD = "password"  # noqa: S105  (the name of a file)
 _ACCESS = "access"
 # Behind the time, and nowhere else: a line may have what a client has chosen.
 _TAKEN_UP = rb"^\S+: INFO securemqtt: rules %s taken up$"
+_NO_LISTENER = re.compile(
+    rb"^\S+: ERROR Could not start .* Listener with TLS on port", re.MULTILINE
+)
 _NEW_CONTEXT = re.compile(rb"^\S+: INFO Successfully updated changed SSL Context$", re.MULTILINE)
 # The extension looks at its file once a second, and gives evictions 10 s; HiveMQ looks at its
 # certificate every 10 s.
@@ -115,6 +118,10 @@ class HiveMQ(Engine):
     def environment(self, config: BrokerConfig) -> dict[str, str]:
         """Return this process's, without what would lead it to other files."""
         return {name: value for name, value in os.environ.items() if not name.startswith("HIVEMQ_")}
+
+    def is_whole(self, child: Child) -> bool:
+        """Whether each listener is there: HiveMQ starts as long as it has one."""
+        return _NO_LISTENER.search(child.words()) is None
 
     def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
         """Have it take up what has changed, and wait until it holds: rules and revocations a second

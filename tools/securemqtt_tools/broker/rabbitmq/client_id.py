@@ -14,12 +14,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from securemqtt.platform import escaped
 from securemqtt_tools.broker.rabbitmq.definitions import EXCHANGE
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file
 
 MODULE = "securemqtt_client_id"
 _COMPILE_S = 60.0
+_SAID = 300  # characters
 _SOURCE = f"""\
 %% Written by securemqtt broker: who may enter, and do what.
 -module({MODULE}).
@@ -89,16 +91,19 @@ def write_module(libraries: Path) -> None:
         raise FatalError(
             "erlc is not there, which RabbitMQ's Erlang has: apt-get install erlang-base"
         )
-    beams = libraries / MODULE / "ebin"
-    make_directory(beams)
-    source = libraries / f"{MODULE}.erl"
-    write_file(source, _SOURCE.encode())
+    beams = Path(MODULE) / "ebin"
+    make_directory(libraries / beams)
+    source = f"{MODULE}.erl"
+    write_file(libraries / source, _SOURCE.encode())
     # the behaviour is RabbitMQ's, and not there when this is compiled
-    command = [compiler, "+nowarn_undefined_behaviour", "-o", str(beams), str(source)]
+    command = [compiler, "+nowarn_undefined_behaviour", "-o", str(beams), source]
     with explained("start erlc"):
         try:
             done = subprocess.run(
                 command,
+                # Of an absolute path erlc cuts off what the working directory begins with, also
+                # where that is another one: /tmp/a of /tmp/ab.
+                cwd=libraries,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -109,4 +114,8 @@ def write_module(libraries: Path) -> None:
         except subprocess.TimeoutExpired as error:
             raise FatalError(f"erlc was not ready within {_COMPILE_S:.0f} s") from error
     if done.returncode:
-        raise FatalError(f"erlc does not compile {source}: is Erlang's package incomplete?")
+        said = escaped(" ".join((done.stderr or done.stdout).split())[:_SAID])
+        raise FatalError(
+            f"erlc does not compile {libraries / source}: {said or 'it says nothing'}. Is Erlang's "
+            f"package incomplete?"
+        )

@@ -88,6 +88,10 @@ class RabbitMQ(Engine):
             if is_ambiguous(one.topic_filter)
         ]
 
+    def neglects(self, config: BrokerConfig) -> list[str]:
+        """Return the same: all of it comes from the rules."""
+        return self.shortcomings(config)
+
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write all that it reads at its start. Raise FatalError."""
         here = config.directory / DIRECTORY

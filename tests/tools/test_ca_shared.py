@@ -151,6 +151,12 @@ def test_a_broker_that_goes_by_the_certificate_alone(bare: Home, kind: str) -> N
     assert "securemqtt ca device a b" in why
 
 
+def test_a_broker_that_asks_for_no_passwords_any_more(home: Home) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    said = home.warned("broker", "init", "localhost", "--force")
+    assert "none of those who share the certificate of lamps comes in as itself" in said
+
+
 def test_a_broker_that_asks_for_no_passwords(bare: Home) -> None:
     bare.good("broker", "init", "localhost")
     assert "run securemqtt broker init --force --passwords first" in refused(bare, "a", "b")

@@ -201,6 +201,9 @@ def test_an_own_certificate_ends_the_sharing(home: Home, tmp_path: Path) -> None
         assert read_rules(where).shared == {"lamps": {"c"}}
         assert read_rules(where).groups == {"lamps": {"a", "b", "c"}}
     assert {*read_hashes(home.broker / "passwords")} == {"a", "b", "c"}
+    shown = "Group lamps: a, b, c; its certificate is shared by: c\n"
+    assert home.good("broker", "rules") == home.good("broker", "group", "lamps") == shown
+    assert json.loads(home.good("broker", "rules", "--json"))["shared"] == {"lamps": ["c"]}
 
 
 def test_an_older_securemqtt_leaves_it_alone(home: Home) -> None:

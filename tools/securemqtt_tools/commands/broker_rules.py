@@ -323,7 +323,9 @@ def rules_of(args: argparse.Namespace) -> Rules:
 
 
 def _members(now: Rules, group: str) -> str:
-    return f"Group {group}: {', '.join(sorted(now.groups.get(group, ()))) or 'nobody'}"
+    said = f"Group {group}: {', '.join(sorted(now.groups.get(group, ()))) or 'nobody'}"
+    sharing = sorted(now.shared.get(group, ()))
+    return said + (f"; its certificate is shared by: {', '.join(sharing)}" if sharing else "")
 
 
 def _facts(now: Rules) -> dict[str, object]:
@@ -342,6 +344,7 @@ def _facts(now: Rules) -> dict[str, object]:
             {"group" if one.is_group else "id": one.who, "network": str(one.network)}
             for one in now.networks
         ],
+        "shared": {group: sorted(sharing) for group, sharing in sorted(now.shared.items())},
     }
 
 

@@ -7,20 +7,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from securemqtt_tools.broker.config import PASSWORDS
+from securemqtt_tools.broker.passwords import set_password
 from securemqtt_tools.broker.trust import device_context
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority, Issued
 from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.simboard import SimulatedBoard
 from support.boards.provisioning import Outcome, Provisioner, read
+from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer
 from support.brokers.servers import mosquitto
 from support.identities.by_openssl import Workshop
+from support.identities.credentials import Credentials, issued_credentials
 from support.identities.programs import says
 
 PASSWORD = b"correct horse battery"
@@ -320,3 +326,96 @@ def test_the_three_files_come_together(
     assert outcome.said("--prefix must be a topic")
     missing = (tmp_path / "nowhere.crt", files[1])
     assert provision(provisioner, workshop, 8883, "pi", missing, *out[2:]).said("No such file")
+
+
+class Lamps:
+    """The certificate that they share, and the way in."""
+
+    def __init__(self, door: Door, issued: Issued, credentials: Credentials) -> None:
+        self.door = door
+        self.port = door.broker.port
+        self.issued = issued
+        self.credentials = credentials
+        self.controller = door.credentials("controller")
+        self.watching = self.new_password("controller")
+
+    def new_password(self, device_id: str) -> str:
+        """Return a new password of a device."""
+        made = set_password(self.door.broker.directory / PASSWORDS, device_id)
+        self.door.broker.reload()
+        return made
+
+    def options(self, device_id: str) -> list[str]:
+        """Return the options that provision it, with a new password."""
+        file = self.door.directory / f"{device_id}.password"
+        file.touch(0o600)
+        file.write_text(self.new_password(device_id) + "\n")
+        files = (self.door.ca, self.credentials.certificate, self.credentials.key, file)
+        names = ("--ca", "--certificate", "--key", "--password-file")
+        identity = ["--id", device_id, "--broker", f"localhost:{self.port}"]
+        return [*identity, *(str(one) for pair in zip(names, files, strict=True) for one in pair)]
+
+    @contextmanager
+    def watch(self) -> Iterator[Peer]:
+        """See all that devices publish."""
+        with self.door.peer(self.controller) as peer:
+            peer.connect("controller", username="controller", password=self.watching)
+            peer.subscribe("devices/#")
+            yield peer
+
+
+@pytest.fixture
+def lamps(authority: Authority, tmp_path: Path) -> Iterator[Lamps]:
+    """Run a broker that asks for passwords, of devices that share a certificate."""
+    with open_door(authority, tmp_path / "door", "mosquitto", passwords=True) as door:
+        issued = authority.issue_shared(door.new_id("lamps"), renew=True)
+        yield Lamps(door, issued, issued_credentials(tmp_path / "shared", issued))
+
+
+def test_a_bundle_by_a_shared_certificate_has_the_password(
+    provisioner: Provisioner, lamps: Lamps, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    options = lamps.options("lamp-1")
+    outcome = provisioner.command("pi", *options, "--out", str(out))
+    assert (outcome.status, outcome.err) == (0, ""), outcome.text
+    assert f"the certificate is the one that {lamps.issued.subject} shares" in outcome.out
+    config = json.loads((out / "config.json").read_text())
+    assert (config["client_id"], config["username"]) == ("lamp-1", "lamp-1")
+    assert "password" not in config and config["password_file"] == "device.password"
+    password = (out / "device.password").read_text()
+    assert password not in outcome.text and (out / "device.password").stat().st_mode & 0o77 == 0
+    with lamps.watch() as watcher:
+        assert says(out) == "True\n"
+        assert ("devices/lamp-1/hello", b"x") in watcher.drain()
+    assert "nothing to change" in provisioner.command("pi", *options, "--out", str(out)).out
+    # Another password takes its place; without the option it stays.
+    options = lamps.options("lamp-1")
+    assert provisioner.command("pi", *options, "--out", str(out)).status == 0
+    assert says(out) == "True\n"
+    (file,) = out.glob("*.password")
+    assert file.read_text() != password
+    without = [*options[:-2], "--keep-alive", "30"]
+    assert provisioner.command("pi", *without, "--out", str(out)).status == 0
+    assert says(out) == "True\n"
+
+
+def test_a_board_by_a_shared_certificate_connects(
+    provisioner: Provisioner, lamps: Lamps, simulated_board: SimulatedBoard
+) -> None:
+    board = ("--port", simulated_board.port, *provisioner.wifi)
+    with lamps.watch() as watcher:
+        outcome = provisioner.command("simulated", *lamps.options("lamp-2"), *board)
+        assert (outcome.status, outcome.err) == (0, ""), outcome.text
+        assert "message acknowledged" in outcome.out
+        assert "devices/lamp-2/provisioned" in dict(watcher.drain())
+    config = json.loads(read(simulated_board, "/secure/config.json"))
+    assert config["username"] == "lamp-2" and config["password_file"] == "device.password"
+    first = read(simulated_board, "/secure/device.password")
+    options = lamps.options("lamp-2")
+    outcome = provisioner.command("simulated", *options, *board)
+    assert (outcome.status, outcome.err) == (0, ""), outcome.text
+    named = json.loads(read(simulated_board, "/secure/config.json"))["password_file"]
+    assert read(simulated_board, f"/secure/{named}") != first
+    outcome = provisioner.command("simulated", *options, *board)
+    assert "nothing to change" in outcome.out

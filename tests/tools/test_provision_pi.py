@@ -205,6 +205,13 @@ def test_through_ssh(
     (place / "device.key").write_bytes(b"rot")
     assert "its private key is missing or is another's" in run().out
     check_bundle(place, "pi-far")
+    secret_file = tmp_path / "lamp.password"
+    secret_file.touch(0o600)
+    secret_file.write_text("of this Pi alone\n")
+    login = ("pi@hub.local", "--password-file", str(secret_file))
+    assert "of this Pi alone" not in run(*login).text
+    assert snapshot(place)["device.password"] == (b"of this Pi alone", 0o600)
+    assert "there was nothing to change" in run(*login).out
     assert run("pi@elsewhere").said(
         "ssh to pi@elsewhere failed", "Could not resolve hostname", "by hand"
     )

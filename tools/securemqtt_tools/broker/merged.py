@@ -79,4 +79,9 @@ def _facts(rules: Rules) -> dict[str, bool]:
             for group, members in rules.groups.items()
             for one in members
         },
+        **{
+            f"{one} shares the certificate of {group}": False
+            for group, sharing in rules.shared.items()
+            for one in sharing
+        },
     }

@@ -23,7 +23,7 @@ from securemqtt_tools.pki.crls import goes_back, issuer_of, number_of, serials
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, read_json, write_files
 from securemqtt_tools.pki.names import check_device_id, serial_text
-from securemqtt_tools.pki.profiles import DEVICE, anchor_without
+from securemqtt_tools.pki.profiles import CLIENTS, anchor_without
 from securemqtt_tools.pki.tables import CrlRecord
 
 CRL = layout.CRL
@@ -57,13 +57,13 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
         for line in crl:
             serial = serial_text(line.serial_number)
             entry = entries.get(serial)
-            of_device = entry is not None and entry.role == DEVICE
+            of_device = entry is not None and entry.role in CLIENTS
             # null: revoked, and the certificate is unknown since a backup was restored
             ids[serial] = (entry.subject if of_device else _NO_DEVICE) if entry else None
         shut_out = {
             one.subject
             for one in entries.values()
-            if one.role == DEVICE and one.not_after > authority.now
+            if one.role in CLIENTS and one.not_after > authority.now
         }
         anchor = anchor_without(issuer, shut_out | inventory.forgotten()[1])
         ids[WEBSOCKETS_CA] = _print_of(anchor)

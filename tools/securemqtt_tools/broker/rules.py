@@ -73,13 +73,15 @@ class Rule:
 @dataclass(frozen=True)
 class Rules:
     """The groups, the rules, and the networks that some have to come from. `number` counts the
-    changes, so that older ones are known.
+    changes, so that older ones are known. `shared` has those members of a group that are let in by
+    the certificate that it shares; who has one of its own is not among them.
     """
 
     number: int = 0
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     lines: tuple[Rule, ...] = ()
     networks: tuple[Binding, ...] = ()
+    shared: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise FatalError for a name that cannot be meant, or a filter that a broker would not
@@ -96,6 +98,29 @@ class Rules:
             check_filter(line.topic_filter)
         for one in self.networks:
             (check_group if one.is_group else check_device_id)(one.who)
+        for group, sharing in self.shared.items():
+            if not sharing <= self.groups.get(group, frozenset()):
+                raise FatalError(f"of those who share a certificate, some are not in group {group}")
+
+    def shares(self, identity: str, group: str) -> bool:
+        """Return True if an identity is let in by the certificate that a group shares."""
+        return identity in self.shared.get(group, ())
+
+    def sharing(self, identity: str) -> list[str]:
+        """Return the groups whose certificate lets an identity in, by name."""
+        return sorted(group for group, ids in self.shared.items() if identity in ids)
+
+    def with_shared(self, group: str, joining: Iterable[str]) -> Rules:
+        """Return rules where these have joined a group, and share its certificate."""
+        members = self.with_members(group, joining, ())
+        sharing = self.shared.get(group, frozenset()) | set(joining)
+        return replace(members, shared={**self.shared, group: sharing})
+
+    def without_shared(self, leaving: Iterable[str]) -> Rules:
+        """Return rules where these share no certificate any more. They stay in their groups."""
+        gone = set(leaving)
+        left = {group: sharing - gone for group, sharing in self.shared.items()}
+        return replace(self, shared={group: sharing for group, sharing in left.items() if sharing})
 
     def groups_of(self, identity: str) -> list[str]:
         """Return the groups that an identity is in, by name."""
@@ -189,7 +214,9 @@ class Rules:
         groups = {**self.groups, group: members}
         if not members and group not in self.named_groups():
             del groups[group]
-        return replace(self, groups=groups)
+        shared = {**self.shared, group: self.shared.get(group, frozenset()) & members}
+        shared = {one: sharing for one, sharing in shared.items() if sharing}
+        return replace(self, groups=groups, shared=shared)
 
 
 def own_prefix(identity: str) -> str:

@@ -4,13 +4,13 @@ Of two that differ the one with more changes counts, wherever it is: an authorit
 backup does not give back what was denied since.
 
 A file with networks is of a format of its own, so that a version of securemqtt that knows none does
-not go by the rest of it.
+not go by the rest of it; and so is one that says who shares a certificate.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from securemqtt_tools.pki.files import explained, write_file
 NAME = "rules.json"
 _FORMAT = 1
 _FORMAT_WITH_NETWORKS = 2
+_FORMAT_WITH_SHARED = 3  # networks, too, if there are any
 _NAMED = 5  # of those whose networks are not enforced; more are counted
 
 
@@ -36,15 +37,16 @@ def read_rules(directory: Path) -> Rules:
         content = path.read_bytes()
     try:
         values = json.loads(content)
-        if values["format"] not in (_FORMAT, _FORMAT_WITH_NETWORKS):
+        if values["format"] not in (_FORMAT, _FORMAT_WITH_NETWORKS, _FORMAT_WITH_SHARED):
             raise FatalError(f"{path} is of another version of securemqtt: update securemqtt")
-        if (values["format"] == _FORMAT_WITH_NETWORKS) != ("networks" in values):
-            raise ValueError(f"networks are in a file of format {_FORMAT_WITH_NETWORKS}")
+        if values["format"] != _format_of("networks" in values, "shared" in values):
+            raise ValueError(f"format {values['format']} does not have what is in it")
         rules = Rules(
             int(values["number"]),
-            {str(group): frozenset(members) for group, members in values["groups"].items()},
+            _groups(values["groups"]),
             tuple(_line(one) for one in values["rules"]),
             tuple(_binding(one) for one in values.get("networks", ())),
+            _groups(values.get("shared", {})),
         )
         rules.check()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -65,9 +67,9 @@ def newest_rules(*directories: Path) -> Rules:
 def write_rules(directory: Path, rules: Rules) -> None:
     """Write the rules into a directory. Raise FatalError."""
     values: dict[str, Any] = {
-        "format": _FORMAT_WITH_NETWORKS if rules.networks else _FORMAT,
+        "format": _format_of(bool(rules.networks), bool(rules.shared)),
         "number": rules.number,
-        "groups": {group: sorted(members) for group, members in sorted(rules.groups.items())},
+        "groups": _listed(rules.groups),
         "rules": [
             {"group" if one.is_group else "id": one.who, one.action: one.topic_filter}
             for one in rules.lines
@@ -78,6 +80,8 @@ def write_rules(directory: Path, rules: Rules) -> None:
             {"group" if one.is_group else "id": one.who, "network": str(one.network)}
             for one in rules.networks
         ]
+    if rules.shared:
+        values["shared"] = _listed(rules.shared)
     write_file(directory / NAME, (json.dumps(values, indent=1) + "\n").encode())
 
 
@@ -123,6 +127,20 @@ def change(authority: Authority, broker: Path | None, edit: Callable[[Rules], Ru
             for one in filter(None, (broker, directory)):
                 write_rules(one, after)
     return after
+
+
+def _format_of(has_networks: bool, has_shared: bool) -> int:
+    if has_shared:
+        return _FORMAT_WITH_SHARED
+    return _FORMAT_WITH_NETWORKS if has_networks else _FORMAT
+
+
+def _groups(values: dict[str, Any]) -> dict[str, frozenset[str]]:
+    return {str(group): frozenset(members) for group, members in values.items()}
+
+
+def _listed(groups: Mapping[str, frozenset[str]]) -> dict[str, list[str]]:
+    return {group: sorted(members) for group, members in sorted(groups.items())}
 
 
 def _line(values: dict[str, Any]) -> Rule:

@@ -23,6 +23,7 @@ from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.revocations import check_crl
 from securemqtt_tools.broker.rules import ROLES
+from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_common import (
     authority_of,
@@ -98,6 +99,12 @@ def init(args: argparse.Namespace) -> int:
                 "Its issuing key was for the names of before: make one with securemqtt broker "
                 "issuer."
             )
+        )
+    sharing = ", ".join(sorted(read_rules(config.directory).shared))
+    if sharing and not config.passwords:
+        warn(
+            f"it asks for no passwords, so none of those who share the certificate of {sharing} "
+            f"comes in as itself (docs/shared-certificates.md)"
         )
     engine = installed(config)
     if engine is not None:

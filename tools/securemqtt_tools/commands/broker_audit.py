@@ -23,7 +23,7 @@ from securemqtt_tools.broker.audit.findings import Certificate, Finding, Judge, 
 from securemqtt_tools.broker.audit.reader import Reader
 from securemqtt_tools.broker.audit.source import LogFile, standard_input
 from securemqtt_tools.broker.config import CRL, LOG, BrokerConfig
-from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.broker.rules_file import newest_rules, read_rules
 from securemqtt_tools.cli import FatalError, warn, whole_number
 from securemqtt_tools.commands.broker_common import directory_of
 from securemqtt_tools.commands.telling import table_console
@@ -34,7 +34,7 @@ from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.layout import INVENTORY
 from securemqtt_tools.pki.names import check_device_id, serial_text
-from securemqtt_tools.pki.profiles import DEVICE
+from securemqtt_tools.pki.profiles import DEVICE, SHARED
 
 EXAMPLES = (
     "audit-log --refused --since 12h",
@@ -117,6 +117,8 @@ def audit_log(args: argparse.Namespace) -> int:
     last: deque[Found] = deque(maxlen=args.last)
     count = breaches = 0
     is_stream = log is None and args.follow
+    for line in _sharing(args):
+        print(line, file=sys.stderr if args.json else sys.stdout)
     for one in found(standard_input() if log is None else log.lines()):
         count += 1
         breaches += _is_breach(one[1])
@@ -148,7 +150,8 @@ def _warn_unknown(args: argparse.Namespace) -> None:
     inventory = Home(args.home).ca / INVENTORY
     if not inventory.exists():
         return
-    ids = {one.subject for one in Inventory(inventory).entries(DEVICE)}
+    sharing = newest_rules(Home(args.home).ca, directory_of(args)).shared.values()
+    ids = {one.subject for one in Inventory(inventory).entries(DEVICE)}.union(*sharing)
     if args.id not in ids:
         meant = closest(args.id, ids)
         warn(
@@ -173,6 +176,17 @@ def _networks(args: argparse.Namespace) -> Networks:
     return {one: rules.networks_of(one) for one in rules.bound()}
 
 
+def _sharing(args: argparse.Namespace) -> Iterator[str]:
+    """Say who shares a certificate: most brokers do not tell by which one somebody has come."""
+    rules = newest_rules(Home(args.home).ca, directory_of(args))
+    for group, ids in sorted(rules.shared.items()):
+        if args.id is None or args.id in ids:
+            yield (
+                f"Note: {', '.join(sorted(ids))} share the certificate of {group}: which of them "
+                f"it was, the password alone says, and this log proves nothing."
+            )
+
+
 def _certificates(args: argparse.Namespace) -> dict[str, Certificate]:
     """Return what the home knows of certificates, by serial number: the inventory, else the CRL of
     a broker whose authority is elsewhere. Raise FatalError.
@@ -181,7 +195,11 @@ def _certificates(args: argparse.Namespace) -> dict[str, Certificate]:
     if inventory.exists():
         held = Inventory(inventory)
         known = {
-            one.serial: Certificate(one.subject, one.changed_at if one.state == REVOKED else None)
+            one.serial: Certificate(
+                one.subject,
+                one.changed_at if one.state == REVOKED else None,
+                one.role == SHARED,
+            )
             for one in held.entries()
         }
         for gone in held.forgotten()[0]:

@@ -217,6 +217,23 @@ def join(
     )
 
 
+def leave_shared(args: argparse.Namespace, authority: Authority, ids: Iterable[str]) -> None:
+    """Have ids that have got certificates of their own share no other any more, if they did; the
+    broker takes that up at its next reload. Raise FatalError.
+    """
+    had = {one: groups for one in ids if (groups := rules_of(args).sharing(one))}
+    if not had:
+        return
+    change_rules(args, authority, lambda before: before.without_shared(had))
+    for one, groups in had.items():
+        print(
+            as_called(
+                f"{one} shares the certificate of {', '.join(groups)} no more: once it uses its "
+                f"own, run securemqtt broker reload. Its password stays."
+            )
+        )
+
+
 def check_no_device(authority: Authority, name: str) -> None:
     """Raise FatalError where a group's name is a device's id: a rule would be for which of them?"""
     if authority.inventory.entries(DEVICE, name):
@@ -306,7 +323,9 @@ def rules_of(args: argparse.Namespace) -> Rules:
 
 
 def _members(now: Rules, group: str) -> str:
-    return f"Group {group}: {', '.join(sorted(now.groups.get(group, ()))) or 'nobody'}"
+    said = f"Group {group}: {', '.join(sorted(now.groups.get(group, ()))) or 'nobody'}"
+    sharing = sorted(now.shared.get(group, ()))
+    return said + (f"; its certificate is shared by: {', '.join(sharing)}" if sharing else "")
 
 
 def _facts(now: Rules) -> dict[str, object]:
@@ -325,6 +344,7 @@ def _facts(now: Rules) -> dict[str, object]:
             {"group" if one.is_group else "id": one.who, "network": str(one.network)}
             for one in now.networks
         ],
+        "shared": {group: sorted(sharing) for group, sharing in sorted(now.shared.items())},
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from securemqtt_tools import completion
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
-from securemqtt_tools.commands import ca_crl, ca_issuing, ca_setup, ca_showing
+from securemqtt_tools.commands import ca_crl, ca_issuing, ca_setup, ca_shared, ca_showing
 from securemqtt_tools.pki.entry import STATES
 from securemqtt_tools.pki.keys import KEY_TYPES
 from securemqtt_tools.pki.passphrase import add_passphrase_option
@@ -38,6 +38,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand; 0 when it did what it should. Raise FatalError."""
     args.action(args)
     return 0
+
+
+def _issue_devices(args: argparse.Namespace) -> None:
+    (ca_issuing.device if args.shared is None else ca_shared.share)(args)
 
 
 def _init(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +94,12 @@ def _device(parser: argparse.ArgumentParser) -> None:
         help="a network that it has to come from, 192.0.2.0/24 say (securemqtt broker network); "
         "may be repeated",
     )
+    parser.add_argument(
+        "--shared",
+        metavar="GROUP",
+        help="one certificate for all of them, which join this group, and a password for each: "
+        "only where a certificate for each cannot be (docs/shared-certificates.md)",
+    )
     _add_issue_options(parser, LIFETIME_DAYS[DEVICE])
     _add_key_type(parser)
     _add_key_options(parser)
@@ -101,7 +111,7 @@ def _sign(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--role",
-        choices=ROLES,
+        choices=(DEVICE, SERVER),
         default=DEVICE,
         help="what the certificate is for (default: device)",
     )
@@ -168,7 +178,7 @@ def _recover(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--role", choices=ROLES, help="only devices, or only servers")
+    parser.add_argument("--role", choices=ROLES, help="only those of this role")
     parser.add_argument("--state", choices=STATES, help="only those in this state")
     parser.add_argument(
         "--expiring",
@@ -184,7 +194,7 @@ def _show(parser: argparse.ArgumentParser) -> None:
         "subject", nargs="?", metavar="NAME|SERIAL", help="default: the authority itself"
     )
     completion.completed(subject, completion.subjects)
-    parser.add_argument("--role", choices=ROLES, help="if a device and a server have the same name")
+    parser.add_argument("--role", choices=ROLES, help="if a name is that of several")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument(
@@ -197,7 +207,7 @@ def _add_subject(parser: argparse.ArgumentParser) -> None:
         "subject", metavar="NAME|SERIAL", help="device id, server name, or serial number in hex"
     )
     completion.completed(subject, completion.subjects)
-    parser.add_argument("--role", choices=ROLES, help="if a device and a server have the same name")
+    parser.add_argument("--role", choices=ROLES, help="if a name is that of several")
 
 
 def _add_issue_options(parser: argparse.ArgumentParser, days: int | None = None) -> None:
@@ -264,12 +274,19 @@ _COMMANDS = (
         "device",
         "issue devices' certificates and keys",
         _device,
-        ca_issuing.device,
+        _issue_devices,
         (
             "device greenhouse-1",
             "device pump-1 pump-2 --days 365",
             "device old-pi --key-type rsa2048",
+            "device lamp-1 lamp-2 lamp-3 --shared lamps",
         ),
+        """
+
+With --shared the devices have one key, and their passwords alone tell them apart: who steals the
+key has that of all, taking out one leaves it the certificate, revoking it takes out all, and no log
+proves which of them it was. The broker must ask for passwords (broker init --passwords); HiveMQ and
+RabbitMQ do not.""",
     ),
     Subcommand(
         "sign",

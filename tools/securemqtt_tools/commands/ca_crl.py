@@ -10,6 +10,8 @@ from securemqtt_tools.broker import recovered
 from securemqtt_tools.broker.config import ISSUER
 from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.broker.revocations import CRL, FILES, check, hand_over
+from securemqtt_tools.broker.rules import Rules
+from securemqtt_tools.broker.rules_file import newest_rules
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
@@ -17,21 +19,40 @@ from securemqtt_tools.pki import layout, recovery, succession
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import REVOKED, Entry
 from securemqtt_tools.pki.files import READABLE
-from securemqtt_tools.pki.profiles import ROLES, SERVER
+from securemqtt_tools.pki.profiles import DEVICE, ROLES, SERVER, SHARED
 
 
 def revoke(args: argparse.Namespace) -> None:
     """Revoke certificates and write the new CRL."""
     authority = open_authority(args)
-    authority.find(args.subject, args.role)
+    rules = newest_rules(authority.directory, Home(args.home).broker)
+    _check_own(authority, rules, args.subject)
+    found = authority.find(args.subject, args.role)
     check_crls(args, authority)
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
+    for group in sorted({one.subject for one in found if one.role == SHARED}):
+        ids = sorted(rules.shared.get(group, ()))
+        print(
+            f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
+            f"share{': ' * bool(ids)}{', '.join(ids)}."
+        )
     revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
     for entry in revoked:
         print(escaped(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}."))
     publish_crl(args, authority)
     say_what_devices_know(args, revoked)
     print_warnings(authority)
+
+
+def _check_own(authority: Authority, rules: Rules, subject: str) -> None:
+    """Raise FatalError for a device that has no certificate to revoke, since it shares one."""
+    groups = rules.sharing(subject)
+    if groups and not authority.inventory.entries(DEVICE, subject):
+        raise FatalError(
+            f"{subject} has no certificate of its own, it shares that of {groups[0]}: securemqtt "
+            f"broker password {subject} --remove keeps it out alone, and securemqtt ca revoke "
+            f"{groups[0]} all that share it"
+        )
 
 
 def crl(args: argparse.Namespace) -> None:

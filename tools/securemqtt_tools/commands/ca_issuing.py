@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.progress import track
 
 from securemqtt.platform import escaped
-from securemqtt_tools.broker.networks import parse_network
+from securemqtt_tools.broker.networks import Network, parse_network
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands.broker_network import bind, show
-from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
+from securemqtt_tools.commands.broker_rules import (
+    check_no_device,
+    hand_on,
+    join,
+    leave_shared,
+)
 from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
 from securemqtt_tools.commands.ca_home import (
     authority_directory,
@@ -30,7 +35,7 @@ from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.issued import Issued
 from securemqtt_tools.pki.names import check_device_id, name_text, server_names
 from securemqtt_tools.pki.passphrase import new_passphrase
-from securemqtt_tools.pki.profiles import DEVICE, SERVER
+from securemqtt_tools.pki.profiles import DEVICE, SERVER, SHARED
 
 _LARGEST_REQUEST = 64 * 1024
 
@@ -39,7 +44,7 @@ def server(args: argparse.Namespace) -> None:
     """Issue a server's certificate."""
     authority = open_authority(args)
     subject = name_text(server_names(args.names)[0])
-    _issue(
+    issue(
         args,
         authority,
         {
@@ -60,31 +65,44 @@ def device(args: argparse.Namespace) -> None:
             device_id, days=args.days, key_type=args.key_type, renew=args.renew
         )
 
-    taken = read_rules(authority.directory).groups
-    for one in args.ids:
-        if one in taken:
-            raise FatalError(f"{one} is the name of a group: choose another id")
+    check_no_group(authority, args.ids)
     for one in args.groups:
         check_group(one)
         check_no_device(authority, one)
     networks = list(map(parse_network, args.networks))
     if not args.renew:
         _check_vacant(args, authority)
-    _issue(
+    issue(
         args,
         authority,
         {check_device_id(device_id): issuing(device_id) for device_id in args.ids},
         DEVICE,
     )
-    for one in args.groups:
-        join(args, authority, one, args.ids)
-        print(f"In group {one}: {', '.join(args.ids)}.")
-    if networks:
-        now = bind(args, authority, args.ids, networks)
-        for one in args.ids:
-            show(now, one)
+    leave_shared(args, authority, args.ids)
+    join_and_bind(args, authority, args.ids, networks)
     if args.groups or networks:
         hand_on(args)
+
+
+def check_no_group(authority: Authority, ids: Iterable[str]) -> None:
+    """Raise FatalError where an id is a group's name."""
+    taken = read_rules(authority.directory).groups
+    for one in ids:
+        if one in taken:
+            raise FatalError(f"{one} is the name of a group: choose another id")
+
+
+def join_and_bind(
+    args: argparse.Namespace, authority: Authority, ids: list[str], networks: list[Network]
+) -> None:
+    """Have ids join the groups that were asked for, and bind them to networks. Raise FatalError."""
+    for one in args.groups:
+        join(args, authority, one, ids)
+        print(f"In group {one}: {', '.join(ids)}.")
+    if networks:
+        now = bind(args, authority, ids, networks)
+        for one in ids:
+            show(now, one)
 
 
 def sign(args: argparse.Namespace) -> None:
@@ -102,10 +120,12 @@ def sign(args: argparse.Namespace) -> None:
         days=args.days,
         renew=args.renew,
     )
-    directory = args.out or _default_output(args, issued.role, issued.subject)
+    directory = args.out or default_output(args, issued.role, issued.subject)
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
     for path in foreign_keys(issued, directory):
         warn(f"{path} is the key of a certificate before this one, and does not fit it: delete it")
+    if issued.role == DEVICE:
+        leave_shared(args, authority, [issued.subject])
     print_warnings(authority)
 
 
@@ -117,7 +137,7 @@ def renew(args: argparse.Namespace) -> None:
     before = authority.find(latest.subject, latest.role)
     if args.revoke_old:
         check_crls(args, authority)
-    directory = args.out or _default_output(args, latest.role, latest.subject)
+    directory = args.out or default_output(args, latest.role, latest.subject)
     prepare(directory, latest.role, replacing=True)
     issued = authority.renew(
         latest.subject, role=latest.role, days=args.days, revoke_old=args.revoke_old
@@ -129,14 +149,14 @@ def renew(args: argparse.Namespace) -> None:
     print_warnings(authority)
 
 
-def _issue(
+def issue(
     args: argparse.Namespace,
     authority: Authority,
     issuing: dict[str, Callable[[], Issued]],
     role: str,
 ) -> None:
     """Check everything first, then issue to each subject and write its files."""
-    directories = {subject: args.out or _default_output(args, role, subject) for subject in issuing}
+    directories = {subject: args.out or default_output(args, role, subject) for subject in issuing}
     if args.out and len(issuing) > 1:
         directories = {subject: args.out / subject for subject in issuing}
     if not args.renew:
@@ -188,13 +208,17 @@ def _key_passphrase(args: argparse.Namespace) -> bytes | None:
     return None
 
 
-def _default_output(args: argparse.Namespace, role: str, subject: str) -> Path:
-    return authority_directory(args) / layout.ISSUED / f"{role}s" / subject
+def default_output(args: argparse.Namespace, role: str, subject: str) -> Path:
+    """Return the directory that what is issued goes to, unless another is asked for."""
+    kind = SHARED if role == SHARED else f"{role}s"
+    return authority_directory(args) / layout.ISSUED / kind / subject
 
 
 def _say_issued(authority: Authority, issued: Issued, files: list[Path]) -> None:
     end = issued.certificate.not_valid_after_utc
-    whom = escaped(f"{issued.role} {issued.subject}")
+    is_shared = issued.role == SHARED
+    whom = escaped(f"{'group' if is_shared else issued.role} {issued.subject}")
+    whom += ", to be shared," * is_shared
     print(f"Issued to {whom} until {end:%Y-%m-%d}, serial {issued.serial}:")
     for file in files:
         print(f"  {escaped(str(file))}")

@@ -9,6 +9,8 @@ Examples:
   securemqtt provision pi --ssh pi@hub.local --id hub --broker mqtt.local
   securemqtt provision pico_w --broker mqtt.example.org --wifi Farm \
       --ca ca.crt --certificate greenhouse.crt --key greenhouse.key --prefix home/greenhouse
+  securemqtt provision pi --ssh pi@lamp.local --id lamp-1 --broker mqtt.local --ca ca.crt \
+      --certificate shared.crt --key shared.key --password-file lamp-1.password
   securemqtt provision selftest /dev/ttyACM0      what does the library do on this very board?
 
 A second run changes only what differs; one that was cut short is finished by running it again.
@@ -38,6 +40,7 @@ from securemqtt_tools.cli import (
     warn,
     whole_number,
 )
+from securemqtt_tools.commands.broker_rules import leave_shared
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
@@ -143,6 +146,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what opens an encrypted key (-: standard input); default: ask",
     )
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="the device's password at a broker that asks for one, beside its id as user name "
+        "(-: standard input)",
+    )
     board = parser.add_argument_group("a board")
     board.add_argument("--port", help="its serial port (default: the one board found on USB)")
     board.add_argument("--wifi", metavar="SSID", help="the Wi-Fi to join; asks for its password")
@@ -211,6 +221,7 @@ def run(args: argparse.Namespace) -> int:
         rules=rules_for(args.id, config, args.keep_alive, args.prefix) if config else None,
         prefix=args.prefix,
         imported=imported is not None,
+        password=_password(args),
     )
     home = Home(args.home)
     source = imported or Authority.open(
@@ -233,6 +244,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         outcome = "ready" if changed else "up to date: there was nothing to change"
         steps.say(f"{settings.device_id} is {outcome}.")
+        if isinstance(source, Authority):
+            leave_shared(args, source, [settings.device_id])
         if is_pi:
             steps.say(as_called(_what_to_try(args)))
     return 0
@@ -260,12 +273,17 @@ def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
         device_id=args.id,
         for_board=not is_pi,
         password=lambda: _key_password(args),
+        has_login=args.password_file is not None,
     )
 
 
 def _key_password(args: argparse.Namespace) -> bytes:
     what = f"Password of {args.key}"
     return passphrase_source(args.key_password_file, what, "--key-password-file")()
+
+
+def _password(args: argparse.Namespace) -> bytes | None:
+    return None if args.password_file is None else passphrase_source(args.password_file)()
 
 
 def _check_options(args: argparse.Namespace) -> None:

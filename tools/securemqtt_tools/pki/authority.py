@@ -38,6 +38,7 @@ from securemqtt_tools.pki.profiles import (
     REASONS,
     ROLES,
     SERVER,
+    SHARED,
     Issuer,
     Revocation,
     leaf_certificate,
@@ -143,6 +144,16 @@ class Authority:
         or the inventory from being used.
         """
         return self._issue(DEVICE, check_device_id(device_id), (), days, key_type, renew)
+
+    def issue_shared(
+        self, group: str, *, days: int | None = None, key_type: str = "p256", renew: bool = False
+    ) -> Issued:
+        """Issue a client certificate for the devices of a group to share, CN=`group`, with a new
+        key. It is no device's: a broker lets each in by its user name and password, beside this.
+
+        Raise FatalError as `issue_device` does.
+        """
+        return self._issue(SHARED, check_device_id(group), (), days, key_type, renew)
 
     def issue_server(
         self,
@@ -321,9 +332,10 @@ class Authority:
         entries = [
             one for one in self.inventory.entries(role, subject_or_serial) if one.role in ROLES
         ]
-        if len({entry.role for entry in entries}) > 1:
+        roles = sorted({entry.role for entry in entries})
+        if len(roles) > 1:
             raise FatalError(
-                f"{subject_or_serial} is a device as well as a server: say which with --role"
+                f"{subject_or_serial} is used as {' and as '.join(roles)}: say which with --role"
             )
         if not entries:
             single = self.inventory.by_serial(subject_or_serial)
@@ -359,6 +371,7 @@ class Authority:
         """Issue for a public key, or for a new private key when `key` names its type."""
         if not renew:  # said early, before any passphrase is asked for; `record` makes sure of it
             self.check_vacant(role, subject)
+        self.inventory.check_name(role, subject)
         issuer, now = self._require_issuer(), self._clock()
         private_key = generate_key(key) if isinstance(key, str) else None
         public_key = check_public_key(private_key.public_key() if private_key else key)

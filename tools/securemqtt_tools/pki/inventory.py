@@ -23,7 +23,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import tables
 from securemqtt_tools.pki.entry import ISSUED, REVOKED, SUPERSEDED, Entry, to_seconds
 from securemqtt_tools.pki.files import explained
-from securemqtt_tools.pki.profiles import ROLES
+from securemqtt_tools.pki.profiles import DEVICE, ROLES, SHARED
 from securemqtt_tools.pki.tables import CrlRecord, Forgotten
 
 _SHORTEST_PREFIX = 8
@@ -57,10 +57,10 @@ class Inventory:
             with self.transaction() as connection:
                 tables.bring_up_to_date(connection)  # unless another process was faster
                 version = tables.version(connection)
-        if version != tables.VERSION:
+        if version not in tables.VERSIONS:
             raise FatalError(
-                f"{self.path} is of version {version}, this program knows {tables.VERSION}: update "
-                f"securemqtt"
+                f"{self.path} is of version {version}, this program knows "
+                f"{tables.VERSION_WITH_SHARED}: update securemqtt"
             )
 
     @contextmanager
@@ -106,6 +106,18 @@ class Inventory:
         condition = "role = coalesce(?, role) AND subject = coalesce(?, subject)"
         with self._connection() as connection:
             return tables.select(connection, condition, (role, subject))
+
+    def check_name(self, role: str, subject: str) -> None:
+        """Raise FatalError for the id of a device that is the name of a shared certificate, or the
+        other way round: both are a client's, by the same name.
+        """
+        if role == DEVICE and self.entries(SHARED, subject):
+            raise FatalError(
+                f"{subject} is the name of a certificate that several devices share: choose "
+                f"another id"
+            )
+        if role == SHARED and self.entries(DEVICE, subject):
+            raise FatalError(f"{subject} is the id of a device: choose another name for the group")
 
     def by_serial(self, text: str) -> Entry | None:
         """Return the certificate whose serial number in hex is, or alone begins with, `text` (8

@@ -23,13 +23,15 @@ from securemqtt_tools.pki.names import name_text, server_names
 
 DEVICE = "device"
 SERVER = "server"
-ROLES = (DEVICE, SERVER)
+SHARED = "shared"  # a client's as a device's is, for the devices of a group that share it
+ROLES = (DEVICE, SERVER, SHARED)
+CLIENTS = (DEVICE, SHARED)
 
 # Certificates and CRLs begin this much earlier, for peers whose clock is slow.
 BACKDATE = timedelta(hours=1)
 # A device in the field may be out of reach for years. A server is at hand, and Apple's clients take
 # 825 days at most.
-LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825}
+LIFETIME_DAYS = {DEVICE: 5 * 365, SERVER: 825, SHARED: 5 * 365}
 # Of a broker's issuing key: whoever renews that must be at the authority, as for a server before.
 ISSUER_DAYS = 825
 # A CRL that runs out locks out every device at once, and freshness comes from handing the broker a
@@ -41,7 +43,11 @@ REASONS = tuple(
     if flag not in (x509.ReasonFlags.remove_from_crl, x509.ReasonFlags.certificate_hold)
 )
 
-_PURPOSES = {DEVICE: ExtendedKeyUsageOID.CLIENT_AUTH, SERVER: ExtendedKeyUsageOID.SERVER_AUTH}
+_PURPOSES = {
+    DEVICE: ExtendedKeyUsageOID.CLIENT_AUTH,
+    SERVER: ExtendedKeyUsageOID.SERVER_AUTH,
+    SHARED: ExtendedKeyUsageOID.CLIENT_AUTH,
+}
 _LONGEST_COMMON_NAME = 64  # RFC 5280 appendix A, ub-common-name
 
 
@@ -158,6 +164,20 @@ def excluded_ids(anchor: x509.Certificate, ca: x509.Certificate) -> list[str]:
     ]
 
 
+def role_of(certificate: x509.Certificate) -> str | None:
+    """Return the role that a leaf was issued for; None where it is for something else."""
+    try:
+        (purpose,) = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    if purpose == _PURPOSES[SERVER]:
+        return SERVER
+    if purpose != _PURPOSES[DEVICE]:
+        return None
+    units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return SHARED if any(one.value == SHARED for one in units) else DEVICE
+
+
 def leaf_certificate(
     role: str,
     common_name: str,
@@ -168,7 +188,8 @@ def leaf_certificate(
     issuer: Issuer,
 ) -> x509.Certificate:
     """Make the certificate of a device (client authentication) or a server (server authentication,
-    with `names`).
+    with `names`); or one that several devices share, which says so in its subject, behind the
+    common name: no file has to tell a broker, or an inventory that was restored, which it is.
 
     A server's name that is too long for a common name is left out of the subject; the alternative
     names, which are what TLS checks, are critical then (RFC 5280 §4.2.1.6).
@@ -178,6 +199,8 @@ def leaf_certificate(
         if len(common_name) <= _LONGEST_COMMON_NAME
         else []
     )
+    if role == SHARED:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, SHARED))
     builder = (
         _builder(
             x509.Name(attributes), issuer.certificate.subject, public_key, not_before, not_after

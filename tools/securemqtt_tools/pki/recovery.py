@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.crls import crls_in, number_of
@@ -23,12 +23,11 @@ from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import name_text, serial_text
-from securemqtt_tools.pki.profiles import BACKDATE, DEVICE, SERVER, excluded_ids
+from securemqtt_tools.pki.profiles import BACKDATE, SERVER, excluded_ids, role_of
 from securemqtt_tools.pki.tables import Forgotten
 
 _SUFFIXES = frozenset({".crt", ".der", ".pem"})
 _LARGEST_BYTES = 64 * 1024 * 1024  # a CRL of a million lines has 40 MB
-_ROLES = {ExtendedKeyUsageOID.CLIENT_AUTH: DEVICE, ExtendedKeyUsageOID.SERVER_AUTH: SERVER}
 
 
 @dataclass(frozen=True)
@@ -161,11 +160,7 @@ def _revocations(found: Found) -> Iterable[Forgotten]:
 
 def _entry(certificate: x509.Certificate) -> Entry | None:
     """Describe a leaf as it was when it was issued; None for anything else."""
-    try:
-        (purpose,) = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
-        return None
-    role = _ROLES.get(purpose)
+    role = role_of(certificate)
     names: tuple[str, ...] = ()
     if role == SERVER:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from securemqtt_tools.pki.entry import COLUMNS, REVOKED, Entry, from_seconds, to_seconds
+from securemqtt_tools.pki.profiles import SHARED
 
 VERSION = 2
+# Once it has a certificate that devices share: a version of securemqtt that knows none would leave
+# it out of its CRL.
+VERSION_WITH_SHARED = 3
+VERSIONS = (VERSION, VERSION_WITH_SHARED)
 _TABLES = """
 CREATE TABLE certificate (
     serial TEXT PRIMARY KEY,              -- hex, as `serial_text` gives it
-    role TEXT NOT NULL,                   -- root, intermediate, server, device
-    subject TEXT NOT NULL,                -- a device's id, a server's first name
+    role TEXT NOT NULL,                   -- root, intermediate, issuer, server, device, shared
+    subject TEXT NOT NULL,                -- a device's id, a server's first name, a group
     names TEXT NOT NULL,                  -- JSON: the subject alternative names
     key_type TEXT NOT NULL,
     key_fingerprint TEXT NOT NULL,        -- SHA-256 of the SubjectPublicKeyInfo
@@ -78,7 +83,7 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 def version(connection: sqlite3.Connection) -> int:
-    """Return the version of the tables that are there; VERSION is the one that is known here."""
+    """Return the version of the tables that are there; VERSIONS are known here."""
     (number,) = connection.execute("PRAGMA user_version").fetchone()
     return int(number)
 
@@ -103,6 +108,8 @@ def insert(connection: sqlite3.Connection, entry: Entry) -> None:
     row = entry.to_row()
     places = ", ".join("?" for _ in row)
     connection.execute(f"INSERT INTO certificate ({COLUMNS}) VALUES ({places})", row)  # noqa: S608  (constants)
+    if entry.role == SHARED:
+        connection.execute(f"PRAGMA user_version = {VERSION_WITH_SHARED}")
 
 
 def forgotten(connection: sqlite3.Connection) -> list[Forgotten]:

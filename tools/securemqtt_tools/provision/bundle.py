@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -22,6 +23,8 @@ from securemqtt_tools.pki import Issued
 from securemqtt_tools.pki.issued import certificate_der, certificate_pem
 
 CONFIG = "config.json"
+LOGIN_KEY = "password_file"
+LOGIN_SUFFIX = ".password"
 RULE_KEYS = ("may_publish", "may_subscribe", "max_publish_bytes")
 PRESET = "preset"
 # Names that a bundle has unless they are in use by the identity that is being replaced.
@@ -65,6 +68,7 @@ class Settings:
     rules: Rules | None = None
     prefix: str | None = None
     imported: bool = False
+    password: bytes | None = field(default=None, repr=False)  # beside the id as user name
 
     def entries(self) -> dict[str, Any]:
         """Return the keys of config.json that these settings fix."""
@@ -82,6 +86,8 @@ class Settings:
             entries["prefix"] = self.prefix
         if self.imported:
             entries["imported"] = True
+        if self.password is not None:
+            entries["username"] = self.device_id
         if self.rules is not None:
             entries.update(self.rules.entries())
         return entries
@@ -117,6 +123,24 @@ def anchor_files(
         )
         content[name] = encoded
     return Files({"ca": list(content)}, content)
+
+
+def password_files(
+    settings: Settings, current: Mapping[str, Any], in_use: Mapping[str, str | None]
+) -> Files:
+    """Return the file of the password; where there is none to put, what the device has stays its
+    own.
+
+    `current` is its config.json. The name says nothing of the content.
+    """
+    name = current.get(LOGIN_KEY)
+    if settings.password is None:
+        stays = current.get("client_id") == settings.device_id and isinstance(name, str)
+        return Files({LOGIN_KEY: name} if stays else {}, {})
+    digest = hashlib.sha256(settings.password).hexdigest()
+    if not isinstance(name, str) or in_use.get(name) != digest:
+        name = _free(f"device{LOGIN_SUFFIX}", secrets.token_hex(4), in_use)
+    return Files({LOGIN_KEY: name}, {name: settings.password})
 
 
 def identity_files(
@@ -172,7 +196,7 @@ def config_text(
 
 def named_files(config: Mapping[str, Any]) -> list[str]:
     """Return the files that a config.json names, those in its own directory only."""
-    values = [config.get(key) for key in ("ca", "certificate", "key", "password_file")]
+    values = [config.get(key) for key in ("ca", "certificate", "key", LOGIN_KEY)]
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     return [one for one in flat if isinstance(one, str) and one and "/" not in one]
 

@@ -20,7 +20,7 @@ from securemqtt_tools.pki import Issued, foreign
 from securemqtt_tools.pki.clock import Clock, system_clock
 from securemqtt_tools.pki.keys import Passphrase, PrivateKey, check_public_key
 from securemqtt_tools.pki.names import serial_text
-from securemqtt_tools.pki.profiles import DEVICE
+from securemqtt_tools.pki.profiles import DEVICE, SHARED, role_of
 from securemqtt_tools.provision.identity import common_name
 
 _SOON = timedelta(days=30)
@@ -72,12 +72,14 @@ def read_imported(
     device_id: str | None,
     for_board: bool,
     password: Passphrase,
+    has_login: bool = False,
     clock: Clock = system_clock,
 ) -> Imported:
     """Read the files, PEM or DER, and check that they belong together and will do.
 
-    `device_id` is the common name of the certificate if none is given. Raise FatalError with the
-    first thing that is wrong.
+    `device_id` is the common name of the certificate if none is given; with `has_login` the device
+    gives it as user name, with a password, so the common name may be another. Raise FatalError
+    with the first thing that is wrong.
     """
     now = clock()
     roots = tuple(one for path in anchors for one in foreign.read_certificates(path))
@@ -101,7 +103,8 @@ def read_imported(
         if device_id:
             what = f"{device_id!r} is no client id: it holds / + # or a control character"
         raise FatalError(what)
-    return Imported(name, roots, chain, private, tuple(_remarks(name, chain, roots, now)), clock)
+    remarks = _remarks(name, chain, roots, now, has_login)
+    return Imported(name, roots, chain, private, tuple(remarks), clock)
 
 
 def _remarks(
@@ -109,9 +112,15 @@ def _remarks(
     chain: tuple[x509.Certificate, ...],
     roots: tuple[x509.Certificate, ...],
     now: datetime,
+    has_login: bool,
 ) -> list[str]:
     remarks = []
-    if common_name(chain[0]) != name:
+    if role_of(chain[0]) == SHARED:
+        remarks.append(
+            f"the certificate is the one that {common_name(chain[0])} shares: whoever steals its "
+            "key has that of all of them (docs/shared-certificates.md)"
+        )
+    elif common_name(chain[0]) != name and not has_login:
         remarks.append(
             f"the certificate is that of {common_name(chain[0])!r}: a broker that compares it with "
             f"the client id {name!r} will refuse it"

@@ -18,7 +18,7 @@ from securemqtt_tools.broker.audit.words import in_words
 
 # Also how HiveMQ's extension names whom it speaks of.
 WHO = r"(?P<identity>[A-Za-z0-9_-]{1,64}|\?) from (?P<address>[0-9A-Fa-f.:%\w]{1,80}|\?)"
-WHO += r"(?: with certificate (?P<serial>[0-9A-Fa-f]{1,40}))?"
+WHO += r"(?: with (?P<shared>shared )?certificate (?P<serial>[0-9A-Fa-f]{1,40}))?"
 WHAT = {"let in": CONNECTED, "left": DISCONNECTED, "refused": REFUSED, "put out": EVICTED}
 _LINE = re.compile(
     rf"[A-Z]+ securemqtt\.broker: (?P<what>{'|'.join(WHAT)}) {WHO}(?:: (?P<reason>.*))?"
@@ -51,4 +51,5 @@ class EmbeddedReader:
         known = None if identity == "?" else identity
         if known is None and what == DISCONNECTED:
             what = REFUSED
-        yield event(line.time, what, known, found["address"], reason, found["serial"])
+        is_shared = found["shared"] is not None
+        yield event(line.time, what, known, found["address"], reason, found["serial"], is_shared)

@@ -31,6 +31,8 @@ class Event:
     address: str | None
     serial: str | None
     reason: str
+    is_shared: bool = False
+    """Whether the log calls the certificate one that several devices share."""
 
 
 def event(
@@ -40,13 +42,20 @@ def event(
     address: str | None = None,
     reason: str = "",
     serial: str | None = None,
+    is_shared: bool = False,
 ) -> Event:
     """Make one of what a log has. What claims to be an id and is none goes into the reason."""
     if identity is not None and not valid_id(identity):
         claimed = escaped(identity[:_LONGEST_NAME])
         reason, identity = f"{reason} (of who said to be {claimed!r})", None
     return Event(
-        time, what, identity, plain_address(address), _serial(serial), shortened(reason.strip())
+        time,
+        what,
+        identity,
+        plain_address(address),
+        _serial(serial),
+        shortened(reason.strip()),
+        is_shared,
     )
 
 

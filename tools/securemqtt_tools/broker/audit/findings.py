@@ -27,6 +27,7 @@ class Certificate:
 
     subject: str | None
     revoked_at: datetime | None
+    is_shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,13 @@ class Judge:
                 yield Finding(
                     f"its certificate was revoked on {revoked_at.astimezone():%Y-%m-%d %H:%M}", True
                 )
-            if known.subject is not None and known.subject != identity:
-                yield Finding(f"the certificate is that of {known.subject}", True)
+        if event.is_shared or (known is not None and known.is_shared):
+            group = known.subject if known is not None else None
+            whose = f"the certificate that {group} shares" if group else "a shared certificate"
+            yield Finding(f"by {whose}: which device it was, its password alone says", False)
+            return
+        if known is not None and known.subject not in (None, identity):
+            yield Finding(f"the certificate is that of {known.subject}", True)
         if serial not in self._holders:
             _make_room(self._holders)
             self._holders[serial] = []

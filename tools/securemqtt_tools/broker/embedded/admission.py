@@ -3,7 +3,8 @@ before amqtt sees a byte.
 
 amqtt acts on a CONNECT before it authenticates: it ends the session of whatever client id is asked
 for. So the CONNECT is read here, the certificate's name takes the place of client id and user name,
-and the result is passed on.
+and the result is passed on. Where devices share a certificate, it is the user name of one of them
+that does, with its password.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from securemqtt_tools.broker.config import (
     TLS12_CIPHERS,
     BrokerConfig,
 )
+from securemqtt_tools.broker.devices import read_devices
 from securemqtt_tools.broker.embedded.handshakes import Handshake
 from securemqtt_tools.broker.embedded.soundness import (
     check_connect,
@@ -46,11 +48,14 @@ from securemqtt_tools.broker.embedded.soundness import (
     whole_packet,
 )
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
+from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.crls import issuer_of
+from securemqtt_tools.pki.profiles import SHARED, role_of
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.02
+NOBODY = "?"  # until there is a user name
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
 
 
@@ -89,11 +94,15 @@ def server_context(directory: Path) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom a certificate speaks for, and which certificate it was."""
+    """Whom a certificate speaks for, and which certificate it was. One that the devices of a group
+    share speaks for nobody until there is a user name.
+    """
 
     name: str
     serial: int
     issuer: bytes  # its key: see crls.issuer_of
+    group: str | None = None  # whose devices share it; None: it is a device's own
+    hashed: str | None = field(default=None, repr=False)  # the password, once it was given
 
 
 def identity_of(tls: ssl.SSLObject) -> Identity:
@@ -110,7 +119,10 @@ def identity_of(tls: ssl.SSLObject) -> Identity:
     ]
     if len(names) != 1 or not valid_id(names[0]):
         raise NotAdmitted(f"the common name {names} is no device id")
-    return Identity(names[0], certificate.serial_number, issuer_of(certificate))
+    serial, issuer = certificate.serial_number, issuer_of(certificate)
+    if role_of(certificate) == SHARED:
+        return Identity(NOBODY, serial, issuer, names[0])
+    return Identity(names[0], serial, issuer)
 
 
 class AdmissionReader(ReaderAdapter):
@@ -211,6 +223,9 @@ class Admission:
     def __init__(self, config: BrokerConfig) -> None:
         self.context = server_context(config.directory)
         self._hashes = read_hashes(config.directory / PASSWORDS) if config.passwords else None
+        self._rules = read_rules(config.directory)
+        # Whoever has a certificate of its own comes in by nothing else, whatever the rules say.
+        self._have_their_own = read_devices(config.directory)
 
     async def admit(
         self,
@@ -218,11 +233,12 @@ class Admission:
         reader: AdmissionReader,
         writer: WriterAdapter,
         most_keep_alive_s: int = 0,
-        refusal: Callable[[], str | None] = lambda: None,
-    ) -> None:
-        """Read the CONNECT and put it back under the certificate's name, at most 10 s. A longer
-        keep-alive than `most_keep_alive_s`, or none, is refused as by Mosquitto; 0: any is taken.
-        `refusal` is asked once the CONNECT is there; whoever gets one learns nothing of a password.
+        refusal: Callable[[Identity], str | None] = lambda _: None,
+    ) -> Identity:
+        """Read the CONNECT and put it back under the certificate's name, at most 10 s; return who
+        it is. A longer keep-alive than `most_keep_alive_s`, or none, is refused as by Mosquitto; 0:
+        any is taken. `refusal` is asked about him once the CONNECT is there; whoever gets one
+        learns nothing of a password.
 
         Raise NotAdmitted.
         """
@@ -232,7 +248,9 @@ class Admission:
             raise NotAdmitted(f"{identity.name} sent no CONNECT") from error
         except (AMQTTError, MQTTError, NoDataError, ValueError) as error:
             raise NotAdmitted(f"{identity.name} sent no sound CONNECT: {error}") from error
-        wrong = refusal()
+        if identity.group is not None:
+            identity = await self._one_of_group(identity, identity.group, connect, writer)
+        wrong = refusal(identity)
         if wrong is not None:
             await _refuse(writer, NOT_AUTHORIZED)
             raise NotAdmitted(wrong)
@@ -242,6 +260,8 @@ class Admission:
         ):
             await _refuse(writer, BAD_USERNAME_PASSWORD)
             raise NotAdmitted(f"{identity.name} did not give its user name and password")
+        if self._hashes is not None:
+            identity = replace(identity, hashed=self._hashes[identity.name])
         if most_keep_alive_s and not 0 < connect.keep_alive <= most_keep_alive_s:
             await _refuse(writer, IDENTIFIER_REJECTED)
             raise NotAdmitted(
@@ -253,6 +273,39 @@ class Admission:
         connect.username_flag, connect.username = True, identity.name
         connect.password_flag, connect.password = False, None
         reader.admit(connect)
+        return identity
+
+    def no_more(self, identity: Identity) -> str | None:
+        """Say why one who was let in must go, by the passwords and the rules as they are here; None
+        where he may stay.
+        """
+        if identity.group is not None and not self._shares(identity.name, identity.group):
+            return "it shares that certificate no more"
+        if self._hashes is not None and self._hashes.get(identity.name) != identity.hashed:
+            return "its password was replaced or taken away"
+        return None
+
+    async def _one_of_group(
+        self, identity: Identity, group: str, connect: ConnectPacket, writer: WriterAdapter
+    ) -> Identity:
+        """Return who of a group it is, by the user name. Raise NotAdmitted."""
+        if self._hashes is None:
+            await _refuse(writer, NOT_AUTHORIZED)
+            raise NotAdmitted(
+                f"it shows the certificate that {group} shares, for which this broker would have "
+                f"to ask for passwords: securemqtt broker init --force --passwords"
+            )
+        name = connect.username or ""
+        if not self._shares(name, group):
+            await _refuse(writer, BAD_USERNAME_PASSWORD)
+            raise NotAdmitted(
+                f"{name!r} is none of those who share the certificate of {group}"
+                + ", since it has one of its own" * (name in self._have_their_own)
+            )
+        return replace(identity, name=name)
+
+    def _shares(self, name: str, group: str) -> bool:
+        return name not in self._have_their_own and self._rules.shares(name, group)
 
 
 async def _read_connect(

@@ -4,7 +4,7 @@
 
 For trying things out where Mosquitto is not installed: its sessions live in memory and end with it.
 SIGHUP: read rules, passwords, certificates and CRL again, and end the connections of who was
-revoked, or has to come from another network.
+revoked, has to come from another network, or has not the password any more that he gave.
 SIGTERM: stop.
 """
 
@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ class Connection:
 
     def __str__(self) -> str:
         serial = serial_text(self.identity.serial)
-        return f"{self.identity.name} from {self.address} with certificate {serial}"
+        what = "certificate" if self.identity.group is None else "shared certificate"
+        return f"{self.identity.name} from {self.address} with {what} {serial}"
 
 
 class Embedded:
@@ -154,11 +156,10 @@ class Embedded:
         self._close()
         await self._open()
         for connection in list(self._connections.values()):
-            if self._is_out(connection.identity):
-                _log.info("put out %s: %s", connection, _REVOKED)
-                connection.abort()
-            elif (refusal := self._refusal(connection)) is not None:
-                _log.warning("put out %s: %s", connection, refusal)
+            why = self._no_more(connection)
+            if why is not None:
+                level = logging.INFO if why is _REVOKED else logging.WARNING
+                _log.log(level, "put out %s: %s", connection, why)
                 connection.abort()
         _log.info("Reloaded")
 
@@ -172,6 +173,17 @@ class Embedded:
         """Say why somebody may not come from where he does; None where he may."""
         may = self.broker.may_come_from(connection.identity.name, connection.address)
         return None if may else _ELSEWHERE
+
+    def _refusal_of(self, connection: Connection, identity: Identity) -> str | None:
+        """Take note of whom a connection is for; say why he may not come in by it."""
+        connection.identity = identity
+        return self._refusal(connection)
+
+    def _no_more(self, connection: Connection) -> str | None:
+        """Say why somebody who was let in must go; None where he may stay."""
+        if self._is_out(connection.identity):
+            return _REVOKED
+        return self._refusal(connection) or self._admission.no_more(connection.identity)
 
     async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def receive() -> bytes:
@@ -199,7 +211,8 @@ class Embedded:
         """Take one connection from its TLS handshake to its end."""
         task: asyncio.Task[None] | None = asyncio.current_task()
         self._peers[task] = transport
-        who = f"? from {address_of(transport)}"  # until there is a certificate; for the log
+        # For the log: who it is, as far as that is known.
+        who: Connection | str = f"? from {address_of(transport)}"
         try:
             tls = writer.get_ssl_info()
             if tls is None or len(self._peers) > self.config.limits.connections:
@@ -208,15 +221,15 @@ class Embedded:
             connection = Connection(
                 identity, address_of(transport), transport.abort, asyncio.Event()
             )
-            who = str(connection)
+            who = connection
             reader = AdmissionReader(receive, self.config.limits.packet_bytes)
             limit_s = self.config.limits.keep_alive_s
-            await self._admission.admit(
-                identity, reader, writer, limit_s, lambda: self._refusal(connection)
+            connection.identity = await self._admission.admit(
+                identity, reader, writer, limit_s, partial(self._refusal_of, connection)
             )
-            # The handshake looked at the certificate as things were when it began.
-            if self._is_out(identity):
-                raise NotAdmitted(_REVOKED)
+            # Handshake and admission looked at things as they were when they began.
+            if (why := self._no_more(connection)) is not None:
+                raise NotAdmitted(why)
             try:
                 await self._take_over(connection)
                 _log.info("let in %s", connection)
@@ -224,10 +237,10 @@ class Embedded:
                 _log.info("left %s", connection)
             finally:
                 connection.ended.set()
-                if self._connections.get(identity.name) is connection:
-                    del self._connections[identity.name]
-        except NotAdmitted as refusal:
-            _log.warning("refused %s: %s", who, refusal)
+                if self._connections.get(connection.identity.name) is connection:
+                    del self._connections[connection.identity.name]
+        except NotAdmitted as refused:
+            _log.warning("refused %s: %s", who, refused)
         except (AMQTTError, MQTTError, NoDataError, OSError) as error:
             _log.warning("left %s: %s", who, error)
         finally:

@@ -16,16 +16,19 @@ from securemqtt_tools.provision.board.survey import CLAIM, SECURE
 from securemqtt_tools.provision.bundle import (
     BOARD_NAMES,
     CONFIG,
+    LOGIN_SUFFIX,
     Files,
     anchor_files,
     config_text,
     identity_files,
     named_files,
+    password_files,
 )
 from securemqtt_tools.provision.identity import reason_for
 
 # At most so many files are written for a new identity.
-IDENTITY_FILES = 6
+IDENTITY_FILES = 7
+_OURS = (".der", LOGIN_SUFFIX)
 
 
 class BoardBundle:
@@ -44,12 +47,14 @@ class BoardBundle:
         config = self._identity.config
         current = config if isinstance(config.get("key"), str) else BOARD_NAMES
         anchors = anchor_files(order.anchors(), self._identity.hashes, der=True)
+        password = password_files(order.settings, config, self._identity.hashes)
         self._names: dict[str, object] = {
             **anchors.names,
+            **password.names,
             "certificate": current.get("certificate"),
             "key": current["key"],
         }
-        self._missing = make_plan(_placed(anchors), self._held)
+        self._missing = make_plan({**_placed(anchors), **_placed(password)}, self._held)
         self._config = self._config_with(self._names)
 
     def reason(self) -> str | None:
@@ -134,7 +139,7 @@ class BoardBundle:
         return [
             path
             for path in self._held
-            if path == CLAIM or (path.endswith(".der") and path not in named)
+            if path == CLAIM or (path.endswith(_OURS) and path not in named)
         ]
 
 

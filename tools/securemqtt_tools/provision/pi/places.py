@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -26,7 +27,7 @@ from securemqtt_tools.pki.files import (
     read_private,
     write_files,
 )
-from securemqtt_tools.provision.bundle import CONFIG
+from securemqtt_tools.provision.bundle import CONFIG, LOGIN_SUFFIX
 from securemqtt_tools.provision.pi.provisioning import CLAIM, Found
 
 _SSH_S = 120
@@ -34,8 +35,9 @@ _OWNER_ONLY = 0o700
 # below the home directory of the user: one of the places where the library looks
 _REMOTE = ".config/securemqtt"
 _MARK = "@@ "
-# Prints public files as they are, and of each private key the public half, if it can be had without
-# a passphrase.
+_SUFFIXES = (".pem", ".key", LOGIN_SUFFIX, ".part")
+# Prints public files as they are, of each private key the public half, if it can be had without a
+# passphrase, and of a password's file the SHA-256.
 _LOOK = f"""
 cd {_REMOTE} 2>/dev/null || exit 0
 for f in *.json *.pem; do [ -f "$f" ] && echo "{_MARK}$f" && cat "$f" && echo; done
@@ -44,6 +46,9 @@ for f in *.key; do
     echo "{_MARK}$f"
     if grep -q ENCRYPTED "$f" || ! command -v openssl >/dev/null; then echo unknown; continue; fi
     openssl pkey -in "$f" -pubout 2>/dev/null
+done
+for f in *{LOGIN_SUFFIX}; do
+    [ -f "$f" ] && echo "{_MARK}$f" && sha256sum < "$f"
 done
 echo "{_MARK}"
 """
@@ -60,7 +65,7 @@ class LocalDirectory:
 
     def look(self) -> Found:
         """See Place."""
-        files, keys = {}, {}
+        files, keys, passwords = {}, {}, {}
         if not self._directory.exists():
             return Found()
         with explained(f"read {self._directory}"):
@@ -71,7 +76,9 @@ class LocalDirectory:
                     files[path.name] = read_foreign(path)
                 elif path.suffix == ".key":
                     keys[path.name] = _public_half(read_private(path))
-            return Found(files, keys, self._is_open())
+                elif path.suffix == LOGIN_SUFFIX:
+                    passwords[path.name] = sha256(read_private(path)).hexdigest()
+            return Found(files, keys, self._is_open(), passwords)
 
     def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
         """See Place."""
@@ -123,14 +130,16 @@ class SshDirectory:
 
     def look(self) -> Found:
         """See Place."""
-        files, keys = {}, {}
+        files, keys, passwords = {}, {}, {}
         for block in self._run(_LOOK, b"").decode(errors="replace").split(f"\n{_MARK}"):
             name, _, content = block.removeprefix(_MARK).partition("\n")
             if name.endswith(".key"):
                 keys[name] = _subject_public_key(content.encode())
+            elif name.endswith(LOGIN_SUFFIX):
+                passwords[name] = content.partition(" ")[0]
             elif name:
                 files[name] = content.encode()
-        return Found(files, keys)
+        return Found(files, keys, passwords=passwords)
 
     def put(self, files: Mapping[str, bytes], removes: Iterable[str]) -> None:
         """See Place."""
@@ -178,7 +187,7 @@ class SshDirectory:
 
 
 def _of_a_bundle(path: Path) -> bool:
-    return path.name in (CONFIG, CLAIM, "outbox") or path.suffix in (".pem", ".key", ".part")
+    return path.name in (CONFIG, CLAIM, "outbox") or path.suffix in _SUFFIXES
 
 
 def _public_half(key: bytes) -> bytes | None:

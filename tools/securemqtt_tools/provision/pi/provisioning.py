@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from securemqtt_tools.provision.bundle import (
     CONFIG,
+    LOGIN_SUFFIX,
     PI_NAMES,
     Settings,
     anchor_files,
@@ -25,26 +26,29 @@ from securemqtt_tools.provision.bundle import (
     identity_files,
     named_files,
     parsed_object,
+    password_files,
 )
 from securemqtt_tools.provision.identity import Held, Source, reason_for, usable_chain
 from securemqtt_tools.provision.steps import Steps
 
 CLAIM = "claim.json"
 # What may be removed once config.json names it no more; nothing of the user's own looks like this.
-_OURS = ("ca*.pem", "device*.pem", "device*.key", CLAIM)
+_OURS = ("ca*.pem", "device*.pem", "device*.key", f"device*{LOGIN_SUFFIX}", CLAIM)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a bundle's directory: public files whole, and of each private key its public half.
+    """What is in a bundle's directory: public files whole, of each private key its public half, and
+    of a password's file the SHA-256.
 
-    That is b"" where it cannot be had (an encrypted key), and None for what is no key. `is_open`:
-    others may look into the directory, and `put` ends that.
+    The half is b"" where it cannot be had (an encrypted key), and None for what is no key.
+    `is_open`: others may look into the directory, and `put` ends that.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     public_keys: dict[str, bytes | None] = field(default_factory=dict)
     is_open: bool = False
+    passwords: dict[str, str] = field(default_factory=dict)
 
 
 class Place(Protocol):
@@ -95,8 +99,10 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         step.note = f"{place.title}, certificate: {reason or 'good'}"
     anchors = anchor_files([*authority.trust_anchors(), *order.roots], held.hashes, der=False)
     current = held.config if isinstance(held.config.get("key"), str) else PI_NAMES
+    password = password_files(settings, held.config, held.hashes)
     names: dict[str, Any] = {
         **anchors.names,
+        **password.names,
         "certificate": current.get("certificate"),
         "key": current["key"],
     }
@@ -104,6 +110,9 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         name: content
         for name, content in anchors.content.items()
         if found.files.get(name) != content
+    }
+    files |= {
+        name: content for name, content in password.content.items() if name not in held.hashes
     }
     clock_floor = int(authority.now.timestamp())
     config = config_text(settings, names, held.config, clock_floor)
@@ -143,7 +152,8 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
 
 def _obsolete(found: Found, names: Mapping[str, Any]) -> list[str]:
     named = named_files(names)
-    old = [name for name in (*found.files, *found.public_keys) if name not in named]
+    there = (*found.files, *found.public_keys, *found.passwords)
+    old = [name for name in there if name not in named]
     return [
         CLAIM,
         *(
@@ -169,7 +179,10 @@ def _held(found: Found) -> Held:
         fits = public in (b"", wanted)
     return Held(
         config=config,
-        hashes={name: _digest(found.files.get(name)) for name in named_files(config)},
+        hashes={
+            name: found.passwords.get(name) or _digest(found.files.get(name))
+            for name in named_files(config)
+        },
         chain=chain,
         key_fits=fits,
         claimed_by=claimed_by if isinstance(claimed_by, str) else None,

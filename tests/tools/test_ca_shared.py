@@ -1,0 +1,261 @@
+"""`ca device --shared`: one certificate for several devices, as a person makes it and gets rid of
+it. What brokers make of it is in tests/security/test_shared_certificate.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from securemqtt_tools.broker.devices import read_devices
+from securemqtt_tools.broker.passwords import password_matches, read_hashes
+from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.entry import REVOKED
+from securemqtt_tools.pki.profiles import SHARED
+from support.brokers.command import broker_run
+from support.brokers.home import Home
+from support.brokers.mqtt import Peer, Refused, client_context
+from support.identities.credentials import Credentials
+from support.network.net import wait_until
+from support.speed import seconds
+
+
+@pytest.fixture
+def bare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
+    """Return a home with an authority and no broker."""
+    return Home(tmp_path / "home", capsys, broker=False)
+
+
+@pytest.fixture
+def home(bare: Home) -> Home:
+    """Return a home whose broker asks for passwords."""
+    bare.good("broker", "init", "localhost", "--port", str(bare.port), "--passwords")
+    return bare
+
+
+def directory(home: Home) -> Path:
+    return home.ca / "issued" / "shared" / "lamps"
+
+
+def password(home: Home, identity: str) -> str:
+    return (directory(home) / f"{identity}.password").read_text()
+
+
+def refused(home: Home, *arguments: str) -> str:
+    """Return why `ca device --shared lamps` is refused; nothing was made by it."""
+    rules, entries = read_rules(home.ca), home.authority.inventory.entries()
+    why = home.bad("ca", "device", *arguments, "--shared", "lamps")
+    assert (read_rules(home.ca), home.authority.inventory.entries()) == (rules, entries)
+    assert not directory(home).exists()
+    return why
+
+
+def test_one_certificate_and_a_password_for_each(home: Home) -> None:
+    said = home.good("ca", "device", "a", "b", "c", "--shared", "lamps")
+    assert {path.name for path in directory(home).iterdir()} == {
+        "shared.crt",
+        "shared.key",
+        "ca.crt",
+        *(f"{one}.password" for one in "abc"),
+    }
+    assert {stat.S_IMODE(one.stat().st_mode) for one in directory(home).iterdir()} == {0o600}
+    certificate = x509.load_pem_x509_certificate((directory(home) / "shared.crt").read_bytes())
+    assert certificate.subject.rfc4514_string() == "OU=shared,CN=lamps"
+    hashes = read_hashes(home.broker / "passwords")
+    for one in "abc":
+        assert password_matches(hashes[one], password(home, one))
+        assert password(home, one) not in said
+        assert f"{one}.password" in said
+    assert len({password(home, one) for one in "abc"}) == 3
+    for where in (home.ca, home.broker):
+        rules = read_rules(where)
+        assert rules.groups == rules.shared == {"lamps": {"a", "b", "c"}}
+    assert "What is lost by sharing" in said and "No log can prove which" in said
+    # It is the certificate of no device.
+    assert "lamps      shared  issued" in home.good("ca", "list")
+    assert [one["role"] for one in json.loads(home.good("ca", "show", "lamps", "--json"))] == [
+        "shared"
+    ]
+    assert home.authority.inventory.entries("device") == []
+    assert read_devices(home.broker) == set()
+
+
+def test_more_devices_come_to_it_and_another_certificate(home: Home) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    before, (first,) = password(home, "a"), home.authority.inventory.entries(SHARED)
+    said = home.good("ca", "device", "a", "b", "--shared", "lamps", "--group", "all")
+    assert f"Group lamps has a certificate to share until {first.not_after:%Y-%m-%d}" in said
+    assert "a has a password already" in said and "In group all: a, b." in said
+    assert home.authority.inventory.entries(SHARED) == [first]
+    assert password(home, "a") == before != password(home, "b")
+    home.good("ca", "device", "a", "--shared", "lamps", "--renew")
+    first, second = home.authority.inventory.entries(SHARED)
+    assert (first.state, second.state) == ("superseded", "issued")
+    assert password(home, "a") == before
+    home.good("ca", "renew", "lamps")
+    assert len(home.authority.inventory.entries(SHARED)) == 3
+    assert read_rules(home.ca).shared == {"lamps": {"a", "b"}}
+
+
+def test_options_are_those_of_other_devices(home: Home, tmp_path: Path) -> None:
+    out, mine = tmp_path / "out", ("a", "b", "--shared", "lamps")
+    options = ("--days", "30", "--der", "--network", "192.0.2.0/24")
+    home.good("ca", "device", *mine, "--out", out, *options)
+    assert {one.name for one in out.iterdir()} == {
+        "shared.der",
+        "shared.key.der",
+        "ca.der",
+        "a.password",
+        "b.password",
+    }
+    (entry,) = home.authority.inventory.entries(SHARED)
+    assert (entry.not_after - entry.issued_at).days == 30
+    assert {one.who for one in read_rules(home.broker).networks} == {"a", "b"}
+    home.good("broker", "password", "a", "--remove")
+    why = home.bad("ca", "device", *mine, "--out", out)
+    assert f"{out / 'a.password'} exists and was left as it is" in why
+
+
+def test_who_cannot_share(home: Home) -> None:
+    home.good("ca", "device", "own", "pump")
+    home.good("broker", "group", "pumps", "own")
+    home.good("ca", "device", "lamp-x", "--shared", "others")
+    assert "own has a certificate of its own" in (why := refused(home, "a", "own"))
+    assert "take it from it first, securemqtt ca revoke own" in why
+    assert "pumps is the name of a group" in refused(home, "a", "pumps")
+    assert "lamps is the name of the group" in refused(home, "a", "lamps")
+    assert "'a/b' is no device id" in refused(home, "a/b")
+    assert "shares the certificate of others" in refused(home, "lamp-x")
+    assert "pump is the id of a device" in home.bad("ca", "device", "a", "--shared", "pump")
+    home.good("ca", "revoke", "own")
+    home.good("ca", "device", "own", "--shared", "lamps")
+    assert read_devices(home.broker) == {"pump"}
+    # Nor can a device have the name of a certificate that is shared, from whatever hand.
+    home.good("broker", "group", "others", "--remove", "lamp-x")
+    taken = "others is the name of a certificate that several devices share"
+    assert taken in home.bad("ca", "device", "others")
+
+
+@pytest.mark.parametrize("kind", ["hivemq", "rabbitmq"])
+def test_a_broker_that_goes_by_the_certificate_alone(bare: Home, kind: str) -> None:
+    bare.run("broker", "init", "localhost", "--for", kind)
+    why = refused(bare, "a", "b")
+    assert f"{kind} goes by the certificate alone" in why
+    assert "securemqtt ca device a b" in why
+
+
+def test_a_broker_that_asks_for_no_passwords_any_more(home: Home) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    said = home.warned("broker", "init", "localhost", "--force")
+    assert "none of those who share the certificate of lamps comes in as itself" in said
+
+
+def test_a_broker_that_asks_for_no_passwords(bare: Home) -> None:
+    bare.good("broker", "init", "localhost")
+    assert "run securemqtt broker init --force --passwords first" in refused(bare, "a", "b")
+
+
+def test_without_a_broker_here(bare: Home) -> None:
+    said = bare.good("ca", "device", "a", "b", "--shared", "lamps")
+    hashes = directory(bare) / "passwords"
+    assert f"needs the lines of {hashes}" in said and "rules.json" in said
+    assert {*read_hashes(hashes)} == {"a", "b"}
+    assert password_matches(read_hashes(hashes)["a"], password(bare, "a"))
+
+
+def test_revoking_says_whom_it_puts_out(home: Home) -> None:
+    home.good("ca", "device", "a", "b", "--shared", "lamps")
+    why = home.bad("ca", "revoke", "a")
+    assert "a has no certificate of its own, it shares that of lamps" in why
+    assert "broker password a --remove" in why and "ca revoke lamps" in why
+    said = home.good("ca", "revoke", "lamps")
+    assert said.startswith(
+        "This puts out every device that shows the certificate of lamps, which 2 share: a, b.\n"
+        "Revoked shared lamps"
+    )
+    (entry,) = home.authority.inventory.entries(SHARED)
+    assert {one.serial_number for one in home.read_crl()} == {int(entry.serial, 16)}
+    # Mosquitto before 2.1 shuts it out by its name, on WebSockets.
+    assert "lamps" in json.loads((home.broker / "revoked.json").read_text()).values()
+    assert "puts out every device" not in home.bad("ca", "revoke", "lamps")
+    # There is no good one: another is made, and passwords stay.
+    home.good("ca", "device", "a", "--shared", "lamps")
+    assert [one.state for one in home.authority.inventory.entries(SHARED)] == [REVOKED, "issued"]
+
+
+def test_an_own_certificate_ends_the_sharing(home: Home, tmp_path: Path) -> None:
+    home.good("ca", "device", "a", "b", "c", "--shared", "lamps")
+    said = home.good("ca", "device", "a")
+    assert "a shares the certificate of lamps no more" in said
+    bundle = tmp_path / "bundle"
+    place = ("pi", "--id", "b", "--broker", f"localhost:{home.port}", "--out", bundle)
+    assert "b shares the certificate of lamps no more" in home.good("provision", *place)
+    for where in (home.ca, home.broker):
+        assert read_rules(where).shared == {"lamps": {"c"}}
+        assert read_rules(where).groups == {"lamps": {"a", "b", "c"}}
+    assert {*read_hashes(home.broker / "passwords")} == {"a", "b", "c"}
+    shown = "Group lamps: a, b, c; its certificate is shared by: c\n"
+    assert home.good("broker", "rules") == home.good("broker", "group", "lamps") == shown
+    assert json.loads(home.good("broker", "rules", "--json"))["shared"] == {"lamps": ["c"]}
+
+
+def test_an_older_securemqtt_leaves_it_alone(home: Home) -> None:
+    """One that knows no shared certificate would leave a revoked one out of its CRL."""
+
+    def version() -> int:
+        with closing(sqlite3.connect(home.ca / "inventory.sqlite")) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def form() -> int:
+        return int(json.loads((home.ca / "rules.json").read_text())["format"])
+
+    home.good("ca", "device", "pump", "--group", "pumps")
+    assert (version(), form()) == (2, 1)
+    home.good("ca", "device", "a", "--shared", "lamps")
+    assert (version(), form()) == (3, 3)
+    home.good("ca", "device", "other")
+    assert Authority.open(home.ca).inventory.entries(SHARED)
+
+
+def test_a_restored_inventory_does_not_take_it_for_a_device_s(home: Home) -> None:
+    backup = (home.ca / "inventory.sqlite").read_bytes()
+    home.good("ca", "device", "a", "--shared", "lamps")
+    (home.ca / "inventory.sqlite").write_bytes(backup)
+    assert home.authority.inventory.entries(SHARED) == []
+    home.good("ca", "recover")
+    (entry,) = home.authority.inventory.entries(SHARED)
+    assert entry.subject == "lamps"
+    assert home.authority.inventory.entries("device") == []
+
+
+def test_a_running_broker_takes_it_up(home: Home) -> None:
+    """Each step by the commands alone, with the embedded broker."""
+
+    def comes_in(identity: str) -> bool:
+        credentials = Credentials(directory(home) / "shared.crt", directory(home) / "shared.key")
+        context = client_context(home.broker / "ca.pem", credentials)
+        try:
+            with Peer(home.port, context) as peer:
+                given = password(home, identity)
+                peer.connect(identity, username=identity, password=given)
+        except Refused:
+            return False
+        return True
+
+    with broker_run(home.directory, "--engine", "amqtt"):
+        said = home.good("ca", "device", "a", "b", "--shared", "lamps")
+        assert "The running broker" in said
+        wait_until(lambda: comes_in("a") and comes_in("b"), seconds(20), "both")
+        home.good("broker", "password", "b", "--remove")
+        wait_until(lambda: not comes_in("b"), seconds(20), "that b is out")
+        assert comes_in("a")
+        home.good("ca", "revoke", "lamps")
+        home.good("broker", "reload")
+        wait_until(lambda: not comes_in("a"), seconds(20), "that a is out")

@@ -58,6 +58,10 @@ class Engine(ABC):
         """
         return []
 
+    def may_take_s(self, config: BrokerConfig) -> float:
+        """Return how long it may take to start with these settings."""
+        return self.start_s
+
     @abstractmethod
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write the files that it reads at its start. Raise FatalError."""

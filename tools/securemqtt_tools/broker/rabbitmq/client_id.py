@@ -45,15 +45,20 @@ state_can_expire() ->
 
 def write_module(libraries: Path) -> None:
     """Compile the module into a directory of Erlang's libraries (ERL_LIBS). Raise FatalError."""
+    compile_module(libraries, MODULE, _SOURCE)
+
+
+def compile_module(libraries: Path, module: str, code: str) -> None:
+    """Compile a module of ours into such a directory. Raise FatalError."""
     compiler = shutil.which("erlc")
     if compiler is None:
         raise FatalError(
             "erlc is not there, which RabbitMQ's Erlang has: apt-get install erlang-base"
         )
-    beams = libraries / MODULE / "ebin"
+    beams = libraries / module / "ebin"
     make_directory(beams)
-    source = libraries / f"{MODULE}.erl"
-    write_file(source, _SOURCE.encode())
+    source = libraries / f"{module}.erl"
+    write_file(source, code.encode())
     # the behaviour is RabbitMQ's, and not there when this is compiled
     command = [compiler, "+nowarn_undefined_behaviour", "-o", str(beams), str(source)]
     with explained("start erlc"):

@@ -48,10 +48,11 @@ end,
 IsOut = fun(User) -> {everyone} orelse lists:member(User, Gone ++ {cut}) end,
 Out = [One || One <- rabbit_connection_tracking:list(), IsOut(element(11, One))],
 rabbit_connection_tracking:close_connections(Out, "its rights have changed", 0),
+IsThere = fun(Pid) -> rpc:call(node(Pid), erlang, is_process_alive, [Pid]) =:= true end,
 Wait = fun
   Again(0) -> error(still_connected);
   Again(Left) ->
-    case lists:any(fun(One) -> is_process_alive(element(6, One)) end, Out) of
+    case lists:any(IsThere, [element(6, One) || One <- Out]) of
       true -> timer:sleep(10), Again(Left - 1);
       false -> {done}
     end
@@ -64,7 +65,7 @@ Wait(1000).
 class Change:
     """What a running RabbitMQ is to take up: users and permissions that are in a file, who is
     `gone`, and who is `cut`, since he has lost something. With `first` all is looked through that
-    is kept from before the start.
+    is kept from before the start; `alone`, without other nodes, everyone is put out then.
     """
 
     changes: Path
@@ -73,6 +74,7 @@ class Change:
     cut: Collection[str] = ()
     everyone: bool = False
     first: bool = False
+    alone: bool = True
 
     def program(self) -> bytes:
         """Return the program in Erlang."""
@@ -81,7 +83,7 @@ class Change:
             definitions=erlang_string(str(self.definitions)),
             gone=_binaries(self.gone),
             cut=_binaries(self.cut),
-            everyone=_boolean(self.everyone or self.first),
+            everyone=_boolean(self.everyone or (self.first and self.alone)),
             first=_boolean(self.first),
             vhost=_binary(VHOST),
             exchange=_binary(EXCHANGE),

@@ -20,12 +20,14 @@ from securemqtt_tools.broker.devices import read_devices
 from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.broker.rabbitmq import cluster as nodes
 from securemqtt_tools.broker.rabbitmq.client_id import write_module
 from securemqtt_tools.broker.rabbitmq.control import DONE, Change
 from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
+from securemqtt_tools.broker.rabbitmq.membership import read_cookie
 from securemqtt_tools.broker.rabbitmq.program import Program
-from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_config
+from securemqtt_tools.broker.rabbitmq.settings import FIRST, NOTHING, PLUGINS, advanced_config
 from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
 from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.broker.rules import DENY, Access, covered
@@ -79,12 +81,21 @@ class RabbitMQ(Engine):
     def shortcomings(self, config: BrokerConfig) -> list[str]:
         """Return what RabbitMQ cannot do of what the rules ask for."""
         lines = read_rules(config.directory).lines
-        return unenforced(self.title, config.directory) + [
-            f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
-            + ("is for these as well" if one.action == DENY else "gives nothing")
-            for one in lines
-            if is_ambiguous(one.topic_filter)
-        ]
+        ends = [nodes.ENDS_WITH_A_NODE] if config.cluster else []
+        return (
+            ends
+            + unenforced(self.title, config.directory)
+            + [
+                f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
+                + ("is for these as well" if one.action == DENY else "gives nothing")
+                for one in lines
+                if is_ambiguous(one.topic_filter)
+            ]
+        )
+
+    def may_take_s(self, config: BrokerConfig) -> float:
+        """Return how long it may take to start: a node waits for others."""
+        return self.start_s + (nodes.WAIT_S if config.cluster else 0)
 
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write all that it reads at its start. Raise FatalError."""
@@ -92,13 +103,19 @@ class RabbitMQ(Engine):
         for one in (here, here / _CRLS, here / _MNESIA):
             make_directory(one)
         write_module(here / _LIBRARIES)
-        self._held = _access(config)
+        if config.cluster is None:
+            self._held = _access(config)
+            cookie, more = secrets.token_hex(32).encode(), NOTHING
+        else:
+            self._held = {}  # by this node: what the others hold is asked for once it has joined
+            cookie, more = read_cookie(here), nodes.cluster_settings(config.cluster)
+            nodes.write_cluster(here)
         write_files(
             here,
             {
-                _COOKIE: secrets.token_hex(32).encode(),
+                _COOKIE: cookie,
                 _CONFIGURATION: FIRST.encode(),
-                _ADVANCED: advanced_config(config, here / _DEFINITIONS, here / _CRLS),
+                _ADVANCED: advanced_config(config, here / _DEFINITIONS, here / _CRLS, more),
                 _PLUGINS: PLUGINS.encode(),
                 _DEFINITIONS: all_definitions(self._held, config.limits),
             },
@@ -114,6 +131,8 @@ class RabbitMQ(Engine):
         """Return all of the environment that it, and `rabbitmqctl`, are started with."""
         here = config.directory / DIRECTORY
         without_epmd = f"-erl_epmd_port {self._port}"
+        cluster = config.cluster
+        more = nodes.cluster_environment(cluster, config.bind, Path(DIRECTORY)) if cluster else {}
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
@@ -141,12 +160,23 @@ class RabbitMQ(Engine):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-sname {_NODE} {without_epmd} "
             f"-kernel inet_dist_use_interface {{{_LOOPBACK.replace('.', ',')}}}",
             "RABBITMQ_CTL_ERL_ARGS": f"{without_epmd} -dist_listen false",
+            **more,
         }
 
     def complete(self, child: Child) -> None:
         """Have it hold what its files say, and nothing of before besides. Raise FatalError."""
-        if self._config is not None:
-            self._take_up(child, self._config, set(), first=True)
+        config = self._config
+        if config is None:
+            return
+        if config.cluster is None:
+            self._take_up(child, config, set(), first=True)
+        elif config.cluster.leads:
+            here = config.directory / DIRECTORY
+            self._run(config, child.log, nodes.show_held(here, DONE))
+            changed = nodes.changed_since(here, _access(config))
+            self._take_up(child, config, changed, first=True)
+        else:
+            self._take_up(child, config, set())
 
     def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
         """Have it take up the rules, the devices, the CRL and the certificate, and wait until it
@@ -196,19 +226,21 @@ class RabbitMQ(Engine):
             cut=lessened | (revoked or set()),
             everyone=revoked is None,
             first=first,
+            alone=config.cluster is None,
         )
-        self._run(config, child.log, change)
+        self._run(config, child.log, change.program())
         self._held = access
 
-    def _run(self, config: BrokerConfig, log: Path, change: Change) -> None:
+    def _run(self, config: BrokerConfig, log: Path, program: bytes) -> None:
         path = config.directory / DIRECTORY / _PROGRAM
-        write_file(path, change.program())
+        write_file(path, program)
         command = [str(self.program.control), "--quiet", "eval_file", str(path)]
         with explained(f"start {self.program.control}"):
             try:
                 done = subprocess.run(
                     command,
                     env=self.environment(config),
+                    cwd=config.directory,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
@@ -230,6 +262,8 @@ class RabbitMQ(Engine):
 
 
 def _access(config: BrokerConfig) -> dict[str, Access]:
+    if config.cluster is not None and not config.cluster.leads:
+        return {}  # the first node says who may what, for all
     rules = read_rules(config.directory)
     ids = sorted(read_devices(config.directory))
     return {one: rules.access(one, config.roles.get(one)) for one in ids}

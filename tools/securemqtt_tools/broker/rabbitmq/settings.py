@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
@@ -13,6 +13,8 @@ from securemqtt_tools.broker.rabbitmq.definitions import EXCHANGE, VHOST
 PLUGINS = "[rabbitmq_auth_mechanism_ssl,rabbitmq_mqtt,rabbitmq_web_mqtt].\n"
 # Where our own Client, and other brokers, look for MQTT over WebSockets; RabbitMQ's own is /ws.
 WEBSOCKETS_PATH = "/mqtt"
+RABBIT, MQTT = "rabbit", "rabbitmq_mqtt"
+NOTHING = {RABBIT: "", MQTT: ""}
 # The file of settings that RabbitMQ reads first, and which is /etc's if there is none.
 FIRST = """\
 # Written by securemqtt broker; all other settings are in advanced.config.
@@ -22,9 +24,12 @@ log.connection.level = info
 """
 
 
-def advanced_config(config: BrokerConfig, definitions: Path, crls: Path) -> bytes:
+def advanced_config(
+    config: BrokerConfig, definitions: Path, crls: Path, more: Mapping[str, str] = NOTHING
+) -> bytes:
     """Return advanced.config: MQTT with mutual TLS, by itself and in WebSockets, and no other port;
-    `definitions` is imported at the start, `crls` is a directory with the CRL.
+    `definitions` is imported at the start, `crls` is a directory with the CRL. `more` settings are
+    by application.
     """
     tls = ", ".join(_tls(config.directory, crls))
     limits = config.limits
@@ -35,14 +40,14 @@ def advanced_config(config: BrokerConfig, definitions: Path, crls: Path) -> byte
         web = f"[{ip}{{port, {config.websockets_port}}}, {tls}]"
     text = f"""\
 %% Written by securemqtt broker; change it with that command.
-[{{rabbit, [
+[{{rabbit, [{more[RABBIT]}
    {{tcp_listeners, []}}, {{ssl_listeners, []}},
    {{load_definitions, {erlang_string(str(definitions))}}},
    {{max_message_size, {limits.packet_bytes}}},
    {{auth_backends, [{{rabbit_auth_backend_internal, {MODULE}}}]}},
    {{ssl_cert_login_from, common_name}},
    {{ssl_options, [{tls}]}}]}},
- {{rabbitmq_mqtt, [
+ {{rabbitmq_mqtt, [{more[MQTT]}
    {{tcp_listeners, []}}, {{ssl_listeners, [{listener}]}},
    {{allow_anonymous, false}}, {{ssl_cert_login, true}},
    {{vhost, {_binary(VHOST)}}}, {{exchange, {_binary(EXCHANGE)}}},

@@ -1,0 +1,124 @@
+"""Three RabbitMQ nodes of one cluster, each at an address of loopback of its own."""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from securemqtt_tools.broker import BrokerProcess
+from securemqtt_tools.broker.cluster import create_cluster
+from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
+from securemqtt_tools.pki import Authority
+from support.brokers.rabbitmq import require_rabbitmq
+from support.network.net import wait_until
+from support.requirements import unavailable
+from support.speed import seconds
+
+NODES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+# How many nodes run, and how many members each quorum queue has that run.
+_STATE = """\
+io:format("~w ~w", [length(rabbit_nodes:all_running()), lists:usort(
+  [length(proplists:get_value(online, rabbit_quorum_queue:info(Queue, [online])))
+    || Queue <- rabbit_amqqueue:list(), amqqueue:get_type(Queue) =:= rabbit_quorum_queue])]).
+"""
+
+
+class RunningCluster:
+    """The nodes, as processes of this one."""
+
+    def __init__(
+        self, directory: Path, authority: Authority, roles: Mapping[str, str], port: int = 0
+    ) -> None:
+        """Set them up; the devices are those that have a certificate by now."""
+        self._program = require_rabbitmq()
+        self.port = _free_port()
+        self.cluster_port = _free_port()
+        made = create_cluster(
+            lambda node: directory / node / "broker",
+            authority,
+            NODES,
+            names=["localhost"],
+            cluster_port=self.cluster_port,
+            port=self.port,
+            engine="rabbitmq",
+            roles=roles,
+        )
+        self.directories = [one.directory for one in made]
+        self.nodes = [BrokerProcess(one.directory) for one in made]
+
+    @property
+    def hosts(self) -> list[str]:
+        """What a client is told."""
+        return [f"{one}:{self.port}" for one in NODES]
+
+    def start(self) -> None:
+        """Start all, at once."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(lambda one: one.start(seconds(300)), self.nodes))
+
+    def stop(self) -> None:
+        """End all, whatever state they are in."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(lambda one: one.stop(), self.nodes))
+
+    def evaluate(self, program: str, number: int = 0) -> str:
+        """Return what a program in Erlang prints on a node; nothing if it cannot be asked."""
+        node = self.nodes[number]
+        done = subprocess.run(
+            [self._program.control, "--quiet", "eval", program],
+            env=RabbitMQ(self._program).environment(node.config),
+            cwd=node.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds(60),
+            check=False,
+        )
+        return done.stdout.strip().removesuffix("ok").strip() if done.returncode == 0 else ""
+
+    def wait_until_whole(self, queues: bool = True) -> None:
+        """Wait until all nodes run, and each kept session is on all of them."""
+        whole = "3 [3]" if queues else "3 []"
+        wait_until(lambda: self.evaluate(_STATE) == whole, seconds(120), "a whole cluster")
+
+
+@contextmanager
+def running_cluster(
+    authority: Authority, directory: Path, roles: Mapping[str, str]
+) -> Iterator[RunningCluster]:
+    """Run one; it has ended after the block."""
+    require_loopback()
+    cluster = RunningCluster(directory, authority, roles)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def require_loopback() -> None:
+    """Skip where loopback has one address only."""
+    try:
+        with socket.create_server((NODES[-1], 0)):
+            pass
+    except OSError:
+        unavailable(f"{NODES[-1]} is no address of this computer: run this on Linux")
+
+
+def _free_port() -> int:
+    """Return a port that is free at each of these addresses."""
+    for _ in range(100):
+        port = random.randrange(20_000, 32_000)
+        try:
+            for one in NODES:
+                with socket.create_server((one, port)):
+                    pass
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no port is free on three addresses")

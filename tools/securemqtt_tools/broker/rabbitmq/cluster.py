@@ -1,0 +1,193 @@
+"""RabbitMQ's nodes as one broker: how they find each other, and how they speak, TLS alone.
+
+A node that is new joins one that runs; only the first of the list begins a cluster, so that two
+never begin two. So the others wait for it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from securemqtt_tools.broker.nodes import Cluster
+from securemqtt_tools.broker.rabbitmq.client_id import compile_module
+from securemqtt_tools.broker.rabbitmq.membership import DIRECTORY, NODE, TRUST
+from securemqtt_tools.broker.rabbitmq.settings import MQTT, RABBIT, erlang_string
+from securemqtt_tools.broker.rabbitmq.topics import read_pattern, write_pattern
+from securemqtt_tools.broker.rules import Access
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.files import explained, read_json, write_file
+
+MODULE = "securemqtt_cluster"
+# For the other nodes a new one waits so long, and one that comes back half of that (RabbitMQ's
+# own ten times 30 s).
+WAIT_S = 600.0
+ENDS_WITH_A_NODE = (
+    "the nodes of a RabbitMQ share users, rules and kept sessions; what ends with a node is: its "
+    "retained messages, sessions that are not kept, wills of the devices that it had"
+)
+_TLS = "tls.config"
+# Erlang's own 7 s are short for TLS on a small computer that has other things to do.
+_HANDSHAKE_S = 30
+_HELD = "held.json"
+_SOURCE = f"""\
+%% Written by securemqtt broker: a new node joins one that runs, and only the first begins alone.
+-module({MODULE}).
+-behaviour(rabbit_peer_discovery_backend).
+-export([list_nodes/0, supports_registration/0, register/0, unregister/0, post_registration/0,
+         lock/1, unlock/1]).
+
+list_nodes() ->
+    case {{running(), is_first()}} of
+        {{[], false}} -> {{error, "no other node runs"}};
+        {{Running, _}} -> {{ok, {{Running, disc}}}}
+    end.
+
+%% One after the other: two that join at once spoil each other's tables.
+lock(_) ->
+    Nodes = [node() | awaited({WAIT_S:.0f})],
+    Id = {{?MODULE, self()}},
+    true = global:set_lock(Id, Nodes),
+    {{ok, {{Id, Nodes}}}}.
+
+unlock({{Id, Nodes}}) ->
+    global:del_lock(Id, Nodes),
+    ok.
+
+awaited(Left_s) ->
+    case {{running(), is_first()}} of
+        {{[], false}} when Left_s =< 0 ->
+            rabbit_log:error("error: no other node of the cluster runs: ~p", [others()]),
+            exit(no_other_node);
+        {{[], false}} -> timer:sleep(1000), awaited(Left_s - 1);
+        {{Running, _}} -> Running
+    end.
+
+running() ->
+    [Node || Node <- others(), rpc:call(Node, rabbit, is_running, [], 5000) =:= true].
+
+others() -> nodes_() -- [node()].
+
+is_first() -> hd(nodes_()) =:= node().
+
+nodes_() ->
+    {{ok, Nodes}} = application:get_env(rabbit, {MODULE}),
+    Nodes.
+
+supports_registration() -> false.
+
+register() -> ok.
+
+unregister() -> ok.
+
+post_registration() -> ok.
+"""
+_SHOW = """\
+Held = [{{proplists:get_value(user, One),
+    [proplists:get_value(Which, One) || Which <- [read, write]]}}
+  || One <- rabbit_auth_backend_internal:list_topic_permissions()],
+ok = file:write_file({file}, rabbit_json:encode(maps:from_list(Held))),
+{done}.
+"""
+
+
+def node_name(name: str) -> str:
+    """Return what Erlang calls a node."""
+    return f"rabbit@{name}"
+
+
+def write_cluster(here: Path) -> None:
+    """Write what a node has beside a single one, in its directory of RabbitMQ's. Raise
+    FatalError.
+    """
+    compile_module(here / "erlang", MODULE, _SOURCE)
+    sides = ", ".join(f"{{{side}, [{_tls(here)}]}}" for side in ("server", "client"))
+    write_file(here / DIRECTORY / _TLS, f"[{sides}].\n".encode())
+
+
+def cluster_environment(cluster: Cluster, bind: str, directory: Path) -> dict[str, str]:
+    """Return what differs from the environment of a single node. It is to be started in `directory`
+    (the path of a file must not have a blank in it).
+    """
+    tls = (
+        f"-proto_dist inet_tls -ssl_dist_optfile {directory / DIRECTORY / _TLS} "
+        f"-kernel net_setuptime {_HANDSHAKE_S}"
+    )
+    port = f"-erl_epmd_port {cluster.port}"
+    where = bind or cluster.address
+    interface = (
+        f" -kernel inet_dist_use_interface {{{where.replace('.', ',')}}}" if "." in where else ""
+    )
+    name = node_name(cluster.node)
+    return {
+        "RABBITMQ_NODENAME": name,
+        "RABBITMQ_USE_LONGNAME": "true",
+        "RABBITMQ_DIST_PORT": str(cluster.port),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-pa {_ssl()} {tls} -name {name} {port}{interface}",
+        "RABBITMQ_CTL_ERL_ARGS": f"{tls} {port} -dist_listen false",
+    }
+
+
+def cluster_settings(cluster: Cluster) -> dict[str, str]:
+    """Return what a node's advanced.config has more, by application.
+
+    A node that sees less than half of the others stops until it sees them again, and a kept
+    session's messages are on most nodes before they are acknowledged.
+    """
+    nodes = ", ".join(f"'{node_name(one)}'" for one in cluster.nodes)
+    # as good as for ever: it would begin a cluster of its own after that
+    retries = "{discovery_retry_limit, 1000000}, {discovery_retry_interval, 1000}"
+    return {
+        RABBIT: f"""
+   {{cluster_partition_handling, pause_minority}},
+   {{{MODULE}, [{nodes}]}},
+   {{cluster_formation, [{{peer_discovery_backend, {MODULE}}}, {retries}]}},""",
+        MQTT: "\n   {durable_queue_type, quorum},",
+    }
+
+
+def show_held(here: Path, done: str) -> bytes:
+    """Return the program in Erlang that writes down what is held now, for `read_held`."""
+    return _SHOW.format(file=erlang_string(str(here / _HELD)), done=done).encode()
+
+
+def changed_since(here: Path, access: Mapping[str, Access]) -> set[str]:
+    """Return whose rights are others than those that were held. Raise FatalError."""
+    held = read_json(here / _HELD, dict, "run securemqtt broker run again")
+    return {
+        one
+        for one, may in access.items()
+        if held.get(one, None) not in (None, [read_pattern(may), write_pattern(may)])
+    }
+
+
+def _tls(here: Path) -> str:
+    trust, node = here / DIRECTORY / TRUST, here / DIRECTORY / NODE
+    return (
+        f"{{cacertfile, {erlang_string(str(trust))}}}, {{certfile, {erlang_string(str(node))}}}, "
+        f"{{keyfile, {erlang_string(str(node))}}}, {{verify, verify_peer}}, "
+        f"{{fail_if_no_peer_cert, true}}, {{versions, ['tlsv1.3', 'tlsv1.2']}}, "
+        f"{{secure_renegotiate, true}}"
+    )
+
+
+def _ssl() -> str:
+    """Return where Erlang has its TLS, which it needs before it looks for what it needs."""
+    program = "io:put_chars(filename:join(code:lib_dir(ssl), ebin)), halt()."
+    command = ["erl", "-noinput", "-boot", "start_clean", "-eval", program]
+    with explained("start erl"):
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise FatalError("erl was not ready within 60 s") from error
+    if done.returncode or " " in done.stdout or not done.stdout.startswith("/"):
+        raise FatalError("Erlang does not tell where its TLS is: apt-get install erlang-ssl")
+    return done.stdout

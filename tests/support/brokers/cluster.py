@@ -13,8 +13,11 @@ from pathlib import Path
 from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.broker.cluster import create_cluster
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
+from securemqtt_tools.broker.revocations import hand_over
 from securemqtt_tools.pki import Authority
+from support.brokers.mqtt import Peer, client_context
 from support.brokers.rabbitmq import require_rabbitmq
+from support.identities.credentials import Credentials
 from support.network.net import wait_until
 from support.requirements import unavailable
 from support.speed import seconds
@@ -31,10 +34,9 @@ io:format("~w ~w", [length(rabbit_nodes:all_running()), lists:usort(
 class RunningCluster:
     """The nodes, as processes of this one."""
 
-    def __init__(
-        self, directory: Path, authority: Authority, roles: Mapping[str, str], port: int = 0
-    ) -> None:
-        """Set them up; the devices are those that have a certificate by now."""
+    def __init__(self, directory: Path, authority: Authority, roles: Mapping[str, str]) -> None:
+        """Set them up."""
+        self.authority = authority
         self._program = require_rabbitmq()
         self.port = _free_port()
         self.cluster_port = _free_port()
@@ -81,10 +83,34 @@ class RunningCluster:
         )
         return done.stdout.strip().removesuffix("ok").strip() if done.returncode == 0 else ""
 
-    def wait_until_whole(self, queues: bool = True) -> None:
+    def wait_until_whole(self) -> None:
         """Wait until all nodes run, and each kept session is on all of them."""
-        whole = "3 [3]" if queues else "3 []"
-        wait_until(lambda: self.evaluate(_STATE) == whole, seconds(120), "a whole cluster")
+        wait_until(
+            lambda: self.evaluate(_STATE) in ("3 [3]", "3 []"), seconds(120), "a whole cluster"
+        )
+
+    def update(self, *numbers: int) -> None:
+        """Have nodes take up what the authority says: the first, unless others are named, which get
+        the CRL alone, as a user brings it.
+        """
+        for number in numbers or (0,):
+            node = self.nodes[number]
+            if number == 0:
+                node.config.refresh(self.authority)
+            else:
+                hand_over(self.authority, node.directory)
+            node.reload()
+
+    def enter(self, number: int, device_id: str, credentials: Credentials) -> Peer:
+        """Connect to a node as a device."""
+        context = client_context(self.directories[0] / "ca.pem", credentials)
+        peer = Peer(self.port, context, host=NODES[number])
+        try:
+            peer.connect(device_id, clean=False)
+        except BaseException:
+            peer.drop()
+            raise
+        return peer
 
 
 @contextmanager

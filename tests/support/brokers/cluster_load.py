@@ -101,7 +101,9 @@ class Load:
     async def _be_device(self, device_id: str) -> None:
         async with Client(self._bundles[device_id], status=False) as client:
             commands = client.messages("~/command/n")
-            listens = asyncio.create_task(_listen(commands, lambda _: device_id, self.commands))
+            listens = asyncio.create_task(
+                self._listen(commands, lambda _: device_id, self.commands)
+            )
             await self._publish(client, {device_id: "~/n"}, self.readings, self._every_s)
         await listens
 
@@ -110,7 +112,7 @@ class Load:
         async with Client(self._hub, status=False) as client:
             readings = client.messages("devices/+/n")
             listens = asyncio.create_task(
-                _listen(readings, lambda topic: topic.split("/")[1], self.readings)
+                self._listen(readings, lambda topic: topic.split("/")[1], self.readings)
             )
             await self._publish(client, topics, self.commands, 2 * self._every_s)
         await listens
@@ -134,7 +136,7 @@ class Load:
         while self.missing:  # of anybody's: who has all of his own acknowledges on
             await asyncio.sleep(0.05)
 
-
-async def _listen(messages: Messages, device_of: Callable[[str], str], way: Way) -> None:
-    async for message in messages:
-        way.arrives((device_of(message.topic), int(message.payload)))
+    async def _listen(self, messages: Messages, device_of: Callable[[str], str], way: Way) -> None:
+        async for message in messages:
+            if (device := device_of(message.topic)) in self._bundles:  # else of an earlier test
+                way.arrives((device, int(message.payload)))

@@ -46,7 +46,8 @@ list_nodes() ->
 
 %% One after the other: two that join at once spoil each other's tables.
 lock(_) ->
-    Nodes = [node() | awaited({WAIT_S:.0f})],
+    {{_, Wait_s}} = settings(),
+    Nodes = [node() | awaited(Wait_s)],
     Id = {{?MODULE, self()}},
     true = global:set_lock(Id, Nodes),
     {{ok, {{Id, Nodes}}}}.
@@ -58,7 +59,7 @@ unlock({{Id, Nodes}}) ->
 awaited(Left_s) ->
     case {{running(), is_first()}} of
         {{[], false}} when Left_s =< 0 ->
-            rabbit_log:error("error: no other node of the cluster runs: ~p", [others()]),
+            rabbit_log:error("Error: no other node runs: ~p", [others()]),
             exit(no_other_node);
         {{[], false}} -> timer:sleep(1000), awaited(Left_s - 1);
         {{Running, _}} -> Running
@@ -67,13 +68,13 @@ awaited(Left_s) ->
 running() ->
     [Node || Node <- others(), rpc:call(Node, rabbit, is_running, [], 5000) =:= true].
 
-others() -> nodes_() -- [node()].
+others() -> element(1, settings()) -- [node()].
 
-is_first() -> hd(nodes_()) =:= node().
+is_first() -> hd(element(1, settings())) =:= node().
 
-nodes_() ->
-    {{ok, Nodes}} = application:get_env(rabbit, {MODULE}),
-    Nodes.
+settings() ->
+    {{ok, Settings}} = application:get_env(rabbit, {MODULE}),
+    Settings.
 
 supports_registration() -> false.
 
@@ -141,7 +142,7 @@ def cluster_settings(cluster: Cluster) -> dict[str, str]:
     return {
         RABBIT: f"""
    {{cluster_partition_handling, pause_minority}},
-   {{{MODULE}, [{nodes}]}},
+   {{{MODULE}, {{[{nodes}], {WAIT_S:.0f}}}}},
    {{cluster_formation, [{{peer_discovery_backend, {MODULE}}}, {retries}]}},""",
         MQTT: "\n   {durable_queue_type, quorum},",
     }

@@ -117,7 +117,11 @@ class RabbitMQ(Engine):
                 _CONFIGURATION: FIRST.encode(),
                 _ADVANCED: advanced_config(config, here / _DEFINITIONS, here / _CRLS, more),
                 _PLUGINS: PLUGINS.encode(),
-                _DEFINITIONS: all_definitions(self._held, config.limits),
+                _DEFINITIONS: (
+                    all_definitions(self._held, config.limits)
+                    if _says_who_may(config)
+                    else user_definitions({})
+                ),
             },
         )
         write_crl(here / _CRLS, config.crl())
@@ -262,11 +266,16 @@ class RabbitMQ(Engine):
 
 
 def _access(config: BrokerConfig) -> dict[str, Access]:
-    if config.cluster is not None and not config.cluster.leads:
-        return {}  # the first node says who may what, for all
+    if not _says_who_may(config):
+        return {}
     rules = read_rules(config.directory)
     ids = sorted(read_devices(config.directory))
     return {one: rules.access(one, config.roles.get(one)) for one in ids}
+
+
+def _says_who_may(config: BrokerConfig) -> bool:
+    """Return False on a node for which the first one does."""
+    return config.cluster is None or config.cluster.leads
 
 
 def _is_as_much(now: Access, before: Access | None) -> bool:

@@ -188,6 +188,23 @@ def test_a_node_that_was_away_changes_nothing(cluster: RunningCluster, tmp_path:
             pass
 
 
+def test_all_nodes_end_and_start_again(cluster: RunningCluster, tmp_path: Path) -> None:
+    """What waits for a device is there afterwards."""
+    device = "sleeper"
+    mine = issued_credentials(tmp_path, cluster.authority.issue_device(device))
+    hub = issued_credentials(tmp_path, cluster.authority.issue_device("hub", renew=True))
+    cluster.update()
+    topic = f"devices/{device}/command/x"
+    with cluster.enter(2, device, mine) as peer:
+        peer.subscribe(topic)
+    with cluster.enter(1, "hub", hub) as peer:
+        peer.publish(topic, b"1")
+    cluster.stop()
+    cluster.start()
+    with cluster.enter(0, device, mine) as peer:
+        assert peer.receive() == (topic, b"1")
+
+
 def test_retained_messages_stay_on_their_node(cluster: RunningCluster, tmp_path: Path) -> None:
     """What docs/cluster.md says is not replicated."""
     credentials = issued_credentials(tmp_path, cluster.authority.issue_device("keeper"))

@@ -17,6 +17,7 @@ RELEASE_STAMP := $(RELEASE)/.installed
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
+	@echo "                BROKER=mosquitto, amqtt, hivemq or rabbitmq: with that one"
 	@echo "make test       every test (under 10 minutes)"
 	@echo "make test-long  the slow sweeps too"
 	@echo "make test-brokers  what takes a HiveMQ or a RabbitMQ"
@@ -46,7 +47,16 @@ system:
 	@sh tests/support/system_packages.sh
 
 demo: setup system-demo
-	@$(BIN)/python tools/demo.py
+ifeq ($(BROKER),hivemq)
+	@sh tests/support/system_packages.sh --brokers
+	@cd tests && HIVEMQ_HOME="$${HIVEMQ_HOME:-$$(../$(BIN)/python -m support.brokers.hivemq)}" \
+		../$(BIN)/python ../tools/demo.py --engine hivemq
+else ifeq ($(BROKER),rabbitmq)
+	@sh tests/support/system_packages.sh --brokers
+	@$(BIN)/python tools/demo.py --engine rabbitmq
+else
+	@$(BIN)/python tools/demo.py $(if $(BROKER),--engine $(BROKER))
+endif
 
 test: setup system
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long and not brokers" $(PYTEST_OPTIONS)

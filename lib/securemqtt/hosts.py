@@ -3,6 +3,7 @@
 Loaded where `host` is a list, and only for the moment.
 """
 
+from .log import quoted
 from .platform import const, random_between
 
 TYPE_CHECKING = const(False)
@@ -43,8 +44,17 @@ def _split(name: "Any", port: "Any") -> "tuple[Any, Any]":
         return name, port
     host, colon, number = name.rpartition(":")
     if not colon or (":" in host and host[-1:] != "]"):  # without a port, or an address of IPv6
-        return name.strip("[]"), port
-    return host.strip("[]"), int(number) if number.isdigit() else number
+        host = name
+    else:
+        # Of bytes, since a str may have digits of other scripts; and a long one int() refuses.
+        is_number = len(number) <= 5 and number.encode("utf-8", "surrogatepass").isdigit()
+        port = int(number) if is_number else number
+    if host[:1] == "[" and host[-1:] == "]":
+        host = host[1:-1]
+    if "[" in host or "]" in host:
+        what = "host must be HOST, HOST:PORT or [ADDRESS]:PORT, not "
+        raise _usage_error(what + quoted(name))
+    return host, port
 
 
 def turn_to_next(settings: "Turning") -> bool:

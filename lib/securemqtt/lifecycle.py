@@ -326,9 +326,9 @@ def is_allowed(connection: "Owner", topic: str, is_filter: bool) -> bool:
         first = connection.counters["outside"] == 1
     if first:
         what = (
-            "{} may not {} {}, and the broker will not say so: it may {} {}. What to do: use such"
-            " a topic (~ is {}); or give it a role at the broker, and provision it again."
-            " More of this is only counted: stats['outside']."
+            "{} may not {} {} by its bundle, and the broker will not say so: it may {} {}. To do: "
+            "use such a topic (~ is {}); or give it a role or rule at the broker; then, or if it "
+            "has one, provision it again. More of this is only counted: stats['outside']."
         )
         verb = "subscribe to" if is_filter else "publish to"
         here = " ".join(allowed) or "nothing"

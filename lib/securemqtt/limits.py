@@ -12,7 +12,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
-_CAUSE = "a rule of this provider's; its broker would hang up, or never answer"
+_CAUSE = "a rule of this broker's: it would hang up, never answer, or do less"
 _REMEDY = "docs/own-broker.md lists what each provider takes"
 
 

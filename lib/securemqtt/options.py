@@ -23,8 +23,8 @@ class ClientOptions(TypedDict, total=False):
     host: the broker, by a name or address that its certificate has; several, HOST or HOST:PORT, of
         which any will do: the next is tried where one fails (a str of 1 to 253 bytes without
         blanks, or a list of 1 to 16 of them; default none)
-    preset: whose cloud the broker is in: what that does not take is refused here (aws, azure,
-        hivemq-cloud or emqx; default none)
+    preset: whose cloud the broker is in, or rabbitmq: what that does not take is refused here (aws,
+        azure, hivemq-cloud, emqx or rabbitmq; default none)
     port: the broker's port (a whole number from 1 to 65535; default 8883)
     client_id: this device's id; at our own broker the common name of its certificate (1 to 64 of
         A-Z a-z 0-9 _ -, the first no -; where the bundle is not `provision`'s, 1 to 65535 bytes in
@@ -93,7 +93,7 @@ class ClientOptions(TypedDict, total=False):
     """
 
     host: str | Sequence[str]
-    preset: Literal["aws", "azure", "hivemq-cloud", "emqx"] | None
+    preset: Literal["aws", "azure", "hivemq-cloud", "emqx", "rabbitmq"] | None
     port: int
     client_id: str
     prefix: str | None

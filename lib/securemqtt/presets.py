@@ -1,4 +1,4 @@
-"""What brokers in the cloud allow, by the names that the option `preset` takes.
+"""What brokers in the cloud, and some others, allow, by the names that the option `preset` takes.
 
 One table. A value is here only if the provider's own documentation has it; where that is, stands
 beside it, and once more in docs/own-broker.md. What is missing has no limit here. Loaded when a
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # title: what it is called in errors. id_bytes, topic_bytes: the longest in UTF-8. levels,
 # filter_levels: how many a topic, or a filter, may have. packet_bytes: the largest PUBLISH.
-# reserved: what a topic, or an id, may not begin with, but for `own`. alpn: by port, with a
-# certificate and without. needs: by what it knows a device, at least.
+# own_host: it is yours, at any address, or at several. reserved: what a topic, or an id, may not
+# begin with, but for `own`. alpn: by port, with a certificate and without. needs: by what it knows
+# a device, at least.
 PRESETS: "dict[str, dict[str, Any]]" = {
     "aws": {
         "title": "AWS IoT Core",
@@ -69,6 +70,9 @@ PRESETS: "dict[str, dict[str, Any]]" = {
         "filter_levels": 10,
         "needs": ("username", "password"),
     },
+    # Our own, as `broker init --for rabbitmq` has it: QoS 2 would be QoS 1, and a message might
+    # come twice (tests/security/test_rabbitmq.py).
+    "rabbitmq": {"title": "RabbitMQ 3.10", "highest_qos": 1, "own_host": True},
 }
 
 
@@ -115,9 +119,10 @@ def apply(values: "dict[str, Any]") -> None:
 def _problem(preset: "dict[str, Any]", values: "dict[str, Any]") -> str:
     """Return what a provider does not take of the options, in words behind its name."""
     host, client_id, keep_alive_s = values["host"], values["client_id"], values["keep_alive_s"]
-    if values["hosts"]:
+    anywhere = preset.get("own_host", False)
+    if values["hosts"] and not anywhere:
         return "has one name for its broker: host must be one, and no list"
-    if ":" in host or host.replace(".", "").isdigit():
+    if not anywhere and (":" in host or host.replace(".", "").isdigit()):
         return "finds your broker by its name (SNI): host must be one, and no address"
     if values["transport"] not in preset.get("transports", ("tls", "wss")):
         return "takes no transport={} here".format(values["transport"])

@@ -31,9 +31,9 @@ OPTIONS: "tuple[Option, ...]" = (
         "preset",
         "choice",
         None,
-        ("aws", "azure", "hivemq-cloud", "emqx"),
+        ("aws", "azure", "hivemq-cloud", "emqx", "rabbitmq"),
         "",
-        "whose cloud the broker is in: what that does not take is refused here",
+        "whose cloud the broker is in, or rabbitmq: what that does not take is refused here",
     ),
     ("port", "whole", 8883, (1, 65535), "", "the broker's port"),
     (

@@ -5,10 +5,12 @@ the same of every broker, does not ask.
 from __future__ import annotations
 
 import itertools
+import resource
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,8 +26,8 @@ from securemqtt_tools.broker.rules_file import read_rules, write_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.command import broker_run
-from support.brokers.doors import Door
-from support.brokers.hivemq import hivemq_installed, require_hivemq
+from support.brokers.doors import Door, open_door
+from support.brokers.hivemq import hivemq_installed, java_agent, require_hivemq
 from support.brokers.home import Home
 from support.brokers.mqtt import Peer, delivered
 from support.identities.bundles import write_bundle
@@ -343,6 +345,99 @@ def test_a_damaged_file_of_rules_changes_nothing(hivemq: BrokerProcess, own_door
     finally:
         path.write_bytes(whole)
         set_rules(own_door, {})
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_then(
+    hivemq: BrokerProcess, own_door: Door
+) -> None:
+    """Else a revocation that it brings would never hold."""
+    gone = new_id("gone")
+    assert hivemq.pid is not None
+    limits = resource.prlimit(hivemq.pid, resource.RLIMIT_NOFILE)
+    with own_door.enter(gone) as peer, ThreadPoolExecutor(1) as pool:
+        begin = hivemq.log.stat().st_size
+        resource.prlimit(hivemq.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
+        try:
+            revoked = pool.submit(own_door.revoke, gone)
+            wait_until(
+                lambda: b"Too many open files" in hivemq.log.read_bytes()[begin:],
+                WAIT_S,
+                "that it cannot read its rules",
+            )
+        finally:
+            resource.prlimit(hivemq.pid, resource.RLIMIT_NOFILE, limits)
+        revoked.result()
+        peer.wait_closed()
+
+
+_AT_MOST_ONE_CALL_A_SECOND = """\
+public final class Agent {
+    public static void premain(String ignored) {
+        com.hivemq.configuration.service.InternalConfigurations
+                .EXTENSION_SERVICE_CALL_RATE_LIMIT_PER_SEC.set(1);
+    }
+}
+"""
+
+
+def test_who_cannot_be_put_out_at_once_is_put_out_then(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HiveMQ fails calls of its extensions beyond a number of them, if it is told one."""
+    require_hivemq()
+    agent = java_agent(tmp_path, _AT_MOST_ONE_CALL_A_SECOND)
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", f"-javaagent:{agent}")
+    with open_door(authority, tmp_path, "hivemq") as door, ExitStack() as stack:
+        gone = [new_id("gone") for _ in range(3)]
+        peers = [stack.enter_context(door.enter(one)) for one in gone]
+        for one in gone:
+            authority.revoke(one)
+        door.update()
+        for peer in peers:
+            peer.wait_closed()
+        assert "RateLimitExceededException" in door.broker.log.read_text()
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+@pytest.mark.parametrize("denied", [False, True], ids=["taken", "denied"])
+def test_who_may_not_read_gets_nothing_of_a_group(own_door: Door, denied: bool, away: bool) -> None:
+    """What it got would be lost to all: it is the one that is there while there is work."""
+    loser, worker, hub = new_id("loser"), new_id("worker"), new_id("hub")
+    reads = [Rule(one, False, READ, "jobs/#") for one in (loser, worker)]
+    keeps = Rule(loser, False, READ, "news/#")
+    writes = [Rule(hub, False, WRITE, one) for one in ("jobs/#", "news/#")]
+    shared = f"$share/{loser}/jobs/#"
+    credentials, others = own_door.credentials(loser), own_door.credentials(worker)
+    set_rules(own_door, {}, keeps, *reads, *writes)
+    with ExitStack() as stack:
+        first = stack.enter_context(own_door.peer(credentials))
+        first.connect(loser, clean=False)
+        second = stack.enter_context(own_door.peer(others))
+        second.connect(worker, clean=False)
+        sender = stack.enter_context(own_door.enter(hub))
+        for peer in (first, second):
+            assert peer.subscribe(shared) == 1
+        assert first.subscribe("news/#") == 1
+        if away:
+            first.disconnect()
+        changed = [*reads, Rule(loser, False, DENY, "+/#")] if denied else reads[1:]
+        set_rules(own_door, {}, *changed, *writes)
+        if away:
+            first = stack.enter_context(own_door.peer(credentials))
+            assert first.connect(loser, clean=False) is True
+        second.disconnect()
+        sent = [b"%d" % number for number in range(20)]
+        for payload in sent:
+            sender.publish("jobs/n", payload)
+        second = stack.enter_context(own_door.peer(others))
+        assert second.connect(worker, clean=False) is True
+        assert sorted(second.receive()[1] for _ in sent) == sorted(sent)
+        # What was not shared comes again with the right, as with Mosquitto.
+        set_rules(own_door, {}, keeps, *reads, *writes)
+        sender.publish("news/now", b"x")
+        assert first.receive() == ("news/now", b"x")
+        assert first.subscribe(shared) == 1
+    set_rules(own_door, {})
 
 
 def test_nothing_that_it_reads_is_open_to_others(hivemq: BrokerProcess) -> None:

@@ -105,6 +105,30 @@ def test_will_on_the_topic_of_another(door: Door) -> None:
         assert delivered(target, target, f"devices/{victim}/t") == []
 
 
+@pytest.mark.parametrize("clean", [False, True], ids=["kept session", "clean session"])
+def test_a_revoked_device_is_offline(door: Door, clean: bool) -> None:
+    """For who listens at that moment, and by what is retained; its last word is its will, where it
+    may write that.
+    """
+    lost, other = door.new_id("lost"), door.new_id("other")
+    status = f"devices/{lost}/status"
+    with door.enter("watcher") as watcher, door.enter(other) as victim:
+        watcher.subscribe(status)
+        victim.subscribe(f"devices/{other}/#")
+        with door.peer(door.credentials(lost)) as peer:
+            peer.connect(lost, clean=clean, will=(status, b"offline"))
+            peer.publish(status, b"online", retain=True)
+            assert watcher.receive() == (status, b"online")
+            door.revoke(lost)
+            peer.wait_closed()
+        if not door.restarts_for_revocation:
+            assert watcher.receive() == (status, b"offline")
+            assert delivered(victim, victim, f"devices/{other}/t") == []
+    with door.enter("watcher") as watcher:
+        watcher.subscribe(status)
+        assert watcher.receive() == (status, b"offline")
+
+
 def test_operator(door: Door) -> None:
     device_id = door.new_id()
     with door.enter(device_id) as device, door.enter("controller") as controller:

@@ -161,3 +161,30 @@ def test_a_change_is_taken_up_while_connections_stand(door: Door, ruled: Ruled) 
     finally:
         reader.drop()
         writer.drop()
+
+
+def test_the_will_of_a_revoked_device_goes_where_it_may_still_write(
+    door: Door, ruled: Ruled
+) -> None:
+    """By the rules of that moment, not by those under which it connected."""
+    for clean in (False, True):
+        for still in (True, False):
+            lost, hub = door.new_id("lost"), door.new_id("hub")
+            topic = f"alarm/{lost}"
+            reads, writes = Rule(hub, False, READ, topic), Rule(lost, False, WRITE, topic)
+            ruled.set({}, reads, writes)
+            hub_credentials = door.credentials(hub)
+            with door.enter(hub, hub_credentials) as reader:
+                subscribe(reader, topic)
+                with door.peer(door.credentials(lost)) as peer:
+                    peer.connect(lost, clean=clean, will=(topic, b"gone"))
+                    door.authority.revoke(lost)
+                    door.broker.config.refresh(door.authority)
+                    lines = (reads, writes) if still else (reads,)
+                    if ruled.set({}, *lines):
+                        continue  # where it is restarted, all wills are those of its last rules
+                    peer.wait_closed()
+                assert arrived(reader, hub, least=still) == ([(topic, b"gone")] if still else [])
+            with door.enter(hub, hub_credentials) as reader:
+                subscribe(reader, topic)
+                assert bool(arrived(reader, hub)) is still

@@ -6,23 +6,33 @@ What it cannot do has a test of its own, so that docs/rabbitmq.md says what is t
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from securemqtt import Client
+from securemqtt_tools.broker.rabbitmq import control
+from securemqtt_tools.broker.rabbitmq.definitions import user_definitions
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
-from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule
+from securemqtt_tools.broker.rabbitmq.settings import erlang_string
+from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, Refused
 from support.brokers.rabbitmq import Node, require_rabbitmq, running_rabbitmq
 from support.identities.bundles import write_bundle
-from support.identities.credentials import client_certificate, namesake_of
+from support.identities.credentials import (
+    client_certificate,
+    issued_credentials,
+    namesake_of,
+)
 from support.network.net import wait_until
-from support.packets import PUBACK, publish
+from support.packets import PUBACK, SUBSCRIBE, answer, field, publish
 from support.speed import seconds
 
 _numbers = itertools.count()
@@ -87,6 +97,63 @@ def refused_filter(node: Node, device_id: str, credentials: object, topic_filter
         except Refused:
             return True
     return False
+
+
+def control_program(node: Node, *arguments: str) -> str:
+    """Return what rabbitmqctl says."""
+    engine = node.broker._engine
+    assert isinstance(engine, RabbitMQ)
+    done = subprocess.run(
+        [engine.program.control, "--quiet", *arguments],
+        env=engine.environment(node.config),
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=True,
+    )
+    return done.stdout
+
+
+def users(node: Node) -> set[str]:
+    listed = control_program(node, "list_users", "--no-table-headers")
+    return {line.split("\t")[0] for line in listed.splitlines()}
+
+
+def subscriptions(node: Node, device_id: str) -> int:
+    """Return how many filters a device's session has."""
+    queue = f'<<"mqtt-subscription-{device_id}qos1">>'
+    found = f'rabbit_binding:list_for_destination(rabbit_misc:r(<<"/">>, queue, {queue}))'
+    text = f'length([One || One <- {found}, element(4, element(2, One)) =:= <<"amq.topic">>]).'
+    return int(control_program(node, "eval", text))
+
+
+@contextmanager
+def again_and_again(peer: Peer, topic_filter: str) -> Iterator[None]:
+    """Subscribe without pause, from before the block until the connection ends."""
+    begun = Event()
+
+    def send() -> None:
+        with suppress(Refused):
+            for number in itertools.cycle(range(1, 1 << 16)):
+                peer.send(answer(SUBSCRIBE, number, field(topic_filter) + b"\1"))
+                if number == 100:
+                    begun.set()
+
+    def receive() -> None:
+        with suppress(Refused):
+            while True:
+                peer.receive_packet()
+
+    threads = [Thread(target=one, daemon=True) for one in (send, receive)]
+    for one in threads:
+        one.start()
+    try:
+        assert begun.wait(seconds(20))
+        yield
+    finally:
+        for one in threads:
+            one.join(seconds(20))
+        peer.drop()
 
 
 def test_the_five_lines(node: Node, tmp_path: Path) -> None:
@@ -183,6 +250,24 @@ def test_will_arrives(node: Node) -> None:
         controller.subscribe(f"devices/{device}/#")
         node.enter(device, credentials, will=(f"devices/{device}/gone", b"1")).drop()
         assert controller.receive() == (f"devices/{device}/gone", b"1")
+
+
+def test_a_revoked_device_has_no_last_word(node: Node) -> None:
+    """RabbitMQ asks what a user may who is no more; so what is retained goes on saying "online"."""
+    (device,) = names("device")
+    operator, credentials = node.devices("controller", device)
+    status = f"devices/{device}/status"
+    with node.enter("controller", operator) as controller:
+        controller.subscribe(status)
+        with node.enter(device, credentials, will=(status, b"offline")) as peer:
+            peer.publish(status, b"online", retain=True)
+            node.authority.revoke(device)
+            node.update()
+            wait_until_closed(peer)
+    with node.enter("controller", operator) as controller:
+        controller.subscribe(status)
+        assert controller.receive() == (status, b"online")
+        assert controller.drain() == []
 
 
 def test_kept_session(node: Node) -> None:
@@ -308,6 +393,166 @@ def test_a_change_while_the_broker_is_down(ruled: Node) -> None:
         assert reader.drain() == []
 
 
+def test_nothing_of_before_is_delivered_while_the_broker_starts(ruled: Node) -> None:
+    """Who may read no more comes in as soon as a port is open."""
+    member, hub = names("member", "hub")
+    topic = f"weather/{member}"
+    reader_c, writer_c = ruled.devices(member, hub)
+    reads, writes = Rule(member, False, READ, topic), Rule(hub, False, WRITE, topic)
+    ruled.rule({}, reads, writes)
+    with ruled.enter(member, reader_c, clean=False) as reader:
+        reader.subscribe(topic)
+    ruled.stop()
+    ruled.rule({}, writes, take_up=False)
+    done, received = Event(), []
+
+    def look() -> None:
+        with ruled.peer(reader_c) as reader, ruled.enter(hub, writer_c) as writer:
+            reader.connect(member, clean=False)
+            while not done.is_set():
+                writer.publish(topic, b"1")
+                received.append(reader.drain())
+
+    def come_in() -> None:
+        while not done.is_set():
+            with suppress(Refused, OSError):
+                look()
+
+    thread = Thread(target=come_in, daemon=True)
+    thread.start()
+    try:
+        ruled.start()
+        wait_until(lambda: bool(received), seconds(20))
+    finally:
+        done.set()
+        thread.join(seconds(20))
+    assert received == [[]] * len(received)
+
+
+def test_who_subscribes_again_and_again_loses_it_all_the_same(ruled: Node) -> None:
+    """Also while the right is being taken, from a session that is kept."""
+    member, hub = names("member", "hub")
+    topic = f"weather/{member}"
+    reader_c, writer_c = ruled.devices(member, hub)
+    reads, writes = Rule(member, False, READ, topic), Rule(hub, False, WRITE, topic)
+    kept = []
+    for _ in range(3):
+        ruled.rule({}, reads, writes)
+        peer = ruled.enter(member, reader_c, clean=False)
+        peer.subscribe(topic)
+        with again_and_again(peer, topic):
+            ruled.rule({}, writes)
+        kept.append(subscriptions(ruled, member))
+        with ruled.enter(hub, writer_c) as writer, ruled.peer(reader_c) as reader:
+            assert reader.connect(member, clean=False) is True
+            writer.publish(topic, b"1")
+            assert reader.drain() == []
+    assert kept == [0, 0, 0]
+
+
+def test_who_reads_nothing_is_out_as_well(ruled: Node) -> None:
+    """Though RabbitMQ waits for him to take what it has sent."""
+    member, hub = names("member", "hub")
+    topic = f"weather/{member}"
+    reader_c, writer_c = ruled.devices(member, hub)
+    reads, writes = Rule(member, False, READ, topic), Rule(hub, False, WRITE, topic)
+    ruled.rule({}, reads, writes)
+    with ruled.enter(member, reader_c) as reader, ruled.enter(hub, writer_c) as writer:
+        reader.subscribe(topic, qos=0)
+        for _ in range(30):
+            writer.publish(topic, b"x" * 900_000)
+        ruled.rule({}, writes)
+        wait_until_closed(reader)
+        assert not is_closed(writer)
+
+
+def test_a_denial_with_a_dot_reaches_who_is_subscribed(ruled: Node) -> None:
+    """a/b.c is a topic of a/+ in MQTT, and none for RabbitMQ."""
+    member, hub = names("member", "hub")
+    reader_c, writer_c = ruled.devices(member, hub)
+    rules = (
+        Rule(member, False, READ, f"{member}/#"),
+        Rule(hub, False, WRITE, f"{member}/#"),
+        Rule(member, False, DENY, f"{member}/+"),
+    )
+    ruled.rule({}, *rules)
+    with ruled.enter(member, reader_c, clean=False) as reader:
+        reader.subscribe(f"{member}/b/c")
+        ruled.rule({}, *rules, Rule(member, False, DENY, f"{member}/b.c"))
+        assert is_closed(reader)
+    with ruled.peer(reader_c) as reader, ruled.enter(hub, writer_c) as writer:
+        assert reader.connect(member, clean=False) is True
+        writer.publish(f"{member}/b.c", b"denied")
+        assert reader.drain() == []
+
+
+def test_who_has_no_topic_permission_may_do_nothing(node: Node, tmp_path: Path) -> None:
+    """As everybody has none for a moment, while the import is under way or he is deleted: RabbitMQ
+    itself would let him do everything.
+    """
+    (device,) = names("device")
+    credentials = issued_credentials(node.directory, node.authority.issue_device(device))
+    half = json.loads(user_definitions({device: Rules().access(device)}))
+    del half["topic_permissions"]
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps(half))
+    text = f"{{ok, Text}} = file:read_file({erlang_string(str(path))}), "
+    done = control_program(node, "eval", f"{text} rabbit_definitions:import_raw(Text).")
+    assert done.strip() == "ok"
+    with pytest.raises(Refused):
+        node.enter(device, credentials)
+    node.update()
+    for action in (lambda p: p.subscribe("devices/#"), lambda p: p.publish("a/b", b"forged")):
+        with node.enter(device, credentials) as peer:
+            control_program(node, "clear_topic_permissions", device)
+            with pytest.raises(Refused):
+                action(peer)
+        node.authority.revoke(device)
+        node.update()
+        (credentials,) = node.devices(device)
+
+
+@pytest.mark.parametrize("at", ["ok = {module}:put_out", "{unbind}"])
+def test_what_failed_halfway_is_done_by_the_next_one(
+    ruled: Node, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """And it is said. The first place is after the import, the second one after connections are
+    closed.
+    """
+    member, hub, gone, new, other = names("member", "hub", "gone", "new", "other")
+    topic = f"weather/{member}"
+    reader_c, _, gone_c, other_c = ruled.devices(member, hub, gone, other)
+    reads, writes = Rule(member, False, READ, topic), Rule(hub, False, WRITE, topic)
+    ruled.rule({}, reads, writes)
+    standing = {member: reader_c, gone: gone_c, other: other_c}
+    peers = {one: ruled.enter(one, c, clean=False) for one, c in standing.items()}
+    for one, peer in peers.items():
+        peer.subscribe(topic if one == member else f"devices/{one}/#")
+    with monkeypatch.context() as broken:
+        program = control._HOLD
+        assert program.count(at) == 1
+        broken.setattr(control, "_HOLD", program.replace(at, f"error(halfway), {at}"))
+        # who has lost a right and gets it back, who has got one and loses it, and who is known and
+        # forgotten, before the next one
+        ruled.rule({}, writes, Rule(other, False, READ, topic), take_up=False)
+        ruled.authority.revoke(gone)
+        with pytest.raises(FatalError, match=r"has not taken up what has changed: .*halfway"):
+            ruled.devices(new)
+    for one in peers.values():
+        one.drop()
+    assert {member, hub, new, other} <= users(ruled)
+    ruled.authority.revoke(new)
+    with ruled.enter(other, other_c, clean=False) as peer:
+        peer.subscribe(topic)
+        ruled.rule({}, writes, take_up=False)
+        ruled.update()
+        assert is_closed(peer)
+    assert users(ruled) & {member, hub, gone, new, other} == {member, hub, other}
+    assert [subscriptions(ruled, one) for one in (member, gone, other)] == [0, 0, 1]
+    with ruled.enter(member, reader_c), pytest.raises(Refused):
+        ruled.enter(gone, gone_c)
+
+
 def test_revocation(node: Node) -> None:
     """The live session ends, a new connection is refused, one that was open without a CONNECT too,
     and nobody else notices; a newer certificate enters.
@@ -395,19 +640,8 @@ def test_who_has_no_good_certificate_is_refused(node: Node) -> None:
 
 def test_there_is_no_user_but_the_devices(node: Node) -> None:
     """And nothing that another user of this computer could read."""
-    engine = node.broker._engine
-    assert isinstance(engine, RabbitMQ)
-    listed = subprocess.run(
-        [engine.program.control, "--quiet", "list_users", "--no-table-headers"],
-        env=engine.environment(node.config),
-        capture_output=True,
-        text=True,
-        timeout=seconds(60),
-        check=True,
-    )
-    users = {line.split("\t")[0] for line in listed.stdout.splitlines()}
     known = {one.subject for one in node.authority.inventory.entries() if one.role == "device"}
-    assert users <= known
+    assert users(node) <= known
     assert (node.config.directory / "rabbitmq").stat().st_mode & 0o77 == 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from securemqtt import Client
+from securemqtt.errors import UsageError
 from support.brokers.command import broker_run
 from support.brokers.home import Home
 from support.brokers.rabbitmq import require_rabbitmq
@@ -31,6 +32,8 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             out = tmp_path / one
             home.good("provision", "pi", "--id", one, "--broker", "localhost", "--out", out)
             assert process.stdout.readline() == "Reloaded.\n"
+        with pytest.raises(UsageError, match=r"RabbitMQ 3\.10 takes QoS 0 to 1 only, not 2"):
+            Client(tmp_path / "hub").publish("~/reading", b"1", qos=2)
         with Client(tmp_path / "hub") as hub, Client(tmp_path / "greenhouse-1") as device:
             hub.subscribe("devices/+/reading", lambda message: got.append(message.payload))
 

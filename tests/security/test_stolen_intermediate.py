@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from securemqtt_tools.pki.profiles import DEVICE, Issuer, leaf_certificate
 from support.brokers.doors import Door, open_door
 from support.brokers.hivemq import require_hivemq
 from support.brokers.mqtt import WAIT_S, Refused
-from support.identities.credentials import write_credentials
+from support.identities.credentials import client_certificate, signer_of, write_credentials
 from support.network.tls import TlsConnection
 from support.packets import CONNECT, field, packet
 from support.requirements import require_program
@@ -77,6 +78,32 @@ def test_the_thief_is_out_and_provisioned_devices_are_in(
     door.enter("pump").drop()
     config = BrokerConfig.open(door.broker.directory)
     assert config.server_certificate().issuer == door.authority.issuing_certificate.subject
+
+
+@pytest.mark.parametrize("engine", ["amqtt", "amqtt-wss", HIVEMQ])
+def test_another_authority_of_the_same_name_is_another(tmp_path: Path, engine: str) -> None:
+    """Made since the first one's key was stolen."""
+    engine, _, websockets = engine.partition("-")
+    if engine == "hivemq":
+        require_hivemq()
+    stolen, own = (
+        Authority.create(tmp_path / one / "ca", passphrase=None, name="farm")
+        for one in ("stolen", "own")
+    )
+    with open_door(stolen, tmp_path, engine, websockets=bool(websockets)) as door:
+        before = door.credentials("pump")
+        with door.enter("pump", before) as live:
+            door.authority = own
+            own.crl_pem()
+            door.broker.config.renew_certificate(own)
+            door.update()
+            live.wait_closed()
+        with pytest.raises(Refused):
+            door.enter("pump", before)
+        for names_key in (True, False):  # what does not say whose it is may be anybody's
+            made = client_certificate(tmp_path, signer_of(own), ["pump"], names_key=names_key)
+            with nullcontext() if names_key else pytest.raises(Refused):
+                door.enter("pump", made).drop()
 
 
 class HoldingSocket(socket.socket):

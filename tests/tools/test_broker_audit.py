@@ -109,12 +109,28 @@ def test_how_we_put_out_is_told_as_that(socket: str) -> None:
     lines = [
         ENTERED,
         "Client pump already connected, closing old connection.",
-        f"New client connected from {socket}:0 as pump (p2, c0, k60, u'pump').",
+        f"New client connected from {socket}:0 as pump (p2, c1, k60, u'pump').",
         "Client pump disconnected.",
     ]
     assert told(*(AT + line for line in lines)) == [
         ("connected", "pump", "192.0.2.7", ""),
         ("evicted", "pump", "192.0.2.7", "its certificate has been revoked"),
+    ]
+
+
+def test_looking_in_for_who_is_away_is_no_event() -> None:
+    socket = "/home/pi/.securemqtt/broker/eviction/socket"
+    lines = [
+        ENTERED,
+        "Client pump disconnected.",
+        f"New client connected from {socket}:0 as pump (p2, c0, k60, u'pump').",
+        "Client pump disconnected.",
+        ENTERED,
+    ]
+    assert [one[0] for one in told(*(AT + line for line in lines))] == [
+        "connected",
+        "disconnected",
+        "connected",
     ]
 
 

@@ -17,6 +17,7 @@ from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.program import Places, render
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.layout import renew_intermediate
 
 NAMES = ["localhost", "127.0.0.1"]
 
@@ -174,6 +175,23 @@ def test_a_server_whose_certificate_was_revoked_gets_another_key(tmp_path: Path)
     kept = config.server_certificate()
     config.refresh(authority)
     assert config.server_certificate() == kept
+
+
+def test_a_renewed_intermediate_is_shown_from_the_next_reload_on(tmp_path: Path) -> None:
+    authority = Authority.create(tmp_path / "ca", passphrase=None, intermediate=True)
+    config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
+    server = config.directory / "server.pem"
+    before = server.read_bytes()
+    config.refresh(authority)
+    assert server.read_bytes() == before
+    later = authority.now + timedelta(days=2)
+    renewed = renew_intermediate(authority.directory, None, None, later)
+    config.refresh(Authority.open(authority.directory, clock=lambda: later))
+    shown = x509.load_pem_x509_certificates(server.read_bytes())
+    assert shown[1:] == [renewed]
+    kept = server.read_bytes()
+    config.refresh(Authority.open(authority.directory, clock=lambda: later))
+    assert server.read_bytes() == kept
 
 
 def crl_number(config: BrokerConfig) -> int:

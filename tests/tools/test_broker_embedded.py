@@ -41,6 +41,7 @@ from support.packets import (
     PUBCOMP,
     PUBREC,
     PUBREL,
+    SUBACK,
     SUBSCRIBE,
     UNSUBSCRIBE,
     answer,
@@ -717,3 +718,15 @@ def test_backlog_counts_the_bytes_of_a_topic_and_not_its_letters() -> None:
         return backlog.qsize()
 
     assert asyncio.run(fill()) == 1
+
+
+def test_a_shared_subscription_is_refused(door: Door) -> None:
+    """Granted, it would bring nothing. The other one of the packet holds."""
+    device_id = door.new_id()
+    plain, shared = f"devices/{device_id}/#", f"$share/workers/devices/{device_id}/#"
+    with door.enter(device_id) as device:
+        filters = b"".join(field(one) + b"\1" for one in (shared, plain))
+        assert device.ask(answer(SUBSCRIBE, 7, filters), SUBACK).body[2:] == bytes([0x80, 1])
+        device.publish(f"devices/{device_id}/t", b"x")
+        assert device.receive() == (f"devices/{device_id}/t", b"x")
+    assert f"{device_id} asks for a shared subscription" in door.broker.log.read_text()

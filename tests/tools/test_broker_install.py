@@ -20,6 +20,7 @@ from securemqtt_tools.broker.mosquitto.restart import restart_command
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
+from support.brokers.command import broker_run
 from support.brokers.mqtt import Peer, client_context
 from support.brokers.system import System, running_system
 from support.identities.credentials import issued_credentials
@@ -88,6 +89,23 @@ def test_installed_broker_takes_up_a_revocation(system: System, home: Path) -> N
         assert system.install(home, "--yes") == 0
         peer.wait_closed()
     assert enters(home, "pump", config.port)
+
+
+def test_while_broker_run_has_the_port_nothing_is_restarted(
+    system: System, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, pid = system.content(), system.pid_file.read_text()
+    with broker_run(home):
+        assert system.install(home, "--dry-run") == 0
+        capsys.readouterr()
+        assert system.install(home, "--yes") == 1
+        said = capsys.readouterr().err
+        assert said.endswith(
+            "runs, on the ports that Mosquitto is to have: end it first (Ctrl-C where it runs), "
+            "and run this again; nothing was changed\n"
+        )
+    assert (system.content(), system.pid_file.read_text()) == (before, pid)
+    assert system.install(home, "--yes") == 0
 
 
 def test_a_restart_that_restarts_nothing_is_noticed(system: System, home: Path) -> None:

@@ -297,6 +297,57 @@ def test_rules_and_certificate_change_under_a_live_connection(
         assert installed.entries("pump") == 1
 
 
+def test_what_comes_by_a_role_waits_over_a_reload(
+    installed: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed.run("broker", "grant", "hub", "operator")
+    assert installed.install("--yes") == 0
+    hub, pump = installed.context("hub"), installed.context("pump")
+    with installed.enter(hub, "hub") as peer:
+        peer.subscribe("devices/#")
+    installed.run("broker", "grant", "other", "monitor")
+    capsys.readouterr()
+    assert installed.install("--yes") == 0
+    assert "all stay connected." in capsys.readouterr().out
+    with installed.enter(pump, "pump") as peer:
+        for number in range(20):
+            peer.publish("devices/pump/t", b"%d" % number)
+    with Peer(installed.config.port, hub) as peer:
+        assert peer.connect("hub", clean=False) is True
+        assert [peer.receive()[1] for _ in range(20)] == [b"%d" % one for one in range(20)]
+
+
+def test_a_log_that_is_cut_costs_no_message(
+    installed: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As logrotate's copytruncate does, which docs/rules.md names: it takes no reload. Who is
+    connected is unknown from then on.
+    """
+    program = find_mosquitto()
+    assert program is not None
+    installed.run("broker", "grant", "hub", "operator")
+    capsys.readouterr()
+    assert installed.install("--yes") == 0
+    is_old = program.version < REWORKED_SINCE
+    assert ("where somebody else reloads Mosquitto" in capsys.readouterr().out) is is_old
+    hub, pump = installed.context("hub"), installed.context("pump")
+    with installed.enter(hub, "hub") as peer:
+        peer.subscribe("devices/#")
+    os.truncate(installed.system.log, 0)
+    with installed.enter(pump, "pump") as peer:
+        for number in range(20):
+            peer.publish("devices/pump/t", b"%d" % number)
+        installed.run("broker", "grant", "other", "monitor")
+        assert installed.install("--yes") == 0
+        again = "; hub, other may have to connect anew, since its log was rotated" * is_old
+        assert f"all stay connected{again}." in capsys.readouterr().out
+        for number in range(20, 40):
+            peer.publish("devices/pump/t", b"%d" % number)
+    with Peer(installed.config.port, hub) as peer:
+        assert peer.connect("hub", clean=False) is True
+        assert [peer.receive()[1] for _ in range(40)] == [b"%d" % one for one in range(40)]
+
+
 def test_the_dry_run_says_which_of_both(
     installed: Installed, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,12 @@ from support.speed import seconds
 SCRIPT = Path(__file__).parents[2] / "tools" / "broker.py"
 SECRET = b"correct horse battery"
 NAMES = ["localhost", "127.0.0.1"]
+# What `systemd-creds encrypt` (252) made of some words.
+CREDENTIAL = """\
+Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAAClv6pYTokJJcYtgBEAAAAAFOUJjZfcWOk+wNE
+Olhy7GOgv57aUz8alGC1cv93ipSsSMh69p5BACzf+aDZRSJcHZZcRiwFrI23xp/7dItDxgIyjsMBWrI
+tEmO6G8DsQVg==
+"""
 CONNECT = """\
 import sys
 from securemqtt import Client
@@ -369,3 +375,22 @@ def test_without_a_terminal_the_remedy_names_the_right_option(
     assert done.returncode == 1
     assert "no terminal to ask for it, so give --issuer-passphrase-file FILE" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_credential_of_systemd_is_no_passphrase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the page has it made: whoever gives that file is told how to get at what is in it."""
+    authority = Authority.create(tmp_path / "ca", passphrase=None)
+    config = BrokerConfig.create(tmp_path / "broker", authority, names=NAMES)
+    set_up(config, authority, SECRET, days=90)
+    credential = tmp_path / "issuer passphrase"
+    credential.touch(mode=0o600)
+    credential.write_text(CREDENTIAL)
+    given = ["renew", "--now", "--home", str(tmp_path), "--issuer-passphrase-file"]
+    assert main([*given, str(credential)], command="broker") == 1
+    said = capsys.readouterr().err
+    assert f"sudo systemd-creds decrypt '{credential}' - shows what is in it" in said
+    credential.write_text("two lines\nof words\n")
+    assert main([*given, str(credential)], command="broker") == 1
+    assert "must hold one line, the secret alone" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from securemqtt_tools.broker.networks import listed
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.broker.rabbitmq.program import Program
 from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.cli import main
 from securemqtt_tools.pki.profiles import DEVICE
 from support.brokers.command import broker_run
 from support.brokers.home import Home
@@ -147,7 +148,9 @@ def test_mosquitto_says_that_it_cannot_wherever_it_counts(with_mosquitto: Home) 
     started.
     """
     home = with_mosquitto
-    sentence = "Note: Mosquitto looks at no address: with it, the networks of pump are not "
+    program = find_mosquitto()
+    assert program is not None
+    sentence = f"Note: Mosquitto {program.version_text} looks at no address: with it, the networks"
     remedy = "securemqtt broker audit-log names who has come from elsewhere."
     again = ("broker", "init", "localhost", "--port", str(home.port), "--force")
     assert sentence not in home.good(*again)
@@ -185,3 +188,17 @@ def test_many_are_counted(with_mosquitto: Home) -> None:
     for said in (Mosquitto(program).shortcomings(config), rabbitmq.shortcomings(config)):
         (sentence,) = said
         assert "the networks of 6 groups and ids are not enforced" in sentence
+
+
+@pytest.mark.parametrize("words", [("network",), ("network", "pump"), ("rules",)])
+def test_a_home_with_nothing_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert main([*words, "--home", str(nowhere)], command="broker") == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        f"securemqtt: there is no authority in {nowhere / 'ca'}, and no broker in "
+        f"{nowhere / 'broker'}: run securemqtt ca init\n",
+    )

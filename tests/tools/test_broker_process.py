@@ -28,9 +28,12 @@ from securemqtt.errors import ClientIdRefused
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess, child
 from securemqtt_tools.broker.config import NotRenewedError
 from securemqtt_tools.broker.mosquitto import connections, engine, eviction
+from securemqtt_tools.broker.mosquitto.away import Presence
 from securemqtt_tools.broker.mosquitto.eviction import Watch
 from securemqtt_tools.broker.mosquitto.log import Log
-from securemqtt_tools.broker.mosquitto.program import find_mosquitto
+from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
+from securemqtt_tools.broker.rules import READ, Rule, Rules
+from securemqtt_tools.broker.rules_file import write_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
@@ -138,6 +141,46 @@ def test_what_comes_while_a_device_is_away_waits_for_it(door: Door) -> None:
         assert device.drain() == [(f"devices/{device_id}/command/n", b"%d" % n) for n in range(5)]
 
 
+@pytest.mark.parametrize("websockets", [False, True], ids=["tls", "tls and wss"])
+@pytest.mark.parametrize("how", ["reload", "end_tls_sessions"])
+def test_what_comes_by_a_role_or_a_rule_waits_over_a_reload(
+    authority: Authority, tmp_path: Path, how: str, websockets: bool
+) -> None:
+    """Mosquitto before 2.1 gives what is one user's alone, at a reload, to those who are connected:
+    of what came to the others meanwhile all was lost, and acknowledged. Who is connected stays so.
+    """
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto", websockets) as door:
+        device, hub, there = (door.new_id(one) for one in ("device", "hub", "there"))
+        config = door.broker.config
+        lines = (Rule("hubs", True, READ, "devices/#"), Rule(device, False, READ, "weather/#"))
+        rules = Rules(1, {"hubs": frozenset({hub, there, door.new_id("never")})}, lines)
+        write_rules(config.directory, rules)
+        config.changed(roles={"controller": "operator"})
+        door.broker.reload()
+        away = {"controller": "devices/#", hub: f"devices/{device}/+"}
+        made = {one: door.credentials(one) for one in away}
+        with door.enter(there) as stays:
+            for one, topic_filter in away.items():
+                with Door(door.broker, authority, tmp_path).peer(made[one]) as peer:
+                    peer.connect(one, clean=False)
+                    peer.subscribe(topic_filter)
+            if how == "reload":
+                door.broker.reload()
+            else:
+                door.broker.end_tls_sessions()
+            with door.enter(device) as peer:
+                for number in range(20):
+                    peer.publish(f"devices/{device}/t", b"%d" % number)
+            if not websockets:  # there a reload is a restart before 2.1
+                stays.drain()
+        for one in away:
+            with Door(door.broker, authority, tmp_path).peer(made[one]) as peer:
+                assert peer.connect(one, clean=False) is True
+                got = [peer.receive()[1] for _ in range(20)]
+                assert got == [b"%d" % number for number in range(20)]
+
+
 def test_a_device_with_the_longest_keep_alive_stays_connected(door: Door) -> None:
     """Mosquitto 2.0.21 drops it at the turn of a second where it asks for all that is allowed."""
     device_id = door.new_id()
@@ -233,6 +276,53 @@ def test_damaged_certificate(config: BrokerConfig, engine: str) -> None:
         broker.start()
     assert not broker.running
     assert BrokerConfig.open(config.directory).port == 0
+
+
+def test_who_is_connected_is_in_the_log(tmp_path: Path) -> None:
+    at = "2026-11-30T00:00:00: "
+    enters = "New client connected from {} as {} (p2, c0, k60, u'{}')."
+
+    def come(*ids: str, where: str = "127.0.0.1:1") -> list[str]:
+        return [enters.format(where, one, one) for one in ids]
+
+    said = [
+        *come("before"),
+        "mosquitto version 2.0.11 starting",
+        *come("stays", "left", "silent", "lost", "again", "full", "connection"),
+        *come("ours", where="/home/pi/.securemqtt/broker/eviction/socket:0"),
+        "Client left disconnected.",
+        "Client silent has exceeded timeout, disconnecting.",
+        "Bad socket read/write on client lost: Connection reset by peer",
+        "Client again already connected, closing old connection.",
+        *come("again"),
+        "Outgoing messages are being dropped for client full.",
+        "Client connection from 127.0.0.1 failed: error:14094416.",
+        "Received PUBLISH from x (d0, q1, r0, m1, 'a/: Client stays disconnected.', ... (1 bytes))",
+    ]
+    path = tmp_path / "log"
+    path.write_text("".join(f"{at}{one}\n" for one in said))
+    presence = Presence(Log(path), path.stat().st_size)
+    assert presence.is_known
+    assert presence.here == {"stays", "again", "full", "connection"}
+    with path.open("a") as log:
+        log.write(f"{at}Client full disconnected.\n{at}{come('late')[0]}\n{at}Client sta")
+    presence.update()
+    assert presence.here == {"stays", "again", "connection", "late"}
+
+
+def test_more_than_can_be_looked_in_for_take_a_restart(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is forgotten where nobody would restart it."""
+    require_program("mosquitto")
+    monkeypatch.setattr(engine, "MOST_AWAY", 1)
+    with open_door(authority, tmp_path, "mosquitto") as door:
+        program = find_mosquitto()
+        assert program is not None
+        is_old = program.version < REWORKED_SINCE
+        door.broker.config.changed(roles=dict.fromkeys(("a", "b"), "monitor"))
+        assert door.broker.reload() is is_old
+        assert door.broker.end_tls_sessions() is not is_old
 
 
 def test_unknown_engine(config: BrokerConfig) -> None:

@@ -89,6 +89,7 @@ def test_who_may(home: Home) -> None:
     [
         (("allow", "greenhouse", "read", "a/#/b"), "is no topic for a rule: + stands for a whole"),
         (("allow", "a/b", "read", "t"), "is no device id"),
+        (("deny", "pump", "read", "a b"), "leave read out: securemqtt broker deny pump 'a b'; a"),
         (("deny", "greenhouse", "~/t"), "an identity has all of its own prefix already"),
         (("rules", "--remove", "1"), "there is no rule 1: securemqtt broker rules shows them"),
         (("group", "green house", "a"), "is no name of a group"),
@@ -166,3 +167,38 @@ def test_rules_of_an_older_backup_do_not_count(home: Home, tmp_path: Path) -> No
     home.good("broker", "reload")
     assert "topic deny weather/raw" in acl(home)
     assert len(read_rules(home.ca).lines) == 2
+
+
+def test_the_newer_rules_are_shown_wherever_they_are(home: Home) -> None:
+    """As after ca/ alone was restored, until a reload."""
+    home.good("broker", "allow", "pump", "write", "alarm")
+    before = (home.ca / "rules.json").read_bytes()
+    home.good("broker", "deny", "pump", "alarm")
+    (home.ca / "rules.json").write_bytes(before)
+    shown = home.good("broker", "rules"), home.run("broker", "status")[1]
+    assert "pump  is denied  alarm" in shown[0] and "2; groups: none" in shown[1]
+    newer = (home.broker / "rules.json").read_bytes()
+    (home.broker / "rules.json").write_bytes(before)
+    (home.ca / "rules.json").write_bytes(newer)
+    assert home.good("broker", "rules") == shown[0]
+    assert "2; groups: none" in home.run("broker", "status")[1]
+    status, out, _ = home.run("broker", "who-may", "alarm", "pump")
+    assert status == 1 and "pump is denied alarm" in out
+
+
+def test_a_topic_called_read_can_be_denied(home: Home) -> None:
+    assert "pump is denied read." in home.good("broker", "deny", "pump", "read")
+
+
+def test_a_group_ends_with_its_last_member_and_rule_in_either_order(home: Home) -> None:
+    for first, second in (("group", "rules"), ("rules", "group")):
+        home.good("ca", "device", f"{first}-1", "--group", "greenhouse")
+        home.good("broker", "allow", "greenhouse", "read", "weather/#")
+        ends = {
+            "group": ("group", "greenhouse", "--remove", f"{first}-1"),
+            "rules": ("rules", "--remove", "1"),
+        }
+        home.good("broker", *ends[first])
+        assert "greenhouse" in home.good("broker", "rules")
+        home.good("broker", *ends[second])
+        assert home.good("broker", "rules").startswith("There are no rules: ")

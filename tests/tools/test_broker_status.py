@@ -87,8 +87,8 @@ def test_a_port_that_somebody_else_answers(home: Path, capsys: pytest.CaptureFix
 def test_what_runs_out_is_told(home: Path) -> None:
     config = BrokerConfig.open(home / "broker")
     now = datetime.now(timezone.utc)
-    assert ask_status(config, now).warnings == []
-    late = ask_status(config, now + timedelta(days=1000))
+    assert ask_status(config, now, home / "ca").warnings == []
+    late = ask_status(config, now + timedelta(days=1000), home / "ca")
     assert late.rows["certificate"].startswith("of your authority, ran out on 20")
     assert len(late.warnings) == 1 and "its certificate has run out" in late.warnings[0]
 

@@ -98,6 +98,17 @@ def test_the_recipes_people_do_by_hand_are_a_command_each(home: Home, tmp_path: 
     ]
     subprocess.run(request, check=True, capture_output=True, timeout=seconds(30))
     assert "own" in home.good("sign", tmp_path / "own.csr")
+    # again where a key of ours lies, as of a device that was revoked
+    old = home.directory / "ca" / "issued" / "devices" / "own" / "device.key"
+    old.write_bytes(home.issued("devices", "greenhouse-1", "device.key"))
+    status, _, err = home.run("sign", tmp_path / "own.csr", "--renew")
+    assert status == 0
+    assert err.endswith(
+        f"{old} is the key of a certificate before this one, and does not fit it: delete it\n"
+    )
+    old.write_bytes((tmp_path / "own.key").read_bytes())
+    home.good("sign", tmp_path / "own.csr", "--renew")
+    old.unlink()
     ca = home.directory / "ca"
     for role, subject in (
         ("servers", "mqtt.local"),

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography.x509 import SubjectKeyIdentifier
 
 from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.config import TLS12_CIPHERS
@@ -111,7 +112,8 @@ def test_the_access_file_says_it_all(
         "read weather/#\nwrite alarm now/+\n"
         "end\n"
     )
-    issuer = authority.issuing_certificate.subject.public_bytes().hex()
+    key = authority.issuing_certificate.extensions.get_extension_for_class(SubjectKeyIdentifier)
+    issuer = f"30168014{key.value.digest.hex()}"  # an authorityKeyIdentifier, as DER
     head = f"securemqtt-access 1\nnumber 1\nprefix devices/\nissuer {issuer}\n"
     assert said.startswith(head)
 

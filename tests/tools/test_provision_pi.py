@@ -14,7 +14,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from securemqtt import Client
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess, Limits
+from securemqtt_tools.broker.rules import DENY, WRITE, Rule, Rules
+from securemqtt_tools.broker.rules_file import write_rules
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.provision.bundle import RULE_KEYS
@@ -243,6 +246,17 @@ def test_a_bundle_says_what_our_own_broker_lets_it_do(
     assert held["may_publish"] == ["devices/boss/#", "devices/+/command/#"]
     assert held["may_subscribe"] == ["devices/boss/#", "devices/#"]
     assert held["max_publish_bytes"] == Limits().packet_bytes
+    alarm, more = Rule("boss", False, WRITE, "alarm"), Rule("boss", False, WRITE, "log/#")
+    denied = Rule("boss", False, DENY, "alarm"), Rule("boss", False, DENY, "devices/boss/raw/#")
+    write_rules(provisioner.home / "broker", Rules(1, lines=(alarm, more, *denied)))
+    own = ["devices/boss/#", "devices/+/command/#", "log/#"]  # a part of one cannot be left out
+    assert config("boss", "mqtt.local")["may_publish"] == own
+    everything = Rule("boss", False, DENY, "#")
+    write_rules(provisioner.home / "broker", Rules(2, lines=(everything,)))
+    assert config("boss", "mqtt.local")["may_publish"] == []
+    Client(out).disconnect()  # takes that
+    write_rules(provisioner.home / "broker", Rules(3))
+    config("boss", "mqtt.local")
     arguments = ("pi", "boss", "--out", str(out), "--keep-alive", "3601")
     outcome = provisioner.run(*arguments, broker="mqtt.local")
     assert outcome.status == 1 and "allows 3600 s at most" in outcome.err

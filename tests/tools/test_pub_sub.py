@@ -200,7 +200,9 @@ def test_what_the_bundle_does_not_allow_is_told(home: Path) -> None:
     assert run("pub", "~/note", "hello").returncode == 0
     done = run("pub", "devices/somebody-else/note", "hello")
     assert done.returncode == 1
-    assert done.stderr.endswith(b"dropped it, if its rules are what the bundle says\n")
+    said = done.stderr.decode()
+    assert "the broker has dropped it, unless they have changed since" in said
+    assert said.endswith("broker allow, or grant): provision it again, and the bundle knows them\n")
 
 
 @pytest.mark.parametrize("arguments", [("pub", "/home/pi/note", "x"), ("sub", "/home/pi/note")])
@@ -219,6 +221,19 @@ def test_a_home_directory_in_the_place_of_the_tilde_is_told(
 def test_the_time_is_over(home: Path) -> None:
     done = run("sub", "~/nothing", "--count", "1", "--wait", "1")
     assert (done.returncode, done.stdout, done.stderr) == (27, b"", b"")
+
+
+def test_who_takes_timeout_for_the_time_of_listening_is_told(home: Path) -> None:
+    told = b"so this listens without end: for 20 s at most, add --wait 20\n"
+    for more, said in (((), True), (("--wait", "1"), False), (("--retained-only",), False)):
+        with subprocess.Popen(
+            command("sub", "~/nothing", "--timeout", "20", *more), stderr=subprocess.PIPE
+        ) as listening:
+            assert listening.stderr is not None
+            try:
+                assert listening.stderr.readline().endswith(told) is said
+            finally:
+                listening.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -129,10 +129,10 @@ def test_a_higher_number_that_lists_less_is_not_taken_for_newer(
     home.back_up()
     home.good("ca", "revoke", "lost")
     home.restore()
-    elsewhere = home.crl.rename(tmp_path / "crl.pem")
+    elsewhere = home.broker.rename(tmp_path / "broker")
     for _ in range(3):
         home.good("ca", "crl")
-    elsewhere.rename(home.crl)
+    elsewhere.rename(home.broker)
     later = home.authority.inventory.newest_crl()
     assert later is not None
     assert later.number > number_of(home.crl.read_bytes())
@@ -255,6 +255,8 @@ def test_what_is_installed_does_not_go_back(home: BackedUp, tmp_path: Path, whol
     before = home.crl.read_bytes()
     home.good("ca", "revoke", "lost")
     home.crl.rename(installed)
+    for path in home.broker.glob("crl.newest*.pem"):
+        path.unlink()
     home.restore()
     home.crl.write_bytes(before)
     if whole:
@@ -266,6 +268,30 @@ def test_what_is_installed_does_not_go_back(home: BackedUp, tmp_path: Path, whol
     if whole:
         home.good("ca", "recover", installed.parent)
         assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_authority_follows_what_an_old_one_has_installed(
+    home: BackedUp, tmp_path: Path, known: bool
+) -> None:
+    """The old one's clock was ahead; a home that never knew it can go by the numbers alone."""
+    require_program("mosquitto")
+    installed = tmp_path / "etc" / "securemqtt" / "crl.pem"
+    installed.parent.mkdir(parents=True)
+    ahead = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=400)
+    old = Authority.open(home.ca, clock=lambda: ahead)
+    old.crl_pem()
+    old.write_crl(installed)
+    shutil.rmtree(home.ca)
+    if not known:
+        shutil.rmtree(home.broker)
+    home.good("ca", "init", "--leave-keys-unencrypted")
+    home.good("broker", "init", "localhost", "--force", "--port", str(home.port))
+    arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
+    if not known:
+        assert f"If the older one is right, delete {installed}" in home.bad("broker", *arguments)
+        installed.unlink()
+    assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
 
 def test_a_broker_alone_that_was_restored_asks_the_authority(
@@ -280,7 +306,7 @@ def test_a_broker_alone_that_was_restored_asks_the_authority(
     shutil.copy(home.crl, installed)
     home.crl.write_bytes(before)
     arguments = ("install", "--dry-run", "--etc", tmp_path / "etc")
-    assert "Run securemqtt broker reload first" in home.bad("broker", *arguments)
+    assert "Run securemqtt broker reload" in home.bad("broker", *arguments)
     home.good("broker", "reload")
     assert "mosquitto.conf is missing" in home.bad("broker", *arguments)
 
@@ -294,3 +320,60 @@ def test_an_inventory_of_the_first_version_is_brought_up_to_date(home: BackedUp)
         connection.commit()
     home.good("ca", "revoke", "lost")
     assert serials(home.crl) == {serial_of(home.lost)}
+
+
+def test_what_was_denied_or_taken_away_since_is_not_given_back(
+    home: BackedUp, tmp_path: Path
+) -> None:
+    """The whole home came from the backup: the one that it has replaced knows better."""
+    home.good("broker", "grant", "other", "operator")
+    home.good("broker", "allow", "lost", "read", "weather/#")
+    backup, old = tmp_path / "whole", tmp_path / "old"
+    shutil.copytree(home.directory, backup)
+    home.good("broker", "grant", "other", "device")
+    home.good("broker", "deny", "lost", "weather/secret")
+    shutil.move(home.directory, old)
+    shutil.copytree(backup, home.directory)
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 0
+    out = home.good("ca", "recover", old)
+    assert "Taken over: rules: 2, groups: 0." in out
+    assert "Taken over: roles: other (operator here, none there)." in out
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1
+    assert "other" not in home.good("broker", "who-may", "devices/lost/t")
+    acl = (home.broker / "acl").read_text()
+    assert "deny weather/secret" in acl
+    assert "devices/+/command/#" not in acl
+    again = home.good("ca", "recover", old)
+    assert "Taken over" not in again
+
+
+def test_an_older_place_takes_nothing_away_from_the_rules(home: BackedUp, tmp_path: Path) -> None:
+    home.good("broker", "allow", "lost", "read", "weather/#")
+    older = tmp_path / "older"
+    shutil.copytree(home.directory, older)
+    home.good("broker", "deny", "lost", "weather/secret")
+    home.good("broker", "grant", "other", "monitor")
+    out = home.good("ca", "recover", older)
+    assert "rules" not in out
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1
+    home.good("broker", "grant", "other", "operator")
+    shutil.copytree(home.directory, tmp_path / "grown")
+    home.good("broker", "grant", "other", "device")
+    out = home.good("ca", "recover", tmp_path / "grown")  # the copy is the older one
+    assert "Left: roles: other (none here, operator there)." in out
+    assert "other" not in home.good("broker", "who-may", "devices/lost/t")
+    assert home.run("broker", "who-may", "weather/secret", "lost")[0] == 1
+
+
+def test_rules_that_were_changed_as_often_on_both_sides_are_told(
+    home: BackedUp, tmp_path: Path
+) -> None:
+    backup, old = tmp_path / "whole", tmp_path / "old"
+    shutil.copytree(home.directory, backup)
+    home.good("broker", "deny", "lost", "weather/secret")
+    (home.directory / "app").mkdir()
+    (home.directory / "app" / "broker.json").write_text("{}")  # somebody else's
+    shutil.move(home.directory, old)
+    shutil.copytree(backup, home.directory)
+    home.good("broker", "allow", "other", "read", "weather/#")
+    assert "Left: rules" in home.good("ca", "recover", old)

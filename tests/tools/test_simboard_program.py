@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,8 +15,10 @@ import pytest
 
 import securemqtt_tools
 from securemqtt_tools.cli import FatalError, main
+from securemqtt_tools.profiles import load_profile
 from securemqtt_tools.resources import boards_directory
 from securemqtt_tools.simboard import SimulatedBoard, interpreter
+from securemqtt_tools.simboard.board import Board, BoardOptions
 from support.boards.simboard import (
     Line,
     mpremote,
@@ -113,6 +117,23 @@ def test_a_signal_ends_it_in_order(
     assert (program.returncode, complaint) == (0, "")
     wait_until(lambda: all(is_gone(pid) for pid in interpreters), what="the interpreter's end")
     assert [path.name for path in tmp_path.iterdir()] == ["flash.img"]
+
+
+def test_its_interpreter_has_ended_when_it_has(tmp_path: Path):
+    async def live() -> set[int]:
+        others = set(children(os.getpid()))
+        options = BoardOptions(load_profile("pico_w"), tmp_path / "flash.img")
+        board = Board(options, tmp_path / "counters")
+        life = asyncio.create_task(board.run())
+        while not board.boots:
+            await asyncio.sleep(0)
+        assert set(children(os.getpid())) - others
+        life.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await life
+        return set(children(os.getpid())) - others
+
+    assert asyncio.run(asyncio.wait_for(live(), seconds(20))) == set()
 
 
 def test_nothing_is_left_when_it_is_killed(program: subprocess.Popen[str]):

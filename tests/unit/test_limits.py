@@ -3,6 +3,7 @@ own to use. Over a connection in memory, see support/models/history.py.
 """
 
 from securemqtt import log_to
+from securemqtt.config import load
 from securemqtt.protocol.topics import covers
 from support.interpreters.either import raised
 from support.models.history import History
@@ -107,3 +108,15 @@ def test_a_rule_covers_what_the_broker_would_carry_out() -> None:
 def test_the_rules_must_be_lists_of_filters() -> None:
     raised("UsageError", History, 1, may_publish=[1])
     raised("UsageError", History, 1, max_publish_bytes="large")
+
+
+def test_a_preset_says_what_a_broker_of_your_own_does_not_do() -> None:
+    """RabbitMQ at any address, at several, and never with QoS 2."""
+    several = {"host": ["192.0.2.1", "mqtt.local"], "client_id": "a", "preset": "rabbitmq"}
+    settings = load(None, several)
+    assert len(settings.hosts) == 2
+    limits = settings.limits
+    limits.check("a/b", 1, True, False)
+    for is_filter in (False, True):
+        error = raised("UsageError", limits.check, "a/b", 2, False, is_filter)
+        assert "RabbitMQ 3.10 takes QoS 0 to 1 only, not 2" in str(error)

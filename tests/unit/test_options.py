@@ -155,6 +155,20 @@ def test_of_several_brokers_each_has_its_port_and_its_turn() -> None:
     assert _load(host=["one.local"]).host == "one.local"
 
 
+def test_of_several_brokers_what_is_no_broker_is_told() -> None:
+    strange = (chr(0xB2), chr(0x663), chr(0xD800))  # two of them are digits, too
+    for port in strange + ("", "1" * 5000, "-1", "+1", "1 ", "0", "65536"):  # noqa: RUF005  (MicroPython)
+        for host in ("localhost", "[::1]"):
+            what = _what(host=[host + ":" + port])
+            assert what.startswith("port must be a whole number from 1 to 65535, not "), what
+    for name in ("[::1", "::1]", "[::1:8883", "[::1]]", "[[::1]]:1", "]:1", "[a", "a]:1", "[]["):
+        assert _what(host=[name]) == (
+            f"host must be HOST, HOST:PORT or [ADDRESS]:PORT, not '{name}'"
+        )
+    for name in (":8883", "[]", "[]:8883"):
+        assert _what(host=[name]) == "the broker's host is not set"
+
+
 def test_the_edges_of_each_range_are_taken_and_what_is_beyond_is_not() -> None:
     for name, kind, _, allowed, _, _ in OPTIONS:
         if kind == "whole":

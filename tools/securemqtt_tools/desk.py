@@ -27,6 +27,7 @@ id of your own, once, that may do all that an operator may:
   securemqtt broker grant me operator
   securemqtt provision pi --id me --broker mqtt.local --out ~/.securemqtt/bundles/me"""
 _LEAVING_S = 1
+_CONNECT_S = 30
 
 
 class DeskClient(Client):
@@ -62,9 +63,8 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=whole_number(1, 3600, "s"),
-        default=30,
         metavar="S",
-        help="how long a connection may take (default 30)",
+        help=f"how long a connection may take (default {_CONNECT_S}); what comes after it: --wait",
     )
     add_home_option(parser)
 
@@ -85,7 +85,7 @@ def connected(args: argparse.Namespace) -> Iterator[DeskClient]:
     try:
         with _log_held_back():
             client = _client(args)
-            client.connect(args.timeout)
+            client.connect(args.timeout or _CONNECT_S)
     except SecureMQTTError as error:
         raise FatalError(str(error)) from error
     try:

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-_WITNESSES = ("crl.pem", "crl.newest.pem", "server.pem", "root-crl.pem")
+_WITNESSES = ("crl.pem", "server.pem", "root-crl.pem")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Home:
     @property
     def witnesses(self) -> tuple[Path, ...]:
         """Files of the broker's that show when the authority comes from an older backup."""
-        return tuple(self.broker / one for one in _WITNESSES)
+        kept = sorted(self.broker.glob("crl.newest*.pem"))
+        return (*(self.broker / one for one in _WITNESSES), *kept)
 
     @property
     def bundles(self) -> Path:

@@ -48,10 +48,17 @@ class Door:
         """Whether a newer certificate of a revoked id is let in; Mosquitto before 2.1 takes no
         notice of a CRL on WebSockets, and there the id is shut out.
         """
+        return not self.restarts_for_revocation
+
+    @property
+    def restarts_for_revocation(self) -> bool:
+        """Whether a revocation takes a restart, at which all connections end: Mosquitto before 2.1
+        with WebSockets.
+        """
         if not self.websockets or self.broker.engine != "mosquitto":
-            return True
+            return False
         program = find_mosquitto()
-        return program is not None and program.version >= (2, 1, 0)
+        return program is None or program.version < (2, 1, 0)
 
     @property
     def ca(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import subprocess
 import sys
 import urllib.request
 import zipfile
@@ -21,6 +22,7 @@ from securemqtt_tools.broker.hivemq.program import HOME, find_java
 from securemqtt_tools.cli import FatalError
 from support.debian_packages import CACHE
 from support.requirements import unavailable
+from support.speed import seconds
 
 LOCK = Path(__file__).with_suffix(".lock")
 _MAVEN = "https://repo1.maven.org/maven2"
@@ -99,6 +101,21 @@ def require_hivemq() -> None:
         hivemq_home()
     except (OSError, ValueError) as error:
         unavailable(f"HiveMQ CE cannot be downloaded from {_MAVEN}: {error}")
+
+
+def java_agent(directory: Path, source: str) -> Path:
+    """Build what `-javaagent` takes, of a class Agent whose premain is run before HiveMQ; it may
+    set what HiveMQ has of settings that no file has.
+    """
+    (directory / "Agent.java").write_text(source)
+    jar = str(hivemq_home() / "bin" / "hivemq.jar")
+    javac = [str(find_java("javac")), "-cp", jar, "-d", str(directory)]
+    subprocess.run([*javac, str(directory / "Agent.java")], check=True, timeout=seconds(60))
+    built = directory / "agent.jar"
+    with zipfile.ZipFile(built, "w") as archive:
+        archive.writestr("META-INF/MANIFEST.MF", "Premain-Class: Agent\r\n\r\n")
+        archive.write(directory / "Agent.class", "Agent.class")
+    return built
 
 
 @contextmanager

@@ -63,6 +63,11 @@ class Node:
         self.broker.stop()
 
     @property
+    def log(self) -> Path:
+        """Its log."""
+        return self.broker.log
+
+    @property
     def port(self) -> int:
         """The port of this transport."""
         port = self.config.websockets_port if self.websockets else self.config.port

@@ -86,9 +86,10 @@ def client_certificate(
     age: timedelta = timedelta(hours=1),
     lifetime: timedelta = timedelta(days=1),
     alternative_names: Sequence[x509.GeneralName] = (),
+    names_key: bool = True,
 ) -> Credentials:
     """Sign a certificate for these common names (none, one, several) that began `age` ago; without
-    `usages`, no EKU, without `alternative_names`, no SAN.
+    `usages`, no EKU, without `alternative_names`, no SAN, without `names_key`, no AKI.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     begin = datetime.now(timezone.utc) - age
@@ -104,6 +105,9 @@ def client_certificate(
         .not_valid_after(begin + lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
+    if names_key:
+        authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
+        builder = builder.add_extension(authority_key, critical=False)
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     if alternative_names:

@@ -4,8 +4,9 @@
 - ca.pem, crl.pem: whom to trust, whom no longer; ca.websockets.pem is both in one, for Mosquitto
   2.0, which checks no CRL on WebSockets
 - revoked.json: which device's the revoked certificates are, since a CRL has serial numbers only
-  (crl.pem, ca.websockets.pem and revoked.json change together, see revocations.py)
-- root-crl.pem: with an intermediate, the root's, for comparison with the authority's directory
+- root-crl.pem: with an intermediate, the root's, by which one that was replaced is known
+  (crl.pem and these three change together, see revocations.py)
+- crl.newest.NUMBER.pem: the CRLs that were in force here, so that none goes back, see memory.py
 - root.pem: with a public certificate, its root, which devices are to trust beside ours
 - server.pem: the server's key and its certificate chain, in one file so that they change together
 - issuer.pem, issuer.key: the broker's own issuing key, encrypted, if there is one (see issuing.py)
@@ -39,10 +40,11 @@ from securemqtt_tools.broker.rules import ROLES, Access
 from securemqtt_tools.broker.rules_file import read_rules, reconcile
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki.crls import issuer_of, key_of
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, make_directory, write_files
 from securemqtt_tools.pki.health import crl_fault
-from securemqtt_tools.pki.layout import ROOT_CRL, load_certificate, read_root_crl
+from securemqtt_tools.pki.layout import load_certificate
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.sudo import meant_instead
 
@@ -163,7 +165,7 @@ class BrokerConfig:
             cluster=cluster,
         )
         config.check()
-        authority.check_knows(config.directory / CRL, config.directory / revocations.KEPT_CRL)
+        revocations.check(authority, config.directory)
         trusted = find_root(public[0], root) if public else None
         make_directory(config.directory / DATA)
         if trusted is not None:
@@ -299,14 +301,14 @@ class BrokerConfig:
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, the server's own among them, this is another
-        authority than before or has another intermediate, the CRL was signed by a clock that was
-        ahead, or has used up two thirds of its life, or the server's certificate a third of its
-        own. A running broker learns of it by `BrokerProcess.reload`.
+        authority than before or has another intermediate, or a renewed one, the CRL was signed by
+        a clock that was ahead, or has used up two thirds of its life, or the server's certificate a
+        third of its own. A running broker learns of it by `BrokerProcess.reload`.
         Raise FatalError, also when the CRL that is here says what the authority does not know:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
         """
-        authority.check_knows(self.directory / CRL, self.directory / revocations.KEPT_CRL)
+        revocations.check(authority, self.directory)
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
         entries = authority.inventory.entries()
         newest = authority.inventory.newest_crl()
@@ -322,9 +324,6 @@ class BrokerConfig:
             authority.crl_pem()
         revocations.hand_over(authority, self.directory)
         devices.hand_over(authority, self.directory)
-        root_crl = read_root_crl(authority.directory)
-        if root_crl:  # by this it knows an authority that comes from an older backup
-            write_files(self.directory, {ROOT_CRL: root_crl})
         reconcile(authority.directory, self.directory)
         self.save()
         certificate = self.server_certificate()
@@ -332,8 +331,9 @@ class BrokerConfig:
         serial = serial_text(certificate.serial_number)
         is_void = (
             serial in authority.inventory.revoked_serials()
-            or certificate.issuer != authority.issuing_certificate.subject
+            or issuer_of(certificate) != key_of(authority.issuing_certificate)
             or begin > now
+            or self._shown()[1:] != list(filter(None, [authority.intermediate]))
         )
         by_authority = not (self.is_public or self.has_issuer)
         if self.is_public or (by_authority and (is_void or _aged(begin, end, now, last, 1 / 3))):
@@ -349,11 +349,15 @@ class BrokerConfig:
 
     def server_certificate(self) -> x509.Certificate:
         """Read the server's own certificate. Raise FatalError."""
+        return self._shown()[0]
+
+    def _shown(self) -> list[x509.Certificate]:
+        """Read the server's own certificate, and those that it shows with it. Raise FatalError."""
         path = self.directory / SERVER
         with explained(f"read {path}"):
             content = path.read_bytes()
         try:
-            return x509.load_pem_x509_certificates(content)[0]
+            return x509.load_pem_x509_certificates(content)
         except ValueError as error:
             raise FatalError(f"{path} is damaged: run securemqtt broker init --force") from error
 

@@ -5,6 +5,7 @@ user for.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from securemqtt_tools.pki import Authority
@@ -31,6 +32,14 @@ def hand_over(authority: Authority, directory: Path) -> None:
             is_there = path.exists() and path.read_bytes() == content
         if not is_there:
             write_file(path, content)
+
+
+def expect(directory: Path, ids: Iterable[str]) -> None:
+    """Have a broker that is started next know devices that get their certificates only then. Raise
+    FatalError.
+    """
+    known = sorted(read_devices(directory) | set(ids))
+    write_file(directory / NAME, (json.dumps(known, indent=1) + "\n").encode())
 
 
 def read_devices(directory: Path) -> frozenset[str]:

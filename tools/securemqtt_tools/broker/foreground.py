@@ -10,14 +10,16 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from securemqtt_tools.broker.config import CRL
 from securemqtt_tools.broker.lock import LOCK, holding, is_held, running
 from securemqtt_tools.broker.process import BrokerProcess
+from securemqtt_tools.broker.revocations import incomplete
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.pki.files import explained
+from securemqtt_tools.pki.succession import KEPT
 
 _LOOK_S = 0.5
 DAY_S = 24 * 3600.0
@@ -41,9 +43,13 @@ def serve(
     every `every_s`, `has_news` twice a second, and both say whether there is something to reload.
     Raise FatalError when it runs in this directory already, does not start, or ends by itself.
     """
-    with holding(broker.directory) as lock, _received_signals() as received, broker:
+    with (
+        holding(broker.directory) as lock,
+        _received_signals() as received,
+        broker,
+        _looking(broker, say) as look,
+    ):
         started()
-        look = _Look(broker)
         due_s = time.monotonic() + every_s
         forget_s = time.monotonic() + _TLS_SESSIONS_S
         while True:
@@ -51,7 +57,7 @@ def serve(
             if number not in (None, signal.SIGHUP):
                 return
             _check_in_place(broker, lock)
-            look(say)
+            look()
             if number is None:
                 if not broker.running:
                     raise FatalError(f"the broker has ended by itself: see {broker.log}")
@@ -68,29 +74,60 @@ def serve(
             say(_reload(broker))
 
 
-class _Look:
-    """Notices that an older CRL, from a backup, has taken the place of the one that was read."""
+class Look:
+    """Notices that a CRL that goes back, from a backup, has taken the place of what was read."""
 
-    def __init__(self, broker: BrokerProcess) -> None:
+    def __init__(self, broker: BrokerProcess, say: Callable[[str], None]) -> None:
         self._broker = broker
-        self._seen: tuple[int, int, int] | None = None
+        self._say = say
+        self._seen: object = ()  # when it was looked at last; no state of the files
+        self._good: object = ()  # and nothing was left to do
+        self._said = ""
 
-    def __call__(self, say: Callable[[str], None]) -> None:
-        """Look whether the CRL is another one; keep the newer one, and say so once, if it is older.
-        Reads it only where it has changed.
+    def __call__(self) -> None:
+        """Look whether the files are others; keep what was read, and say once if they are older:
+        once they stay as they are, since they may just be written. Reads them only then.
         """
-        try:
-            status = (self._broker.directory / CRL).stat()
-            now = status.st_ino, status.st_size, status.st_mtime_ns
-        except OSError:
-            now = None
-        if now == self._seen:
+        now = self._state()
+        if now == self._good and self._broker.is_kept:
             return
-        self._seen = now
+        problem = ""
         try:
             self._broker.keep_newest()
         except FatalError as error:
-            say(as_called(f"Nothing is taken up: {error}"))
+            problem = as_called(f"Nothing is taken up: {error}")
+        is_same, self._seen = now == self._seen, now
+        self._good = now if is_same or not problem else ()
+        if problem and not is_same:
+            return
+        if problem and problem != self._said:
+            self._say(problem)
+        elif self._said and not problem:
+            self._say(as_called("What there is may be taken up again: securemqtt broker reload."))
+        self._said = problem
+
+    def _state(self) -> list[tuple[Path, int, int, int]]:
+        found = []
+        for path in (self._broker.directory / CRL, *self._broker.directory.glob(KEPT)):
+            with suppress(OSError):
+                status = path.stat()
+                found.append((path, status.st_ino, status.st_size, status.st_mtime_ns))
+        return sorted(found)
+
+
+@contextmanager
+def _looking(broker: BrokerProcess, say: Callable[[str], None]) -> Iterator[Look]:
+    """Keep what was read once more at the end, however that comes: a backup may just have been
+    copied there.
+    """
+    try:
+        yield Look(broker, say)
+    finally:
+        try:
+            broker.keep_newest()
+        except FatalError as error:
+            if not broker.is_kept:
+                say(as_called(str(error)))
 
 
 def _keep_out(broker: BrokerProcess, say: Callable[[str], None]) -> None:
@@ -129,6 +166,11 @@ def _reload(broker: BrokerProcess) -> str:
             f"Not reloaded: {error}. Until a reload succeeds (securemqtt broker reload), who was "
             f"revoked may still be connected"
         )
+    lack = ""
+    with suppress(FatalError):
+        lack = incomplete(broker.directory) if broker.websockets_port is not None else ""
+    if lack:
+        return as_called(f"{'Restarted' if restarted else 'Reloaded'}, but {lack}")
     return _RESTARTED if restarted else "Reloaded."
 
 

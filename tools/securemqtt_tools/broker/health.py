@@ -11,8 +11,9 @@ from typing import NamedTuple
 from cryptography import x509
 
 from securemqtt_tools.broker.config import BrokerConfig
-from securemqtt_tools.broker.revocations import CRL, FILES, check_kept, unexplained
+from securemqtt_tools.broker.revocations import check_crl, incomplete
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import issuer_of
 
 _CRL = "its CRL"
 _CRL_NOTICE = timedelta(days=60)
@@ -62,17 +63,11 @@ def warnings(config: BrokerConfig, now: datetime, *, only_crl_counts: bool = Fal
             f"from whoever has its key: {_RELOAD}, which makes another"
         )
     try:
-        check_kept(config.directory)
+        check_crl(config.directory)
     except FatalError as error:
         found.append(str(error))
-    alone = unexplained(config.directory)
-    if alone:
-        found.append(
-            f"{config.directory / CRL} came without the files that belong to it, which do not know "
-            f"{alone} of those it lists: copy {', '.join(FILES)} together from the authority's "
-            f"directory, or {_RELOAD}; until then who was revoked may get in over WebSockets"
-        )
-    return found
+    found.append(incomplete(config.directory))
+    return [line for line in found if line]
 
 
 def revocation_of(config: BrokerConfig) -> datetime | None:
@@ -80,7 +75,7 @@ def revocation_of(config: BrokerConfig) -> datetime | None:
     Raise FatalError.
     """
     crl, certificate = config.crl(), config.server_certificate()
-    if crl.issuer != certificate.issuer:  # public, or by its issuing key
+    if issuer_of(crl) != issuer_of(certificate):  # public, or by its issuing key
         return None
     line = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
     return line.revocation_date_utc if line is not None else None

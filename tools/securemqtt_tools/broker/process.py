@@ -5,8 +5,11 @@ same port.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+
+from cryptography import x509
 
 from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.child import Child
@@ -17,13 +20,15 @@ from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.hivemq.engine import HiveMQ
 from securemqtt_tools.broker.hivemq.program import HOME, find_hivemq
 from securemqtt_tools.broker.kinds import AMQTT, AUTO, HIVEMQ, MOSQUITTO, RABBITMQ
+from securemqtt_tools.broker.memory import Memory
 from securemqtt_tools.broker.mosquitto.engine import Mosquitto
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.broker.ports import PORT_ATTEMPTS, free_port, port_was_taken
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.broker.rabbitmq.program import find_rabbitmq
-from securemqtt_tools.broker.revocations import check_kept, keep_newest
+from securemqtt_tools.broker.revocations import check_crl
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import layout
 
 # Beyond a file for each connection.
 _OPEN_FILES = 1000
@@ -45,7 +50,10 @@ class BrokerProcess:
         self._wanted = engine
         self._engine = engine_of(self.config, engine)
         self._child = Child(directory / files.LOG)
-        self._standing: Standing | None = None  # that it has read
+        self._standing: Standing | None = None  # that it has taken up
+        self._memory = Memory()  # what it has read, or is about to
+        self.is_kept = True
+        """Whether what it has read lies in the directory, should an older CRL come there."""
 
     def __enter__(self) -> BrokerProcess:
         self.start()
@@ -113,8 +121,7 @@ class BrokerProcess:
         """
         if self.running:
             return
-        self.keep_newest()
-        check_kept(self.directory)
+        self._remember()
         settings = BrokerConfig.open(self.directory)
         # The settings may be for another one by now, and what is installed be another version.
         self._engine = engine_of(settings, self._wanted)
@@ -144,8 +151,7 @@ class BrokerProcess:
         Sessions and queued messages are kept (not by the embedded broker), connections are not.
         Raise FatalError as `start` does; where the CRL is the older one, the broker runs on.
         """
-        self.keep_newest()
-        check_kept(self.directory)
+        self._remember()
         self.stop()
         self.start()
 
@@ -161,8 +167,7 @@ class BrokerProcess:
         """
         if not self.running or self._standing is None:
             raise FatalError(f"the broker in {self.directory} is not running")
-        self.keep_newest()
-        check_kept(self.directory)
+        self._remember()
         # Read once: where the broker reads a newer one, the next reload puts that device out again.
         now = Standing.read(self.directory)
         if (
@@ -182,7 +187,7 @@ class BrokerProcess:
         Return False where it would take a restart: see `reload`. Raise FatalError, also where it
         would read an older CRL than it has.
         """
-        self.keep_newest()
+        self._remember()
         return not self.running or self._engine.end_tls_sessions(self._child)
 
     def keep_out(self) -> bool:
@@ -203,12 +208,43 @@ class BrokerProcess:
         return True
 
     def keep_newest(self) -> None:
-        """Raise FatalError where the CRL in the directory is older than the one that the broker has
-        read, or gone, since a backup was copied there. The newer one is put beside it, for `ca
-        recover`.
+        """Raise FatalError where the CRL in the directory must not follow what the broker has read,
+        or is gone, since a backup was copied there. What was read lies there in any case, for `ca
+        recover`, or `is_kept` is False and it is tried again. Does nothing without a directory.
         """
-        if self._standing is not None:
-            keep_newest(self.directory, self._standing.crl)
+        if not self._memory.crls or not self.directory.is_dir():
+            return
+        try:
+            self._look()
+        except FatalError as fault:
+            try:
+                self._keep()
+            except FatalError as error:
+                raise FatalError(f"{fault}; and {error}") from error
+            raise
+        self._keep()
+
+    def _look(self) -> x509.CertificateRevocationList:
+        """Return the CRL in the directory. Raise FatalError where it must not follow."""
+        self._memory = self._memory.merged(Memory.read(self.directory))
+        return check_crl(self.directory, self._memory)
+
+    def _keep(self) -> None:
+        self.is_kept = False
+        self._memory = self._memory.written(self.directory)
+        self.is_kept = True
+
+    def _remember(self) -> None:
+        """Remember the CRL that is about to be read, before it is. Raise FatalError where it must
+        not follow what was read before.
+        """
+        try:
+            crl = self._look()
+            root = layout.read_root_crl(self.directory)
+            self._memory = self._memory.following(crl, root)
+        finally:
+            with suppress(FatalError):  # a full disk keeps no revocation from working
+                self._keep()
 
     def _started(self, timeout_s: float) -> bool:
         self._standing = Standing(self.config, self.config.crl())

@@ -9,30 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from securemqtt_tools.broker.memory import WEBSOCKETS_CA as WEBSOCKETS_CA
+from securemqtt_tools.broker.memory import Memory
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority, layout, succession
+from securemqtt_tools.pki import Authority, layout
+from securemqtt_tools.pki.crls import goes_back, issuer_of, number_of, serials
 from securemqtt_tools.pki.entry import REVOKED
-from securemqtt_tools.pki.files import explained, read_json, write_file, write_files
+from securemqtt_tools.pki.files import explained, read_json, write_files
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.pki.profiles import DEVICE, anchor_without
-from securemqtt_tools.pki.recovery import goes_back, number_of
 from securemqtt_tools.pki.tables import CrlRecord
 
 CRL = layout.CRL
 REVOKED_IDS = "revoked.json"
-WEBSOCKETS_CA = "ca.websockets.pem"
-FILES = (CRL, REVOKED_IDS, WEBSOCKETS_CA)
-KEPT_CRL = succession.KEPT_CRL
-_REMEDY = (
-    "Where the authority is, run securemqtt ca recover, then securemqtt broker reload; a broker "
-    "elsewhere gets the authority's files again, then securemqtt broker reload (docs/"
-    "certificates.md)"
-)
+FILES = (layout.ROOT_CRL, REVOKED_IDS, WEBSOCKETS_CA, CRL)
 _NO_DEVICE = ""  # whose a server's certificate is: nobody has to be put out for it
 
 
@@ -43,16 +39,22 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
     when there is no CRL yet, when a file cannot be written, and when the CRL there says what the
     inventory does not know.
     """
-    inventory = authority.inventory
+    inventory, issuer = authority.inventory, authority.issuing_certificate
     with inventory.transaction():
         newest = inventory.newest_crl()
         if newest is None:
             raise FatalError("there is no CRL yet: run securemqtt ca crl")
-        read_kept(directory)  # else nobody knows what it says
-        authority.check_knows(directory / CRL, directory / KEPT_CRL)
+        memory, crl = check(authority, directory), x509.load_pem_x509_crl(newest.pem)
+        with suppress(FatalError):  # damaged, or not there
+            there = read_crl(directory)
+            if not memory.crls or memory.is_in_force(there):
+                memory = memory.following(there)
+        fault = memory.fault(crl, directory, [issuer])
+        if fault:
+            raise FatalError(fault)
         entries = {one.serial: one for one in inventory.entries() if one.state == REVOKED}
         ids: dict[str, str | None] = {}
-        for line in x509.load_pem_x509_crl(newest.pem):
+        for line in crl:
             serial = serial_text(line.serial_number)
             entry = entries.get(serial)
             of_device = entry is not None and entry.role == DEVICE
@@ -63,12 +65,20 @@ def hand_over(authority: Authority, directory: Path) -> CrlRecord:
             for one in entries.values()
             if one.role == DEVICE and one.not_after > authority.now
         }
-        anchor = anchor_without(authority.issuing_certificate, shut_out | inventory.forgotten()[1])
+        anchor = anchor_without(issuer, shut_out | inventory.forgotten()[1])
+        ids[WEBSOCKETS_CA] = _print_of(anchor)
         files = {REVOKED_IDS: (json.dumps(ids, indent=1) + "\n").encode()}
-        if not _says(directory / WEBSOCKETS_CA, anchor):
+        if _fingerprint(directory / WEBSOCKETS_CA) != ids[WEBSOCKETS_CA]:
             files[WEBSOCKETS_CA] = anchor.public_bytes(Encoding.PEM)
-        write_files(directory, {**files, CRL: newest.pem})
-        check_kept(directory)
+        files[CRL] = newest.pem
+        if directory != authority.directory:
+            root_crl = layout.read_root_crl(authority.directory)
+            memory = memory.following(crl, root_crl)
+            files = {**({layout.ROOT_CRL: root_crl} if root_crl else {}), **files}
+            files[memory.name] = memory.content
+        write_files(directory, files)
+        if directory != authority.directory:
+            memory.written(directory)  # in the place of the files of before
     return newest
 
 
@@ -97,98 +107,103 @@ def newly_revoked(
     """
     # Another issuer: what the old one has issued is worth nothing, and a file of trust that has
     # changed is not read again either.
-    if crl.issuer != before.issuer:
+    if issuer_of(crl) != issuer_of(before):
         return None
     added = serials(crl) - serials(before)
     return revoked_ids(directory, added) if len(added) <= most else None
 
 
-def serials(crl: x509.CertificateRevocationList) -> frozenset[int]:
-    """Return the serial numbers that a CRL has."""
-    return frozenset(line.serial_number for line in crl)
-
-
-def keep_newest(directory: Path, read: x509.CertificateRevocationList) -> None:
-    """Raise FatalError when the CRL of a directory is older than the one that its running broker
-    has read, or gone: the files come from a backup. The newer one is kept beside it then, where
-    `ca recover` finds it, and no broker starts before that.
+def check(authority: Authority, directory: Path) -> Memory:
+    """Raise FatalError, before anything is changed, when a CRL of this authority's must not come
+    into a broker's directory; return what is remembered there.
     """
-    with suppress(FatalError):
-        if not goes_back(read, read_crl(directory)):
-            return
-    kept = read_kept(directory)
-    if kept is None or goes_back(read, kept):
-        write_file(directory / KEPT_CRL, read.public_bytes(Encoding.PEM))
-    check_kept(directory)
+    memory = Memory.read(directory)
+    authority.check_knows(directory / CRL, *memory.files)
+    return memory
 
 
-def check_kept(directory: Path) -> None:
-    """Raise FatalError when the CRL of a directory is older than the newest that a broker there has
-    read (`keep_newest`); forget that one once the CRL follows it.
+def check_crl(directory: Path, memory: Memory | None = None) -> x509.CertificateRevocationList:
+    """Return the CRL of a directory. Raise FatalError when that cannot be read, or must not follow
+    what is remembered.
     """
-    kept = read_kept(directory)
-    if kept is None:
+    memory = Memory.read(directory) if memory is None else memory
+    crl = read_crl(directory)
+    fault = memory.fault(crl, directory)
+    if fault:
+        raise FatalError(fault)
+    return crl
+
+
+def check_installed(installed: Path, directory: Path) -> None:
+    """Raise FatalError when the CRL of a directory must not follow the one that is installed. It is
+    no fault of the authority's, if that is here: it knows the latter (`Authority.check_knows`).
+    """
+    with explained(f"read {installed}"):
+        content = installed.read_bytes() if installed.is_file() else b""
+    try:
+        old = x509.load_pem_x509_crl(content)
+    except ValueError:
         return
-    try:
-        there = read_crl(directory)
-    except FatalError as error:
-        raise FatalError(f"{error}. {_REMEDY}") from error
-    if goes_back(kept, there):
+    new = check_crl(directory)
+    before = Memory.read(directory)
+    # Of an issuer that was never known here, only the time of day can tell.
+    back = number_of(old) > number_of(new) and not before.knows(old)
+    if goes_back(old, new) if issuer_of(old) == issuer_of(new) else back:
         raise FatalError(
-            f"{directory / CRL} holds CRL {number_of(there)}, with {len(there)} revoked, and comes "
-            f"from a backup: the broker had read CRL {number_of(kept)}, with {len(kept)}, which is "
-            f"in {KEPT_CRL} beside it. {_REMEDY}"
+            f"{installed} holds CRL {number_of(old)}, and {directory / CRL} the older "
+            f"{number_of(new)}: nothing was changed, so that nobody who was revoked gets in again. "
+            f"Run securemqtt broker reload first, which writes the newest; where the authority is "
+            f"elsewhere, run securemqtt ca recover there with a copy of the newer one, then copy "
+            f"its files here (docs/certificates.md)"
+            + (f". If the older one is right, delete {installed}" if back else "")
         )
-    with explained(f"remove {directory / KEPT_CRL}"):
-        (directory / KEPT_CRL).unlink(missing_ok=True)
 
 
-def read_kept(directory: Path) -> x509.CertificateRevocationList | None:
-    """Read the newest CRL that a broker had read, where an older one has taken its place. Raise
-    FatalError when it is damaged.
-    """
-    path = directory / KEPT_CRL
-    with explained(f"read {path}"):
-        if not path.exists():
-            return None
-        content = path.read_bytes()
-    try:
-        return x509.load_pem_x509_crl(content)
-    except ValueError as error:
-        raise FatalError(
-            f"{path}, which says who was revoked since a backup, is damaged: have securemqtt ca "
-            f"recover look through the directory that the backup has replaced, then delete it"
-        ) from error
-
-
-def unexplained(directory: Path) -> int:
-    """Return how many a CRL lists of which the file beside it says nothing: it came alone. Raise
-    FatalError when the CRL cannot be read.
+def incomplete(directory: Path) -> str:
+    """Say which of the files that belong to a CRL came not with it, and what to do; "" where all
+    did. Raise FatalError when the CRL cannot be read.
     """
     known: Mapping[str, object] = {}
     with suppress(FatalError):
         known = _known(directory)
-    return sum(serial_text(line.serial_number) not in known for line in read_crl(directory))
+    alone = sum(serial_text(line.serial_number) not in known for line in read_crl(directory))
+    anchor = known.get(WEBSOCKETS_CA, "")  # unknown in a file of before this was written
+    if not alone and (not anchor or anchor == _fingerprint(directory / WEBSOCKETS_CA)):
+        return ""
+    files = (one for one in FILES if one != layout.ROOT_CRL or (directory / one).exists())
+    what = f"which do not know {alone} of those it lists"
+    return (
+        f"{directory / CRL} came without the files that belong to it, "
+        f"{what if alone else f'since {WEBSOCKETS_CA} is another one'}: copy {', '.join(files)} "
+        f"together from the authority's directory, or run securemqtt broker reload where the "
+        f"authority is; until then who was revoked may get in over WebSockets"
+    )
 
 
 def read_crl(directory: Path) -> x509.CertificateRevocationList:
     """Read the CRL. Raise FatalError."""
     path = directory / CRL
+    remedy = "run securemqtt broker reload, or copy it again from the authority's directory"
     with explained(f"read {path}"):
+        if not path.exists():
+            raise FatalError(f"there is no {path}: {remedy}")
         content = path.read_bytes()
     try:
         return x509.load_pem_x509_crl(content)
     except ValueError as error:
-        raise FatalError(f"{path} is damaged: run securemqtt broker reload") from error
+        raise FatalError(f"{path} is damaged, or is just being copied: {remedy}") from error
 
 
 def _known(directory: Path) -> Mapping[str, object]:
     return read_json(directory / REVOKED_IDS, dict, "run securemqtt broker reload")
 
 
-def _says(path: Path, anchor: x509.Certificate) -> bool:
-    """Return True if a file has this anchor; another signature makes no difference."""
+def _fingerprint(path: Path) -> str:
+    """Return what tells anchors apart; another signature makes no difference."""
     with explained(f"read {path}"), suppress(FileNotFoundError, ValueError):
-        there = x509.load_pem_x509_certificate(path.read_bytes())
-        return there.tbs_certificate_bytes == anchor.tbs_certificate_bytes
-    return False
+        return _print_of(x509.load_pem_x509_certificate(path.read_bytes()))
+    return "none"
+
+
+def _print_of(anchor: x509.Certificate) -> str:
+    return sha256(anchor.tbs_certificate_bytes).hexdigest()

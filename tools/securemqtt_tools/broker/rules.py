@@ -167,9 +167,19 @@ class Rules:
         return replace(self, lines=tuple(dict.fromkeys((*self.lines, *lines))))
 
     def without_lines(self, lines: Iterable[Rule]) -> Rules:
-        """Return rules without these."""
+        """Return rules without these, and without the groups in which nobody is and that no other
+        rule, and no network, has the name of.
+        """
         gone = set(lines)
-        return replace(self, lines=tuple(one for one in self.lines if one not in gone))
+        left = replace(self, lines=tuple(one for one in self.lines if one not in gone))
+        named = left.named_groups()
+        groups = {group: ids for group, ids in self.groups.items() if ids or group in named}
+        return replace(left, groups=groups)
+
+    def named_groups(self) -> set[str]:
+        """Return the groups that a rule or a network has the name of."""
+        of_rules = {one.who for one in self.lines if one.is_group}
+        return of_rules | {one.who for one in self.networks if one.is_group}
 
     def with_members(self, group: str, joining: Iterable[str], leaving: Iterable[str]) -> Rules:
         """Return rules where some have joined a group, which is made, and some have left it, which
@@ -177,9 +187,7 @@ class Rules:
         """
         members = (self.groups.get(group, frozenset()) | set(joining)) - set(leaving)
         groups = {**self.groups, group: members}
-        named = {one.who for one in self.lines if one.is_group}
-        named |= {one.who for one in self.networks if one.is_group}
-        if not members and group not in named:
+        if not members and group not in self.named_groups():
             del groups[group]
         return replace(self, groups=groups)
 

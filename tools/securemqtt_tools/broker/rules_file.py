@@ -55,6 +55,13 @@ def read_rules(directory: Path) -> Rules:
     return rules
 
 
+def newest_rules(*directories: Path) -> Rules:
+    """Return the rules of the one of these directories that has more changes, the first of equals.
+    Raise FatalError.
+    """
+    return max(map(read_rules, directories), key=lambda rules: rules.number)
+
+
 def write_rules(directory: Path, rules: Rules) -> None:
     """Write the rules into a directory. Raise FatalError."""
     values: dict[str, Any] = {
@@ -77,7 +84,7 @@ def write_rules(directory: Path, rules: Rules) -> None:
 def reconcile(authority: Path, broker: Path) -> Rules:
     """Have both directories hold the newer rules of the two, and return those. Raise FatalError."""
     ours, theirs = read_rules(authority), read_rules(broker)
-    newest = theirs if theirs.number > ours.number else ours
+    newest = newest_rules(authority, broker)
     for directory, rules in ((authority, ours), (broker, theirs)):
         if rules != newest:
             write_rules(directory, newest)

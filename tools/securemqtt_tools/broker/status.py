@@ -6,13 +6,14 @@ import math
 import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from securemqtt_tools.broker import lock
 from securemqtt_tools.broker.config import PASSWORDS, BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import AUTO
 from securemqtt_tools.broker.passwords import read_hashes
-from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.broker.rules_file import newest_rules
 from securemqtt_tools.cli import FatalError
 
 _WAIT_S = 3.0
@@ -27,9 +28,9 @@ class Status:
     answers: bool
 
 
-def ask_status(config: BrokerConfig, now: datetime) -> Status:
-    """Look at a broker's files and knock at its ports; at most some 6 s. Raise FatalError for files
-    that cannot be read.
+def ask_status(config: BrokerConfig, now: datetime, authority: Path) -> Status:
+    """Look at a broker's files, and at the rules that its authority's directory may have, and knock
+    at its ports; at most some 6 s. Raise FatalError for files that cannot be read.
     """
     pid = lock.running(config.directory)
     answers = {
@@ -57,7 +58,7 @@ def ask_status(config: BrokerConfig, now: datetime) -> Status:
     rows["CRL"] = f"{len(crl)} revoked" + (f", {_until(end, now)}" if end else "")
     roles = [f"{identity} ({role})" for identity, role in sorted(config.roles.items())]
     rows["roles"] = ", ".join(roles) or "none: nobody may read or command devices"
-    rules = read_rules(config.directory)
+    rules = newest_rules(authority, config.directory)
     if rules.lines or rules.groups:
         rows["rules"] = f"{len(rules.lines)}; groups: {', '.join(sorted(rules.groups)) or 'none'}"
     if rules.networks:

@@ -22,6 +22,8 @@ _START_S = 300
 _OTHERS_S = 600  # a node of a cluster waits for others
 _STOP_S = 90
 _FIRST_UNPRIVILEGED_PORT = 1024
+_PRIVATE_TMP = "PrivateTmp=yes"
+_TMP = ("/tmp", "/var/tmp")  # noqa: S108  (looked for, and not used)
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,13 @@ class BrokerUnit:
         yield "# A file for each connection, and some more."
         yield f"LimitNOFILE={self.config.limits.connections + 2000}"
         ports = (self.config.port, self.config.websockets_port)
+        own_tmp = not self._is_in_tmp()
         for reason, settings in (*SYSTEM_ONLY, *EVERYWHERE):
             yield f"# {reason[0].upper()}{reason[1:]}."
-            yield from settings
+            yield from (one for one in settings if own_tmp or one != _PRIVATE_TMP)
+        if not own_tmp:
+            yield "# No /tmp of its own, since what it needs lies there."
+            yield "ReadWritePaths=/tmp"
         if any(port and port < _FIRST_UNPRIVILEGED_PORT for port in ports):
             yield "# But a port below 1024 may be opened."
             yield "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
@@ -87,6 +93,11 @@ class BrokerUnit:
         yield "ProtectHome=read-only"
         yield f"ReadWritePaths={word(str(self.home))}"
         yield "PrivateDevices=yes"
+
+    def _is_in_tmp(self) -> bool:
+        """Return True if something that it needs would be hidden by a /tmp of its own."""
+        needed = (self.command[0], str(self.home), *self.environment.values())
+        return any(Path(one).is_relative_to(place) for one in needed for place in _TMP)
 
 
 def tell_systemd() -> None:

@@ -184,7 +184,8 @@ def _add_issuer_passphrase(parser: argparse.ArgumentParser) -> None:
         "--issuer-passphrase-file",
         type=Path,
         metavar="FILE",
-        help="read the passphrase of the broker's issuing key from FILE, which only you may read",
+        help="read the passphrase of the broker's issuing key from FILE, which only you may read "
+        "(-: standard input)",
     )
 
 
@@ -288,7 +289,8 @@ check.""",
         """
 
 Where the authority is on another computer, the files in HOME/broker are used as they are: copy
-crl.pem, revoked.json and ca.websockets.pem there from the authority's HOME/ca first, together.""",
+revoked.json, ca.websockets.pem and crl.pem (with an intermediate root-crl.pem, too) there from the
+authority's HOME/ca first, together.""",
     ),
     Subcommand(
         "issuer",
@@ -309,8 +311,10 @@ that, boards do not), and has a passphrase of its own.""",
         _renew,
         actions.renew,
         (
-            "renew --issuer-passphrase-file /etc/securemqtt/issuer-passphrase",
+            "renew --issuer-passphrase-file issuer-passphrase",
             "renew --now        (after a key was stolen)",
+            "renew --now --issuer-passphrase-file -        (the passphrase from standard input: "
+            "docs/certificates.md)",
         ),
         """
 

@@ -21,7 +21,7 @@ from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.broker.public import names_of
-from securemqtt_tools.broker.revocations import check_kept
+from securemqtt_tools.broker.revocations import check_crl
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands import broker_cluster
@@ -36,6 +36,7 @@ from securemqtt_tools.commands.broker_common import (
     without_authority,
 )
 from securemqtt_tools.pki import Authority, succession
+from securemqtt_tools.pki.crls import issuer_of, key_of
 from securemqtt_tools.pki.files import write_file
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.health import crl_fault
@@ -140,7 +141,7 @@ def reload(args: argparse.Namespace) -> int:
         if config.server_certificate() != shown:
             _say_certificate(config)
     else:
-        check_kept(config.directory)
+        check_crl(config.directory)
         config.save()  # the rules may have come with the CRL
     _say_crl(config)
     tell(config)
@@ -165,7 +166,7 @@ def issuer(args: argparse.Namespace) -> int:
         f"{end:%Y-%m-%d}: {config.directory / files.ISSUER_KEY}"
     )
     _say_certificate(config)
-    if before.issuer == authority.issuing_certificate.subject:
+    if issuer_of(before) == key_of(authority.issuing_certificate):
         print(
             f"The one of before is good until {before.not_valid_after_utc:%Y-%m-%d}, for whoever "
             f"has a copy of its key, from a backup perhaps: devices check no CRL."

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from securemqtt_tools.broker import config as files
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.kinds import SMALL
+from securemqtt_tools.broker.lock import is_held
 from securemqtt_tools.broker.mosquitto.install import Installation
-from securemqtt_tools.broker.mosquitto.live import Reload, Watching
+from securemqtt_tools.broker.mosquitto.live import Reload, Watching, losses_by_others
 from securemqtt_tools.broker.mosquitto.program import find_mosquitto, shortcomings
 from securemqtt_tools.broker.mosquitto.restart import reload_command, restart_command
-from securemqtt_tools.broker.revocations import check_kept
+from securemqtt_tools.broker.revocations import check_crl, check_installed
 from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands import broker_service
 from securemqtt_tools.commands.broker_common import (
@@ -31,7 +31,6 @@ from securemqtt_tools.commands.broker_common import (
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import OutputError
 from securemqtt_tools.pki import Authority
-from securemqtt_tools.pki.recovery import check_follows
 
 EXAMPLES = (
     "install --dry-run",
@@ -88,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def install(args: argparse.Namespace) -> int:
     """Put the broker into the system's Mosquitto."""
     config = BrokerConfig.open(directory_of(args))
-    check_kept(config.directory)
+    check_crl(config.directory)
     if config.engine not in SMALL:
         return broker_service.install(args, config)
     program = find_mosquitto()
@@ -96,13 +95,12 @@ def install(args: argparse.Namespace) -> int:
         raise FatalError("Mosquitto is not installed: apt-get install mosquitto")
     for warning in warnings(config, datetime.now(timezone.utc), only_crl_counts=True):
         warn(warning)
-    say_shortcomings(shortcomings(config, program))
+    say_shortcomings([*shortcomings(config, program), *losses_by_others(config, program)])
     installation = Installation(config, program, args.etc)
-    here = is_authority_here(args)
-    if here:
+    if is_authority_here(args):
         home = Home(args.home)
         Authority.open(home.ca, witnesses=home.witnesses).check_knows(installation.crl)
-    check_follows(installation.crl, config.directory / files.CRL, authority_is_here=here)
+    check_installed(installation.crl, config.directory)
     for listener in installation.listeners_in_clear():
         warn(f"Mosquitto also listens without TLS, which is not ours to change: {listener}")
     description = installation.describe()
@@ -113,10 +111,15 @@ def install(args: argparse.Namespace) -> int:
     with Console(stderr=True).status("Trying it out with Mosquitto"):
         installation.try_out()
     reload = installation.reload(_reload(args))
-    print(_prospect(reload))
+    print(_prospect(reload, config))
     if args.dry_run:
         print("Nothing was changed.")
         return 0
+    if is_held(config.directory):
+        raise FatalError(
+            f"broker run of {config.directory} runs, on the ports that Mosquitto is to have: end "
+            f"it first (Ctrl-C where it runs), and run this again; nothing was changed"
+        )
     restart = shlex.split(args.restart) if args.restart else restart_command()
     command = reload.command if isinstance(reload, Reload) else restart
     if not args.yes and not confirmed(f"Write this and run {shlex.join(command)}?"):
@@ -137,11 +140,15 @@ def _reload(args: argparse.Namespace) -> list[str] | None:
     return None if args.restart else reload_command()
 
 
-def _prospect(reload: Reload | str) -> str:
+def _prospect(reload: Reload | str, config: BrokerConfig) -> str:
     if isinstance(reload, str):
         return f"Mosquitto is to be restarted, so that all connect anew: {reload}."
     but = f", except who was revoked: {', '.join(sorted(reload.gone))}" if reload.gone else ""
-    return f"Mosquitto is to be reloaded: all stay connected{but}."
+    anew = sorted(reload.connecting_anew(config))
+    again = (
+        f"; {', '.join(anew)} may have to connect anew, since its log was rotated" if anew else ""
+    )
+    return f"Mosquitto is to be reloaded: all stay connected{but}{again}."
 
 
 def _watch(installation: Installation, watching: Watching, restart: list[str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from securemqtt_tools import completion
 from securemqtt_tools.broker.networks import Binding, Network, listed, parse_network
 from securemqtt_tools.broker.rules import Rules
-from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.commands.broker_common import authority_of
 from securemqtt_tools.commands.broker_rules import (
@@ -16,7 +15,7 @@ from securemqtt_tools.commands.broker_rules import (
     hand_on,
     network_lines,
     note_unknown,
-    rules_directory,
+    rules_of,
 )
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.names import check_device_id
@@ -58,13 +57,13 @@ def network(args: argparse.Namespace) -> int:
     if args.who is None:
         if args.remove is not None:
             raise FatalError("name the group, or the id, whose networks are to be taken away")
-        now = read_rules(rules_directory(args))
+        now = rules_of(args)
         print("\n".join(network_lines(now.networks)) or "Everyone may come from anywhere.")
         return 0
     who = check_device_id(args.who)
     adding = list(map(parse_network, args.networks))
     if not adding and args.remove is None:
-        return _show(read_rules(rules_directory(args)), who)
+        return _show(rules_of(args), who)
     taking = list(map(parse_network, args.remove or ()))
     authority = authority_of(args)
 

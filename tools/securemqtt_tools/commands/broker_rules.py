@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +29,7 @@ from securemqtt_tools.broker.rules import (
     covered,
     own_filter,
 )
-from securemqtt_tools.broker.rules_file import NAME, change, read_rules
+from securemqtt_tools.broker.rules_file import NAME, change, newest_rules
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.broker_common import (
     authority_of,
@@ -95,6 +95,13 @@ def allow(args: argparse.Namespace) -> int:
 
 def deny(args: argparse.Namespace) -> int:
     """Take from a group, or from an id, whatever else says so."""
+    word, *others = args.topics
+    if word in _KINDS and others:
+        raise FatalError(
+            f"a denial is for reading and writing alike, so leave {word} out: securemqtt broker "
+            f"deny {args.who} {shlex.join(others)}; a topic that is called {word} is denied by a "
+            f"command of its own"
+        )
     return _add(args, (DENY,))
 
 
@@ -117,7 +124,7 @@ def rules(args: argparse.Namespace) -> int:
             print(f"Taken away: {one}.")
         hand_on(args)
         return 0
-    now = read_rules(rules_directory(args))
+    now = rules_of(args)
     if args.json:
         print(json.dumps(_facts(now), indent=1))
         return 0
@@ -159,7 +166,7 @@ def group(args: argparse.Namespace) -> int:
         check_no_device(authority, name)
         now = join(args, authority, name, joining, leaving)
     else:
-        now = read_rules(rules_directory(args))
+        now = rules_of(args)
         if name not in now.groups:
             raise FatalError(f"there is no group {name}: name the ids that are to be in it")
     print(_members(now, name))
@@ -173,7 +180,7 @@ def who_may(args: argparse.Namespace) -> int:
     wrong = problem(args.topic, True)
     if wrong is not None:
         raise FatalError(f"{args.topic!r} is no topic: {wrong}")
-    config, now = BrokerConfig.open(directory_of(args)), read_rules(directory_of(args))
+    config, now = BrokerConfig.open(directory_of(args)), rules_of(args)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("who", "may", "because of"):
         table.add_column(title, overflow="fold")
@@ -285,12 +292,17 @@ def hand_on(args: argparse.Namespace) -> None:
         )
 
 
-def rules_directory(args: argparse.Namespace) -> Path:
-    """Return where the rules are: beside the inventory, else in the directory of a broker whose
-    authority is elsewhere.
+def rules_of(args: argparse.Namespace) -> Rules:
+    """Read the rules beside the inventory, or those of the broker, if they are newer: what holds
+    from the broker's next reload on. Raise FatalError.
     """
-    ca = Home(args.home).ca
-    return ca if ca.exists() else directory_of(args)
+    home = Home(args.home)
+    if not (home.ca.exists() or home.broker.exists()):
+        raise FatalError(
+            f"there is no authority in {home.ca}, and no broker in {home.broker}: run securemqtt "
+            f"ca init"
+        )
+    return newest_rules(home.ca, home.broker)
 
 
 def _members(now: Rules, group: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,7 @@ def _refresh(
     """Bring CRL and certificate up to date as far as possible, and warn; return True if they
     changed. Raise FatalError.
     """
-    before = config.crl(), config.server_certificate()
+    before = _crl_and_certificate(config)
     if not is_authority_here(args):
         warn(without_authority(args))
         config.save()  # the rules may have come with the CRL
@@ -129,7 +130,15 @@ def _refresh(
         config.refresh(authority())
     except FatalError as error:
         warn(f"certificate and CRL are used as they are: {error}")
-    return before != (config.crl(), config.server_certificate())
+    return before != _crl_and_certificate(config)
+
+
+def _crl_and_certificate(config: BrokerConfig) -> tuple[object, object]:
+    """Return both; no CRL where there is none, or a damaged one, which a refresh makes whole."""
+    crl = None
+    with suppress(FatalError):
+        crl = config.crl()
+    return crl, config.server_certificate()
 
 
 def _renew_by_issuer(config: BrokerConfig, file: Path | None) -> bool:

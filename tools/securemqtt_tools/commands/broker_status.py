@@ -21,7 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Show how the broker is; 0 if something answers at its port, else 1. Raise FatalError."""
-    found = ask_status(BrokerConfig.open(Home(args.home).broker), datetime.now(timezone.utc))
+    home = Home(args.home)
+    found = ask_status(BrokerConfig.open(home.broker), datetime.now(timezone.utc), home.ca)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from securemqtt.platform import escaped
+from securemqtt_tools.broker import recovered
 from securemqtt_tools.broker.config import ISSUER
 from securemqtt_tools.broker.privileges import become_holder
-from securemqtt_tools.broker.revocations import CRL, FILES, KEPT_CRL, hand_over
+from securemqtt_tools.broker.revocations import CRL, FILES, check, hand_over
 from securemqtt_tools.cli import FatalError, as_called
 from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
@@ -48,8 +49,13 @@ def recover(args: argparse.Namespace) -> None:
     """Have an inventory that comes from a backup learn what it has forgotten, and sign a CRL."""
     home: Path = args.home
     authority = open_authority(args)
-    succession.check(authority, recovery.files_of(args.places))
+    witnesses = recovery.files_of(args.places)
+    replaced = succession.replaced(authority, witnesses)
+    if replaced:
+        raise FatalError(f"{replaced}. Nothing was changed")
+    former = succession.former(authority, witnesses)
     found = recovery.search(args.places, authority.issuing_certificate)
+    later = recovered.look(args.places)
     # root may have been needed to read what is installed, and for no more
     become_holder(authority.directory)
     places = (
@@ -62,7 +68,8 @@ def recover(args: argparse.Namespace) -> None:
     for place in args.places:
         if not any(one.path.is_relative_to(place) for one in found):
             raise FatalError(f"{place} holds nothing that this authority has signed")
-    authority.unlock()  # no key, no CRL: then nothing shall be recorded either
+    if not former:
+        authority.unlock()  # no key, no CRL: then nothing shall be recorded either
     done = recovery.take_over(authority.inventory, found)
     newest = authority.inventory.newest_crl()
     if not done and newest is not None and done.number <= newest.number:
@@ -72,6 +79,11 @@ def recover(args: argparse.Namespace) -> None:
             f"Taken over: revocations: {done.revocations}, certificates: {done.certificates}, from "
             f"files: {len(found)}."
         )
+    for line in recovered.take_over(later, authority, Home(home).broker):
+        print(escaped(as_called(line)))
+    if former:
+        raise FatalError(former)
+    if done or newest is None or done.number > newest.number:
         publish_crl(args, authority, above=done.number)
     unknown, _ = authority.inventory.forgotten()
     if unknown:
@@ -86,8 +98,9 @@ def check_crls(args: argparse.Namespace, authority: Authority, other: Path | Non
     """Raise FatalError, before anything is changed, when a CRL that is to be replaced says what the
     inventory does not know.
     """
-    broker = Home(args.home).broker
-    authority.check_knows(*filter(None, (broker / CRL, broker / KEPT_CRL, other)))
+    check(authority, Home(args.home).broker)
+    if other is not None:
+        authority.check_knows(other)
 
 
 def publish_crl(
@@ -112,8 +125,9 @@ def publish_crl(
             "reload, and securemqtt broker install where it is installed."
         )
     )
+    files = (one for one in FILES if (authority.directory / one).exists())
     print(
-        f"A broker elsewhere needs {', '.join(FILES)} of {authority.directory} in its directory "
+        f"A broker elsewhere needs {', '.join(files)} of {authority.directory} in its directory "
         f"(docs/certificates.md)."
     )
 

@@ -12,7 +12,7 @@ from securemqtt.platform import escaped
 from securemqtt_tools.broker.networks import listed, parse_network
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.broker.rules_file import read_rules
-from securemqtt_tools.cli import FatalError
+from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands.broker_network import bind
 from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
 from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
@@ -24,7 +24,7 @@ from securemqtt_tools.commands.ca_home import (
 )
 from securemqtt_tools.pki import layout
 from securemqtt_tools.pki.authority import Authority
-from securemqtt_tools.pki.deliver import deliver, prepare
+from securemqtt_tools.pki.deliver import deliver, foreign_keys, prepare
 from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.issued import Issued
 from securemqtt_tools.pki.names import check_device_id, name_text, server_names
@@ -100,6 +100,8 @@ def sign(args: argparse.Namespace) -> None:
     )
     directory = args.out or _default_output(args, issued.role, issued.subject)
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
+    for path in foreign_keys(issued, directory):
+        warn(f"{path} is the key of a certificate before this one, and does not fit it: delete it")
     print_warnings(authority)
 
 

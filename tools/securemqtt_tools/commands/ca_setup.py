@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import cache
 
-from securemqtt_tools.broker.revocations import KEPT_CRL, read_kept
+from securemqtt_tools.broker.memory import Memory
 from securemqtt_tools.cli import as_called
 from securemqtt_tools.commands.ca_crl import publish_crl
 from securemqtt_tools.commands.ca_home import authority_directory, open_authority, progress_console
@@ -13,9 +13,7 @@ from securemqtt_tools.commands.telling import table_console
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import layout, report, succession
 from securemqtt_tools.pki.authority import Authority
-from securemqtt_tools.pki.files import explained, write_file
 from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
-from securemqtt_tools.pki.recovery import number_of
 
 
 def init(args: argparse.Namespace) -> None:
@@ -58,7 +56,10 @@ def renew_intermediate(args: argparse.Namespace) -> None:
     print(f"The intermediate is valid until {certificate.not_valid_after_utc:%Y-%m-%d}.")
     print(
         as_called(
-            "Brokers and devices get it with their next certificate: securemqtt ca renew NAME"
+            "Brokers and devices get it with their next certificate. The broker of this home: "
+            "securemqtt broker reload, and securemqtt broker install where it is installed. Boards "
+            "and Pis: securemqtt provision once more, when theirs is due. Others: securemqtt ca "
+            "renew NAME."
         )
     )
 
@@ -66,7 +67,10 @@ def renew_intermediate(args: argparse.Namespace) -> None:
 def replace_intermediate(args: argparse.Namespace) -> None:
     """Revoke the intermediate and make another."""
     authority, home = open_authority(args), Home(args.home)
-    kept = read_kept(home.broker)
+    Memory.read(home.broker)  # that it is whole
+    # A replaced intermediate is what this is for, a replaced authority is not.
+    if not succession.replaced(authority):
+        succession.check(authority)
     # Asked for once: the new intermediate's key, which signs the CRL, has the same.
     source = cache(passphrase_source(args.passphrase_file, "Passphrase of the root's key"))
     certificate = layout.replace_intermediate(
@@ -75,13 +79,8 @@ def replace_intermediate(args: argparse.Namespace) -> None:
     print(f"There is a new intermediate, until {certificate.not_valid_after_utc:%Y-%m-%d}.")
     root_crl = authority.directory / layout.ROOT_CRL
     print(f"The old one is revoked, in {root_crl}.")
-    if kept is not None:  # whatever it lists, none of those counts any more who were issued then
-        with explained(f"remove {home.broker / KEPT_CRL}"):
-            (home.broker / KEPT_CRL).unlink(missing_ok=True)
     authority = Authority.open(authority.directory, source, witnesses=home.witnesses)
-    if home.broker.exists():  # so that it knows an authority that comes from an older backup
-        write_file(home.broker / layout.ROOT_CRL, layout.read_root_crl(authority.directory))
-    publish_crl(args, authority, above=number_of(kept) if kept is not None else 0)
+    publish_crl(args, authority)
     print(
         as_called(
             "Next: securemqtt broker reload, then provision every device again: until then brokers "

@@ -117,8 +117,9 @@ def run(args: argparse.Namespace) -> int:
             raise FatalError("; ".join(reasons))
         if client.stats["outside"]:
             raise FatalError(
-                "the broker has dropped it, if its rules are what the bundle says"
-                + home_hint([topic])
+                "by the rules in its bundle this id may not publish there, so the broker has "
+                "dropped it, unless they have changed since (securemqtt broker allow, or grant): "
+                "provision it again, and the bundle knows them" + home_hint([topic])
             )
     return 0
 

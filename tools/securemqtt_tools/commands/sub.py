@@ -16,7 +16,7 @@ from securemqtt.arguments import checked_topic
 from securemqtt.errors import SecureMQTTError, SubscriptionRefused
 from securemqtt.protocol.topics import covers
 from securemqtt_tools import completion
-from securemqtt_tools.cli import FatalError, whole_number
+from securemqtt_tools.cli import FatalError, warn, whole_number
 from securemqtt_tools.desk import IDENTITY, DeskClient, add_connection_options, connected, home_hint
 from securemqtt_tools.output import OutputError, is_terminal, reader_has_gone
 from securemqtt_tools.printing import Printer
@@ -102,6 +102,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.filters + args.more_filters:
         raise FatalError("which FILTER? (see securemqtt sub --help)")
     listener = _Listener(args)
+    if args.timeout is not None and args.wait is None and not args.retained_only:
+        warn(
+            f"--timeout is for the connection alone, so this listens without end: for "
+            f"{args.timeout} s at most, add --wait {args.timeout}"
+        )
     with connected(args) as client:
         try:
             return listener.listen(client)
@@ -132,7 +137,7 @@ class _Listener:
             client.subscribe(topic_filter, self._note, args.qos)
         hint = home_hint(self._filters)
         if hint and client.stats["outside"]:
-            raise FatalError(f"the broker shows none of that, as far as the bundle knows{hint}")
+            raise FatalError(f"the broker shows none of that, by the rules in its bundle{hint}")
         self._last_s = begun_s = time.monotonic()
         while self._left != 0 and not reader_has_gone():
             now_s = time.monotonic()

@@ -4,11 +4,14 @@ of the attempt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
 from securemqtt import Client
 from securemqtt.errors import SecureMQTTError
+from securemqtt_tools.demo.environment import NEIGHBOUR_ID, Environment
 from securemqtt_tools.demo.failure import Failed
 from securemqtt_tools.pki import Authority, Issued
 from securemqtt_tools.pki.files import write_files
@@ -41,6 +44,28 @@ def write_bundle(
     config = config_text(Settings(device_id, "localhost", port), names, {}, clock_floor=0)
     write_files(directory, {**content, **({CONFIG: config} if config else {})})
     return directory
+
+
+def bundle_for(environment: Environment, device_id: str, issued: Issued | None, name: str) -> Path:
+    """Write such a bundle for the demonstration's broker."""
+    return write_bundle(
+        environment.directory / "bad-clients" / name,
+        environment.authority,
+        device_id,
+        environment.broker.port,
+        issued,
+    )
+
+
+@contextmanager
+def neighbour(environment: Environment, client_id: str = NEIGHBOUR_ID) -> Iterator[Client]:
+    """Connect as a device in its own right, under this client id."""
+    directory = environment.directory / "bad-clients" / NEIGHBOUR_ID
+    if not directory.exists():
+        issued = environment.authority.issue_device(NEIGHBOUR_ID)
+        bundle_for(environment, NEIGHBOUR_ID, issued, NEIGHBOUR_ID)
+    with Client(str(directory), status=False, client_id=client_id) as client:
+        yield client
 
 
 def refusal(bundle: Path, expected: type[SecureMQTTError]) -> SecureMQTTError:

@@ -31,6 +31,9 @@ from securemqtt_tools.resources import checkout_cache
 T = TypeVar("T")
 
 DEVICE_ID = "greenhouse-1"
+NEIGHBOUR_ID = "garden-2"  # a device in its own right, which oversteps it
+EXPIRED_ID, LOST_ID = "shed-0", "lost-3"
+INTRUDERS = (NEIGHBOUR_ID, EXPIRED_ID, LOST_ID)
 # The broker's names: the board calls it by the first, the programs on this machine by the second.
 BROKER_NAMES = ("mqtt.local", "localhost", "127.0.0.1")
 CA_NAME = "securemqtt demo"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from cryptography import x509
 
-from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess, devices
 from securemqtt_tools.broker.config import SERVER
-from securemqtt_tools.broker.kinds import MOSQUITTO
-from securemqtt_tools.broker.mosquitto.program import find_mosquitto
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.demo.environment import (
     BROKER_NAMES,
     CA_NAME,
+    DEVICE_ID,
     DEVICE_LINE,
+    INTRUDERS,
     SUBSCRIBER_LINE,
     Environment,
     past,
@@ -77,7 +77,10 @@ def verify_chains(environment: Environment) -> str:
 
 def start_broker(environment: Environment) -> str:
     """Start the broker, and the relay through which the device and the Pi reach it."""
-    broker = BrokerProcess(environment.directory / "broker", engine=environment.engine)
+    directory = environment.directory / "broker"
+    broker = BrokerProcess(directory, engine=environment.engine)
+    if broker.must_know_devices:
+        devices.expect(directory, (DEVICE_ID, SUBSCRIBER_ID, *INTRUDERS))
     environment.at_end(
         broker.stop
     )  # noted first, so that it is ended also when its start is interrupted
@@ -85,9 +88,7 @@ def start_broker(environment: Environment) -> str:
     environment.broker = broker
     environment.device_line = environment.relay.line(DEVICE_LINE, broker.port)
     environment.subscriber_line = environment.relay.line(SUBSCRIBER_LINE, broker.port)
-    program = find_mosquitto() if broker.engine == MOSQUITTO else None
-    name = f"Mosquitto {program.version_text}" if program else "the embedded one (amqtt)"
-    return f"{name}, behind a relay that taps the wire"
+    return f"{broker.title}, behind a relay that taps the wire"
 
 
 def _verify(openssl: str, root: Path, purpose: str, path: Path) -> None:

@@ -272,9 +272,9 @@ class Authority:
 
     def check_knows(self, *paths: Path) -> None:
         """Raise FatalError when a file, or its own CRL, says what the inventory does not know: then
-        that comes from a backup; or when the intermediate does not count any more.
+        that comes from a backup; or when the authority does not count any more.
         """
-        succession.check(self)
+        succession.check(self, paths)
         for path in dict.fromkeys((self.directory / layout.CRL, *paths)):
             recovery.check_knows(self.inventory, self.issuing_certificate, path)
 

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    load_der_private_key,
+    load_pem_private_key,
+)
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.authority import Authority
@@ -56,6 +61,23 @@ def deliver(
             remedy = f"then run securemqtt ca renew {issued.subject} --role {issued.role}"
             raise FatalError(f"{error}; {state}: {remedy}") from error
     return [directory / name for name in files]
+
+
+def foreign_keys(issued: Issued, directory: Path) -> list[Path]:
+    """Return the private keys in a directory that do not fit a certificate delivered there: of one
+    before it. What is encrypted, or cannot be read, is not looked at.
+    """
+    found = []
+    for name in (f"{issued.role}.key", f"{issued.role}.key.der"):
+        path = directory / name
+        load = load_der_private_key if path.suffix == ".der" else load_pem_private_key
+        try:
+            key = load(path.read_bytes(), None)
+        except (OSError, TypeError, ValueError, UnsupportedAlgorithm):  # TypeError: encrypted
+            continue
+        if key.public_key() != issued.certificate.public_key():
+            found.append(path)
+    return found
 
 
 def _pem_files(

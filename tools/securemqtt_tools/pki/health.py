@@ -10,6 +10,7 @@ from cryptography import x509
 
 from securemqtt_tools.pki import recovery, succession
 from securemqtt_tools.pki.authority import Authority
+from securemqtt_tools.pki.crls import issuer_of, key_of
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.tables import CrlRecord
 
@@ -23,11 +24,14 @@ def warnings(authority: Authority) -> list[str]:
     """
     now, newest = authority.now, authority.inventory.newest_crl()
     found = [succession.fault(authority)]
+    unknown: dict[str, str] = {}  # each once, however many files have it
+    for path in authority.witnesses:
+        what = recovery.forgotten(authority.inventory, authority.issuing_certificate, path)
+        unknown.setdefault(what.removeprefix(str(path)), what)
     found += [
-        f"{unknown} of which the inventory knows nothing: it was restored from an older backup; "
-        f"run ca recover"
-        for path in authority.witnesses
-        if (unknown := recovery.forgotten(authority.inventory, authority.issuing_certificate, path))
+        f"{what} of which the inventory knows nothing: it was restored from an older backup; run "
+        f"ca recover"
+        for what in filter(None, unknown.values())
     ]
     found += [_crl_warning(authority, newest)] if newest else []
     unpublished = [
@@ -57,7 +61,7 @@ def crl_fault(authority: Authority) -> str:
     if newest is None:
         return ""
     crl = x509.load_pem_x509_crl(newest.pem)
-    if crl.issuer != authority.issuing_certificate.subject:
+    if issuer_of(crl) != key_of(authority.issuing_certificate):
         return (
             f"CRL {newest.number} is of an intermediate that was replaced: a broker that has it "
             f"takes what that one has issued, and refuses all of the new one's"

@@ -5,7 +5,9 @@ seen by all.
 from __future__ import annotations
 
 import argparse
+import base64
 import getpass
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +22,7 @@ SHORTEST = 12
 OPTION = "--passphrase-file"
 _STANDARD_INPUT = Path("-")
 _LONGEST = 1024
+_CREDENTIAL_BYTES = 64
 
 
 def add_passphrase_option(parser: argparse._ActionsContainer) -> None:
@@ -83,9 +86,28 @@ def _ask(what: str, option: str) -> bytes:
 def _read(file: Path) -> bytes:
     content = sys.stdin.buffer.readline(_LONGEST) if file == _STANDARD_INPUT else read_private(file)
     passphrase = content.removesuffix(b"\n").removesuffix(b"\r")
+    if _is_credential(content):
+        raise FatalError(
+            f"{file} is encrypted by systemd-creds, for LoadCredentialEncrypted= of a unit: sudo "
+            f"systemd-creds decrypt {shlex.quote(str(file))} - shows what is in it, and FILE can "
+            f"be -, for standard input"
+        )
     if not passphrase or len(content) >= _LONGEST or b"\n" in passphrase:
         raise FatalError(
             f"{'standard input' if file == _STANDARD_INPUT else file} must hold one line, the "
             f"secret alone"
         )
     return passphrase
+
+
+def _is_credential(content: bytes) -> bool:
+    """Return True for what `systemd-creds encrypt` writes: lines of Base64, of at least the id of
+    its kind, lengths, a nonce and a tag.
+    """
+    lines = content.split()
+    if len(lines) < 2 or len(lines) != len(content.splitlines()):
+        return False
+    try:
+        return len(base64.b64decode(b"".join(lines), validate=True)) >= _CREDENTIAL_BYTES
+    except ValueError:
+        return False

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import crls_in, number_of
 from securemqtt_tools.pki.entry import Entry
 from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.inventory import Inventory
@@ -67,7 +68,8 @@ def read(path: Path, issuer: x509.Certificate) -> Found | None:
     of the kind. Raise FatalError when it cannot be read.
     """
     content = content_of(path)
-    crl, certificates = _crl(content, issuer), certificates_in(content)
+    crls, certificates = signed_crls(content, issuer), certificates_in(content)
+    crl = crls[-1] if crls else None
     ids = frozenset(one for anchor in certificates for one in excluded_ids(anchor, issuer))
     ours = tuple(one for one in certificates if _is_from(one, issuer))
     return Found(path, crl, ours, ids) if crl is not None or ours or ids else None
@@ -105,33 +107,6 @@ def check_knows(inventory: Inventory, issuer: x509.Certificate, path: Path) -> N
             f"from an older backup, or a copy of it signs as well. Nothing was changed, so that "
             f"nobody who was revoked gets in again. Take over what is missing: run securemqtt ca "
             f"recover {shlex.quote(str(path))}"
-        )
-
-
-def check_follows(before: Path, after: Path, *, authority_is_here: bool) -> None:
-    """Raise FatalError when the CRL in `before` has a higher number than that in `after`, of the
-    same issuer: all that can be told where no inventory is at hand. An inventory that is knows
-    `before` (`check_knows`), so that only `after` is old.
-    """
-    crls = []
-    for path in (before, after):
-        with explained(f"read {path}"):
-            content = path.read_bytes() if path.is_file() else b""
-        try:
-            crls.append(x509.load_pem_x509_crl(content))
-        except ValueError:
-            return
-    old, new = crls
-    if goes_back(old, new):
-        remedy = "Run securemqtt broker reload first, which writes the newest"
-        if not authority_is_here:
-            remedy = (
-                "Where the authority is, run securemqtt ca recover with a copy of the newer one, "
-                "then copy its files here (docs/certificates.md)"
-            )
-        raise FatalError(
-            f"{before} holds CRL {number_of(old)}, and {after} the older {number_of(new)}: nothing "
-            f"was changed, so that nobody who was revoked gets in again. {remedy}"
         )
 
 
@@ -204,14 +179,14 @@ def _entry(certificate: x509.Certificate) -> Entry | None:
     return Entry.of(certificate, key, role, subject, begin, names)
 
 
-def _crl(content: bytes, issuer: x509.Certificate) -> x509.CertificateRevocationList | None:
+def signed_crls(content: bytes, issuer: x509.Certificate) -> list[x509.CertificateRevocationList]:
+    """Return the CRLs of a file's content that `issuer` has signed, by its number."""
     try:
-        crl = x509.load_pem_x509_crl(content)
         key = check_public_key(issuer.public_key())
-        signed = crl.issuer == issuer.subject and crl.is_signature_valid(key)
+        found = [one for one in crls_in(content) if one.is_signature_valid(key)]
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return None
-    return crl if signed else None
+        return []
+    return sorted((one for one in found if one.issuer == issuer.subject), key=number_of)
 
 
 def content_of(path: Path) -> bytes:
@@ -243,26 +218,6 @@ def _is_from(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return True
-
-
-def goes_back(
-    before: x509.CertificateRevocationList, after: x509.CertificateRevocationList
-) -> bool:
-    """Return True if `after` is not a later CRL than `before`: its number is lower (that is the
-    time of day, so it tells of two issuers, too), or it lists less, if it is of the same issuer.
-    """
-    if number_of(before) > number_of(after):
-        return True
-    listed = ({line.serial_number for line in crl} for crl in (before, after))
-    return before.issuer == after.issuer and not next(listed) <= next(listed)
-
-
-def number_of(crl: x509.CertificateRevocationList) -> int:
-    """Return a CRL's number; 0 if it has none."""
-    try:
-        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        return 0
 
 
 def _serial(certificate: x509.Certificate) -> str:

@@ -1,8 +1,9 @@
-"""Whether the intermediate in the authority's directory still counts, or another one has taken its
-place.
+"""Whether the authority in its directory still counts, or another one has taken its place, or that
+of its intermediate.
 
 The files may be those of before `ca replace-intermediate`: it was interrupted, or they come from a
-backup. Then the intermediate may be the thief's, and nothing is signed with it any more.
+backup, as those of an authority may that a new one has replaced. Then its key may be the thief's,
+and nothing is signed with it any more.
 """
 
 from __future__ import annotations
@@ -15,27 +16,59 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import crls_in, issuer_of, key_of
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.inventory import Inventory
-from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import serial_text
-from securemqtt_tools.pki.recovery import certificates_in, content_of, number_of
+from securemqtt_tools.pki.recovery import certificates_in, content_of, signed_crls
 
 if TYPE_CHECKING:
     from securemqtt_tools.pki.authority import Authority
 
-# What a running broker had read when an older one took its place, from a backup.
-KEPT_CRL = "crl.newest.pem"
+# What a broker had read, the CRLs of all its issuers: see broker/memory.py.
+KEPT = "crl.newest*.pem"
 _REMEDY = "run securemqtt ca replace-intermediate, which takes the root's key"
+RESTORED = f"the authority comes from an older backup. Restore a newer one, or {_REMEDY}"
+
+
+def way_back(kept: Path) -> str:
+    """Say how to return to an authority that another one had replaced."""
+    return (
+        f"Restore the newer authority. To return to this one on purpose, run securemqtt ca "
+        f"recover, end the broker, delete {kept}, then run securemqtt ca crl and securemqtt broker "
+        f"init --force: whom the other one has certified is shut out, and whom this one had "
+        f"revoked gets in unless ca recover has found it (docs/certificates.md)"
+    )
 
 
 def fault(authority: Authority, further: Iterable[Path] = ()) -> str:
-    """Say why the authority's intermediate does not count any more, and what to do; "" if it does.
+    """Say why the authority does not count any more, and what to do; "" if it does.
 
-    Its witnesses, and `further` ones, are files of the root's making that may be newer than the
-    inventory, if they are there: certificates with their chain, the root's CRL. Raise FatalError
+    Its witnesses, and `further` ones, are files that may be newer than the inventory, if they are
+    there: certificates with their chain, the root's CRL, what a broker had read. Raise FatalError
     when one cannot be read.
     """
+    return replaced(authority, further) or former(authority, further)
+
+
+def former(authority: Authority, further: Iterable[Path] = ()) -> str:
+    """Say that a broker went by this authority's CRL and then by another one's: see `fault`."""
+    own = key_of(authority.issuing_certificate)
+    for path in (*authority.witnesses, *further):
+        try:
+            *before, last = map(issuer_of, crls_in(content_of(path)))
+        except ValueError:  # none, or damaged, which others say
+            continue
+        if own in before and own != last:
+            return (
+                f"{path} shows that another authority has taken the place of this one, which comes "
+                f"from a backup. {way_back(path)}"
+            )
+    return ""
+
+
+def replaced(authority: Authority, further: Iterable[Path] = ()) -> str:
+    """Say that the authority's intermediate was replaced: see `fault`."""
     inventory, root, intermediate = authority.inventory, authority.root, authority.intermediate
     if intermediate is None:
         return ""
@@ -46,23 +79,17 @@ def fault(authority: Authority, further: Iterable[Path] = ()) -> str:
             f"place: ca replace-intermediate was interrupted, or its files were put back. To end "
             f"it, {_REMEDY}"
         )
-    newest = inventory.newest_crl()
     for path in (*authority.witnesses, *further):
-        if (
-            _is_revoked(root, intermediate, path)
-            or strangers(inventory, root, intermediate, path)
-            or (newest is not None and _is_anothers(intermediate, newest.number, path))
-        ):
+        if _is_revoked(root, intermediate, path) or strangers(inventory, root, intermediate, path):
             return (
                 f"{path} shows that another intermediate has taken the place of this authority's, "
-                f"whose key may be stolen: the authority comes from an older backup. Restore a "
-                f"newer one, or {_REMEDY}"
+                f"whose key may be stolen: {RESTORED}"
             )
     return ""
 
 
 def check(authority: Authority, further: Iterable[Path] = ()) -> None:
-    """Raise FatalError when the authority's intermediate does not count any more: see `fault`."""
+    """Raise FatalError when the authority does not count any more: see `fault`."""
     found = fault(authority, further)
     if found:
         raise FatalError(f"{found}. Nothing was changed")
@@ -83,19 +110,6 @@ def strangers(
     ]
 
 
-def _is_anothers(intermediate: x509.Certificate, number: int, path: Path) -> bool:
-    """Return True if a file is what a running broker has kept of its CRL, another one has signed
-    that, and later than `number`.
-    """
-    if path.name != KEPT_CRL:  # any other may be of an authority that was there before
-        return False
-    try:
-        crl = x509.load_pem_x509_crl(content_of(path))
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-    return crl.issuer != intermediate.subject and number_of(crl) > number
-
-
 def _is_intermediate(one: x509.Certificate, root: x509.Certificate) -> bool:
     """Return True for a CA below the root that is no broker's issuing key: that has its names."""
     try:
@@ -109,10 +123,7 @@ def _is_intermediate(one: x509.Certificate, root: x509.Certificate) -> bool:
 
 def _is_revoked(root: x509.Certificate, intermediate: x509.Certificate, path: Path) -> bool:
     """Return True if a file holds a CRL of the root's that lists the intermediate."""
-    try:
-        crl = x509.load_pem_x509_crl(content_of(path))
-        if not crl.is_signature_valid(check_public_key(root.public_key())):
-            return False
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return False
-    return crl.get_revoked_certificate_by_serial_number(intermediate.serial_number) is not None
+    return any(
+        one.get_revoked_certificate_by_serial_number(intermediate.serial_number) is not None
+        for one in signed_crls(content_of(path), root)
+    )

@@ -17,11 +17,13 @@ from typing import Any
 
 from cryptography import x509
 
+from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.pki import Issued
 from securemqtt_tools.pki.issued import certificate_der, certificate_pem
 
 CONFIG = "config.json"
 RULE_KEYS = ("may_publish", "may_subscribe", "max_publish_bytes")
+PRESET = "preset"
 # Names that a bundle has unless they are in use by the identity that is being replaced.
 BOARD_NAMES = {"certificate": ["device.der"], "key": "device.key.der"}
 PI_NAMES = {"certificate": ["device.pem"], "key": "device.key"}
@@ -29,15 +31,19 @@ PI_NAMES = {"certificate": ["device.pem"], "key": "device.key"}
 
 @dataclass(frozen=True)
 class Rules:
-    """What our own broker lets a device do: topic filters, and the largest PUBLISH."""
+    """What our own broker lets a device do: topic filters, the largest PUBLISH, and the preset of a
+    broker that cannot do all of MQTT.
+    """
 
     may_publish: tuple[str, ...]
     may_subscribe: tuple[str, ...]
     max_publish_bytes: int
+    preset: str | None = None
 
     def entries(self) -> dict[str, Any]:
         """Return the keys of config.json that say so."""
         return {
+            **({} if self.preset is None else {PRESET: self.preset}),
             "may_publish": list(self.may_publish),
             "may_subscribe": list(self.may_subscribe),
             "max_publish_bytes": self.max_publish_bytes,
@@ -155,6 +161,8 @@ def config_text(
     elsewhere = (kept.get("host"), kept.get("port")) != (settings.host, settings.port)
     if settings.rules is None and elsewhere:
         kept = {key: kept[key] for key in kept if key not in RULE_KEYS}
+    if kept.get(PRESET) == RABBITMQ:  # it was our own, which may be another kind by now
+        del kept[PRESET]
     sizes = {} if journal_bytes is None else {"outbox_journal_bytes": journal_bytes}
     wanted = {**sizes, **kept, **settings.entries(), **names}
     if wanted == current and isinstance(current.get("clock_floor"), int):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import SETTINGS, BrokerConfig
-from securemqtt_tools.broker.rules import own_filter, prefix_covered
+from securemqtt_tools.broker.kinds import RABBITMQ
+from securemqtt_tools.broker.rules import covered, own_filter, prefix_covered
 from securemqtt_tools.cli import FatalError, parse_whole_number
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki.names import name_text, server_name, server_names
@@ -78,7 +79,12 @@ def rules_for(
             f"--prefix {prefix}: your own broker lets {device_id} use {own_filter(device_id)} "
             "alone, so that all that begins with ~ would be forbidden: leave --prefix out"
         )
-    return Rules(access.write, access.read, config.limits.packet_bytes)
+    may_publish, may_subscribe = (
+        tuple(one for one in filters if not covered(access.denied, one))
+        for filters in (access.write, access.read)
+    )
+    preset = RABBITMQ if config.engine == RABBITMQ else None
+    return Rules(may_publish, may_subscribe, config.limits.packet_bytes, preset)
 
 
 def parse_broker(text: str) -> tuple[str, int | None]:

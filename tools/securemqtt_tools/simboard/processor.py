@@ -67,6 +67,8 @@ class Processor:
             await self._process.wait()
         finally:
             self.kill()
+            # Else asyncio would hear of it when its loop is closed, and complain (before 3.12).
+            await self._process.wait()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -26,7 +26,7 @@ _OPENED = re.compile(r"New connection from (?P<peer>\S+) on port \d+\.")
 # The id is greedy: what comes last is Mosquitto's own.
 _ENTERED = re.compile(
     r"New client connected from (?P<peer>\S.*?) as (?P<identity>.*) "
-    r"\(p\d, c\d, k\d+(?:, u'.*')?\)\."
+    r"\(p\d, c(?P<clean>\d), k\d+(?:, u'.*')?\)\."
 )
 _ENDED = re.compile(
     r"Client (?P<identity>.*?)(?P<how>"
@@ -97,7 +97,7 @@ class MosquittoReader:
         if held is not None and not (entered and _PUT_OUT.fullmatch(entered["peer"])):
             yield held
         if entered:
-            yield from self._entered(line, entered["peer"], entered["identity"])
+            yield from self._entered(line, entered)
         elif found := _TLS.fullmatch(text):
             self._why = why or in_words(found["why"])  # the first of several
         elif found := _VERSION.match(text):
@@ -120,7 +120,8 @@ class MosquittoReader:
         else:
             self._held = yield from self._left(line, why)
 
-    def _entered(self, line: Line, peer: str, identity: str) -> Iterator[Event]:
+    def _entered(self, line: Line, entered: re.Match[str]) -> Iterator[Event]:
+        peer, identity = entered["peer"], entered["identity"]
         if peer in self._opened:
             del self._opened[peer]
         elif self._is_known and not peer.startswith("/"):
@@ -128,7 +129,9 @@ class MosquittoReader:
         if _PUT_OUT.fullmatch(peer):  # as we do it, in place of whoever was here: see eviction.py
             self._put_out.add(identity)
             address = self._present.pop(identity, None)
-            yield event(line.time, EVICTED, identity, address, "its certificate has been revoked")
+            if entered["clean"] == "1":  # else we looked in while it was away: see away.py
+                reason = "its certificate has been revoked"
+                yield event(line.time, EVICTED, identity, address, reason)
             return
         if len(self._present) >= _MOST:
             del self._present[next(iter(self._present))]

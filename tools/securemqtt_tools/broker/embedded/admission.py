@@ -47,6 +47,7 @@ from securemqtt_tools.broker.embedded.soundness import (
 )
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import issuer_of
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.02
@@ -92,7 +93,7 @@ class Identity:
 
     name: str
     serial: int
-    issuer: x509.Name
+    issuer: bytes  # its key: see crls.issuer_of
 
 
 def identity_of(tls: ssl.SSLObject) -> Identity:
@@ -109,7 +110,7 @@ def identity_of(tls: ssl.SSLObject) -> Identity:
     ]
     if len(names) != 1 or not valid_id(names[0]):
         raise NotAdmitted(f"the common name {names} is no device id")
-    return Identity(names[0], certificate.serial_number, certificate.issuer)
+    return Identity(names[0], certificate.serial_number, issuer_of(certificate))
 
 
 class AdmissionReader(ReaderAdapter):

@@ -27,7 +27,7 @@ class Embedded(Engine):
     @property
     def title(self) -> str:
         """What people call it."""
-        return "The embedded broker"
+        return "The embedded broker (amqtt)"
 
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write nothing: it reads the directory's own files."""

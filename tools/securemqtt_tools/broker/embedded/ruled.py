@@ -21,6 +21,7 @@ from securemqtt_tools.broker.rules import READ, WRITE, Access
 from securemqtt_tools.broker.rules_file import read_rules
 
 LISTENER = "default"
+_REFUSED = 0x80  # in SUBACK
 _log = logging.getLogger(__name__)
 
 
@@ -112,9 +113,16 @@ class RuledBroker(Broker):
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Note a subscription; one to the same filter takes the place of the first [MQTT-3.8.4-3].
 
-        Return the code for SUBACK.
+        Return the code for SUBACK. A shared one is refused: amqtt has none, and would take it for
+        a topic that nobody writes to.
         """
         topic_filter, _ = subscription
+        if topic_filter.startswith("$share/"):
+            _log.warning(
+                "%s asks for a shared subscription, which this broker does not have: use Mosquitto",
+                session.client_id,
+            )
+            return _REFUSED
         if self._allows(session, topic_filter, Action.SUBSCRIBE):
             self._del_subscription(topic_filter, session)
         code: int = await super().add_subscription(subscription, session)

@@ -38,6 +38,7 @@ from securemqtt_tools.broker.embedded.admission import (
 from securemqtt_tools.broker.embedded.handshakes import Listener, address_of
 from securemqtt_tools.broker.embedded.ruled import LISTENER, RuledBroker
 from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import issuer_of
 from securemqtt_tools.pki.names import serial_text
 
 _log = logging.getLogger("securemqtt.broker")
@@ -69,7 +70,7 @@ class Embedded:
         self.broker = RuledBroker(config)
         self._admission = Admission(config)
         crl = config.crl()
-        self._issuer = crl.issuer
+        self._issuer = issuer_of(crl)
         self._revoked = {entry.serial_number for entry in crl}
         self._connections: dict[str, Connection] = {}
         # everyone, also who has said nothing yet
@@ -149,7 +150,7 @@ class Embedded:
             _log.error("not reloaded, everything stays as it was: %s", error)
             return
         self.config = config
-        self._admission, self._issuer, self._revoked = admission, crl.issuer, revoked
+        self._admission, self._issuer, self._revoked = admission, issuer_of(crl), revoked
         self._close()
         await self._open()
         for connection in list(self._connections.values()):
@@ -162,10 +163,10 @@ class Embedded:
         _log.info("Reloaded")
 
     def _is_out(self, identity: Identity) -> bool:
-        """Return True for a certificate that was revoked, or is not the present issuer's: what
-        another one has issued is worth nothing any more.
+        """Return True for a certificate that was revoked, or is not the present issuer's, by its
+        key: what another one has issued is worth nothing any more, whatever its name.
         """
-        return identity.serial in self._revoked or identity.issuer != self._issuer
+        return identity.serial in self._revoked or not identity.issuer == self._issuer != b""
 
     def _refusal(self, connection: Connection) -> str | None:
         """Say why somebody may not come from where he does; None where he may."""

@@ -11,11 +11,12 @@ from pathlib import Path
 from cryptography import x509
 
 from securemqtt.protocol.topics import PREFIX
-from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.config import CRL, BrokerConfig
 from securemqtt_tools.broker.networks import Network
-from securemqtt_tools.broker.revocations import serials
 from securemqtt_tools.broker.rules import own_filter
 from securemqtt_tools.broker.rules_file import read_rules
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki.crls import serials
 from securemqtt_tools.pki.files import explained, write_file
 from securemqtt_tools.pki.names import check_device_id
 
@@ -40,8 +41,11 @@ def write_access(path: Path, config: BrokerConfig) -> int:
 
 def _lines(config: BrokerConfig, crl: x509.CertificateRevocationList) -> Iterator[str]:
     yield f"prefix {PREFIX}"
-    # What another has issued is worth nothing, as an intermediate that was replaced has.
-    yield f"issuer {crl.issuer.public_bytes().hex()}"
+    # What another has issued is worth nothing, as an intermediate that was replaced has. By the
+    # key, since two may have one name.
+    if not (issuer := _issuer_key(crl)):
+        raise FatalError(f"{config.directory / CRL} is not of securemqtt: run securemqtt ca crl")
+    yield f"issuer {issuer.hex()}"
     for serial in sorted(serials(crl)):
         yield f"revoked {serial:x}"
     rules = read_rules(config.directory)
@@ -63,3 +67,14 @@ def network_bits(network: Network) -> str:
     """Return a network as the bits that its addresses begin with."""
     whole = f"{int(network.network_address):0{network.max_prefixlen}b}"
     return f"{network.version}:{whole[: network.prefixlen]}"
+
+
+def _issuer_key(crl: x509.CertificateRevocationList) -> bytes:
+    """Return the extension by which the CRL, and each certificate that counts, names the key that
+    has signed it (RFC 5280 §4.2.1.1), in DER as Java compares it; b"" where there is none.
+    """
+    try:
+        found = crl.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except (x509.ExtensionNotFound, ValueError):  # the latter: they cannot be read
+        return b""
+    return found.value.public_bytes()

@@ -11,6 +11,7 @@ from securemqtt_tools.broker.child import Child
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.kinds import MOSQUITTO
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Presence, look_in, named
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import MOST, Eviction, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
@@ -49,7 +50,7 @@ class Mosquitto(Engine):
     @property
     def title(self) -> str:
         """What people call it."""
-        return "Mosquitto"
+        return f"Mosquitto {self.program.version_text}"
 
     def shortcomings(self, config: BrokerConfig) -> list[str]:
         """Return what this version cannot do."""
@@ -107,7 +108,7 @@ class Mosquitto(Engine):
             gone |= late
             self._watch = self._watch or Watch(log, ports_of(now.config))
             self._watch.begin(gone, offset)
-        return self._put_out(now.config, gone)
+        return self._put_out(now.config, gone) and self._look_in(now.config, log, offset, gone)
 
     def keep_out(self, child: Child) -> bool:
         """Put out who was revoked, had shown its certificate before that, and says CONNECT only
@@ -136,8 +137,37 @@ class Mosquitto(Engine):
         """
         if self._config is None or self._is_fragile(self._config):
             return False
-        child.read_anew(RELOADED)
-        return True
+        log = Log(child.log)
+        # Before it, since nobody restarts it for this.
+        if self._away(self._config, Presence(log, child.log_size())) is None:
+            return False
+        return self._look_in(self._config, log, child.read_anew(RELOADED), set())
+
+    def _away(self, config: BrokerConfig, presence: Presence) -> set[str] | None:
+        """Return whose sessions have to be entered after a reload (see away.py); None where they
+        cannot be, or are too many.
+        """
+        who = named(config, self.program.version)
+        # With passwords Mosquitto knows those by theirs whom it has not read from its disk.
+        if not who or config.passwords:
+            return set()
+        away = who - presence.here
+        if not presence.is_known or len(away) > MOST_AWAY:
+            return None
+        return None if away and self._eviction is None else away
+
+    def _look_in(self, config: BrokerConfig, log: Log, offset: int, gone: Collection[str]) -> bool:
+        """Enter them, but for `gone`, after a reload that the log has at `offset`; return False
+        where it takes a restart, after which all have what is theirs.
+        """
+        try:
+            presence = Presence(log, offset)
+            away = self._away(config, presence)
+            if away is not None and self._eviction is not None:
+                look_in(self._eviction, config, away.difference(gone), presence)
+        except (OSError, FatalError):
+            return False
+        return away is not None
 
     def _is_fragile(self, config: BrokerConfig) -> bool:
         """Whether a reload leaves a listener in ruins: that of WebSockets before 2.1."""

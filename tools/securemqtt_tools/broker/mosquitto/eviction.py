@@ -46,9 +46,11 @@ _SOCKET = "socket"
 _CARD = "card.pem"
 _LONGEST_PATH = 100  # in bytes; macOS has 104 for a Unix socket, Linux 108
 _WAIT_S = 5.0
-# The session stays as it is (clean session 0), for the device may get a new certificate; which
-# client id is asked for is no matter, since it is the certificate's.
-_CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03out"
+# With clean session 1, for Mosquitto (2.0.11, 2.0.21, 2.1.2) forgets the will of a kept session
+# that another kept one takes over: who was revoked would stay "online" for ever. Which client id is
+# asked for is no matter, since it is the certificate's.
+_CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03out"
+_CONNECT_KEPT = _CONNECT.replace(b"\x04\x02", b"\x04\x00")  # with clean session 0
 _CONNACK_BYTES = 4
 # Behind the time, and nowhere else: a line may have what a client has chosen.
 _OPENED = re.compile(rb"\S+: New connection from (\S+) on port ")
@@ -205,17 +207,29 @@ class Authority:
         OSError, FatalError.
         """
         for device_id in device_ids:
-            context = undated_context(config.server_trust())
-            self._show(context, device_id)
-            with socket.socket(socket.AF_UNIX) as plain:
-                plain.settimeout(_WAIT_S)
-                plain.connect(str(self.socket))
-                with context.wrap_socket(plain, server_hostname=config.names[0]) as tls:
-                    tls.sendall(_CONNECT)
-                    answer = tls.recv(_CONNACK_BYTES)
-                    if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
-                        raise ConnectionError("Mosquitto does not let us in")
-                    tls.sendall(_DISCONNECT)
+            self._enter(config, device_id, _CONNECT)
+
+    def look_in(self, config: BrokerConfig, device_id: str) -> bool:
+        """Enter the kept session of a device that is away, and leave it as it is (see away.py):
+        what Mosquitto sends meanwhile is not acknowledged, and waits on. Return True if it had one;
+        else it has one now. Raise OSError.
+        """
+        return self._enter(config, device_id, _CONNECT_KEPT)
+
+    def _enter(self, config: BrokerConfig, device_id: str, connect: bytes) -> bool:
+        """Connect as a device, and leave; return True if it had a session."""
+        context = undated_context(config.server_trust())
+        self._show(context, device_id)
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.settimeout(_WAIT_S)
+            plain.connect(str(self.socket))
+            with context.wrap_socket(plain, server_hostname=config.names[0]) as tls:
+                tls.sendall(connect)
+                answer = tls.recv(_CONNACK_BYTES)
+                if len(answer) < _CONNACK_BYTES or answer[-1] != 0:
+                    raise ConnectionError("Mosquitto does not let us in")
+                tls.sendall(_DISCONNECT)
+        return bool(answer[2] & 1)
 
     def _show(self, context: ssl.SSLContext, device_id: str) -> None:
         """Have a certificate of this id shown, which is good for an hour."""

@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.mosquitto.away import MOST_AWAY, Presence, look_in, named
 from securemqtt_tools.broker.mosquitto.connections import ports_of
 from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
+from securemqtt_tools.broker.mosquitto.program import Program, Version
 from securemqtt_tools.broker.mosquitto.restart import run
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
 _WATCH_S = 0.3
@@ -45,6 +48,7 @@ class Reload:
     gone: frozenset[str]
     socket: Path | None
     log: Path
+    version: Version
 
     def run(self, config: BrokerConfig, trusted: Trusted, timeout_s: float) -> Watching | None:
         """Run it, and wait until Mosquitto has read its files and `gone` are out, about `timeout_s`
@@ -54,11 +58,53 @@ class Reload:
         begin = log.size
         run(self.command)
         begin += log.await_match(RELOADED, begin, timeout_s, "that it has read its files anew")
-        if self.socket is None or not self.gone:
+        if self.socket is None:
             return None
-        watching = Watching(config, Authority(self.socket), trusted, log)
-        watching.begin(self.gone, begin, timeout_s)
+        authority, watching = Authority(self.socket), None
+        if self.gone:
+            watching = Watching(config, authority, trusted, log)
+            watching.begin(self.gone, begin, timeout_s)
+        self._look_in(config, authority, trusted, Presence(log, begin))
         return watching
+
+    def connecting_anew(self, config: BrokerConfig) -> set[str]:
+        """Return those who are put out as well, if they are connected: whose session has to be
+        entered where the log was begun anew, and does not say who is away. Raise FatalError.
+        """
+        if self.socket is None:
+            return set()
+        log = Log(self.log)
+        presence = Presence(log, log.size)
+        if presence.is_known:
+            return set()
+        return named(config, self.version) - presence.here - self.gone
+
+    def _look_in(
+        self, config: BrokerConfig, authority: Authority, trusted: Trusted, presence: Presence
+    ) -> None:
+        """Give to those who are away what is theirs: see away.py. Raise FatalError."""
+        away = named(config, self.version) - presence.here - self.gone
+        if len(away) > MOST_AWAY:
+            raise FatalError(f"{len(away)} who have a role or a rule are away, and would lose it")
+        if away:
+            with (
+                explained("enter the sessions of those who are away"),
+                trusted(authority.hashed_name, authority.certificate),
+            ):
+                look_in(authority, config, away, presence)
+
+
+def losses_by_others(config: BrokerConfig, program: Program) -> list[str]:
+    """Return what is lost by a reload that somebody else causes (see away.py), in a sentence, if
+    something is. Raise FatalError when the rules cannot be read.
+    """
+    if not named(config, program.version):
+        return []
+    return [
+        f"where somebody else reloads Mosquitto {program.version_text}, as logrotate does, what "
+        f"comes by a role or a rule to who is away is lost from then on: see docs/rules.md. "
+        f"Mosquitto 2.1 loses nothing"
+    ]
 
 
 class Watching:

@@ -71,7 +71,7 @@ def shortcomings(config: BrokerConfig, program: Program) -> list[str]:
     """Return what this Mosquitto cannot do of what the settings and the rules ask for, a sentence
     each. Raise FatalError when the rules cannot be read.
     """
-    found = unenforced("Mosquitto", config.directory)
+    found = unenforced(f"Mosquitto {program.version_text}", config.directory)
     if config.websockets_port is None or program.version >= REWORKED_SINCE:
         return found
     return [

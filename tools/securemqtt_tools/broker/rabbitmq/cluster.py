@@ -7,19 +7,18 @@ never begin two. So the others wait for it.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 from securemqtt_tools.broker.nodes import Cluster
 from securemqtt_tools.broker.rabbitmq.client_id import compile_module
 from securemqtt_tools.broker.rabbitmq.membership import DIRECTORY, NODE, TRUST
 from securemqtt_tools.broker.rabbitmq.settings import MQTT, RABBIT, erlang_string
-from securemqtt_tools.broker.rabbitmq.topics import read_pattern, write_pattern
-from securemqtt_tools.broker.rules import Access
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import explained, read_json, write_file
+from securemqtt_tools.pki.files import explained, write_file
 
 MODULE = "securemqtt_cluster"
+# In Erlang, as a new start goes on.
+AWAIT_FIRST = f"ok = {MODULE}:await_first()"
 # For the other nodes a new one waits so long, and one that comes back half of that (RabbitMQ's
 # own ten times 30 s).
 WAIT_S = 600.0
@@ -30,13 +29,12 @@ ENDS_WITH_A_NODE = (
 _TLS = "tls.config"
 # Erlang's own 7 s are short for TLS on a small computer that has other things to do.
 _HANDSHAKE_S = 30
-_HELD = "held.json"
 _SOURCE = f"""\
 %% Written by securemqtt broker: a new node joins one that runs, and only the first begins alone.
 -module({MODULE}).
 -behaviour(rabbit_peer_discovery_backend).
 -export([list_nodes/0, supports_registration/0, register/0, unregister/0, post_registration/0,
-         lock/1, unlock/1]).
+         lock/1, unlock/1, await_first/0]).
 
 list_nodes() ->
     case {{running(), is_first()}} of
@@ -65,6 +63,18 @@ awaited(Left_s) ->
         {{Running, _}} -> Running
     end.
 
+%% Rules may have changed while all were down, which the first node alone knows.
+await_first() ->
+    {{Nodes, Wait_s}} = settings(),
+    await_first(hd(Nodes), Wait_s * 10).
+
+await_first(First, Left) ->
+    case lists:member(First, rabbit_nodes:all_running())
+        andalso rpc:call(First, rabbit, is_booting, [], 5000) =:= true of
+        true when Left > 0 -> timer:sleep(100), await_first(First, Left - 1);
+        _ -> ok
+    end.
+
 running() ->
     [Node || Node <- others(), rpc:call(Node, rabbit, is_running, [], 5000) =:= true].
 
@@ -83,13 +93,6 @@ register() -> ok.
 unregister() -> ok.
 
 post_registration() -> ok.
-"""
-_SHOW = """\
-Held = [{{proplists:get_value(user, One),
-    [proplists:get_value(Which, One) || Which <- [read, write]]}}
-  || One <- rabbit_auth_backend_internal:list_topic_permissions()],
-ok = file:write_file({file}, rabbit_json:encode(maps:from_list(Held))),
-{done}.
 """
 
 
@@ -145,21 +148,6 @@ def cluster_settings(cluster: Cluster) -> dict[str, str]:
    {{{MODULE}, {{[{nodes}], {WAIT_S:.0f}}}}},
    {{cluster_formation, [{{peer_discovery_backend, {MODULE}}}, {retries}]}},""",
         MQTT: "\n   {durable_queue_type, quorum},",
-    }
-
-
-def show_held(here: Path, done: str) -> bytes:
-    """Return the program in Erlang that writes down what is held now, for `read_held`."""
-    return _SHOW.format(file=erlang_string(str(here / _HELD)), done=done).encode()
-
-
-def changed_since(here: Path, access: Mapping[str, Access]) -> set[str]:
-    """Return whose rights are others than those that were held. Raise FatalError."""
-    held = read_json(here / _HELD, dict, "run securemqtt broker run again")
-    return {
-        one
-        for one, may in access.items()
-        if held.get(one, None) not in (None, [read_pattern(may), write_pattern(may)])
     }
 
 

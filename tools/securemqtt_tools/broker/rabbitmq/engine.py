@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from securemqtt.platform import escaped
@@ -22,15 +21,21 @@ from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.broker.rabbitmq import cluster as nodes
 from securemqtt_tools.broker.rabbitmq.client_id import write_module
-from securemqtt_tools.broker.rabbitmq.control import DONE, Change
+from securemqtt_tools.broker.rabbitmq.control import (
+    DONE,
+    Change,
+    first_program,
+    joining_program,
+    put_out_program,
+)
 from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
 from securemqtt_tools.broker.rabbitmq.membership import read_cookie
 from securemqtt_tools.broker.rabbitmq.program import Program
 from securemqtt_tools.broker.rabbitmq.settings import FIRST, NOTHING, PLUGINS, advanced_config
-from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous
+from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous, is_as_much
 from securemqtt_tools.broker.revocations import newly_revoked
-from securemqtt_tools.broker.rules import DENY, Access, covered
+from securemqtt_tools.broker.rules import DENY, Access
 from securemqtt_tools.broker.rules_file import read_rules, unenforced
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained, make_directory, write_file, write_files
@@ -44,6 +49,7 @@ _ADVANCED = "advanced.config"
 _PLUGINS = "enabled_plugins"
 _DEFINITIONS = "definitions.json"
 _CHANGES = "changes.json"
+_FIRST_PROGRAM = "start.erl"
 _PROGRAM = "take_up.erl"
 _CRLS = "crl"
 _MNESIA = "mnesia"
@@ -51,12 +57,13 @@ _LIBRARIES = "erlang"
 _TAKE_UP_S = 120.0
 # More revoked ones than can be told apart are put out with all others, as a restart would.
 _MOST = 1000
+_SAID = 200  # characters
 
 
 class RabbitMQ(Engine):
     """An installed RabbitMQ; its own files are in rabbitmq/ in the broker's directory. What it
-    keeps over a restart may be more than is allowed by then, so it takes up the rules once more
-    after each start. It resumes no TLS session.
+    keeps over a restart may be more than is allowed by then, so it is looked through before any
+    port is open. It resumes no TLS session.
     """
 
     name = RABBITMQ
@@ -72,6 +79,7 @@ class RabbitMQ(Engine):
         self._port = free_port(_LOOPBACK)  # of the node, on loopback
         self._config: BrokerConfig | None = None  # with which it was started
         self._held: dict[str, Access] = {}
+        self._unsure: set[str] = set()  # of whom it holds one thing or the other
 
     @property
     def title(self) -> str:
@@ -103,25 +111,24 @@ class RabbitMQ(Engine):
         for one in (here, here / _CRLS, here / _MNESIA):
             make_directory(one)
         write_module(here / _LIBRARIES)
-        if config.cluster is None:
-            self._held = _access(config)
-            cookie, more = secrets.token_hex(32).encode(), NOTHING
-        else:
-            self._held = {}  # by this node: what the others hold is asked for once it has joined
+        self._held, self._unsure = _access(config), set()
+        cookie, more = secrets.token_hex(32).encode(), NOTHING
+        if config.cluster is not None:
             cookie, more = read_cookie(here), nodes.cluster_settings(config.cluster)
             nodes.write_cluster(here)
+        if _says_who_may(config):
+            first = first_program(here / _DEFINITIONS)
+        else:
+            first = joining_program(nodes.AWAIT_FIRST)
         write_files(
             here,
             {
                 _COOKIE: cookie,
                 _CONFIGURATION: FIRST.encode(),
-                _ADVANCED: advanced_config(config, here / _DEFINITIONS, here / _CRLS, more),
+                _ADVANCED: advanced_config(config, here / _FIRST_PROGRAM, here / _CRLS, more),
                 _PLUGINS: PLUGINS.encode(),
-                _DEFINITIONS: (
-                    all_definitions(self._held, config.limits)
-                    if _says_who_may(config)
-                    else user_definitions({})
-                ),
+                _DEFINITIONS: all_definitions(self._held, config.limits),
+                _FIRST_PROGRAM: first,
             },
         )
         write_crl(here / _CRLS, config.crl())
@@ -168,19 +175,9 @@ class RabbitMQ(Engine):
         }
 
     def complete(self, child: Child) -> None:
-        """Have it hold what its files say, and nothing of before besides. Raise FatalError."""
-        config = self._config
-        if config is None:
-            return
-        if config.cluster is None:
-            self._take_up(child, config, set(), first=True)
-        elif config.cluster.leads:
-            here = config.directory / DIRECTORY
-            self._run(config, child.log, nodes.show_held(here, DONE))
-            changed = nodes.changed_since(here, _access(config))
-            self._take_up(child, config, changed, first=True)
-        else:
-            self._take_up(child, config, set())
+        """Have it take up what has changed while it started. Raise FatalError."""
+        if self._config is not None and _access(self._config) != self._held:
+            self._take_up(child, self._config, set())
 
     def take_up(self, child: Child, before: Standing, now: Standing) -> bool:
         """Have it take up the rules, the devices, the CRL and the certificate, and wait until it
@@ -193,7 +190,10 @@ class RabbitMQ(Engine):
         directory = now.config.directory
         revoked = newly_revoked(directory, now.crl, before.crl, _MOST)
         write_crl(directory / DIRECTORY / _CRLS, now.crl)
-        self._take_up(child, now.config, revoked)
+        if _says_who_may(now.config):
+            self._take_up(child, now.config, revoked)
+        else:
+            self._run(now.config, child.log, put_out_program(revoked or (), revoked is None))
         return True
 
     def keep_out(self, child: Child) -> bool:
@@ -209,31 +209,35 @@ class RabbitMQ(Engine):
         """Do nothing: it resumes none."""
         return True
 
-    def _take_up(
-        self, child: Child, config: BrokerConfig, revoked: set[str] | None, first: bool = False
-    ) -> None:
-        """`revoked` are to be put out; None: all are, since it is not known which."""
+    def _take_up(self, child: Child, config: BrokerConfig, revoked: set[str] | None) -> None:
+        """`revoked` are to be put out; None: all are, since it is not known which.
+
+        Where it fails, whatever it should have done is done by the next one.
+        """
         here = config.directory / DIRECTORY
         access = _access(config)
-        held = self._held
-        changed = {one: may for one, may in access.items() if held.get(one) != may}
+        held, unsure = self._held, self._unsure
+        changed = {one: may for one, may in access.items() if one in unsure or held.get(one) != may}
+        gone = (held.keys() | unsure) - access.keys()
+        lessened = {
+            one
+            for one, may in changed.items()
+            if one in unsure or (one in held and not is_as_much(may, held[one]))
+        }
         contents = {
             _CHANGES: user_definitions(changed),
             _DEFINITIONS: all_definitions(access, config.limits),
         }
         write_files(here, contents)
-        lessened = {one for one, may in changed.items() if not _is_as_much(may, held.get(one))}
         change = Change(
             here / _CHANGES,
-            here / _DEFINITIONS,
-            gone=held.keys() - access.keys(),
+            gone=gone,
             cut=lessened | (revoked or set()),
             everyone=revoked is None,
-            first=first,
-            alone=config.cluster is None,
         )
+        self._unsure = changed.keys() | gone
         self._run(config, child.log, change.program())
-        self._held = access
+        self._held, self._unsure = access, set()
 
     def _run(self, config: BrokerConfig, log: Path, program: bytes) -> None:
         path = config.directory / DIRECTORY / _PROGRAM
@@ -258,10 +262,10 @@ class RabbitMQ(Engine):
                     f"{log}"
                 ) from error
         if done.returncode or done.stdout.strip() != DONE:
-            said = [one for one in (done.stderr or done.stdout).splitlines() if one.strip()]
+            said = escaped(" ".join((done.stderr or done.stdout).split())[:_SAID])
             raise FatalError(
-                f"RabbitMQ has not taken up what has changed: "
-                f"{escaped(said[0].strip()) if said else 'it says nothing'} (see {log})"
+                f"RabbitMQ has not taken up what has changed: {said or 'it says nothing'} (see "
+                f"{log})"
             )
 
 
@@ -276,16 +280,3 @@ def _access(config: BrokerConfig) -> dict[str, Access]:
 def _says_who_may(config: BrokerConfig) -> bool:
     """Return False on a node for which the first one does."""
     return config.cluster is None or config.cluster.leads
-
-
-def _is_as_much(now: Access, before: Access | None) -> bool:
-    """Return True if nothing was taken away."""
-    if before is None:
-        return True
-    given = _all_covered(before.read, now.read) and _all_covered(before.write, now.write)
-    return given and _all_covered(now.denied, before.denied)
-
-
-def _all_covered(some: Iterable[str], by: Iterable[str]) -> bool:
-    filters = tuple(by)
-    return all(covered(filters, one) for one in some)

@@ -25,11 +25,12 @@ log.connection.level = info
 
 
 def advanced_config(
-    config: BrokerConfig, definitions: Path, crls: Path, more: Mapping[str, str] = NOTHING
+    config: BrokerConfig, program: Path, crls: Path, more: Mapping[str, str] = NOTHING
 ) -> bytes:
-    """Return advanced.config: MQTT with mutual TLS, by itself and in WebSockets, and no other port;
-    `definitions` is imported at the start, `crls` is a directory with the CRL. `more` settings are
-    by application.
+    """Return advanced.config: MQTT with mutual TLS, by itself and in WebSockets, and no other port.
+
+    No port is open before our own module has run `program`: a session that is kept may have more
+    than is allowed by now. `crls` is a directory with the CRL. `more` settings are by application.
     """
     tls = ", ".join(_tls(config.directory, crls))
     limits = config.limits
@@ -42,18 +43,20 @@ def advanced_config(
 %% Written by securemqtt broker; change it with that command.
 [{{rabbit, [{more[RABBIT]}
    {{tcp_listeners, []}}, {{ssl_listeners, []}},
-   {{load_definitions, {erlang_string(str(definitions))}}},
+   {{definitions, [
+      {{import_backend, {MODULE}}}, {{program, {erlang_string(str(program))}}},
+      {{mqtt, [{listener}]}}, {{websockets, {web}}}]}},
    {{max_message_size, {limits.packet_bytes}}},
    {{auth_backends, [{{rabbit_auth_backend_internal, {MODULE}}}]}},
    {{ssl_cert_login_from, common_name}},
    {{ssl_options, [{tls}]}}]}},
  {{rabbitmq_mqtt, [{more[MQTT]}
-   {{tcp_listeners, []}}, {{ssl_listeners, [{listener}]}},
+   {{tcp_listeners, []}}, {{ssl_listeners, []}},
    {{allow_anonymous, false}}, {{ssl_cert_login, true}},
    {{vhost, {_binary(VHOST)}}}, {{exchange, {_binary(EXCHANGE)}}},
    {{prefetch, {limits.in_flight}}}, {{subscription_ttl, undefined}}]}},
  {{rabbitmq_web_mqtt, [
-   {{tcp_config, []}}, {{ssl_config, {web}}},
+   {{tcp_config, []}}, {{ssl_config, []}},
    {{ws_path, {erlang_string(WEBSOCKETS_PATH)}}}]}}].
 """
     return text.encode()

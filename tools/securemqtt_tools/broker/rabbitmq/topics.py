@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from securemqtt_tools.broker.rules import Access
+from securemqtt_tools.broker.rules import Access, covered
 
 _DOT = r"\."
 # What follows a level, to the end of the key.
@@ -40,6 +40,17 @@ def is_ambiguous(topic_filter: str) -> bool:
     return "*" in levels or "." in topic_filter
 
 
+def is_as_much(now: Access, before: Access) -> bool:
+    """Return True if nothing was taken away. A denial that is ambiguous takes away what no other
+    covers as MQTT has it: a/b.c is no topic of a/+, and is one for RabbitMQ, which a/+ is not for.
+    """
+    kept = _all_covered(before.read, now.read) and _all_covered(before.write, now.write)
+    return kept and all(
+        one in before.denied or (not is_ambiguous(one) and covered(before.denied, one))
+        for one in now.denied
+    )
+
+
 def is_its_own(topic_filter: str) -> bool:
     """Return True for what a broker says of itself, which RabbitMQ does not do."""
     return topic_filter.startswith("$")
@@ -49,6 +60,10 @@ def _pattern(allowed: Iterable[str], denied: Iterable[str]) -> str:
     given = [one for one in allowed if not is_ambiguous(one) and not is_its_own(one)]
     excepted = "".join(f"(?!{_overlapping(_levels(one), '')})" for one in denied)
     return f"{_BEGIN}{excepted}(?:{'|'.join(map(_covered, given))}){_END}"
+
+
+def _all_covered(some: Iterable[str], by: Sequence[str]) -> bool:
+    return all(covered(by, one) for one in some)
 
 
 def _levels(topic_filter: str) -> list[str]:

@@ -24,33 +24,29 @@ final class Access {
         issuer = new BigInteger(value(lines, 3, "issuer"), 16);
     }
 
-    /** Read a file; IOException where it is not whole, or not what is meant. */
+    /** Read a file; IOException, or NumberFormatException, where it is not what is meant. */
     static Access read(Path path) throws IOException {
         List<String> lines = Files.readAllLines(path);
         int last = lines.size() - 1;
         if (last < 4 || !lines.get(0).equals(HEAD) || !lines.get(last).equals("end")) {
             throw new IOException("it is not whole, or of another version");
         }
-        try {
-            Access access = new Access(lines);
-            Map<String, List<String>> current = null;
-            for (int index = 4; index < last; index++) {
-                String key = lines.get(index).split(" ", 2)[0];
-                String value = value(lines, index, key);
-                if (key.equals("revoked")) {
-                    access.revoked.add(new BigInteger(value, 16));
-                } else if (key.equals("identity")) {
-                    current = access.identities.computeIfAbsent(value, ignored -> new HashMap<>());
-                } else if (KEYS.contains(key) && current != null) {
-                    current.computeIfAbsent(key, ignored -> new ArrayList<>()).add(value);
-                } else {
-                    throw new IOException("line " + (index + 1) + " is not understood");
-                }
+        Access access = new Access(lines);
+        Map<String, List<String>> current = null;
+        for (int index = 4; index < last; index++) {
+            String key = lines.get(index).split(" ", 2)[0];
+            String value = value(lines, index, key);
+            if (key.equals("revoked")) {
+                access.revoked.add(new BigInteger(value, 16));
+            } else if (key.equals("identity")) {
+                current = access.identities.computeIfAbsent(value, ignored -> new HashMap<>());
+            } else if (KEYS.contains(key) && current != null) {
+                current.computeIfAbsent(key, ignored -> new ArrayList<>()).add(value);
+            } else {
+                throw new IOException("line " + (index + 1) + " is not understood");
             }
-            return access;
-        } catch (NumberFormatException error) {
-            throw new IOException("it has no number where one belongs", error);
         }
+        return access;
     }
 
     private static String value(List<String> lines, int index, String key) throws IOException {
@@ -64,10 +60,11 @@ final class Access {
         return identities.getOrDefault(identity, Map.of()).getOrDefault(key, List.of());
     }
 
-    /** Return whether a certificate is revoked, or of another issuer than who lists the revoked. */
+    /** Return whether a certificate is revoked, or by another key than the list of the revoked. */
     boolean isRevoked(X509Certificate certificate) {
-        byte[] from = certificate.getIssuerX500Principal().getEncoded();
-        return !issuer.equals(new BigInteger(1, from))
+        byte[] from = certificate.getExtensionValue("2.5.29.35"); // two bytes, and then it
+        return from == null
+                || !issuer.equals(new BigInteger(1, Arrays.copyOfRange(from, 2, from.length)))
                 || revoked.contains(certificate.getSerialNumber());
     }
 
@@ -79,13 +76,10 @@ final class Access {
 
     /** Return whether an identity may "read" or "write" all that a topic or filter stands for. */
     boolean allows(String identity, String action, String asked) {
-        boolean isShared = asked.matches("[$]share/[^/]*/.*");
-        String[] levels = (isShared ? asked.split("/", 3)[2] : asked).split("/", -1);
-        if (said(identity, "deny").stream().anyMatch(rule -> covers(rule, levels))) {
-            return false;
-        }
-        return covers(prefix + identity + "/#", levels)
-                || said(identity, action).stream().anyMatch(rule -> covers(rule, levels));
+        String[] levels = asked.replaceFirst("^[$]share/[^/]*/", "").split("/", -1);
+        return said(identity, "deny").stream().noneMatch(rule -> covers(rule, levels))
+                && (covers(prefix + identity + "/#", levels)
+                || said(identity, action).stream().anyMatch(rule -> covers(rule, levels)));
     }
 
     /** As covers() of securemqtt/protocol/topics.py. */

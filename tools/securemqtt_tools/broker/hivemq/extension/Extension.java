@@ -1,18 +1,18 @@
 package securemqtt;
 
+import static java.util.concurrent.TimeUnit.SECONDS;
+
 import com.hivemq.extension.sdk.api.ExtensionMain;
 import com.hivemq.extension.sdk.api.auth.SimpleAuthenticator;
-import com.hivemq.extension.sdk.api.client.parameter.ConnectionInformation;
 import com.hivemq.extension.sdk.api.events.client.ClientLifecycleEventListener;
 import com.hivemq.extension.sdk.api.events.client.parameters.*;
-import com.hivemq.extension.sdk.api.interceptor.connect.ConnectInboundInterceptor;
 import com.hivemq.extension.sdk.api.packets.connect.ConnackReasonCode;
 import com.hivemq.extension.sdk.api.packets.publish.ModifiableConnectPacket;
 import com.hivemq.extension.sdk.api.parameter.*;
 import com.hivemq.extension.sdk.api.services.Services;
+import com.hivemq.extension.sdk.api.services.subscription.*;
 import java.io.IOException;
 import java.nio.file.*;
-import java.nio.file.attribute.BasicFileAttributes;
 import java.util.*;
 import java.util.concurrent.*;
 import org.slf4j.*;
@@ -20,28 +20,28 @@ import org.slf4j.*;
 /** Gives HiveMQ CE what it lacks: identity by certificate, rules, revocation, networks. */
 public final class Extension implements ExtensionMain {
     private static final Logger LOG = LoggerFactory.getLogger("securemqtt");
-    private static final long EVICTION_S = 10;
-
+    private static final long ANSWER_S = 10;
     private final Map<String, Session> sessions = new ConcurrentHashMap<>();
     private volatile Access access;
     private Path file;
-    private String seen = "";
+    private String seen = "", fault = "";
+    private Access told; // that it is taken up
+    private Access settled; // all shared subscriptions are as it has them
 
     @Override
     public void extensionStart(ExtensionStartInput input, ExtensionStartOutput output) {
         file = input.getExtensionInformation().getExtensionHomeFolder().toPath().resolve("access");
         try {
             seen = mark();
-            access = Access.read(file);
-        } catch (IOException error) { // nobody comes in without an extension
-            output.preventExtensionStartup("cannot read " + file + ": " + error.getMessage());
+            told = access = Access.read(file);
+        } catch (IOException | RuntimeException error) { // nobody comes in without an extension
+            output.preventExtensionStartup("cannot read " + file + ": " + error);
             return;
         }
-        ConnectInboundInterceptor connecting = (asked, answer) ->
-                begin(session(asked.getConnectionInformation()), answer.getConnectPacket());
-        Services.interceptorRegistry().setConnectInboundInterceptorProvider(ignored -> connecting);
+        Services.interceptorRegistry().setConnectInboundInterceptorProvider(ignored ->
+                (asked, answer) -> begin(session(asked), answer.getConnectPacket()));
         SimpleAuthenticator authenticator = (asked, answer) -> {
-            Session session = session(asked.getConnectionInformation());
+            Session session = session(asked);
             String refusal = session.refusal();
             if (refusal != null) {
                 LOG.info("securemqtt: refused {}: {}", session.who, refusal);
@@ -53,24 +53,22 @@ public final class Extension implements ExtensionMain {
             }
         };
         Services.securityRegistry().setAuthenticatorProvider(ignored -> authenticator);
-        Services.securityRegistry()
-                .setAuthorizerProvider(asked -> session(asked.getConnectionInformation()));
+        Services.securityRegistry().setAuthorizerProvider(this::session);
         Services.initializerRegistry().setClientInitializer((asked, client) -> {
-            Session session = session(asked.getConnectionInformation());
+            Session session = session(asked);
             client.addPublishInboundInterceptor(session);
             client.addPublishOutboundInterceptor(session);
         });
         Services.eventRegistry().setClientLifecycleEventListener(ignored -> new Life());
-        Services.extensionExecutorService()
-                .scheduleWithFixedDelay(this::watch, 1, 1, TimeUnit.SECONDS);
+        Services.extensionExecutorService().scheduleWithFixedDelay(this::watch, 0, 1, SECONDS);
         LOG.info("securemqtt: rules {} taken up", access.number);
     }
 
     @Override
     public void extensionStop(ExtensionStopInput input, ExtensionStopOutput output) {}
 
-    private Session session(ConnectionInformation connection) {
-        return new Session(connection, () -> access);
+    private Session session(ClientBasedInput asked) {
+        return new Session(asked.getConnectionInformation(), () -> access);
     }
 
     /** The CN is the client id and the user, whatever CONNECT says. */
@@ -99,7 +97,7 @@ public final class Extension implements ExtensionMain {
 
         @Override
         public void onAuthenticationSuccessful(AuthenticationSuccessfulInput input) {
-            session = session(input.getConnectionInformation());
+            session = session(input);
             sessions.put(session.identity, session);
             LOG.info("securemqtt: let in {}", session.who);
         }
@@ -115,35 +113,41 @@ public final class Extension implements ExtensionMain {
 
     /** What tells a file from the one that was there before. */
     private String mark() throws IOException {
-        BasicFileAttributes now = Files.readAttributes(file, BasicFileAttributes.class);
-        return now.fileKey() + " " + now.lastModifiedTime() + " " + now.size();
+        return Files.readAttributes(file, "fileKey,lastModifiedTime,size").toString();
     }
 
     /** Once a second: take up a new file, and put out who may not be here any more. */
     private void watch() {
-        Access next = null;
+        String now = "";
         try {
-            String now = mark();
+            now = mark();
             if (!now.equals(seen)) {
-                seen = now;
-                next = Access.read(file);
-                access = next;
+                access = Access.read(file);
+                seen = now; // and not before: what keeps it from being read may pass
             }
         } catch (IOException | RuntimeException error) {
-            LOG.warn("securemqtt: rules not taken up: {}", error.toString());
+            if (!fault.equals(now + error)) {
+                LOG.warn("securemqtt: rules not taken up: {}", error.toString());
+            }
+            fault = now + error;
         }
         try {
             evict();
-            if (next != null) {
-                LOG.info("securemqtt: rules {} taken up", next.number);
+            if (access != settled) {
+                leaveGroups();
             }
+            settled = told; // if that is older: once more, for a SUBSCRIBE that was under way
+            if (access != told) {
+                LOG.info("securemqtt: rules {} taken up", access.number);
+            }
+            told = access;
         } catch (Exception error) {
-            LOG.warn("securemqtt: cannot look after the sessions: {}", error.toString());
+            LOG.warn("securemqtt: not all is done, and tried again: {}", error.toString());
         }
     }
 
     private void evict() throws Exception {
-        List<CompletableFuture<Boolean>> going = new ArrayList<>();
+        List<CompletableFuture<?>> going = new ArrayList<>();
         for (Session session : sessions.values()) {
             String refusal = session.refusal();
             if (refusal != null) {
@@ -151,7 +155,27 @@ public final class Extension implements ExtensionMain {
                 going.add(Services.clientService().disconnectClient(session.identity));
             }
         }
-        CompletableFuture.allOf(going.toArray(new CompletableFuture<?>[0]))
-                .get(EVICTION_S, TimeUnit.SECONDS);
+        await(going);
+    }
+
+    /** End shared subscriptions that may not be: what their group gives to them would be lost. */
+    private void leaveGroups() throws Exception {
+        List<CompletableFuture<?>> leaving = Collections.synchronizedList(new ArrayList<>());
+        await(List.of(Services.subscriptionStore().iterateAllSubscriptions((ignored, client) -> {
+            String identity = client.getClientId();
+            for (TopicSubscription one : client.getSubscriptions()) {
+                String filter = one.getTopicFilter();
+                if (filter.startsWith("$share/") && !access.allows(identity, "read", filter)) {
+                    LOG.info("securemqtt: put out of a shared subscription: {}", identity);
+                    leaving.add(Services.subscriptionStore().removeSubscription(identity, filter));
+                }
+            }
+        })));
+        await(leaving);
+    }
+
+    /** Wait for all of them, and fail then if one has: none keeps another from being done. */
+    private static void await(List<CompletableFuture<?>> all) throws Exception {
+        CompletableFuture.allOf(all.toArray(new CompletableFuture<?>[0])).get(ANSWER_S, SECONDS);
     }
 }

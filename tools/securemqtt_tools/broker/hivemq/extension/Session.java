@@ -11,8 +11,6 @@ import java.math.BigInteger;
 import java.net.InetAddress;
 import java.security.cert.*;
 import java.util.function.Supplier;
-import javax.naming.InvalidNameException;
-import javax.naming.ldap.*;
 
 /** One connection: whose it is by its certificate, and what it may do at this moment. */
 final class Session implements PublishAuthorizer, SubscriptionAuthorizer, PublishInboundInterceptor,
@@ -20,7 +18,7 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
     /** The user property of a will that says whose it is, as it is published later. */
     static final String WILL_OF = "securemqtt-will-of";
 
-    /** The CN of the certificate; null where it has none that can be an identity. */
+    /** The CN, which is all of its certificate's subject; null where it can be no identity. */
     final String identity;
     /** Whose it is, from where, and its certificate's number, for the log. */
     final String who;
@@ -33,7 +31,10 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
         this.access = access;
         certificate = connection.getClientTlsInformation()
                 .flatMap(tls -> tls.getClientCertificate()).orElse(null);
-        identity = certificate == null ? null : commonName(certificate);
+        String subject = certificate == null ? "" : certificate.getSubjectX500Principal().getName();
+        // As check_device_id() of names.py: it becomes a level of topics.
+        boolean isName = subject.matches("CN=[A-Za-z0-9_][A-Za-z0-9_-]{0,63}");
+        identity = isName ? subject.substring(3) : null;
         InetAddress address = connection.getInetAddress().orElse(null);
         addressBits = address == null ? "" : bits(address);
         isVersion5 = connection.getMqttVersion() == MqttVersion.V_5;
@@ -47,24 +48,6 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
         String bits = new BigInteger(1, bytes).toString(2);
         String zeros = "0".repeat(bytes.length * 8 - bits.length());
         return (bytes.length == 4 ? "4:" : "6:") + zeros + bits;
-    }
-
-    private static String commonName(X509Certificate certificate) {
-        try {
-            String found = null;
-            String subject = certificate.getSubjectX500Principal().getName();
-            for (Rdn part : new LdapName(subject).getRdns()) {
-                if (part.size() != 1 || part.getType().equalsIgnoreCase("CN") && found != null) {
-                    return null;
-                } else if (part.getType().equalsIgnoreCase("CN")) {
-                    found = String.valueOf(part.getValue());
-                }
-            }
-            // As check_device_id() of names.py: it becomes a level of topics.
-            return found != null && found.matches("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}") ? found : null;
-        } catch (InvalidNameException error) {
-            return null;
-        }
     }
 
     /** Return why this connection may not be; null if it may. */
@@ -125,8 +108,7 @@ final class Session implements PublishAuthorizer, SubscriptionAuthorizer, Publis
     public void onOutboundPublish(PublishOutboundInput input, PublishOutboundOutput output) {
         String topic = input.getPublishPacket().getTopic();
         String author = input.getPublishPacket().getUserProperties().getFirst(WILL_OF).orElse(null);
-        if (!may("read", topic)
-                || author != null && !access.get().allows(author, "write", topic)) {
+        if (!may("read", topic) || author != null && !access.get().allows(author, "write", topic)) {
             output.preventPublishDelivery();
         } else if (author != null) {
             output.getPublishPacket().getUserProperties().removeName(WILL_OF);

@@ -12,22 +12,29 @@ import statistics
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from securemqtt_tools.broker.rabbitmq import control
 from securemqtt_tools.broker.rabbitmq.membership import NODE, TRUST
+from securemqtt_tools.broker.rabbitmq.settings import erlang_string
+from securemqtt_tools.broker.rules import READ, WRITE, Rule
+from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.cluster import NODES, RunningCluster, running_cluster
 from support.brokers.cluster_load import Load
 from support.brokers.haproxy import running_haproxy
 from support.brokers.mqtt import Refused
+from support.brokers.rabbitmq import again_and_again
 from support.identities.bundles import write_bundle
 from support.identities.credentials import (
     CLIENT_AUTH,
     SERVER_AUTH,
+    Credentials,
     client_certificate,
     issued_credentials,
     signer_of,
@@ -174,6 +181,142 @@ def test_a_revoked_certificate_of_a_device_that_has_another(
             cluster.enter(number, "renewed", old)
         with cluster.enter(number, "renewed", new):
             pass
+
+
+def reader_and_writer(
+    cluster: RunningCluster, directory: Path, name: str
+) -> tuple[str, str, list[Credentials]]:
+    """Return two new devices, and their certificates; the first may read what the second writes."""
+    ids = f"{name}-reader", f"{name}-writer"
+    made = [issued_credentials(directory, cluster.authority.issue_device(one)) for one in ids]
+    cluster.update()
+    cluster.rule(*shared(*ids))
+    return *ids, made
+
+
+def shared(reader: str, writer: str) -> tuple[Rule, Rule]:
+    """Return what lets one read and the other write, the reader's first."""
+    topic = f"weather/{reader}"
+    return Rule(reader, False, READ, topic), Rule(writer, False, WRITE, topic)
+
+
+def brings_nothing(
+    cluster: RunningCluster, reader: str, writer: str, made: list[Credentials]
+) -> bool:
+    """Return True if what the one publishes at one node does not come to the other at another."""
+    with (
+        cluster.enter(2, writer, made[1]) as sends,
+        cluster.enter(1, reader, made[0]) as receives,
+    ):
+        sends.publish(f"weather/{reader}", b"1")
+        return receives.drain() == []
+
+
+def test_who_subscribes_again_and_again_loses_it_at_any_node(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    """Also while the first node takes the right away, from a session that is kept."""
+    reader, writer, made = reader_and_writer(cluster, tmp_path, "again")
+    reads, writes = shared(reader, writer)
+    kept = []
+    for number in (0, 1, 2):
+        cluster.rule(reads, writes)
+        peer = cluster.enter(number, reader, made[0])
+        peer.subscribe(f"weather/{reader}")
+        with again_and_again(peer, f"weather/{reader}"):
+            cluster.rule(writes)
+        kept += [cluster.subscriptions(reader, node) for node in range(len(NODES))]
+        assert brings_nothing(cluster, reader, writer, made)
+    assert kept == [0] * 9
+
+
+def test_rules_that_change_while_the_first_node_is_down(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    """It puts out at its start who has lost something, wherever he is, and nobody else."""
+    reader, writer, made = reader_and_writer(cluster, tmp_path, "down")
+    _, writes = shared(reader, writer)
+    with (
+        cluster.enter(2, reader, made[0]) as loses,
+        cluster.enter(1, writer, made[1]) as stays,
+    ):
+        loses.subscribe(f"weather/{reader}")
+        cluster.nodes[0].stop()
+        cluster.rule(writes, take_up=False)
+        stays.publish(f"weather/{reader}", b"0")
+        assert loses.receive() == (f"weather/{reader}", b"0")
+        cluster.nodes[0].start()
+        with pytest.raises(Refused):
+            loses.drain()
+        assert stays.drain() == []
+    assert cluster.subscriptions(reader) == 0
+    assert brings_nothing(cluster, reader, writer, made)
+
+
+def test_the_first_node_is_killed_while_it_takes_a_right_away(
+    cluster: RunningCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules are the new ones by then; its next start puts out all the same who had lost
+    something.
+    """
+    reader, writer, made = reader_and_writer(cluster, tmp_path, "half")
+    _, writes = shared(reader, writer)
+    with cluster.enter(2, reader, made[0]) as loses:
+        loses.subscribe(f"weather/{reader}")
+        with monkeypatch.context() as broken:
+            at = "ok = {module}:put_out"
+            broken.setattr(control, "_HOLD", control._HOLD.replace(at, f"error(halfway), {at}"))
+            with pytest.raises(FatalError, match="halfway"):
+                cluster.rule(writes)
+        cluster.nodes[0].kill()
+        assert cluster.subscriptions(reader, 1) == 1
+        cluster.nodes[0].start()
+        with pytest.raises(Refused):
+            loses.drain()
+    assert cluster.subscriptions(reader) == 0
+    assert brings_nothing(cluster, reader, writer, made)
+
+
+def test_nothing_of_before_is_delivered_while_the_nodes_start(
+    cluster: RunningCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other node opens its port before the first has gone through what is kept."""
+    reader, writer, made = reader_and_writer(cluster, tmp_path, "start")
+    _, writes = shared(reader, writer)
+    with cluster.enter(2, reader, made[0]) as peer:
+        peer.subscribe(f"weather/{reader}")
+    for number in (2, 1, 0):  # the last one has to be there for the others
+        cluster.nodes[number].stop()
+    cluster.rule(writes, take_up=False)
+    marks = {one: tmp_path / one for one in ("begun", "done")}
+    begun, done = (
+        f"ok = file:write_file({erlang_string(str(path))}, <<>>)" for path in marks.values()
+    )
+    with monkeypatch.context() as slow:
+        program = control._FIRST.replace("{hold}", f"{begun}, timer:sleep(15000), {{hold}}, {done}")
+        slow.setattr(control, "_FIRST", program)
+        early = []
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(cluster.start)
+            wait_until(marks["begun"].exists, seconds(120))
+            while not marks["done"].exists():
+                if starting.done():
+                    starting.result()
+                    break
+                heard = [number for number in (1, 2) if listens(cluster, number)]
+                early += heard if not marks["done"].exists() else []
+            starting.result()
+    assert early == []
+    assert brings_nothing(cluster, reader, writer, made)
+
+
+def listens(cluster: RunningCluster, number: int) -> bool:
+    """Return True if a node's port for devices is open."""
+    try:
+        with socket.create_connection((NODES[number], cluster.port), timeout=seconds(5)):
+            return True
+    except OSError:
+        return False
 
 
 def test_a_node_that_was_away_changes_nothing(cluster: RunningCluster, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from securemqtt_tools.broker import BrokerProcess
 from securemqtt_tools.broker.cluster import create_cluster
 from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.broker.revocations import hand_over
+from securemqtt_tools.broker.rules import Rule, Rules
+from securemqtt_tools.broker.rules_file import read_rules, write_rules
 from securemqtt_tools.pki import Authority
 from support.brokers.mqtt import Peer, client_context
 from support.brokers.rabbitmq import require_rabbitmq
@@ -88,6 +90,23 @@ class RunningCluster:
         wait_until(
             lambda: self.evaluate(_STATE) in ("3 [3]", "3 []"), seconds(120), "a whole cluster"
         )
+
+    def subscriptions(self, device_id: str, number: int = 0) -> int:
+        """Return how many filters a device's session has, as a node knows it."""
+        queue = f'rabbit_misc:r(<<"/">>, queue, <<"mqtt-subscription-{device_id}qos1">>)'
+        found = f"[One || One <- rabbit_binding:list_for_destination({queue})"
+        said = self.evaluate(
+            f'io:format("~w", [length({found}, element(4, element(2, One)) =:= <<"amq.topic">>])]).',
+            number,
+        )
+        return int(said)
+
+    def rule(self, *lines: Rule, take_up: bool = True) -> None:
+        """Put these rules in the place of those before, on the first node."""
+        directory = self.directories[0]
+        write_rules(directory, Rules(read_rules(directory).number + 1, {}, lines))
+        if take_up:
+            self.nodes[0].reload()
 
     def update(self, *numbers: int) -> None:
         """Have nodes take up what the authority says: the first, unless others are named, which get

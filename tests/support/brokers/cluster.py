@@ -95,11 +95,8 @@ class RunningCluster:
         """Return how many filters a device's session has, as a node knows it."""
         queue = f'rabbit_misc:r(<<"/">>, queue, <<"mqtt-subscription-{device_id}qos1">>)'
         found = f"[One || One <- rabbit_binding:list_for_destination({queue})"
-        said = self.evaluate(
-            f'io:format("~w", [length({found}, element(4, element(2, One)) =:= <<"amq.topic">>])]).',
-            number,
-        )
-        return int(said)
+        ours = f'{found}, element(4, element(2, One)) =:= <<"amq.topic">>]'
+        return int(self.evaluate(f'io:format("~w", [length({ours})]).', number))
 
     def rule(self, *lines: Rule, take_up: bool = True) -> None:
         """Put these rules in the place of those before, on the first node."""

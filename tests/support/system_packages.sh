@@ -16,6 +16,7 @@ if [ "$1" != --demo ]; then
     if [ "$1" = --brokers ]; then
         need javac default-jdk-headless
         need rabbitmq-server rabbitmq-server
+        need haproxy haproxy
     fi
     ls /usr/lib/*/libnss_wrapper.so >/dev/null 2>&1 || missing="$missing libnss-wrapper"
 fi
@@ -43,7 +44,9 @@ if ! { $run apt-get update -q && $run apt-get install -q -y --no-install-recomme
     echo "setup: apt-get could not install$missing; its last line: $(tail -n 1 "$log")" >&2
 fi
 rm -f "$log"
-# The tests start RabbitMQ themselves; Debian's own, with its user guest, is not to start with the machine.
-case "$missing" in *rabbitmq-server*)
-    [ ! -d /run/systemd/system ] || $run systemctl disable --quiet rabbitmq-server ;;
-esac
+# The tests start these themselves; Debian's own, RabbitMQ's with its user guest, are not to start with the machine.
+for service in rabbitmq-server haproxy; do
+    case "$missing" in *"$service"*)
+        [ ! -d /run/systemd/system ] || $run systemctl disable --quiet "$service" ;;
+    esac
+done

@@ -30,6 +30,10 @@ class Home:
         """The broker's directory."""
         return self.path / "broker"
 
+    def node(self, name: str) -> Home:
+        """Return the home that is made here for another node of a cluster, to be brought there."""
+        return Home(self.path / "nodes" / name)
+
     @property
     def witnesses(self) -> tuple[Path, ...]:
         """Files of the broker's that show when the authority comes from an older backup."""

@@ -71,12 +71,13 @@ class Peer:
         *,
         websockets: bool = False,
         session: ssl.SSLSession | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._buffer = bytearray()
         self._packets: list[Packet] = []
         self._packet_id = 0
         self._websockets = websockets
-        plain = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+        plain = socket.create_connection((host, port), timeout=WAIT_S)
         self._socket: socket.socket | TlsConnection = plain
         try:
             if context is not None:

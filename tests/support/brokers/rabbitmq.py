@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -14,9 +16,11 @@ from securemqtt_tools.broker.rules import Rule, Rules
 from securemqtt_tools.broker.rules_file import read_rules, write_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
-from support.brokers.mqtt import Peer, client_context
+from support.brokers.mqtt import Peer, Refused, client_context
 from support.identities.credentials import Credentials, issued_credentials
+from support.packets import SUBSCRIBE, answer, field
 from support.requirements import missing
+from support.speed import seconds
 
 
 def require_rabbitmq() -> Program:
@@ -128,3 +132,32 @@ def running_rabbitmq(authority: Authority, directory: Path, websockets: bool) ->
         yield node
     finally:
         node.stop()
+
+
+@contextmanager
+def again_and_again(peer: Peer, topic_filter: str) -> Iterator[None]:
+    """Subscribe without pause, from before the block until the connection ends."""
+    begun = Event()
+
+    def send() -> None:
+        with suppress(Refused):
+            for number in itertools.cycle(range(1, 1 << 16)):
+                peer.send(answer(SUBSCRIBE, number, field(topic_filter) + b"\1"))
+                if number == 100:
+                    begun.set()
+
+    def receive() -> None:
+        with suppress(Refused):
+            while True:
+                peer.receive_packet()
+
+    threads = [Thread(target=one, daemon=True) for one in (send, receive)]
+    for one in threads:
+        one.start()
+    try:
+        assert begun.wait(seconds(20))
+        yield
+    finally:
+        for one in threads:
+            one.join(seconds(20))
+        peer.drop()

@@ -32,8 +32,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securemqtt_tools.broker import devices, revocations
-from securemqtt_tools.broker.kinds import AUTO, CERTIFICATE_ALONE, ENGINES
+from securemqtt_tools.broker.kinds import AUTO, CERTIFICATE_ALONE, ENGINES, RABBITMQ
 from securemqtt_tools.broker.mosquitto.acl import acl_text
+from securemqtt_tools.broker.nodes import Cluster
 from securemqtt_tools.broker.public import find_root, read_public, root_pem
 from securemqtt_tools.broker.rules import ROLES, Access
 from securemqtt_tools.broker.rules_file import read_rules, reconcile
@@ -118,6 +119,7 @@ class BrokerConfig:
     key: str | None = None
     certificate_days: int = 90  # of one that the broker's own issuing key makes
     engine: str = AUTO  # which kind of broker it is for, one of ENGINES
+    cluster: Cluster | None = None  # where several computers are one broker
 
     @classmethod
     def create(
@@ -135,6 +137,7 @@ class BrokerConfig:
         public: tuple[Path, Path] | None = None,
         root: Path | None = None,
         engine: str = AUTO,
+        cluster: Cluster | None = None,
     ) -> BrokerConfig:
         """Set up a broker in `directory`: server certificate for `names`, trust, CRL, rules,
         settings.
@@ -144,14 +147,14 @@ class BrokerConfig:
         else. `roles` maps identities to names in ROLES. `save_each_change` writes sessions to disk
         at each change, not every minute: a crash loses less. `public` are the files of a public
         certificate and its key, which are taken in place of one of the authority's; `root` has its
-        root, where this computer does not trust that. `engine` is one of kinds.ENGINES. Raise
-        FatalError.
+        root, where this computer does not trust that. `engine` is one of kinds.ENGINES. With
+        `cluster` it is a node of one. Raise FatalError.
         """
         config = cls(
             directory=directory.resolve(),
             names=tuple(names),
             port=port,
-            bind=_default_bind(names) if bind is None else bind,
+            bind=_default_bind(names, cluster) if bind is None else bind,
             websockets_port=websockets_port,
             passwords=passwords,
             roles=dict(roles or {}),
@@ -159,6 +162,7 @@ class BrokerConfig:
             certificate=str(public[0].absolute()) if public else None,
             key=str(public[1].absolute()) if public else None,
             engine=engine,
+            cluster=cluster,
         )
         config.check()
         revocations.check(authority, config.directory)
@@ -193,6 +197,8 @@ class BrokerConfig:
                 )
             values["names"] = tuple(values["names"])
             values["limits"] = Limits(**values["limits"])
+            if values.get("cluster") is not None:
+                values["cluster"] = Cluster.read(values["cluster"])
             config = cls(directory=directory.resolve(), **values)
             config.check()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -216,6 +222,10 @@ class BrokerConfig:
                 f"{self.engine} lets in by certificate alone: run securemqtt broker init --force "
                 f"without --passwords, or use Mosquitto"
             )
+        if self.cluster is not None:
+            if self.engine != RABBITMQ:
+                raise FatalError(f"{self.engine} makes no cluster here: add --for {RABBITMQ}")
+            self.cluster.check()
         ports = [self.port] if self.websockets_port is None else [self.port, self.websockets_port]
         if not all(0 <= port <= 65535 for port in ports) or (
             len(ports) == 2 and ports[0] == ports[1] != 0
@@ -366,7 +376,9 @@ def _aged(begin: datetime, end: datetime, now: datetime, last: datetime, part: f
     return now > begin + (end - begin) * part and end < last
 
 
-def _default_bind(names: Sequence[str]) -> str:
+def _default_bind(names: Sequence[str], cluster: Cluster | None) -> str:
+    if cluster is not None:
+        return cluster.node if cluster.is_on_loopback else ""
     if not set(names) <= {"localhost", "127.0.0.1", "::1"}:
         return ""
     if {"127.0.0.1", "::1"} <= set(names):

@@ -63,6 +63,10 @@ class Engine(ABC):
         """Return what of that comes from the rules. Raise FatalError when they cannot be read."""
         return [] if self.enforces_networks else unenforced(self.title, config.directory)
 
+    def may_take_s(self, config: BrokerConfig) -> float:
+        """Return how long it may take to start with these settings."""
+        return self.start_s
+
     @abstractmethod
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write the files that it reads at its start. Raise FatalError."""

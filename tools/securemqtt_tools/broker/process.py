@@ -118,8 +118,8 @@ class BrokerProcess:
 
     def start(self, timeout_s: float | None = None) -> None:
         """Start the broker and wait until it listens, at most `timeout_s`, or what this kind of
-        broker may take: half a minute, or three for a large one. Nothing happens when it runs
-        already.
+        broker may take: half a minute, or three for a large one, and ten more where it waits for
+        the others of a cluster. Nothing happens when it runs already.
 
         Raise FatalError with the broker's own last words when it does not start, and where the CRL
         is older than what this object's broker has read before.
@@ -133,7 +133,7 @@ class BrokerProcess:
         chosen = 0 in (settings.port, settings.websockets_port)
         for attempt in range(PORT_ATTEMPTS):
             self.config = _with_free_ports(settings) if chosen else settings
-            if self._started(self._engine.start_s if timeout_s is None else timeout_s):
+            if self._started(self._engine.may_take_s(settings) if timeout_s is None else timeout_s):
                 return
             said = self._child.words()
             ports = self.config.port, self.config.websockets_port

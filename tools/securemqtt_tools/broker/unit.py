@@ -21,6 +21,7 @@ NAME = "securemqtt-broker"
 HANDED_ON = {HIVEMQ: ("HIVEMQ_HOME", "JAVA_HOME"), RABBITMQ: ("SECUREMQTT_RABBITMQ",)}
 _SOCKET = "NOTIFY_SOCKET"
 _START_S = 300
+_OTHERS_S = 600  # a node of a cluster waits for others
 _STOP_S = 90
 _FIRST_UNPRIVILEGED_PORT = 1024
 _PRIVATE_TMP = "PrivateTmp=yes"
@@ -57,7 +58,7 @@ class BrokerUnit:
     def _service(self) -> Iterable[str]:
         yield "# Started means that it listens."
         yield "Type=notify"
-        yield f"TimeoutStartSec={_START_S}"
+        yield f"TimeoutStartSec={_START_S + (_OTHERS_S if self.config.cluster else 0)}"
         yield "# The directory is this user's."
         yield f"User={self.user}"
         yield "UMask=0077"

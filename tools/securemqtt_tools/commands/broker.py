@@ -24,6 +24,7 @@ from pathlib import Path
 from securemqtt_tools import completion
 from securemqtt_tools.broker.issuing import DAYS
 from securemqtt_tools.broker.kinds import AUTO, ENGINES
+from securemqtt_tools.broker.nodes import DEFAULT_PORT as CLUSTER_PORT
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
@@ -121,6 +122,19 @@ def _init(parser: argparse.ArgumentParser) -> None:
         "embedded one)",
     )
     parser.add_argument(
+        "--cluster",
+        nargs="+",
+        metavar="NODE",
+        help="the names of all computers that are to be one broker, this one first",
+    )
+    parser.add_argument(
+        "--cluster-port",
+        type=whole_number(1, 65535),
+        default=CLUSTER_PORT,
+        metavar="PORT",
+        help=f"where they hear each other, and nobody else (default: {CLUSTER_PORT})",
+    )
+    parser.add_argument(
         "--force",
         action="store_true",
         help="set it up anew where there is one already; ids keep their roles",
@@ -213,6 +227,7 @@ _COMMANDS = (
             "init mqtt.local 192.168.1.5 --operator controller",
             "init mqtt.local --websockets --passwords",
             "init mqtt.local --for rabbitmq",
+            "init mqtt.local --for rabbitmq --cluster a.local b.local c.local",
             "init mqtt.example.org --certificate /etc/letsencrypt/live/mqtt.example.org/"
             "fullchain.pem \\\n      --key /etc/letsencrypt/live/mqtt.example.org/privkey.pem",
         ),
@@ -226,6 +241,9 @@ of another passes for the first.
 With --certificate and --key the broker shows a certificate that browsers trust, too. Who may enter
 stays with your authority. Both files are read again at each `broker reload`, and once a day by
 `broker run`, so that certbot and lego can renew them.
+
+With --cluster each node has a home of its own in HOME/nodes, which is to be brought to its computer
+(docs/cluster.md); the NAMEs are those that all nodes share.
 
 With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There an id with a
 revoked certificate is refused with any certificate, also a newer one, until the revoked one would

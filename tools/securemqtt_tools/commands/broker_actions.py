@@ -6,6 +6,7 @@ import argparse
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -25,6 +26,7 @@ from securemqtt_tools.broker.revocations import check_crl
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, as_called, warn
+from securemqtt_tools.commands import broker_cluster
 from securemqtt_tools.commands.broker_common import (
     authority_of,
     directory_of,
@@ -62,20 +64,26 @@ def init(args: argparse.Namespace) -> int:
     if bool(args.certificate) != bool(args.key) or (args.root and not args.certificate):
         raise FatalError("a public certificate comes with its key: give --certificate and --key")
     public = (args.certificate, args.key) if args.certificate else None
-    config = BrokerConfig.create(
-        directory,
-        authority_of(args),
-        names=args.names or (_names_in(args.certificate) if public else _own_names()),
-        public=public,
-        root=args.root,
-        port=args.port,
-        bind=args.bind,
-        websockets_port=args.websockets,
-        passwords=args.passwords,
-        roles=roles,
-        save_each_change=args.save_each_change,
-        engine=args.kind,
-    )
+    settings: dict[str, Any] = {
+        "port": args.port,
+        "websockets_port": args.websockets,
+        "passwords": args.passwords,
+        "roles": roles,
+        "save_each_change": args.save_each_change,
+        "engine": args.kind,
+    }
+    if args.cluster:
+        config = broker_cluster.create(args, authority_of(args), settings)
+    else:
+        config = BrokerConfig.create(
+            directory,
+            authority_of(args),
+            names=args.names or (_names_in(args.certificate) if public else _own_names()),
+            public=public,
+            root=args.root,
+            bind=args.bind,
+            **settings,
+        )
     print(f"The broker is set up in {directory}: {where(config)}, for {', '.join(config.names)}.")
     for identity, role in config.roles.items():
         print(f"{identity} {ROLES[role].summary}.")
@@ -112,6 +120,7 @@ def init(args: argparse.Namespace) -> int:
     if before is not None:
         kinds = (before.engine, config.engine)
         say_shortcomings(left_behind(directory, *kinds) + comes_back(directory, *kinds))
+    broker_cluster.say_nodes(args, config)
     runs = lock.is_held(directory)
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
     return 0

@@ -19,6 +19,7 @@ from securemqtt_tools.broker.privileges import become_holder, check_port
 from securemqtt_tools.broker.process import BrokerProcess
 from securemqtt_tools.broker.unit import tell_systemd
 from securemqtt_tools.cli import FatalError, warn
+from securemqtt_tools.commands.broker_cluster import say_waiting
 from securemqtt_tools.commands.broker_common import (
     authority_of,
     directory_of,
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         warn(warning)
     # By the name that was given: where that is a link, it may come to lead elsewhere.
     broker = BrokerProcess(directory_of(args), engine=args.engine)
+    say_waiting(config.cluster)
 
     def started() -> None:
         print(

@@ -12,63 +12,59 @@ from securemqtt_tools.broker.rabbitmq.settings import erlang_string
 
 DONE = "taken_up"
 # RabbitMQ asks what may be read when somebody subscribes, and a connection remembers what it was
-# told. So who has lost something is disconnected, and only once his connection, its channels and
-# the process that reads from him are no more, what may not be read any more is unbound: nobody is
-# left who could bind it again. That process waits for a client that takes nothing, for ever: then
-# it is killed. A connection that comes in between was told what holds by now.
-_TAKE_UP = """\
-true = register(securemqtt_taking_up, self()),
-Read = fun(File) -> {{ok, Text}} = file:read_file(File), Text end,
-ok = rabbit_definitions:import_raw(Read({changes})),
+# told. So who has lost something is disconnected, wherever he is, and only once nothing of his
+# connection is left, what may not be read any more is unbound: nobody could bind it again. A
+# connection that comes in between was told what holds by now.
+_HOLD = """\
+[Everyone, Lost] = {module}:note({everyone}, Gone ++ Cut),
+ok = rabbit_definitions:import_raw(Changes),
 ssl:clear_pem_cache(),
 By = <<"securemqtt">>,
-Gone = {gone},
 [ok = rabbit_auth_backend_internal:delete_user(One, By)
   || One <- Gone, rabbit_auth_backend_internal:exists(One)],
-Lost = Gone ++ {cut},
-IsOut = fun(User) -> {everyone} orelse lists:member(User, Lost) end,
-pg_local:sync(),
-Out = [One || One <- rabbit_direct:list_local(),
-  case catch amqp_connection:info(One, [user]) of [{{user, User}}] -> IsOut(User); _ -> true end],
-Channels = [One || Out =/= [], One <- rabbit_channel:list_local(),
-  case catch rabbit_channel:info(One, [connection]) of
-    [{{connection, Of}}] -> lists:member(Of, Out);
-    _ -> true
-  end],
-Readers = [One || {{links, Links}} <- [process_info(Pid, links) || Pid <- Out],
-  One <- Links, is_pid(One), proc_lib:translate_initial_call(One) =/= {{supervisor2, init, 1}}],
-[amqp_direct_connection:server_close(One, 320, <<"its rights have changed">>) || One <- Out],
-Wait = fun
-  Again([], _) -> ok;
-  Again(_, 0) -> error(still_connected);
-  Again(Pids, Left) ->
-    Left =:= {waits} - {patience} andalso [exit(One, kill) || One <- Readers],
-    timer:sleep(10),
-    Again([One || One <- Pids, is_process_alive(One)], Left - 1)
-end,
-ok = Wait(Out ++ Channels ++ Readers, {waits}),
-Bindings = fun() -> lists:append([
+ok = {module}:put_out_everywhere(Everyone, Lost),
+{unbind},
+{module}:forget()"""
+_TAKE_UP = """\
+true = register(securemqtt_taking_up, self()),
+{{ok, Changes}} = file:read_file({changes}),
+Gone = {gone},
+Cut = {cut},
+Bindings = fun(Of) -> lists:append([
   rabbit_binding:list_for_destination(
     rabbit_misc:r({vhost}, queue, <<{queue}, One/binary, "qos", Qos/binary>>))
-  || One <- Lost, Qos <- [<<"0">>, <<"1">>]]) end,
-{unbind},
+  || One <- Of, Qos <- [<<"0">>, <<"1">>]]) end,
+{hold},
 true = unregister(securemqtt_taking_up),
 {done}.
 """
-# At the start nobody is connected, and all is looked through that is kept from before.
+# At the start all is looked through that is kept from before. A node by itself has nobody connected
+# yet; the others of a cluster may have, and these lose what is not what they held.
 _FIRST = """\
-Read = fun(File) -> {{ok, Text}} = file:read_file(File), Text end,
-Definitions = Read({definitions}),
-ok = rabbit_definitions:import_raw(Definitions),
+{{ok, Changes}} = file:read_file({definitions}),
 ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup),
-By = <<"securemqtt">>,
-#{{<<"users">> := Users}} = rabbit_json:decode(Definitions),
+#{{<<"users">> := Users, <<"topic_permissions">> := Permissions}} = rabbit_json:decode(Changes),
 Here = [proplists:get_value(user, One) || One <- rabbit_auth_backend_internal:list_users()],
-[ok = rabbit_auth_backend_internal:delete_user(One, By)
-  || One <- Here -- [maps:get(<<"name">>, One) || One <- Users]],
-Bindings = fun() ->
+Gone = Here -- [maps:get(<<"name">>, One) || One <- Users],
+Held = maps:from_list([{{proplists:get_value(user, One),
+    [proplists:get_value(Which, One) || Which <- [read, write]]}}
+  || One <- rabbit_auth_backend_internal:list_topic_permissions()]),
+Cut = [One || #{{<<"user">> := One, <<"read">> := Read, <<"write">> := Write}} <- Permissions,
+  maps:get(One, Held, [Read, Write]) =/= [Read, Write]],
+Bindings = fun(_) ->
   rabbit_binding:list_for_source(rabbit_misc:r({vhost}, exchange, {exchange})) end,
-{unbind},
+{hold},
+{done}.
+"""
+# A node for which the first one takes up the rules.
+_JOIN = """\
+ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup),
+{await},
+{done}.
+"""
+_PUT_OUT = """\
+ssl:clear_pem_cache(),
+ok = {module}:put_out({everyone}, {cut}),
 {done}.
 """
 # By RabbitMQ's own judgement, so nothing is left that it would refuse.
@@ -80,22 +76,32 @@ May = fun({{binding, _, Key, {{resource, _, queue, <<{queue}, Rest/binary>>}}, _
   (_) -> false
 end,
 From = rabbit_misc:r({vhost}, exchange, {exchange}),
-Left = fun() -> [One || One <- Bindings(), element(2, One) =:= From, not May(One)] end,
+Left = fun() -> [One || One <- Bindings(Lost), element(2, One) =:= From, not May(One)] end,
 case Left() of
   [] -> ok;
   Some ->
     [rabbit_binding:remove(One, By) || One <- Some],
     [] = Left()
 end"""
-_WAITS = 6000  # of 10 ms
-_PATIENCE = 300
 
 
 def first_program(definitions: Path) -> bytes:
     """Return the program in Erlang for the start: it holds these definitions, and nothing of before
     besides.
     """
-    return _filled(_FIRST, definitions=erlang_string(str(definitions)))
+    return _filled(_FIRST, definitions=erlang_string(str(definitions)), everyone="false")
+
+
+def joining_program(await_others: str) -> bytes:
+    """Return the program for the start of a node that writes no users: it waits, by a call in
+    Erlang, for the one that does.
+    """
+    return _filled(_JOIN, **{"await": await_others})
+
+
+def put_out_program(devices: Collection[str], everyone: bool) -> bytes:
+    """Return the program that ends connections at this node alone, which has read a new CRL."""
+    return _filled(_PUT_OUT, everyone=_boolean(everyone), cut=_binaries(devices))
 
 
 @dataclass(frozen=True)
@@ -116,20 +122,24 @@ class Change:
             changes=erlang_string(str(self.changes)),
             gone=_binaries(self.gone),
             cut=_binaries(self.cut),
-            everyone="true" if self.everyone else "false",
-            waits=str(_WAITS),
-            patience=str(_PATIENCE),
+            everyone=_boolean(self.everyone),
         )
 
 
 def _filled(program: str, **values: str) -> bytes:
     constants = {
+        "module": MODULE,
         "vhost": _binary(VHOST),
         "exchange": _binary(EXCHANGE),
         "queue": erlang_string(QUEUE),
     }
-    unbind = _UNBIND.format(module=MODULE, **constants)
-    return program.format(unbind=unbind, done=DONE, **constants, **values).encode()
+    unbind = _UNBIND.format(**constants)
+    hold = _HOLD.format(unbind=unbind, **constants, everyone=values.get("everyone", "false"))
+    return program.format(hold=hold, done=DONE, **constants, **values).encode()
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _binary(text: str) -> str:

@@ -19,12 +19,20 @@ from securemqtt_tools.broker.devices import read_devices
 from securemqtt_tools.broker.engine import Engine, Standing
 from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.ports import free_port
+from securemqtt_tools.broker.rabbitmq import cluster as nodes
 from securemqtt_tools.broker.rabbitmq.client_id import write_module
-from securemqtt_tools.broker.rabbitmq.control import DONE, Change, first_program
+from securemqtt_tools.broker.rabbitmq.control import (
+    DONE,
+    Change,
+    first_program,
+    joining_program,
+    put_out_program,
+)
 from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
+from securemqtt_tools.broker.rabbitmq.membership import read_cookie
 from securemqtt_tools.broker.rabbitmq.program import Program
-from securemqtt_tools.broker.rabbitmq.settings import FIRST, PLUGINS, advanced_config
+from securemqtt_tools.broker.rabbitmq.settings import FIRST, NOTHING, PLUGINS, advanced_config
 from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous, is_as_much
 from securemqtt_tools.broker.revocations import newly_revoked
 from securemqtt_tools.broker.rules import DENY, Access
@@ -81,12 +89,21 @@ class RabbitMQ(Engine):
     def shortcomings(self, config: BrokerConfig) -> list[str]:
         """Return what RabbitMQ cannot do of what the rules ask for."""
         lines = read_rules(config.directory).lines
-        return unenforced(self.title, config.directory) + [
-            f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
-            + ("is for these as well" if one.action == DENY else "gives nothing")
-            for one in lines
-            if is_ambiguous(one.topic_filter)
-        ]
+        ends = [nodes.ENDS_WITH_A_NODE] if config.cluster else []
+        return (
+            ends
+            + unenforced(self.title, config.directory)
+            + [
+                f"RabbitMQ takes a dot for a /, and * for +: the rule that {escaped(str(one))} "
+                + ("is for these as well" if one.action == DENY else "gives nothing")
+                for one in lines
+                if is_ambiguous(one.topic_filter)
+            ]
+        )
+
+    def may_take_s(self, config: BrokerConfig) -> float:
+        """Return how long it may take to start: a node waits for others."""
+        return self.start_s + (nodes.WAIT_S if config.cluster else 0)
 
     def neglects(self, config: BrokerConfig) -> list[str]:
         """Return the same: all of it comes from the rules."""
@@ -99,15 +116,23 @@ class RabbitMQ(Engine):
             make_directory(one)
         write_module(here / _LIBRARIES)
         self._held, self._unsure = _access(config), set()
+        cookie, more = secrets.token_hex(32).encode(), NOTHING
+        if config.cluster is not None:
+            cookie, more = read_cookie(here), nodes.cluster_settings(config.cluster)
+            nodes.write_cluster(here)
+        if _says_who_may(config):
+            first = first_program(here / _DEFINITIONS)
+        else:
+            first = joining_program(nodes.AWAIT_FIRST)
         write_files(
             here,
             {
-                _COOKIE: secrets.token_hex(32).encode(),
+                _COOKIE: cookie,
                 _CONFIGURATION: FIRST.encode(),
-                _ADVANCED: advanced_config(config, here / _FIRST_PROGRAM, here / _CRLS),
+                _ADVANCED: advanced_config(config, here / _FIRST_PROGRAM, here / _CRLS, more),
                 _PLUGINS: PLUGINS.encode(),
                 _DEFINITIONS: all_definitions(self._held, config.limits),
-                _FIRST_PROGRAM: first_program(here / _DEFINITIONS),
+                _FIRST_PROGRAM: first,
             },
         )
         write_crl(here / _CRLS, config.crl())
@@ -121,6 +146,8 @@ class RabbitMQ(Engine):
         """Return all of the environment that it, and `rabbitmqctl`, are started with."""
         here = config.directory / DIRECTORY
         without_epmd = f"-erl_epmd_port {self._port}"
+        cluster = config.cluster
+        more = nodes.cluster_environment(cluster, config.bind, Path(DIRECTORY)) if cluster else {}
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
@@ -148,6 +175,7 @@ class RabbitMQ(Engine):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-sname {_NODE} {without_epmd} "
             f"-kernel inet_dist_use_interface {{{_LOOPBACK.replace('.', ',')}}}",
             "RABBITMQ_CTL_ERL_ARGS": f"{without_epmd} -dist_listen false",
+            **more,
         }
 
     def complete(self, child: Child) -> None:
@@ -166,7 +194,10 @@ class RabbitMQ(Engine):
         directory = now.config.directory
         revoked = newly_revoked(directory, now.crl, before.crl, _MOST)
         write_crl(directory / DIRECTORY / _CRLS, now.crl)
-        self._take_up(child, now.config, revoked)
+        if _says_who_may(now.config):
+            self._take_up(child, now.config, revoked)
+        else:
+            self._run(now.config, child.log, put_out_program(revoked or (), revoked is None))
         return True
 
     def keep_out(self, child: Child) -> bool:
@@ -209,18 +240,19 @@ class RabbitMQ(Engine):
             everyone=revoked is None,
         )
         self._unsure = changed.keys() | gone
-        self._run(config, child.log, change)
+        self._run(config, child.log, change.program())
         self._held, self._unsure = access, set()
 
-    def _run(self, config: BrokerConfig, log: Path, change: Change) -> None:
+    def _run(self, config: BrokerConfig, log: Path, program: bytes) -> None:
         path = config.directory / DIRECTORY / _PROGRAM
-        write_file(path, change.program())
+        write_file(path, program)
         command = [str(self.program.control), "--quiet", "eval_file", str(path)]
         with explained(f"start {self.program.control}"):
             try:
                 done = subprocess.run(
                     command,
                     env=self.environment(config),
+                    cwd=config.directory,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
@@ -242,6 +274,13 @@ class RabbitMQ(Engine):
 
 
 def _access(config: BrokerConfig) -> dict[str, Access]:
+    if not _says_who_may(config):
+        return {}
     rules = read_rules(config.directory)
     ids = sorted(read_devices(config.directory))
     return {one: rules.access(one, config.roles.get(one)) for one in ids}
+
+
+def _says_who_may(config: BrokerConfig) -> bool:
+    """Return False on a node for which the first one does."""
+    return config.cluster is None or config.cluster.leads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
@@ -13,6 +13,8 @@ from securemqtt_tools.broker.rabbitmq.definitions import EXCHANGE, VHOST
 PLUGINS = "[rabbitmq_auth_mechanism_ssl,rabbitmq_mqtt,rabbitmq_web_mqtt].\n"
 # Where our own Client, and other brokers, look for MQTT over WebSockets; RabbitMQ's own is /ws.
 WEBSOCKETS_PATH = "/mqtt"
+RABBIT, MQTT = "rabbit", "rabbitmq_mqtt"
+NOTHING = {RABBIT: "", MQTT: ""}
 # The file of settings that RabbitMQ reads first, and which is /etc's if there is none.
 FIRST = """\
 # Written by securemqtt broker; all other settings are in advanced.config.
@@ -22,11 +24,13 @@ log.connection.level = info
 """
 
 
-def advanced_config(config: BrokerConfig, program: Path, crls: Path) -> bytes:
+def advanced_config(
+    config: BrokerConfig, program: Path, crls: Path, more: Mapping[str, str] = NOTHING
+) -> bytes:
     """Return advanced.config: MQTT with mutual TLS, by itself and in WebSockets, and no other port.
 
     No port is open before our own module has run `program`: a session that is kept may have more
-    than is allowed by now. `crls` is a directory with the CRL.
+    than is allowed by now. `crls` is a directory with the CRL. `more` settings are by application.
     """
     tls = ", ".join(_tls(config.directory, crls))
     limits = config.limits
@@ -37,7 +41,7 @@ def advanced_config(config: BrokerConfig, program: Path, crls: Path) -> bytes:
         web = f"[{ip}{{port, {config.websockets_port}}}, {tls}]"
     text = f"""\
 %% Written by securemqtt broker; change it with that command.
-[{{rabbit, [
+[{{rabbit, [{more[RABBIT]}
    {{tcp_listeners, []}}, {{ssl_listeners, []}},
    {{definitions, [
       {{import_backend, {MODULE}}}, {{program, {erlang_string(str(program))}}},
@@ -46,7 +50,7 @@ def advanced_config(config: BrokerConfig, program: Path, crls: Path) -> bytes:
    {{auth_backends, [{{rabbit_auth_backend_internal, {MODULE}}}]}},
    {{ssl_cert_login_from, common_name}},
    {{ssl_options, [{tls}]}}]}},
- {{rabbitmq_mqtt, [
+ {{rabbitmq_mqtt, [{more[MQTT]}
    {{tcp_listeners, []}}, {{ssl_listeners, []}},
    {{allow_anonymous, false}}, {{ssl_cert_login, true}},
    {{vhost, {_binary(VHOST)}}}, {{exchange, {_binary(EXCHANGE)}}},

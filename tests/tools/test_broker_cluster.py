@@ -1,0 +1,125 @@
+"""Several nodes that are one broker: what `broker init --cluster` makes for each."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker.cluster import create_cluster
+from securemqtt_tools.broker.nodes import Cluster
+from securemqtt_tools.broker.public import names_of
+from securemqtt_tools.broker.rabbitmq import cluster as nodes
+from securemqtt_tools.broker.rabbitmq.membership import COOKIE, NODE, TRUST
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.pki import Authority
+from support.brokers.cluster import NODES, require_loopback
+from support.brokers.home import Home
+from support.brokers.rabbitmq import require_rabbitmq
+from support.network.net import free_port
+from support.speed import seconds
+
+THREE = ("a.local", "b.local", "c.local")
+INIT = ("init", "mqtt.local", "--for", "rabbitmq", "--cluster", *THREE)
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
+    return Home(tmp_path / "home", capsys, broker=False)
+
+
+def membership(directory: Path) -> Path:
+    """Return where a node has that by which the others know it."""
+    return directory / "broker" / "rabbitmq" / "cluster"
+
+
+def test_each_node_has_a_home(home: Home) -> None:
+    require_rabbitmq()
+    out = home.good("broker", *INIT, "--operator", "hub", "--cluster-port", "25999")
+    others = [home.directory / "nodes" / one for one in THREE[1:]]
+    for name, directory in zip(THREE, (home.directory, *others), strict=True):
+        config = BrokerConfig.open(directory / "broker")
+        assert config.cluster == Cluster(THREE, name, 25999)
+        assert config.cluster.leads == (name == "a.local")
+        assert names_of(config.server_certificate()) == [name, "mqtt.local"]
+        assert (config.bind, config.roles) == ("", {"hub": "operator"})
+        for one in (COOKIE, NODE, TRUST):
+            mode = (membership(directory) / one).stat().st_mode
+            assert stat.S_IMODE(mode) == 0o600
+    for directory in others:
+        assert f"bring {directory} to that computer" in out
+    assert "what ends with a node is: its retained messages" in out
+
+
+def test_nodes_know_each_other_by_certificates_of_their_own_kind(home: Home) -> None:
+    """All by one trust, which is not the authority, and whose key is nowhere."""
+    require_rabbitmq()
+    home.good("broker", *INIT)
+    places = [home.directory, *(home.directory / "nodes" / one for one in THREE[1:])]
+    cookies = {(membership(one) / COOKIE).read_bytes() for one in places}
+    trusts = {(membership(one) / TRUST).read_bytes() for one in places}
+    assert (len(cookies), len(trusts)) == (1, 1)
+    assert len(cookies.pop()) == 64
+    (trust,) = x509.load_pem_x509_certificates(trusts.pop())
+    keys = set()
+    for one in places:
+        (node,) = x509.load_pem_x509_certificates((membership(one) / NODE).read_bytes())
+        node.verify_directly_issued_by(trust)
+        keys.add(node.public_key().public_numbers())  # type: ignore[union-attr]
+        context = ssl.create_default_context(cafile=str(membership(one) / TRUST))
+        context.load_cert_chain(membership(one) / NODE)
+    assert len(keys) == len(places)
+    assert trust.public_key() not in [one.public_key() for one in home.authority.trust_anchors()]
+    assert trust.public_key().public_numbers() not in keys  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*INIT[:-1],), "a cluster has 3, 5 or 7 different nodes, and these are 2"),
+        ((*INIT[:-1], "A.local"), "a cluster has 3, 5 or 7 different nodes, and these are 2"),
+        ((*INIT[:-1], "c"), "'c' has no domain"),
+        ((*INIT[:-1], "fd00::1"), "'fd00::1' is an IPv6 address"),
+        ((*INIT[:-1], "c d.local"), "neither a host name nor an IP address"),
+        ((*INIT, "--bind", "127.0.0.1"), "--bind is for one computer"),
+        (("init", "--cluster", *THREE), "auto makes no cluster here: add --for rabbitmq"),
+    ],
+)
+def test_what_is_no_cluster(home: Home, arguments: tuple[str, ...], said: str) -> None:
+    assert said in home.bad("broker", *arguments)
+    assert not home.broker.exists()
+    assert not (home.directory / "nodes").exists()
+
+
+@pytest.mark.brokers
+@pytest.mark.xdist_group("cluster")
+@pytest.mark.timeout(seconds(300))
+def test_a_new_node_without_the_others(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits, and no longer than it may; it never begins a cluster of its own. One whose
+    membership is missing says so.
+    """
+    require_rabbitmq()
+    require_loopback()
+    monkeypatch.setattr(nodes, "WAIT_S", 2.0)
+    made = create_cluster(
+        lambda node: tmp_path / node,
+        authority,
+        NODES,
+        cluster_port=free_port(),
+        port=0,
+        engine="rabbitmq",
+    )
+    broker = BrokerProcess(made[1].directory)
+    with pytest.raises(FatalError, match=r"does not start: .*no other node runs"):
+        broker.start(seconds(120))
+    assert not broker.running
+    shutil.rmtree(made[1].directory / "rabbitmq" / "cluster")
+    with pytest.raises(FatalError, match=r"is missing, by which the other nodes know this one"):
+        broker.start(seconds(120))

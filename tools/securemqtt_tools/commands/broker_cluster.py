@@ -1,0 +1,64 @@
+"""What `securemqtt broker init --cluster` and `run` do for the nodes of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from securemqtt_tools.broker.cluster import create_cluster
+from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.nodes import Cluster
+from securemqtt_tools.broker.rabbitmq.cluster import WAIT_S
+from securemqtt_tools.cli import FatalError
+from securemqtt_tools.home import Home
+from securemqtt_tools.pki import Authority
+
+
+def create(
+    args: argparse.Namespace, authority: Authority, settings: dict[str, Any]
+) -> BrokerConfig:
+    """Set up all nodes, and return the settings of the first, which runs here. Raise FatalError."""
+    for option, value in (("--bind", args.bind), ("--certificate", args.certificate)):
+        if value is not None:
+            raise FatalError(f"{option} is for one computer: leave it out with --cluster")
+    home = Home(args.home)
+    first = args.cluster[0].lower()
+    made = create_cluster(
+        lambda node: home.broker if node == first else home.node(node).broker,
+        authority,
+        args.cluster,
+        names=args.names,
+        cluster_port=args.cluster_port,
+        **settings,
+    )
+    return made[0]
+
+
+def say_nodes(args: argparse.Namespace, config: BrokerConfig) -> None:
+    """Say where the other nodes have to go."""
+    if config.cluster is None:
+        return
+    for one in config.cluster.others:
+        print(
+            f"Node {one}: bring {Home(args.home).node(one).path} to that computer, as its "
+            f"~/.securemqtt. Its keys and the cookie are in it, so let nobody else read it on the "
+            f"way."
+        )
+
+
+def say_waiting(cluster: Cluster | None) -> None:
+    """Say for whom a node may have to wait."""
+    if cluster is None:
+        return
+    others = " and ".join(cluster.others)
+    print(
+        f"It is the node {cluster.node}. "
+        + (
+            "It begins the cluster"
+            if cluster.leads
+            else f"Where it is new it waits for the first, {cluster.nodes[0]}"
+        )
+        + f"; coming back, it waits for {others} if they ran longer than it. At most "
+        f"{WAIT_S / 60:.0f} minutes.",
+        flush=True,
+    )

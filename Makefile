@@ -13,7 +13,7 @@ RELEASE := .build/release
 RELEASE_STAMP := $(RELEASE)/.installed
 
 .PHONY: help setup system system-demo demo test test-long test-parts test-brokers test-matrix lint bench soak clean
-.PHONY: hooks documents conformance pictures lock release release-rehearsal
+.PHONY: hooks documents brokers conformance pictures lock release release-rehearsal
 
 help:
 	@echo "make demo       the whole system on this machine: CA, broker, board, Pi, intruders"
@@ -29,6 +29,7 @@ help:
 	@echo "make soak       faults at random, for MINUTES=10"
 	@echo "make hooks      the quick checks before each commit"
 	@echo "make documents  write anew what is made from the source: docs/errors.md, package.json, ..."
+	@echo "make brokers      ... docs/brokers.md: what works with which broker, from which interpreter"
 	@echo "make conformance  ... docs/conformance.md: both brokers against MQTT 3.1.1, clause by clause"
 	@echo "make lock       write the versions and hashes of all packages anew; UPGRADE=1 for newer ones"
 	@echo "make release    wheel, sdist, SBOM and checksums, checked; release-rehearsal on any commit"
@@ -100,6 +101,10 @@ documents: setup
 
 conformance: setup system
 	@$(BIN)/python tests/conformance/page.py
+
+brokers: setup system
+	@sh tests/support/system_packages.sh --brokers
+	@$(BIN)/python tests/brokers/page.py
 
 pictures: setup
 	@PYTHONPATH=tests $(BIN)/python tests/support/documents/pictures.py

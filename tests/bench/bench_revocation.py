@@ -40,7 +40,7 @@ def measure(setting: Setting, rounds: int = 1) -> Iterator[Figure]:
                 peer = door.enter(device_id, client_certificate(directory, signer, [device_id]))
                 others.append(stack.enter_context(peer))
             taken_s.append(_revoked_s(door))
-            broken.append(float(sum(_is_broken(peer) for peer in others)))
+            broken.append(float(sum(is_broken(peer) for peer in others)))
     yield Figure(f"until one of {_CONNECTED} is out, {_ROLES} rules, s", {64: taken_s})
     yield Figure("others whose connection broke", {64: broken})
 
@@ -56,7 +56,8 @@ def _revoked_s(door: Door) -> float:
         return time.monotonic() - began
 
 
-def _is_broken(peer: Peer) -> bool:
+def is_broken(peer: Peer) -> bool:
+    """Return True if a connection does not stand any more."""
     with suppress(Refused, ssl.SSLError):
         peer.drain()
         return False

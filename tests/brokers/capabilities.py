@@ -33,7 +33,7 @@ _Test = TypeVar("_Test", bound=Callable[..., object])
 
 
 def capability(title: str) -> Callable[[_Test], _Test]:
-    """Give a test its column in the table."""
+    """Give a test its row in the table."""
 
     def named(test: _Test) -> _Test:
         marked: _Test = pytest.mark.capability(title)(test)

@@ -18,10 +18,6 @@ from support.brokers.rabbitmq import require_rabbitmq
 from support.requirements import require_program
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "capability(title): the column of docs/brokers.md")
-
-
 def _opened(engine: str, authority: Authority, directory: Path, websockets: bool) -> Iterator[Door]:
     if engine == HIVEMQ:
         require_hivemq()

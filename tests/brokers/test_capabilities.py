@@ -1,4 +1,4 @@
-"""What a device can do with each broker, from each interpreter: one column of docs/brokers.md each,
+"""What a device can do with each broker, from each interpreter: one row of docs/brokers.md each,
 judged by what is delivered.
 """
 

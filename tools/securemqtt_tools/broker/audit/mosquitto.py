@@ -49,8 +49,11 @@ _WEBSOCKETS = "Opening websockets listen socket"
 _UNKNOWN = "<unknown>"
 # The sockets of eviction.py and install.py.
 _PUT_OUT = re.compile(r"/.*/(?:eviction/socket|securemqtt\.socket):0")
+# As Mosquitto 2.0.21 names who gave a wrong password: by what he said.
+_REFUSED = re.compile(r"Client (?P<identity>.*) disconnected, not authorised\.")
 _HALF_OPEN = timedelta(seconds=100)  # so long at most one may take to say CONNECT
 _MOST = 10_000
+_NOT_AUTHORISED = "not authorised: wrong user name or password"
 _GONE = "it went away without a word"
 _TAKEN_OVER = "taken over by a newer connection"
 _PROTOCOL_ERROR = "what it sent breaks the protocol"
@@ -62,8 +65,8 @@ _WORDS = {
     "disconnected: Protocol error.": _PROTOCOL_ERROR,
     "protocol error.": _PROTOCOL_ERROR,
     "Protocol error.": _PROTOCOL_ERROR,
-    "disconnected, not authorised.": "not authorised: wrong user name or password",
-    "not authorised.": "not authorised: wrong user name or password",
+    "disconnected, not authorised.": _NOT_AUTHORISED,
+    "not authorised.": _NOT_AUTHORISED,
     "has exceeded timeout, disconnecting.": "it was silent for longer than its keep-alive",
     "exceeded timeout.": "it was silent for longer than its keep-alive",
     "already connected, closing old connection.": _TAKEN_OVER,
@@ -144,6 +147,12 @@ class MosquittoReader:
         the next line tells.
         """
         found = _ENDED.fullmatch(line.text) or _BROKEN.fullmatch(line.text)
+        if (refused := _REFUSED.fullmatch(line.text)) and (
+            refused["identity"] not in self._present or self._opened
+        ):
+            said = None if refused["identity"] == _UNKNOWN else refused["identity"]
+            yield event(line.time, REFUSED, said, self._only_one(), _NOT_AUTHORISED)
+            return None
         if found is None or found["identity"] not in (*self._present, *self._put_out, _UNKNOWN):
             newer = _ENDED_2_1.fullmatch(line.text)
             if newer is not None:

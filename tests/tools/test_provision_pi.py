@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securemqtt import Client
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess, Limits
 from securemqtt_tools.broker.rules import DENY, WRITE, Rule, Rules
-from securemqtt_tools.broker.rules_file import write_rules
+from securemqtt_tools.broker.rules_file import read_rules, write_rules
 from securemqtt_tools.cli import main
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.provision.bundle import RULE_KEYS
@@ -332,6 +332,27 @@ def test_what_to_try_names_the_bundle_where_no_usual_place_is_it(
     (tmp_path / ".config").chmod(0o700)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("Try it: securemqtt pub '~/hello' hi --bundle .\n")
+
+
+def test_it_joins_groups_and_knows_their_rules(provisioner: Provisioner, tmp_path: Path) -> None:
+    out, home = tmp_path / "bundle", provisioner.home
+    names = ["localhost"]
+    BrokerConfig.create(home / "broker", provisioner.authority, names=names, port=8883)
+    allow = ["allow", "greenhouse", "write", "weather/#", "--home", str(home)]
+    assert main(["group", "greenhouse", "other", "--home", str(home)], command="broker") == 0
+    assert main(allow, command="broker") == 0
+    arguments = ("pi", "pi-grouped", "--out", str(out), "--group", "greenhouse")
+    outcome = provisioner.run(*arguments, "--dry-run", broker="localhost")
+    assert "It would join group greenhouse." in outcome.out
+    assert read_rules(home / "ca").groups["greenhouse"] == {"other"}
+    outcome = provisioner.run(*arguments, broker="localhost")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "In group greenhouse: pi-grouped.\n" in outcome.out
+    assert read_rules(home / "ca").groups["greenhouse"] == {"other", "pi-grouped"}
+    config = json.loads((out / "config.json").read_bytes())
+    assert config["may_publish"] == ["devices/pi-grouped/#", "weather/#"]
+    again = provisioner.run(*arguments, broker="localhost")
+    assert "up to date" in again.out and "In group" not in again.out
 
 
 def test_a_prefix_that_our_own_broker_forbids(provisioner: Provisioner, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from securemqtt.bundle import find as find_bundle
 from securemqtt.errors import BundleNotFound
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
+from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.cli import (
     FatalError,
     add_home_option,
@@ -40,7 +41,13 @@ from securemqtt_tools.cli import (
     warn,
     whole_number,
 )
-from securemqtt_tools.commands.broker_rules import leave_shared
+from securemqtt_tools.commands.broker_rules import (
+    check_no_device,
+    hand_on,
+    join,
+    leave_shared,
+    rules_of,
+)
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
@@ -121,6 +128,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TOPIC",
         help="what ~ stands for at this broker (default: devices/ID)",
     )
+    group = parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        dest="groups",
+        metavar="GROUP",
+        help="a group whose rules count for it (securemqtt broker rules); may be repeated",
+    )
+    completion.completed(group, completion.ids)
     add_home_option(parser)
     add_passphrase_option(parser)
     made = parser.add_argument_group("files made elsewhere, with openssl say (nothing is issued)")
@@ -210,6 +226,12 @@ def run(args: argparse.Namespace) -> int:
     is_pi = args.board == _PI
     imported = _imported(args, is_pi)
     where = find_destination(args.broker, args.home, imported is not None)
+    home = Home(args.home)
+    source = imported or Authority.open(
+        home.ca, passphrase_source(args.passphrase_file), witnesses=home.witnesses
+    )
+    # First, since the bundle says what the device may do.
+    joining = _join_groups(args, source) if isinstance(source, Authority) else []
     config = where.config
     roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
@@ -222,10 +244,6 @@ def run(args: argparse.Namespace) -> int:
         prefix=args.prefix,
         imported=imported is not None,
         password=_password(args),
-    )
-    home = Home(args.home)
-    source = imported or Authority.open(
-        home.ca, passphrase_source(args.passphrase_file), witnesses=home.witnesses
     )
     if where.remark:
         warn(where.remark)
@@ -240,15 +258,38 @@ def run(args: argparse.Namespace) -> int:
         provision_pi(order, steps) if isinstance(order, PiOrder) else provision_board(order, steps)
     )
     if args.dry_run:
-        steps.say("Dry run: nothing was changed." if changed else "There is nothing to change.")
+        for group in joining:
+            steps.say(f"It would join group {group}.")
+        is_as_wanted = not (changed or joining)
+        steps.say(
+            "There is nothing to change." if is_as_wanted else "Dry run: nothing was changed."
+        )
     else:
         outcome = "ready" if changed else "up to date: there was nothing to change"
         steps.say(f"{settings.device_id} is {outcome}.")
         if isinstance(source, Authority):
             leave_shared(args, source, [settings.device_id])
+            if joining:
+                hand_on(args)
         if is_pi:
             steps.say(as_called(_what_to_try(args)))
     return 0
+
+
+def _join_groups(args: argparse.Namespace, authority: Authority) -> list[str]:
+    """Have the device join the groups that were asked for, but at a dry run; return those that are
+    new to it. Raise FatalError.
+    """
+    device_id, groups = check_device_id(args.id), rules_of(args).groups
+    for one in args.groups:
+        check_group(one)
+        check_no_device(authority, one)
+    new = [one for one in dict.fromkeys(args.groups) if device_id not in groups.get(one, ())]
+    for one in new:
+        if not args.dry_run:
+            join(args, authority, one, [device_id])
+            print(f"In group {one}: {device_id}.")
+    return new
 
 
 def _what_to_try(args: argparse.Namespace) -> str:
@@ -319,8 +360,9 @@ def _check_files(args: argparse.Namespace) -> None:
             f"files that were made elsewhere come as three, --ca, --certificate and --key: "
             f"{' and '.join(missing)} is missing"
         )
-    if args.certificate_days:
-        raise FatalError("--certificate-days is for a certificate that is issued here")
+    for option, value in (("certificate-days", args.certificate_days), ("group", args.groups)):
+        if value:
+            raise FatalError(f"--{option} is for a certificate that is issued here")
 
 
 def _board_order(args: argparse.Namespace, settings: Settings, authority: Source) -> Order:

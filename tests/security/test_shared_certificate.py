@@ -82,6 +82,12 @@ def alive(peer: Peer) -> None:
     peer.ask(packet(PINGREQ), PINGRESP)
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make one of these tests' own: its groups and rules are no other test's."""
+    return Authority.create(tmp_path_factory.mktemp("shared") / "ca", passphrase=None)
+
+
 @pytest.fixture(
     scope="module",
     params=[("mosquitto", False), ("mosquitto", True), ("amqtt", False), ("amqtt", True)],

@@ -22,7 +22,7 @@ import pytest
 from cryptography import x509
 
 from securemqtt_tools.broker import BrokerConfig
-from securemqtt_tools.broker.mosquitto import eviction
+from securemqtt_tools.broker.mosquitto import eviction, live
 from securemqtt_tools.broker.mosquitto.install import Installation
 from securemqtt_tools.broker.mosquitto.live import Reload
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
@@ -349,6 +349,18 @@ def test_a_log_that_is_cut_costs_no_message(
     with Peer(installed.config.port, hub) as peer:
         assert peer.connect("hub", clean=False) is True
         assert [peer.receive()[1] for _ in range(40)] == [b"%d" % one for one in range(40)]
+
+
+def test_more_who_are_away_than_can_be_entered_are_told_beforehand(
+    installed: Installed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = find_mosquitto()
+    assert program is not None
+    monkeypatch.setattr(live, "MOST_AWAY", 1)
+    installed.config = installed.config.changed(roles={"pump": "monitor", "hub": "monitor"})
+    assert installed.install("--dry-run") == 0
+    said = "2 who have a role or a rule are away, more than 1" in capsys.readouterr().out
+    assert said is (program.version < REWORKED_SINCE)
 
 
 def test_the_dry_run_says_which_of_both(

@@ -32,6 +32,7 @@ from securemqtt_tools.broker.mosquitto.away import Presence
 from securemqtt_tools.broker.mosquitto.eviction import Watch
 from securemqtt_tools.broker.mosquitto.log import Log
 from securemqtt_tools.broker.mosquitto.program import REWORKED_SINCE, find_mosquitto
+from securemqtt_tools.broker.passwords import set_password
 from securemqtt_tools.broker.ports import free_port
 from securemqtt_tools.broker.rules import READ, Rule, Rules
 from securemqtt_tools.broker.rules_file import write_rules
@@ -39,7 +40,7 @@ from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from support.brokers.doors import Door, open_door
 from support.brokers.hivemq import hivemq_installed, require_hivemq
-from support.brokers.mqtt import WAIT_S, Refused
+from support.brokers.mqtt import WAIT_S, Peer, Refused
 from support.brokers.rabbitmq import require_rabbitmq
 from support.network.net import wait_until
 from support.packets import CONNECT, field, packet
@@ -391,6 +392,46 @@ def test_more_than_can_be_looked_in_for_take_a_restart(
         assert door.broker.reload() is is_old
 
 
+def test_with_passwords_nothing_is_lost_for_sessions_from_the_disk(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """Before 2.1: to them a reload gives no lines, and nobody can enter them."""
+    require_program("mosquitto")
+    with open_door(authority, tmp_path, "mosquitto", passwords=True) as door:
+        program = find_mosquitto()
+        assert program is not None
+        is_old = program.version < REWORKED_SINCE
+        device = door.new_id()
+        file = door.broker.directory / "passwords"
+        words = {one: set_password(file, one) for one in ("controller", "watcher", device)}
+        made = {one: door.credentials(one) for one in words}
+        door.broker.reload()
+
+        def enter(one: str) -> Peer:
+            peer = door.peer(made[one])
+            peer.connect(one, clean=False, username=one, password=words[one])
+            return peer
+
+        with enter("controller") as peer:
+            peer.subscribe("devices/#")
+            peer.disconnect()
+        door.broker.restart()
+        if is_old:
+            with pytest.raises(FatalError, match="2 who have a role or a rule have not come since"):
+                door.broker.end_tls_sessions()
+        assert door.broker.reload() is is_old
+        with enter(device) as peer:
+            for number in range(20):
+                peer.publish(f"devices/{device}/t", b"%d" % number)
+        for one in ("controller", "watcher"):
+            with enter(one) as peer:
+                if one == "controller":
+                    assert [peer.receive()[1] for _ in range(20)] == [b"%d" % n for n in range(20)]
+                peer.disconnect()
+        assert door.broker.end_tls_sessions()
+        assert door.broker.reload() is False
+
+
 def test_each_of_many_reloads_is_taken_up(authority: Authority, tmp_path: Path) -> None:
     """Mosquitto forgets a SIGHUP that comes while it reads its files already."""
     require_program("mosquitto")
@@ -495,8 +536,8 @@ def test_who_is_revoked_amid_a_reload_is_put_out_by_the_next(
         first, second = door.new_id(), door.new_id()
         read_anew = door.broker._child.read_anew
 
-        def amid_it(word: re.Pattern[bytes]) -> int:
-            offset = read_anew(word)
+        def amid_it(word: re.Pattern[bytes], again_s: float | None = None) -> int:
+            offset = read_anew(word, again_s)
             monkeypatch.undo()
             authority.revoke(second)
             door.broker.config.refresh(authority)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -17,7 +18,6 @@ from securemqtt_tools.pki.files import explained
 
 ANSWER_S = 30.0
 _POLL_S = 0.01
-_AGAIN_S = 0.5
 _LOG_BYTES = 10 * 1024 * 1024
 
 
@@ -98,19 +98,18 @@ class Child:
             self._process.wait()
             self._process = None
 
-    def read_anew(self, word: re.Pattern[bytes]) -> int:
-        """Have it read its files (SIGHUP); return where its log has the word that says so. Raise
-        FatalError when it does not say so in 30 s.
+    def read_anew(self, word: re.Pattern[bytes], again_s: float | None = None) -> int:
+        """Have it read its files (SIGHUP), told so again each `again_s`; return where its log has
+        the word that says so. Raise FatalError when it does not say so in 30 s.
         """
         offset = self.log_size()
         begun = time.monotonic()
-        again_s = 0.0
+        next_s = 0.0
         while (found := word.search(self.words(offset))) is None:
             passed_s = time.monotonic() - begun
-            # More than once: Mosquitto forgets one that comes while it reads them already.
-            if self._process is not None and passed_s >= again_s:
+            if self._process is not None and passed_s >= next_s:
                 self._process.send_signal(signal.SIGHUP)
-                again_s += _AGAIN_S
+                next_s = math.inf if again_s is None else next_s + again_s
             if not self.running or passed_s > ANSWER_S:
                 raise FatalError(
                     f"the broker did not reload: {last_words(self.words())} (see {self.log})"

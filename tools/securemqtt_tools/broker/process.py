@@ -181,7 +181,7 @@ class BrokerProcess:
             if not is_another:
                 raise
             self._engine, self.config = before, config
-            if not self._started(before.start_s):
+            if not self._started(before.may_take_s(config)):
                 raise
             raise FatalError(f"{error}; {before.title} runs again, as before") from error
 

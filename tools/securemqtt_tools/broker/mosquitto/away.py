@@ -126,6 +126,12 @@ class Held:
             self._enter(self._wanted)
             failing.pop_all()
 
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.leave()
+
     def complete(self) -> None:
         """After the reload: leave, and do the same for who has gone since this began; to them what
         came since the reload is lost. Raise OSError, FatalError.

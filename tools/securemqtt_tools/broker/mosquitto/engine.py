@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
@@ -30,6 +30,9 @@ from securemqtt_tools.pki.files import explained, write_file
 
 CONFIGURATION = "mosquitto.conf"
 _EVICTION = "eviction"
+_SAVED = "mosquitto.db"  # what it calls its sessions' file, unless it is told otherwise
+_ENTER = "enter the sessions of those who are away"
+_AGAIN_S = 0.5  # it forgets a signal that comes while it reads already
 _AT_ONCE = 5
 
 
@@ -49,6 +52,7 @@ class Mosquitto(Engine):
         self._watch: Watch | None = None
         self._config: BrokerConfig | None = None
         self._presence: Presence | None = None
+        self._has_read_sessions = False
         self._unseen: list[str] = []
         """Who may have a session: it is looked up between reloads, so that few are left for one."""
 
@@ -64,6 +68,7 @@ class Mosquitto(Engine):
     def prepare(self, config: BrokerConfig, log: Path) -> None:
         """Write its configuration, and make the way to put devices out. Raise FatalError."""
         self._watch, self._config, self._presence = None, config, None
+        self._has_read_sessions = (config.directory / files.DATA / _SAVED).exists()
         self._eviction = self._new_eviction(config)
         places = Places(
             config.directory,
@@ -108,31 +113,30 @@ class Mosquitto(Engine):
             held = self._hold(now.config, gone)
         except (OSError, FatalError):  # after a restart all have what is theirs
             return False
-        try:
-            offset = child.read_anew(RELOADED)
-        except FatalError:
-            if held is not None:
-                held.leave()
-            # It may have read them all the same, and only its log is silent.
-            if child.running and not self._put_out(before.config, gone):
+        with held or nullcontext():
+            try:
+                offset = child.read_anew(RELOADED, _AGAIN_S)
+            except FatalError:
+                # It may have read them all the same, and only its log is silent.
+                if child.running and not self._put_out(before.config, gone):
+                    return False
+                raise
+            self._config = now.config
+            self._unseen = sorted(named(now.config, self.program.version))
+            if gone:
+                late = self._latecomers()
+                if late is None:
+                    return False
+                gone |= late
+                self._watch = self._watch or Watch(log, ports_of(now.config))
+                self._watch.begin(gone, offset)
+            if not self._put_out(now.config, gone):
                 return False
-            raise
-        self._config = now.config
-        self._unseen = sorted(named(now.config, self.program.version))
-        if gone:
-            late = self._latecomers()
-            if late is None:
+            try:
+                if held is not None:
+                    held.complete()
+            except (OSError, FatalError):
                 return False
-            gone |= late
-            self._watch = self._watch or Watch(log, ports_of(now.config))
-            self._watch.begin(gone, offset)
-        if not self._put_out(now.config, gone):
-            return False
-        try:
-            if held is not None:
-                held.complete()
-        except (OSError, FatalError):
-            return False
         return True
 
     def keep_out(self, child: Child) -> bool:
@@ -168,12 +172,12 @@ class Mosquitto(Engine):
         """
         if self._config is None or self._is_fragile(self._config):
             return False
-        with explained("enter the sessions of those who are away"):
+        with explained(_ENTER):
             held = self._hold(self._config, ())
-            try:
-                child.read_anew(RELOADED)
-            finally:
-                if held is not None:
+        with held or nullcontext():
+            child.read_anew(RELOADED, _AGAIN_S)
+            if held is not None:
+                with explained(_ENTER):
                     held.complete()
         return True
 
@@ -181,14 +185,21 @@ class Mosquitto(Engine):
         """Enter the sessions of those who are away, but for `gone`, for the time of a reload (see
         away.py). Raise OSError, and FatalError where they cannot be, or are too many.
         """
-        # With passwords Mosquitto knows those by theirs whom it has not read from its disk.
-        who = set() if config.passwords else named(config, self.program.version).difference(gone)
+        who = named(config, self.program.version).difference(gone)
         presence = self._presence
         if not who:
             return None
         if presence is None:
             raise FatalError("its log was begun anew, and does not show who is connected")
         presence.update()
+        if config.passwords:  # then it gives lines to all but those whom it has read from its disk
+            from_disk = who.difference(presence.comings) if self._has_read_sessions else ()
+            if from_disk:
+                raise FatalError(
+                    f"{len(from_disk)} who have a role or a rule have not come since the start, "
+                    f"and would lose what comes to them by it"
+                )
+            return None
         away = len(presence.absent(who))
         if away > MOST_AWAY:
             raise FatalError(
@@ -202,7 +213,7 @@ class Mosquitto(Engine):
     def _look_up(self) -> None:
         """Look up of a few more who are away whether they have a session."""
         presence, eviction, config = self._presence, self._eviction, self._config
-        if presence is None or eviction is None or config is None:
+        if presence is None or eviction is None or config is None or self._is_fragile(config):
             return
         absent, self._unseen = presence.absent(self._unseen), []
         if absent:

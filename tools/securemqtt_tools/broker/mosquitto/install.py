@@ -229,7 +229,8 @@ class Installation:
         gone = newly_revoked(self.config.directory, self.config.crl(), old, most)
         if gone is None:
             return "who was revoked cannot be put out one by one"
-        return Reload(command, frozenset(gone), socket, log, self.program.version)
+        found = Reload(command, frozenset(gone), socket, log, self.program.version)
+        return found.hindrance(self.config) or found
 
     def apply(
         self,

@@ -17,7 +17,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +28,10 @@ from securemqtt_tools.broker.mosquitto.eviction import Authority, Watch
 from securemqtt_tools.broker.mosquitto.log import RELOADED, Log
 from securemqtt_tools.broker.mosquitto.program import Program, Version
 from securemqtt_tools.broker.mosquitto.restart import run
-from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.files import explained
 
 _WATCH_S = 0.3
+_ENTER = "enter the sessions of those who are away"
 _HAS_READ = "that it has read its files anew"
 
 
@@ -70,17 +70,32 @@ class Reload:
                 watching.begin(self.gone, begin, timeout_s)
         return watching
 
+    def hindrance(self, config: BrokerConfig) -> str:
+        """Return why it has to be a restart, since somebody would lose something; "" if nobody
+        would. Raise FatalError.
+        """
+        who = self._named(config)
+        if not who:
+            return ""
+        if self.socket is None:
+            return "the sessions of who has a role or a rule, and is away, cannot be entered"
+        away = len(Presence(Log(self.log)).absent(who))
+        if away <= MOST_AWAY:
+            return ""
+        return f"{away} who have a role or a rule are away, more than {MOST_AWAY}, and may lose it"
+
     def connecting_anew(self, config: BrokerConfig) -> set[str]:
         """Return those who are put out as well, if they are connected: whose session has to be
         entered where the log does not show who is away, since it was begun anew, or is silent of
         that. Raise FatalError.
         """
-        if self.socket is None:
+        who = self._named(config)
+        if not who:
             return set()
         presence = Presence(Log(self.log))
         if presence.is_known and presence.tells_comings:
             return set()
-        return {*presence.absent(named(config, self.version) - self.gone)}
+        return {*presence.absent(who)}
 
     @contextmanager
     def _holding(
@@ -89,27 +104,25 @@ class Reload:
         """Have those who are away keep what is theirs over a reload: see away.py. Raise
         FatalError.
         """
-        presence = Presence(log)
-        who = named(config, self.version) - self.gone
-        away = len(presence.absent(who))
-        if away > MOST_AWAY:
-            raise FatalError(f"{away} who have a role or a rule are away, and would lose it")
+        who = self._named(config)
         if not who:
             yield
             return
         with (
-            explained("enter the sessions of those who are away"),
+            explained(_ENTER),
             trusted(authority.hashed_name, authority.certificate),
         ):
-            held = Held(authority, config, who, presence)
-        with ExitStack() as leaving:
-            leaving.callback(held.leave)
+            held = Held(authority, config, who, Presence(log))
+        with held:
             yield
             with (
-                explained("enter the sessions of those who are away"),
+                explained(_ENTER),
                 trusted(authority.hashed_name, authority.certificate),
             ):
                 held.complete()
+
+    def _named(self, config: BrokerConfig) -> set[str]:
+        return named(config, self.version) - self.gone
 
 
 def losses_by_others(config: BrokerConfig, program: Program) -> list[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,10 @@ import pytest
 
 from securemqtt_tools.broker.passwords import read_hashes
 from support.brokers.home import Home
+from support.requirements import heeding_modes
+from support.speed import seconds
 
+_CA = Path(__file__).parents[2] / "tools" / "ca.py"
 NOTHING = "The inventory knows all of it: nothing to take over.\n"
 
 
@@ -39,6 +44,17 @@ class Restored(Home):
 
     def recover(self) -> str:
         return self.good("ca", "recover", self.old.parent)
+
+    def recover_as_no_root(self, place: Path) -> subprocess.CompletedProcess[str]:
+        """Run the command as somebody for whom permissions count."""
+        command = [*heeding_modes(), sys.executable, _CA, "recover", place]
+        return subprocess.run(
+            [*map(str, command), "--home", str(self.directory)],
+            capture_output=True,
+            text=True,
+            timeout=seconds(60),
+            check=False,
+        )
 
     def may(self, topic: str, identity: str) -> bool:
         return self.run("broker", "who-may", topic, identity)[0] == 0
@@ -275,6 +291,40 @@ def test_damaged_passwords_there_cost_no_role(home: Restored) -> None:
     _no_text(home.old / "broker" / "passwords")
     assert f"Left: the passwords of {home.old / 'broker' / 'passwords'}" in home.recover()
     assert home.roles == {}
+
+
+@pytest.mark.parametrize("name", ["broker", "ca", "."])
+def test_a_directory_that_may_not_be_read_is_named(home: Restored, name: str) -> None:
+    """What is beside it is taken over; where that is nothing the command fails."""
+    home.good("broker", "allow", "lost", "read", "weather/#")
+    home.back_up()
+    home.good("broker", "deny", "lost", "weather/secret")
+    home.good("ca", "revoke", "other")
+    home.restore()
+    closed = home.old / name
+    closed.chmod(0)
+    done = home.recover_as_no_root(home.old.parent)
+    closed.chmod(0o700)
+    if name == ".":
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert f"and {closed} may not: run this as a user who may read it" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"Left: what is in {closed}, which may not be read: run this again" in done.stdout
+        assert not home.may("weather/secret", "lost")
+
+
+def test_a_file_that_may_not_be_looked_at_is_not_taken_for_missing(home: Restored) -> None:
+    """CPython 3.14 says of such a one that it is no file."""
+    home.back_up()
+    home.restore()
+    directory = home.old / "broker"
+    directory.chmod(0)
+    done = home.recover_as_no_root(directory / "crl.pem")
+    directory.chmod(0o700)
+    assert done.returncode == 1
+    assert f"cannot read {directory / 'crl.pem'}: Permission denied" in done.stderr
 
 
 def test_a_revocation_in_no_crl_is_signed_into_one(home: Restored) -> None:

@@ -7,17 +7,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from securemqtt_tools.broker.merged import merged
-from securemqtt_tools.broker.networks import Binding, parse_network
 from securemqtt_tools.broker.passwords import read_hashes
-from securemqtt_tools.broker.rules import DENY, READ, WRITE, Rule, Rules
 from support.brokers.home import Home
+from support.requirements import heeding_modes
+from support.speed import seconds
 
+_CA = Path(__file__).parents[2] / "tools" / "ca.py"
 NOTHING = "The inventory knows all of it: nothing to take over.\n"
 
 
@@ -42,6 +44,17 @@ class Restored(Home):
 
     def recover(self) -> str:
         return self.good("ca", "recover", self.old.parent)
+
+    def recover_as_no_root(self, place: Path) -> subprocess.CompletedProcess[str]:
+        """Run the command as somebody for whom permissions count."""
+        command = [*heeding_modes(), sys.executable, _CA, "recover", place]
+        return subprocess.run(
+            [*map(str, command), "--home", str(self.directory)],
+            capture_output=True,
+            text=True,
+            timeout=seconds(60),
+            check=False,
+        )
 
     def may(self, topic: str, identity: str) -> bool:
         return self.run("broker", "who-may", topic, identity)[0] == 0
@@ -127,6 +140,32 @@ def test_rules_that_were_changed_as_often_on_both_sides_are_told(home: Restored)
     home.good("broker", "allow", "other", "read", "weather/#")
     kept = "Kept: rules that are here, and not there: lost is in group crew; other may read"
     assert kept in home.recover()
+
+
+def test_one_who_is_left_out_of_a_group_has_its_denials_and_networks(home: Restored) -> None:
+    """What the group gives may be more or less than he should have, so he is not taken into it."""
+    home.good("broker", "group", "crew", "other")
+    home.good("broker", "allow", "crew", "read", "weather/#")
+    home.good("broker", "deny", "crew", "devices/vault/#")
+    home.good("broker", "network", "crew", "192.0.2.0/24")
+    home.good("broker", "grant", "lost", "operator")
+    home.back_up()
+    home.good("broker", "group", "crew", "lost")
+    home.restore()
+    home.good("broker", "allow", "other", "write", "a")
+    home.good("broker", "allow", "other", "write", "b")
+    out = home.recover()
+    assert (
+        "Taken over from groups, as rules of single ids: lost has to come from 192.0.2.0/24; lost "
+        "is denied devices/vault/#." in out
+    )
+    assert "Left: rules that are there, and not here: lost is in group crew." in out
+    assert "securemqtt broker reload" in out
+    assert not home.may("devices/vault/t", "lost")
+    assert home.may("devices/other/t", "lost")
+    before = home.good("broker", "rules")
+    assert "Taken" not in home.recover()
+    assert home.good("broker", "rules") == before
 
 
 def test_networks_alone_are_taken_over(home: Restored) -> None:
@@ -254,6 +293,40 @@ def test_damaged_passwords_there_cost_no_role(home: Restored) -> None:
     assert home.roles == {}
 
 
+@pytest.mark.parametrize("name", ["broker", "ca", "."])
+def test_a_directory_that_may_not_be_read_is_named(home: Restored, name: str) -> None:
+    """What is beside it is taken over; where that is nothing the command fails."""
+    home.good("broker", "allow", "lost", "read", "weather/#")
+    home.back_up()
+    home.good("broker", "deny", "lost", "weather/secret")
+    home.good("ca", "revoke", "other")
+    home.restore()
+    closed = home.old / name
+    closed.chmod(0)
+    done = home.recover_as_no_root(home.old.parent)
+    closed.chmod(0o700)
+    if name == ".":
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert f"and {closed} may not: run this as a user who may read it" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"Left: what is in {closed}, which may not be read: run this again" in done.stdout
+        assert not home.may("weather/secret", "lost")
+
+
+def test_a_file_that_may_not_be_looked_at_is_not_taken_for_missing(home: Restored) -> None:
+    """CPython 3.14 says of such a one that it is no file."""
+    home.back_up()
+    home.restore()
+    directory = home.old / "broker"
+    directory.chmod(0)
+    done = home.recover_as_no_root(directory / "crl.pem")
+    directory.chmod(0o700)
+    assert done.returncode == 1
+    assert f"cannot read {directory / 'crl.pem'}: Permission denied" in done.stderr
+
+
 def test_a_revocation_in_no_crl_is_signed_into_one(home: Restored) -> None:
     """An earlier `ca recover` has learned of it, and was ended before it had signed."""
     home.back_up()
@@ -265,51 +338,3 @@ def test_a_revocation_in_no_crl_is_signed_into_one(home: Restored) -> None:
     assert len(home.read_crl()) == 0
     home.good("ca", "recover")
     assert [line.serial_number for line in home.read_crl()] == [int(entry.serial, 16)]
-
-
-def _bound(*networks: str, who: str = "pump") -> tuple[Binding, ...]:
-    return tuple(Binding(who, False, parse_network(one)) for one in networks)
-
-
-@pytest.mark.parametrize(
-    ("newer", "older", "expected"),
-    [
-        ((), ("192.0.2.0/24",), ("192.0.2.0/24",)),
-        (("192.0.2.0/24",), (), ("192.0.2.0/24",)),
-        (("192.0.2.0/24",), ("192.0.2.1",), ("192.0.2.1",)),
-        (("192.0.2.1",), ("192.0.2.0/24",), ("192.0.2.1",)),
-        (("192.0.2.0/24", "2001:db8::/32"), ("2001:db8::/48",), ("2001:db8::/48",)),
-        (("192.0.2.0/24",), ("198.51.100.0/24",), ("192.0.2.0/24",)),
-    ],
-)
-def test_one_whom_both_bind_comes_from_where_both_allow(
-    newer: tuple[str, ...], older: tuple[str, ...], expected: tuple[str, ...]
-) -> None:
-    both = merged(Rules(2, networks=_bound(*newer)), Rules(1, networks=_bound(*older)))
-    assert both.networks == _bound(*expected)
-
-
-def test_rules_to_which_the_older_ones_add_nothing_stay_as_they_are() -> None:
-    denied = Rule("pump", False, DENY, "a")
-    interleaved = (*_bound("192.0.2.1"), *_bound("192.0.2.2", who="valve"), *_bound("192.0.2.3"))
-    newer = Rules(7, {"crew": frozenset({"pump"})}, (denied,), interleaved)
-    assert merged(newer, newer) == newer
-    assert merged(newer, Rules()) == newer
-
-
-def test_members_of_a_group_that_only_takes_away_are_those_of_both() -> None:
-    """To be in one that gives something, too, may be more or less: the newer side counts."""
-    lines = (
-        Rule("banned", True, DENY, "a"),
-        Rule("crew", True, READ, "b"),
-        Rule("mixed", True, DENY, "c"),
-        Rule("mixed", True, WRITE, "d"),
-    )
-    names = ("banned", "crew", "mixed")
-    newer = Rules(2, {one: frozenset({"pump"}) for one in names}, lines)
-    older = Rules(1, {one: frozenset({"valve"}) for one in names}, lines)
-    both = merged(newer, older)
-    assert both.number == 3
-    assert {**newer.groups, "banned": frozenset({"pump", "valve"})} == both.groups
-    alone = merged(Rules(2), Rules(1, {"mixed": frozenset({"valve"})}, lines[2:3]))
-    assert alone.groups == {"mixed": frozenset({"valve"})}

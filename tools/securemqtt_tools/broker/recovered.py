@@ -6,7 +6,7 @@ What is damaged there costs only what it held, and is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -19,9 +19,14 @@ from securemqtt_tools.broker.rules import Rules
 from securemqtt_tools.broker.rules_file import NAME, newest_rules, read_rules, write_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
-from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.layout import ROOT_CERTIFICATE
-from securemqtt_tools.pki.recovery import certificates_in, content_of, signed_crls
+from securemqtt_tools.pki.recovery import (
+    below,
+    certificates_in,
+    content_of,
+    search,
+    signed_crls,
+)
 
 # From less to more: an operator commands devices.
 _RANKS = (None, "monitor", "operator")
@@ -51,15 +56,16 @@ class Later:
 
 def look(places: Iterable[Path], authority: Authority) -> Later:
     """Look through directories, and what is below them, for what is of this authority: others have
-    files of these names, too. Raise FatalError for a directory that cannot be read.
+    files of these names, too. Raise FatalError where a part cannot be read, and the rest is none
+    of this authority's.
     """
-    below = [place for place in places if place.is_dir()]
     unread: list[str] = []
     rules, brokers = [], []
-    for path in _files(below, NAME, authority):
+    files = _files(places, authority, unread)
+    for path in (one for one in files if one.name == NAME):
         found = _read(path, lambda one: read_rules(one.parent), "rules", unread)
         rules += [found] if found is not None else []
-    for path in _files(below, SETTINGS, authority):
+    for path in (one for one in files if one.name == SETTINGS):
         config = _read(path, lambda one: BrokerConfig.open(one.parent), "roles", unread)
         if config is not None:
             file = path.with_name(PASSWORDS)
@@ -161,14 +167,28 @@ def _take_away_passwords(file: Path, found: Sequence[Mapping[str, str]]) -> list
     return said if gone else said[1:]
 
 
-def _files(directories: Iterable[Path], name: str, authority: Authority) -> Iterator[Path]:
-    """Yield the files of a name that are in a directory of the authority's, or of a broker's that
-    goes by it.
+def _files(places: Iterable[Path], authority: Authority, unread: list[str]) -> list[Path]:
+    """Return the files of rules and settings that are in a directory of the authority's, or of a
+    broker's that goes by it; and a line more in `unread` for directories that may not be read.
     """
-    for directory in directories:
-        with explained(f"read {directory}"):
-            found = sorted(directory.rglob(name))
-        yield from (one for one in found if _is_ours(one.parent, authority))
+    closed: list[Path] = []
+    found: list[Path] = []
+    for place in places:
+        if not place.is_dir():
+            continue
+        count = len(closed)
+        found += [one for one in below(place, closed) if one.name in (NAME, SETTINGS)]
+        if len(closed) > count and not search([place], authority.issuing_certificate):
+            raise FatalError(
+                f"{place} holds nothing that this authority has signed, as far as it may be read, "
+                f"and {closed[count]} may not: run this as a user who may read it, root say"
+            )
+    if closed:
+        unread.append(
+            f"Left: what is in {', '.join(map(str, dict.fromkeys(closed)))}, which may not be "
+            f"read: run this again as a user who may, root say"
+        )
+    return [one for one in dict.fromkeys(found) if _is_ours(one.parent, authority)]
 
 
 def _is_ours(directory: Path, authority: Authority) -> bool:

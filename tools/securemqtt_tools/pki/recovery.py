@@ -7,7 +7,10 @@ CRL that the broker has, which must never be replaced by one that lists less.
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from securemqtt_tools.pki.tables import Forgotten
 
 _SUFFIXES = frozenset({".crt", ".der", ".pem"})
 _LARGEST_BYTES = 64 * 1024 * 1024  # a CRL of a million lines has 40 MB
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 @dataclass(frozen=True)
@@ -119,15 +123,33 @@ def search(places: Iterable[Path], issuer: x509.Certificate) -> list[Found]:
 
 
 def files_of(places: Iterable[Path]) -> list[Path]:
-    """Return files, and of those below directories the ones that may hold certificates. Raise
-    FatalError.
+    """Return files, and of those below directories the ones that may hold certificates, as far as
+    the directories may be read (see below). Raise FatalError.
     """
     files: list[Path] = []
     for place in places:
         with explained(f"read {place}"):
-            below = sorted(place.rglob("*")) if place.is_dir() else [place]
-        files += [one for one in below if one == place or one.suffix in _SUFFIXES]
+            is_directory = place.is_dir()
+        found = below(place, []) if is_directory else [place]
+        files += [one for one in found if one == place or one.suffix in _SUFFIXES]
     return files
+
+
+def below(place: Path, closed: list[Path]) -> list[Path]:
+    """Return all that is below a directory, and add to `closed` those directories, itself too, that
+    may not be read: Path.rglob passes them over without a word. Raise FatalError.
+    """
+
+    def passed(error: OSError) -> None:
+        if not isinstance(error, PermissionError):
+            raise error
+        closed.append(Path(error.filename))
+
+    found: list[Path] = []
+    with explained(f"read {place}"):
+        for directory, directories, files in os.walk(place, onerror=passed):
+            found += [Path(directory, one) for one in (*directories, *files)]
+    return sorted(found)
 
 
 def take_over(inventory: Inventory, found: Sequence[Found]) -> TakenOver:
@@ -189,7 +211,13 @@ def content_of(path: Path) -> bytes:
     FatalError when it cannot be read.
     """
     with explained(f"read {path}"):
-        if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+        try:
+            status = path.stat()  # is_file() would take for missing what may not be looked at
+        except OSError as error:
+            if error.errno in _MISSING:
+                return b""
+            raise
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_BYTES:
             return b""
         return path.read_bytes()
 

@@ -206,6 +206,46 @@ def test_an_own_certificate_ends_the_sharing(home: Home, tmp_path: Path) -> None
     assert json.loads(home.good("broker", "rules", "--json"))["shared"] == {"lamps": ["c"]}
 
 
+def test_who_is_revoked_shares_no_more(home: Home) -> None:
+    """However it came by its own certificate, and although it has shared another since."""
+    home.good("ca", "device", "a", "b", "--shared", "lamps")
+    home.good("ca", "device", "a")
+    home.good("ca", "revoke", "a")
+    home.good("ca", "device", "a", "--shared", "lamps")
+    assert "a shares the certificate of lamps no more" in home.good("ca", "renew", "a")
+    home.good("ca", "revoke", "a")
+    home.good("ca", "device", "a", "--shared", "lamps")
+    # None of its own is left to be revoked, and yet it is out.
+    said = home.good("ca", "revoke", "a")
+    assert "a has no certificate of its own that is still valid" in said
+    assert "a shares the certificate of lamps no more" in said
+    assert "securemqtt broker password a --remove" in said
+    assert "nothing to revoke" in home.bad("ca", "revoke", "a")
+    for where in (home.ca, home.broker):
+        assert read_rules(where).shared == {"lamps": {"b"}}
+    # Where both are there, from before or by other ways, revoking ends both.
+    home.authority.issue_device("b")
+    said = home.good("ca", "revoke", "b")
+    assert "b shares the certificate of lamps no more" in said and "Revoked device b" in said
+    for where in (home.ca, home.broker):
+        assert read_rules(where).shared == {}
+
+
+def test_sharing_ends_although_the_files_cannot_be_written(home: Home, tmp_path: Path) -> None:
+    home.good("ca", "device", "a", "b", "--shared", "lamps")
+    (home.ca / "issued" / "devices" / "a" / "device.key").mkdir(parents=True)
+    home.run("ca", "device", "a")
+    assert home.authority.inventory.entries("device", "a")
+    assert read_rules(home.broker).shared == {"lamps": {"b"}}
+    out = tmp_path / "bundle"
+    place = ("pi", "--id", "b", "--broker", f"localhost:{home.port}", "--out", out)
+    out.mkdir()
+    (out / "device.key").mkdir()
+    home.run("provision", *place)
+    assert home.authority.inventory.entries("device", "b")
+    assert read_rules(home.broker).shared == {}
+
+
 def test_an_older_securemqtt_leaves_it_alone(home: Home) -> None:
     """One that knows no shared certificate would leave a revoked one out of its CRL."""
 
@@ -250,9 +290,14 @@ def test_a_running_broker_takes_it_up(home: Home) -> None:
         return True
 
     with broker_run(home.directory, "--engine", "amqtt"):
-        said = home.good("ca", "device", "a", "b", "--shared", "lamps")
+        said = home.good("ca", "device", "a", "b", "c", "--shared", "lamps")
         assert "The running broker" in said
-        wait_until(lambda: comes_in("a") and comes_in("b"), seconds(20), "both")
+        wait_until(lambda: all(map(comes_in, "abc")), seconds(20), "all")
+        # One that got a certificate of its own, and was revoked, has no way in.
+        home.good("ca", "device", "c")
+        home.good("ca", "revoke", "c", "--reason", "keyCompromise")
+        home.good("broker", "reload")
+        wait_until(lambda: not comes_in("c"), seconds(20), "that c is out")
         home.good("broker", "password", "b", "--remove")
         wait_until(lambda: not comes_in("b"), seconds(20), "that b is out")
         assert comes_in("a")

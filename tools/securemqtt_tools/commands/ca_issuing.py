@@ -15,12 +15,7 @@ from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, warn
 from securemqtt_tools.commands.broker_network import bind, show
-from securemqtt_tools.commands.broker_rules import (
-    check_no_device,
-    hand_on,
-    join,
-    leave_shared,
-)
+from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
 from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
 from securemqtt_tools.commands.ca_home import (
     authority_directory,
@@ -78,7 +73,6 @@ def device(args: argparse.Namespace) -> None:
         {check_device_id(device_id): issuing(device_id) for device_id in args.ids},
         DEVICE,
     )
-    leave_shared(args, authority, args.ids)
     join_and_bind(args, authority, args.ids, networks)
     if args.groups or networks:
         hand_on(args)
@@ -124,8 +118,6 @@ def sign(args: argparse.Namespace) -> None:
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
     for path in foreign_keys(issued, directory):
         warn(f"{path} is the key of a certificate before this one, and does not fit it: delete it")
-    if issued.role == DEVICE:
-        leave_shared(args, authority, [issued.subject])
     print_warnings(authority)
 
 

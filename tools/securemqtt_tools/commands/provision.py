@@ -45,9 +45,9 @@ from securemqtt_tools.commands.broker_rules import (
     check_no_device,
     hand_on,
     join,
-    leave_shared,
     rules_of,
 )
+from securemqtt_tools.commands.broker_sharing import leave_at_issue, leave_shared
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
@@ -230,8 +230,10 @@ def run(args: argparse.Namespace) -> int:
     source = imported or Authority.open(
         home.ca, passphrase_source(args.passphrase_file), witnesses=home.witnesses
     )
-    # First, since the bundle says what the device may do.
-    joining = _join_groups(args, source) if isinstance(source, Authority) else []
+    joining = []
+    if isinstance(source, Authority):
+        leave_at_issue(args, source)
+        joining = _join_groups(args, source)  # first, since the bundle says what it may do
     config = where.config
     roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(

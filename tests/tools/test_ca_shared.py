@@ -95,13 +95,24 @@ def test_more_devices_come_to_it_and_another_certificate(home: Home) -> None:
     assert "a has a password already" in said and "In group all: a, b." in said
     assert home.authority.inventory.entries(SHARED) == [first]
     assert password(home, "a") == before != password(home, "b")
-    home.good("ca", "device", "a", "--shared", "lamps", "--renew")
+    assert "stays good" not in said
+    said = home.good("ca", "device", "a", "--shared", "lamps", "--renew")
+    assert "What lamps has shared before stays good until" in said
+    assert "securemqtt ca renew lamps --revoke-old makes another" in said
     first, second = home.authority.inventory.entries(SHARED)
     assert (first.state, second.state) == ("superseded", "issued")
     assert password(home, "a") == before
-    home.good("ca", "renew", "lamps")
+    said = home.good("ca", "renew", "lamps")
+    assert "What lamps has shared before stays good until" in said
     assert len(home.authority.inventory.entries(SHARED)) == 3
     assert read_rules(home.ca).shared == {"lamps": {"a", "b"}}
+    said = home.good("ca", "renew", "lamps", "--revoke-old")
+    assert said.startswith(
+        "This puts out every device that shows the certificate of lamps, which 2 share: a, b.\n"
+    )
+    assert "stays good" not in said
+    states = [one.state for one in home.authority.inventory.entries(SHARED)]
+    assert states == [REVOKED, REVOKED, REVOKED, "issued"]
 
 
 def test_options_are_those_of_other_devices(home: Home, tmp_path: Path) -> None:

@@ -37,12 +37,7 @@ def revoke(args: argparse.Namespace) -> None:
         return
     check_crls(args, authority)
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
-    for group in sorted({one.subject for one in found if one.role == SHARED}):
-        ids = sorted(rules.shared.get(group, ()))
-        print(
-            f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
-            f"share{': ' * bool(ids)}{', '.join(ids)}."
-        )
+    say_who_shares(args, authority, found)
     if is_valid:
         revoke_shared(args, authority, devices)  # first: who is revoked has no other way in
     revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
@@ -51,6 +46,17 @@ def revoke(args: argparse.Namespace) -> None:
     publish_crl(args, authority)
     say_what_devices_know(args, revoked)
     print_warnings(authority)
+
+
+def say_who_shares(args: argparse.Namespace, authority: Authority, found: list[Entry]) -> None:
+    """Say which devices are put out, where one of what is to be revoked is shared."""
+    rules = newest_rules(authority.directory, Home(args.home).broker)
+    for group in sorted({one.subject for one in found if one.role == SHARED}):
+        ids = sorted(rules.shared.get(group, ()))
+        print(
+            f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
+            f"share{': ' * bool(ids)}{', '.join(ids)}."
+        )
 
 
 def _check_own(authority: Authority, rules: Rules, subject: str) -> None:

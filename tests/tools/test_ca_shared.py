@@ -257,6 +257,36 @@ def test_sharing_ends_although_the_files_cannot_be_written(home: Home, tmp_path:
     assert read_rules(home.broker).shared == {}
 
 
+def test_the_audit_log_tells_of_those_who_may_still_come_in(home: Home, tmp_path: Path) -> None:
+    """By the certificate, whatever today's rules say."""
+    log = tmp_path / "mosquitto.log"
+    log.write_text(
+        "1796000000: New client connected from 127.0.0.1:1 as lamp-4 (p2, c1, k60, u'lamp-4').\n"
+    )
+
+    def told(*options: str) -> str:
+        status, said, err = home.run("broker", "audit-log", "--file", log, *options)
+        assert status == 0
+        return err + said
+
+    others = "the certificate that lamps shares, or has shared, has let in whoever shared it then"
+    home.good("ca", "device", "pump")
+    assert "Note:" not in told()
+    assert "has issued no certificate to lamp-4" in told("--id", "lamp-4")
+    home.good("ca", "device", "lamp-1", "lamp-4", "--shared", "lamps")
+    assert "lamp-1, lamp-4 share the certificate of lamps" in told("--id", "lamp-4")
+    home.good("broker", "group", "lamps", "--remove", "lamp-4")
+    assert "lamp-1 share the certificate of lamps" in (said := told()) and others in said
+    for one in ("lamp-4", "pump"):
+        said = told("--id", one)
+        assert others in said and f"does not prove that it was {one}." in said
+        assert "no certificate to" not in said and "lamp-1 share" not in said
+    home.good("broker", "group", "lamps", "--remove", "lamp-1")
+    home.good("ca", "revoke", "lamps")
+    assert others in told("--id", "lamp-4") and others in told("--since", "1d")
+    wait_until(lambda: "Note:" not in told("--since", "1s"), seconds(20), "a time without it")
+
+
 def test_an_older_securemqtt_leaves_it_alone(home: Home) -> None:
     """One that knows no shared certificate would leave a revoked one out of its CRL."""
 

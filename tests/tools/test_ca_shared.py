@@ -5,9 +5,11 @@ it. What brokers make of it is in tests/security/test_shared_certificate.py.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -316,19 +318,38 @@ def test_a_restored_inventory_does_not_take_it_for_a_device_s(home: Home) -> Non
     assert home.authority.inventory.entries("device") == []
 
 
+def lets_in(home: Home, identity: str) -> bool:
+    """Return True if the running broker takes a device by what it shares."""
+    credentials = Credentials(directory(home) / "shared.crt", directory(home) / "shared.key")
+    context = client_context(home.broker / "ca.pem", credentials)
+    try:
+        with Peer(home.port, context) as peer:
+            peer.connect(identity, username=identity, password=password(home, identity))
+    except Refused:
+        return False
+    return True
+
+
+def test_who_has_a_certificate_of_its_own_that_has_run_out(bare: Home) -> None:
+    """It may share another one, and gets in by that."""
+    shutil.rmtree(bare.ca)
+    past = datetime.now(timezone.utc) - timedelta(days=30)
+    then = Authority.create(bare.ca, passphrase=None, clock=lambda: past)
+    for one in ("a", "b"):
+        then.issue_device(one, days=1)
+    bare.good("broker", "init", "localhost", "--port", str(bare.port), "--passwords")
+    with broker_run(bare.directory, "--engine", "amqtt"):
+        bare.good("ca", "device", "a", "--shared", "lamps")
+        wait_until(lambda: lets_in(bare, "a"), seconds(20), "a")
+        assert read_devices(bare.broker) == {"b"}  # so RabbitMQ keeps what waits for it
+        assert lets_in(bare, "a")
+
+
 def test_a_running_broker_takes_it_up(home: Home) -> None:
     """Each step by the commands alone, with the embedded broker."""
 
     def comes_in(identity: str) -> bool:
-        credentials = Credentials(directory(home) / "shared.crt", directory(home) / "shared.key")
-        context = client_context(home.broker / "ca.pem", credentials)
-        try:
-            with Peer(home.port, context) as peer:
-                given = password(home, identity)
-                peer.connect(identity, username=identity, password=given)
-        except Refused:
-            return False
-        return True
+        return lets_in(home, identity)
 
     with broker_run(home.directory, "--engine", "amqtt"):
         said = home.good("ca", "device", "a", "b", "c", "--shared", "lamps")

@@ -8,7 +8,7 @@ from typing import Any
 from securemqtt_tools.broker.cluster import create_cluster
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.nodes import Cluster
-from securemqtt_tools.broker.rabbitmq.cluster import WAIT_S
+from securemqtt_tools.broker.rabbitmq.cluster import FIRST_S, WAIT_S
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
@@ -56,7 +56,8 @@ def say_waiting(cluster: Cluster | None) -> None:
         + (
             "It begins the cluster"
             if cluster.leads
-            else f"Where it is new it waits for the first, {cluster.nodes[0]}"
+            else f"Where it is new it waits for the first, {cluster.nodes[0]}, and for "
+            f"{FIRST_S / 60:.0f} minutes also where no node serves yet"
         )
         + f"; coming back, it waits for {others} if they ran longer than it. At most "
         f"{WAIT_S / 60:.0f} minutes.",

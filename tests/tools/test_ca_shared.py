@@ -330,6 +330,33 @@ def lets_in(home: Home, identity: str) -> bool:
     return True
 
 
+def test_a_bundle_of_files_is_for_the_broker_of_this_home(home: Home, tmp_path: Path) -> None:
+    """Where they are its authority's: port and rules are known."""
+    home.good("ca", "device", "a", "--shared", "lamps")
+    home.good("broker", "allow", "lamps", "read", "weather/now")
+    files: list[str | Path] = []
+    names = {"ca": "ca.crt", "certificate": "shared.crt", "key": "shared.key"}
+    for option, name in (*names.items(), ("password-file", "a.password")):
+        files += [f"--{option}", directory(home) / name]
+
+    def bundle(broker: str, out: Path) -> dict[str, object]:
+        place = ("pi", "--id", "a", "--broker", broker, "--out", out)
+        status, said, err = home.run("provision", *place, *files)
+        assert status == 0, err
+        assert ("is no name of your broker" in err) == (broker != "localhost")
+        assert "the certificate is the one that lamps shares" in said
+        found = json.loads((out / "config.json").read_text())
+        assert isinstance(found, dict)
+        return found
+
+    config = bundle("localhost", tmp_path / "here")
+    assert (config["port"], config["username"]) == (home.port, "a")
+    assert "imported" not in config and config["may_publish"] == ["devices/a/#"]
+    assert config["may_subscribe"] == ["devices/a/#", "weather/now"]
+    config = bundle("mqtt.example.org", tmp_path / "elsewhere")
+    assert config["port"] == 8883 and config["imported"] and "may_publish" not in config
+
+
 def test_who_has_a_certificate_of_its_own_that_has_run_out(bare: Home) -> None:
     """It may share another one, and gets in by that."""
     shutil.rmtree(bare.ca)

@@ -124,10 +124,13 @@ def test_a_node_becomes_a_broker_of_its_own(home: Home) -> None:
     require_rabbitmq()
     home.good("broker", *INIT)
     (home.broker / "rabbitmq" / ".erlang.cookie").write_bytes(b"of the cluster")
+    mnesia = home.broker / "rabbitmq" / "mnesia"
+    mnesia.mkdir()
     said = home.good("broker", *INIT, "--force")
     assert "is a broker of its own now" not in said and membership(home.directory).exists()
     said = home.good("broker", "init", "mqtt.local", "--for", "rabbitmq", "--force")
     assert "It was a node of a cluster, and is a broker of its own now" in said
+    assert f"delete {mnesia} before" in said
     assert not membership(home.directory).exists()
     assert not (home.broker / "rabbitmq" / ".erlang.cookie").exists()
     said = home.good("broker", "init", "mqtt.local", "--for", "rabbitmq", "--force")

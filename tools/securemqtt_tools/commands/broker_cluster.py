@@ -7,8 +7,10 @@ from typing import Any
 
 from securemqtt_tools.broker.cluster import create_cluster, leave_cluster
 from securemqtt_tools.broker.config import BrokerConfig
+from securemqtt_tools.broker.kinds import RABBITMQ
 from securemqtt_tools.broker.nodes import Cluster
 from securemqtt_tools.broker.rabbitmq.cluster import FIRST_S, WAIT_S
+from securemqtt_tools.broker.rabbitmq.engine import RabbitMQ
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
@@ -56,6 +58,12 @@ def say_left(config: BrokerConfig) -> None:
             "cookie were taken away here. The other nodes know nothing of it: end them, or set all "
             "of them up anew, with --cluster."
         )
+        kept = config.directory / RabbitMQ.kept
+        if config.engine == RABBITMQ and kept.exists():
+            print(
+                f"What it has kept is the cluster's, and RabbitMQ does not start with it by "
+                f"itself: delete {kept} before, or move it away."
+            )
 
 
 def say_waiting(cluster: Cluster | None) -> None:

@@ -310,6 +310,52 @@ def test_nothing_of_before_is_delivered_while_the_nodes_start(
     assert brings_nothing(cluster, reader, writer, made)
 
 
+def test_the_first_node_starts_later_than_the_others(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    """A device that was revoked while all were down gets in nowhere meanwhile."""
+    late = issued_credentials(tmp_path, cluster.authority.issue_device("late"))
+    cluster.update()
+    cluster.enter(1, "late", late).drop()
+    for number in range(len(NODES)):
+        cluster.nodes[number].stop()
+    cluster.authority.revoke("late")
+    cluster.nodes[0].config.refresh(cluster.authority)
+    logs = [cluster.directories[number] / "broker.log" for number in (1, 2)]
+    ends = [one.stat().st_size for one in logs]
+
+    def waits() -> bool:
+        return all(
+            b"waiting for the first, rabbit@127.0.0.1, at most 120 s" in log.read_bytes()[end:]
+            for log, end in zip(logs, ends, strict=True)
+        )
+
+    early = []
+    with ThreadPoolExecutor(3) as pool:
+        starting = [pool.submit(cluster.nodes[number].start, seconds(300)) for number in (1, 2)]
+        try:
+            wait_until(
+                lambda: waits() or any(listens(cluster, one) for one in (1, 2)), seconds(120)
+            )
+        finally:
+            starting.append(pool.submit(cluster.nodes[0].start, seconds(300)))
+        while not all(one.done() for one in starting):
+            early += [number for number in (1, 2) if gets_in(cluster, number, "late", late)]
+        for one in starting:
+            one.result()
+    assert early == []
+    assert not any(gets_in(cluster, number, "late", late) for number in range(len(NODES)))
+
+
+def gets_in(cluster: RunningCluster, number: int, device_id: str, credentials: Credentials) -> bool:
+    """Return True if a node takes a device."""
+    try:
+        cluster.enter(number, device_id, credentials).drop()
+    except (Refused, OSError):
+        return False
+    return True
+
+
 def listens(cluster: RunningCluster, number: int) -> bool:
     """Return True if a node's port for devices is open."""
     try:

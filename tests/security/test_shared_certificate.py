@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from securemqtt_tools.broker.config import PASSWORDS
+from securemqtt_tools.broker.config import LOG, PASSWORDS
 from securemqtt_tools.broker.passwords import remove_password, set_password
 from securemqtt_tools.broker.rules import READ, WRITE, Rule, Rules
 from securemqtt_tools.broker.rules_file import change, read_rules
@@ -235,6 +235,24 @@ def test_revoking_it_puts_out_all(group: Group) -> None:
         with pytest.raises(Refused):
             group.login(one).drop()
     bystanders.login(bystanders.ids[0]).drop()
+
+
+def test_what_a_stranger_says_to_be_does_not_fill_the_log(group: Group) -> None:
+    """Seventy of 65,535 bytes, each of them written as four, were all that the audit log reads."""
+    log = group.door.broker.directory / LOG
+    before = log.stat().st_size
+    for name in ("x" * 65_535, "\x01" * 65_535, "\U0001f600" * 16_000):
+        for password in ("wrong", "\x01" * 65_535):
+            for credentials in (group.credentials, group.controller):
+                with pytest.raises(Refused):
+                    group.login(name, password, credentials).drop()
+    if is_embedded(group.door):
+        wait_until(
+            lambda: log.read_bytes()[before:].count(b"is none of those") == 6,
+            seconds(20),
+            "the refusals in the log",
+        )
+    assert max(map(len, log.read_bytes()[before:].splitlines(True))) < 2000
 
 
 def test_a_broker_without_passwords_lets_nobody_be_one_of_them(

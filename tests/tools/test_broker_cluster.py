@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,63 @@ def test_nodes_know_each_other_by_certificates_of_their_own_kind(home: Home) -> 
     assert len(keys) == len(places)
     assert trust.public_key() not in [one.public_key() for one in home.authority.trust_anchors()]
     assert trust.public_key().public_numbers() not in keys  # type: ignore[union-attr]
+
+
+def test_homes_are_brought_again_by_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one of docs/cluster.md, with an `ssh` that leads to directories here."""
+    require_rabbitmq()
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    (command,) = [one for one in page.split("```sh\n") if one.startswith("for node in b.local")]
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    ssh = programs / "ssh"
+    ssh.write_text(f'#!/bin/sh\ncd "{tmp_path}/$1" && HOME=$PWD exec sh -c "$2"\n')
+    ssh.chmod(0o700)
+    for one in THREE[1:]:
+        (tmp_path / one).mkdir()
+    home = Home(tmp_path / ".securemqtt", capsys, broker=False)
+    kept = tmp_path / "b.local" / ".securemqtt" / "broker" / "rabbitmq" / "mnesia"
+    trusts = set()
+    for more in ((), ("--force",)):
+        home.good("broker", *INIT, *more)
+        environment = {"HOME": str(tmp_path), "PATH": f"{programs}:{os.environ['PATH']}"}
+        subprocess.run(
+            ["sh", "-ec", command.partition("```")[0]],
+            env=environment,
+            check=True,
+            timeout=seconds(60),
+        )
+        assert list((home.directory / "nodes").iterdir()) == []
+        for name in THREE[1:]:
+            there = membership(tmp_path / name / ".securemqtt")
+            assert (there / TRUST).read_bytes() == (membership(home.directory) / TRUST).read_bytes()
+            assert (there / COOKIE).read_bytes() == (
+                membership(home.directory) / COOKIE
+            ).read_bytes()
+            for one in (there, there.parents[2], there / NODE):
+                assert stat.S_IMODE(one.stat().st_mode) & 0o077 == 0
+        trusts.add((membership(tmp_path / "b.local" / ".securemqtt") / TRUST).read_bytes())
+        kept.mkdir(exist_ok=True)
+    assert len(trusts) == 2
+
+
+def test_a_node_becomes_a_broker_of_its_own(home: Home) -> None:
+    require_rabbitmq()
+    home.good("broker", *INIT)
+    (home.broker / "rabbitmq" / ".erlang.cookie").write_bytes(b"of the cluster")
+    mnesia = home.broker / "rabbitmq" / "mnesia"
+    mnesia.mkdir()
+    said = home.good("broker", *INIT, "--force")
+    assert "is a broker of its own now" not in said and membership(home.directory).exists()
+    said = home.good("broker", "init", "mqtt.local", "--for", "rabbitmq", "--force")
+    assert "It was a node of a cluster, and is a broker of its own now" in said
+    assert f"delete {mnesia} before" in said
+    assert not membership(home.directory).exists()
+    assert not (home.broker / "rabbitmq" / ".erlang.cookie").exists()
+    said = home.good("broker", "init", "mqtt.local", "--for", "rabbitmq", "--force")
+    assert "cluster" not in said
 
 
 @pytest.mark.parametrize(

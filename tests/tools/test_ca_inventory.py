@@ -304,6 +304,24 @@ def test_a_kill_while_it_is_made_leaves_a_whole_authority_or_none(tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize("is_device_first", [True, False])
+def test_of_a_device_and_a_group_that_get_one_name_at_once_one_wins(
+    tmp_path: Path, is_device_first: bool
+) -> None:
+    """Whoever asks for the passphrase has looked at the names before."""
+    Authority.create(tmp_path / "ca", passphrase=b"not so secret")
+
+    def passphrase() -> bytes:
+        other = Authority.open(tmp_path / "ca", b"not so secret")
+        (other.issue_device if is_device_first else other.issue_shared)("lamps")
+        return b"not so secret"
+
+    slower = Authority.open(tmp_path / "ca", passphrase)
+    with pytest.raises(FatalError, match=r"lamps is the (id of a device|name of a certificate)"):
+        (slower.issue_shared if is_device_first else slower.issue_device)("lamps")
+    assert [one.role for one in slower.find("lamps")] == ["device" if is_device_first else "shared"]
+
+
 def test_of_two_that_renew_at_once_the_files_are_of_the_later(tmp_path: Path) -> None:
     authority = Authority.create(tmp_path / "ca", passphrase=None)
     authority.issue_device("rival")

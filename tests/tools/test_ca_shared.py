@@ -5,9 +5,11 @@ it. What brokers make of it is in tests/security/test_shared_certificate.py.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -95,13 +97,24 @@ def test_more_devices_come_to_it_and_another_certificate(home: Home) -> None:
     assert "a has a password already" in said and "In group all: a, b." in said
     assert home.authority.inventory.entries(SHARED) == [first]
     assert password(home, "a") == before != password(home, "b")
-    home.good("ca", "device", "a", "--shared", "lamps", "--renew")
+    assert "stays good" not in said
+    said = home.good("ca", "device", "a", "--shared", "lamps", "--renew")
+    assert "What lamps has shared before stays good until" in said
+    assert "securemqtt ca renew lamps --revoke-old makes another" in said
     first, second = home.authority.inventory.entries(SHARED)
     assert (first.state, second.state) == ("superseded", "issued")
     assert password(home, "a") == before
-    home.good("ca", "renew", "lamps")
+    said = home.good("ca", "renew", "lamps")
+    assert "What lamps has shared before stays good until" in said
     assert len(home.authority.inventory.entries(SHARED)) == 3
     assert read_rules(home.ca).shared == {"lamps": {"a", "b"}}
+    said = home.good("ca", "renew", "lamps", "--revoke-old")
+    assert said.startswith(
+        "This puts out every device that shows the certificate of lamps, which 2 share: a, b.\n"
+    )
+    assert "stays good" not in said
+    states = [one.state for one in home.authority.inventory.entries(SHARED)]
+    assert states == [REVOKED, REVOKED, REVOKED, "issued"]
 
 
 def test_options_are_those_of_other_devices(home: Home, tmp_path: Path) -> None:
@@ -206,6 +219,76 @@ def test_an_own_certificate_ends_the_sharing(home: Home, tmp_path: Path) -> None
     assert json.loads(home.good("broker", "rules", "--json"))["shared"] == {"lamps": ["c"]}
 
 
+def test_who_is_revoked_shares_no_more(home: Home) -> None:
+    """However it came by its own certificate, and although it has shared another since."""
+    home.good("ca", "device", "a", "b", "--shared", "lamps")
+    home.good("ca", "device", "a")
+    home.good("ca", "revoke", "a")
+    home.good("ca", "device", "a", "--shared", "lamps")
+    assert "a shares the certificate of lamps no more" in home.good("ca", "renew", "a")
+    home.good("ca", "revoke", "a")
+    home.good("ca", "device", "a", "--shared", "lamps")
+    # None of its own is left to be revoked, and yet it is out.
+    said = home.good("ca", "revoke", "a")
+    assert "a has no certificate of its own that is still valid" in said
+    assert "a shares the certificate of lamps no more" in said
+    assert "securemqtt broker password a --remove" in said
+    assert "nothing to revoke" in home.bad("ca", "revoke", "a")
+    for where in (home.ca, home.broker):
+        assert read_rules(where).shared == {"lamps": {"b"}}
+    # Where both are there, from before or by other ways, revoking ends both.
+    home.authority.issue_device("b")
+    said = home.good("ca", "revoke", "b")
+    assert "b shares the certificate of lamps no more" in said and "Revoked device b" in said
+    for where in (home.ca, home.broker):
+        assert read_rules(where).shared == {}
+
+
+def test_sharing_ends_although_the_files_cannot_be_written(home: Home, tmp_path: Path) -> None:
+    home.good("ca", "device", "a", "b", "--shared", "lamps")
+    (home.ca / "issued" / "devices" / "a" / "device.key").mkdir(parents=True)
+    home.run("ca", "device", "a")
+    assert home.authority.inventory.entries("device", "a")
+    assert read_rules(home.broker).shared == {"lamps": {"b"}}
+    out = tmp_path / "bundle"
+    place = ("pi", "--id", "b", "--broker", f"localhost:{home.port}", "--out", out)
+    out.mkdir()
+    (out / "device.key").mkdir()
+    home.run("provision", *place)
+    assert home.authority.inventory.entries("device", "b")
+    assert read_rules(home.broker).shared == {}
+
+
+def test_the_audit_log_tells_of_those_who_may_still_come_in(home: Home, tmp_path: Path) -> None:
+    """By the certificate, whatever today's rules say."""
+    log = tmp_path / "mosquitto.log"
+    log.write_text(
+        "1796000000: New client connected from 127.0.0.1:1 as lamp-4 (p2, c1, k60, u'lamp-4').\n"
+    )
+
+    def told(*options: str) -> str:
+        status, said, err = home.run("broker", "audit-log", "--file", log, *options)
+        assert status == 0
+        return err + said
+
+    others = "the certificate that lamps shares, or has shared, has let in whoever shared it then"
+    home.good("ca", "device", "pump")
+    assert "Note:" not in told()
+    assert "has issued no certificate to lamp-4" in told("--id", "lamp-4")
+    home.good("ca", "device", "lamp-1", "lamp-4", "--shared", "lamps")
+    assert "lamp-1, lamp-4 share the certificate of lamps" in told("--id", "lamp-4")
+    home.good("broker", "group", "lamps", "--remove", "lamp-4")
+    assert "lamp-1 share the certificate of lamps" in (said := told()) and others in said
+    for one in ("lamp-4", "pump"):
+        said = told("--id", one)
+        assert others in said and f"does not prove that it was {one}." in said
+        assert "no certificate to" not in said and "lamp-1 share" not in said
+    home.good("broker", "group", "lamps", "--remove", "lamp-1")
+    home.good("ca", "revoke", "lamps")
+    assert others in told("--id", "lamp-4") and others in told("--since", "1d")
+    wait_until(lambda: "Note:" not in told("--since", "1s"), seconds(20), "a time without it")
+
+
 def test_an_older_securemqtt_leaves_it_alone(home: Home) -> None:
     """One that knows no shared certificate would leave a revoked one out of its CRL."""
 
@@ -235,24 +318,75 @@ def test_a_restored_inventory_does_not_take_it_for_a_device_s(home: Home) -> Non
     assert home.authority.inventory.entries("device") == []
 
 
+def lets_in(home: Home, identity: str) -> bool:
+    """Return True if the running broker takes a device by what it shares."""
+    credentials = Credentials(directory(home) / "shared.crt", directory(home) / "shared.key")
+    context = client_context(home.broker / "ca.pem", credentials)
+    try:
+        with Peer(home.port, context) as peer:
+            peer.connect(identity, username=identity, password=password(home, identity))
+    except Refused:
+        return False
+    return True
+
+
+def test_a_bundle_of_files_is_for_the_broker_of_this_home(home: Home, tmp_path: Path) -> None:
+    """Where they are its authority's: port and rules are known."""
+    home.good("ca", "device", "a", "--shared", "lamps")
+    home.good("broker", "allow", "lamps", "read", "weather/now")
+    files: list[str | Path] = []
+    names = {"ca": "ca.crt", "certificate": "shared.crt", "key": "shared.key"}
+    for option, name in (*names.items(), ("password-file", "a.password")):
+        files += [f"--{option}", directory(home) / name]
+
+    def bundle(broker: str, out: Path) -> dict[str, object]:
+        place = ("pi", "--id", "a", "--broker", broker, "--out", out)
+        status, said, err = home.run("provision", *place, *files)
+        assert status == 0, err
+        assert ("is no name of your broker" in err) == (broker != "localhost")
+        assert "the certificate is the one that lamps shares" in said
+        found = json.loads((out / "config.json").read_text())
+        assert isinstance(found, dict)
+        return found
+
+    config = bundle("localhost", tmp_path / "here")
+    assert (config["port"], config["username"]) == (home.port, "a")
+    assert "imported" not in config and config["may_publish"] == ["devices/a/#"]
+    assert config["may_subscribe"] == ["devices/a/#", "weather/now"]
+    config = bundle("mqtt.example.org", tmp_path / "elsewhere")
+    assert config["port"] == 8883 and config["imported"] and "may_publish" not in config
+
+
+def test_who_has_a_certificate_of_its_own_that_has_run_out(bare: Home) -> None:
+    """It may share another one, and gets in by that."""
+    shutil.rmtree(bare.ca)
+    past = datetime.now(timezone.utc) - timedelta(days=30)
+    then = Authority.create(bare.ca, passphrase=None, clock=lambda: past)
+    for one in ("a", "b"):
+        then.issue_device(one, days=1)
+    bare.good("broker", "init", "localhost", "--port", str(bare.port), "--passwords")
+    with broker_run(bare.directory, "--engine", "amqtt"):
+        bare.good("ca", "device", "a", "--shared", "lamps")
+        wait_until(lambda: lets_in(bare, "a"), seconds(20), "a")
+        assert read_devices(bare.broker) == {"b"}  # so RabbitMQ keeps what waits for it
+        assert lets_in(bare, "a")
+
+
 def test_a_running_broker_takes_it_up(home: Home) -> None:
     """Each step by the commands alone, with the embedded broker."""
 
     def comes_in(identity: str) -> bool:
-        credentials = Credentials(directory(home) / "shared.crt", directory(home) / "shared.key")
-        context = client_context(home.broker / "ca.pem", credentials)
-        try:
-            with Peer(home.port, context) as peer:
-                given = password(home, identity)
-                peer.connect(identity, username=identity, password=given)
-        except Refused:
-            return False
-        return True
+        return lets_in(home, identity)
 
     with broker_run(home.directory, "--engine", "amqtt"):
-        said = home.good("ca", "device", "a", "b", "--shared", "lamps")
+        said = home.good("ca", "device", "a", "b", "c", "--shared", "lamps")
         assert "The running broker" in said
-        wait_until(lambda: comes_in("a") and comes_in("b"), seconds(20), "both")
+        wait_until(lambda: all(map(comes_in, "abc")), seconds(20), "all")
+        # One that got a certificate of its own, and was revoked, has no way in.
+        home.good("ca", "device", "c")
+        home.good("ca", "revoke", "c", "--reason", "keyCompromise")
+        home.good("broker", "reload")
+        wait_until(lambda: not comes_in("c"), seconds(20), "that c is out")
         home.good("broker", "password", "b", "--remove")
         wait_until(lambda: not comes_in("b"), seconds(20), "that b is out")
         assert comes_in("a")

@@ -9,7 +9,11 @@ from typing import Any
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.nodes import DEFAULT_PORT, Cluster
 from securemqtt_tools.broker.rabbitmq.engine import DIRECTORY
-from securemqtt_tools.broker.rabbitmq.membership import make_memberships, write_membership
+from securemqtt_tools.broker.rabbitmq.membership import (
+    make_memberships,
+    remove_membership,
+    write_membership,
+)
 from securemqtt_tools.pki import Authority
 
 
@@ -40,3 +44,10 @@ def create_cluster(
         )
         write_membership(directory / DIRECTORY, memberships[place.node])
     return made
+
+
+def leave_cluster(directory: Path) -> bool:
+    """Take away from a broker's directory by what the nodes of a cluster knew it; return True if it
+    was one. Raise FatalError.
+    """
+    return remove_membership(directory / DIRECTORY)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from securemqtt_tools.broker.rules_file import newest_rules
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
 from securemqtt_tools.pki.files import explained, read_json, write_file
@@ -20,12 +21,20 @@ NAME = "devices.json"
 
 def hand_over(authority: Authority, directory: Path) -> None:
     """Write into a broker's directory which devices have a certificate that is not revoked, where
-    that has changed. Raise FatalError.
+    that has changed. Of those that share another one, their own counts only until it has run out.
+    Raise FatalError.
     """
     inventory = authority.inventory
     with inventory.transaction():  # of two that do so at once, none puts older over newer
-        entries = inventory.entries()
-        ids = sorted({e.subject for e in entries if e.role == DEVICE and e.state != REVOKED})
+        rules = newest_rules(authority.directory, directory)
+        found = [e for e in inventory.entries() if e.role == DEVICE and e.state != REVOKED]
+        ids = sorted(
+            {
+                e.subject
+                for e in found
+                if e.not_after > authority.now or not rules.sharing(e.subject)
+            }
+        )
         content = (json.dumps(ids, indent=1) + "\n").encode()
         path = directory / NAME
         with explained(f"read {path}"):

@@ -120,6 +120,7 @@ def init(args: argparse.Namespace) -> int:
     if before is not None:
         kinds = (before.engine, config.engine)
         say_shortcomings(left_behind(directory, *kinds) + comes_back(directory, *kinds))
+    broker_cluster.say_left(config)
     broker_cluster.say_nodes(args, config)
     runs = lock.is_held(directory)
     print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))

@@ -152,7 +152,8 @@ def _warn_unknown(args: argparse.Namespace) -> None:
         return
     sharing = newest_rules(Home(args.home).ca, directory_of(args)).shared.values()
     ids = {one.subject for one in Inventory(inventory).entries(DEVICE)}.union(*sharing)
-    if args.id not in ids:
+    # By a certificate that others share, it may have come in with Mosquitto all the same.
+    if args.id not in ids and not _shared_meanwhile(args):
         meant = closest(args.id, ids)
         warn(
             f"the authority of this home has issued no certificate to {args.id}"
@@ -177,14 +178,39 @@ def _networks(args: argparse.Namespace) -> Networks:
 
 
 def _sharing(args: argparse.Namespace) -> Iterator[str]:
-    """Say who shares a certificate: most brokers do not tell by which one somebody has come."""
+    """Say who shares a certificate: most brokers do not tell by which one somebody has come. Those
+    who share it today are not all who may have come by it.
+    """
     rules = newest_rules(Home(args.home).ca, directory_of(args))
-    for group, ids in sorted(rules.shared.items()):
-        if args.id is None or args.id in ids:
+    groups = _shared_meanwhile(args)
+    for group in sorted(rules.shared.keys() | groups):
+        ids = rules.shared.get(group, frozenset())
+        if ids and (args.id is None or args.id in ids):
             yield (
                 f"Note: {', '.join(sorted(ids))} share the certificate of {group}: which of them "
                 f"it was, the password alone says, and this log proves nothing."
             )
+        if group in groups and args.id not in ids:
+            yield (
+                f"Note: the certificate that {group} shares, or has shared, has let in whoever "
+                f"shared it then, and with Mosquitto whoever has a password: where this log tells "
+                f"no certificate, it does not prove that it was {args.id or 'who it says'}."
+            )
+
+
+def _shared_meanwhile(args: argparse.Namespace) -> set[str]:
+    """Return the groups with a certificate to share that is good, or was in the time that is asked
+    for, by the inventory of this home, if there is one. Raise FatalError.
+    """
+    inventory = Home(args.home).ca / INVENTORY
+    if not inventory.exists():
+        return set()
+    return {
+        one.subject
+        for one in Inventory(inventory).entries(SHARED)
+        if args.since is None
+        or args.since < (one.changed_at if one.state == REVOKED else one.not_after)
+    }
 
 
 def _certificates(args: argparse.Namespace) -> dict[str, Certificate]:

@@ -217,23 +217,6 @@ def join(
     )
 
 
-def leave_shared(args: argparse.Namespace, authority: Authority, ids: Iterable[str]) -> None:
-    """Have ids that have got certificates of their own share no other any more, if they did; the
-    broker takes that up at its next reload. Raise FatalError.
-    """
-    had = {one: groups for one in ids if (groups := rules_of(args).sharing(one))}
-    if not had:
-        return
-    change_rules(args, authority, lambda before: before.without_shared(had))
-    for one, groups in had.items():
-        print(
-            as_called(
-                f"{one} shares the certificate of {', '.join(groups)} no more: once it uses its "
-                f"own, run securemqtt broker reload. Its password stays."
-            )
-        )
-
-
 def check_no_device(authority: Authority, name: str) -> None:
     """Raise FatalError where a group's name is a device's id: a rule would be for which of them?"""
     if authority.inventory.entries(DEVICE, name):

@@ -13,6 +13,7 @@ from securemqtt_tools.broker.revocations import CRL, FILES, check, hand_over
 from securemqtt_tools.broker.rules import Rules
 from securemqtt_tools.broker.rules_file import newest_rules
 from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.commands.broker_sharing import revoke_shared
 from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import layout, recovery, succession
@@ -28,14 +29,17 @@ def revoke(args: argparse.Namespace) -> None:
     rules = newest_rules(authority.directory, Home(args.home).broker)
     _check_own(authority, rules, args.subject)
     found = authority.find(args.subject, args.role)
+    is_valid = any(one.state != REVOKED and one.not_after > authority.now for one in found)
+    devices = {one.subject for one in found if one.role == DEVICE}
+    if not is_valid and args.subject in devices and rules.sharing(args.subject):
+        print(f"{args.subject} has no certificate of its own that is still valid to be revoked.")
+        revoke_shared(args, authority, devices)
+        return
     check_crls(args, authority)
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
-    for group in sorted({one.subject for one in found if one.role == SHARED}):
-        ids = sorted(rules.shared.get(group, ()))
-        print(
-            f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
-            f"share{': ' * bool(ids)}{', '.join(ids)}."
-        )
+    say_who_shares(args, authority, found)
+    if is_valid:
+        revoke_shared(args, authority, devices)  # first: who is revoked has no other way in
     revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
     for entry in revoked:
         print(escaped(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}."))
@@ -44,14 +48,26 @@ def revoke(args: argparse.Namespace) -> None:
     print_warnings(authority)
 
 
+def say_who_shares(args: argparse.Namespace, authority: Authority, found: list[Entry]) -> None:
+    """Say which devices are put out, where one of what is to be revoked is shared."""
+    rules = newest_rules(authority.directory, Home(args.home).broker)
+    for group in sorted({one.subject for one in found if one.role == SHARED}):
+        ids = sorted(rules.shared.get(group, ()))
+        print(
+            f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
+            f"share{': ' * bool(ids)}{', '.join(ids)}."
+        )
+
+
 def _check_own(authority: Authority, rules: Rules, subject: str) -> None:
     """Raise FatalError for a device that has no certificate to revoke, since it shares one."""
     groups = rules.sharing(subject)
     if groups and not authority.inventory.entries(DEVICE, subject):
         raise FatalError(
             f"{subject} has no certificate of its own, it shares that of {groups[0]}: securemqtt "
-            f"broker password {subject} --remove keeps it out alone, and securemqtt ca revoke "
-            f"{groups[0]} all that share it"
+            f"broker password {subject} --remove keeps it out alone, securemqtt broker group "
+            f"{groups[0]} --remove {subject} takes it out of the group, too, and securemqtt ca "
+            f"revoke {groups[0]} puts out all that share it"
         )
 
 

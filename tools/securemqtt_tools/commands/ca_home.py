@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from securemqtt_tools.cli import warn
+from securemqtt_tools.commands.broker_sharing import leave_at_issue
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import is_terminal
 from securemqtt_tools.pki.authority import Authority
@@ -23,11 +24,12 @@ def authority_directory(args: argparse.Namespace) -> Path:
 
 def open_authority(args: argparse.Namespace) -> Authority:
     """Return the home's authority, with the way to its passphrase. Raise FatalError."""
-    return Authority.open(
+    authority = Authority.open(
         authority_directory(args),
         passphrase_source(getattr(args, "passphrase_file", None)),
         witnesses=Home(args.home).witnesses,
     )
+    return leave_at_issue(args, authority)
 
 
 def print_warnings(authority: Authority) -> None:

@@ -13,15 +13,15 @@ from securemqtt.platform import escaped
 from securemqtt_tools.broker.networks import Network, parse_network
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.broker.rules_file import read_rules
-from securemqtt_tools.cli import FatalError, warn
+from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_network import bind, show
-from securemqtt_tools.commands.broker_rules import (
-    check_no_device,
-    hand_on,
-    join,
-    leave_shared,
+from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
+from securemqtt_tools.commands.ca_crl import (
+    check_crls,
+    publish_crl,
+    say_what_devices_know,
+    say_who_shares,
 )
-from securemqtt_tools.commands.ca_crl import check_crls, publish_crl, say_what_devices_know
 from securemqtt_tools.commands.ca_home import (
     authority_directory,
     open_authority,
@@ -31,6 +31,7 @@ from securemqtt_tools.commands.ca_home import (
 from securemqtt_tools.pki import layout
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.deliver import deliver, foreign_keys, prepare
+from securemqtt_tools.pki.entry import SUPERSEDED
 from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.issued import Issued
 from securemqtt_tools.pki.names import check_device_id, name_text, server_names
@@ -78,7 +79,6 @@ def device(args: argparse.Namespace) -> None:
         {check_device_id(device_id): issuing(device_id) for device_id in args.ids},
         DEVICE,
     )
-    leave_shared(args, authority, args.ids)
     join_and_bind(args, authority, args.ids, networks)
     if args.groups or networks:
         hand_on(args)
@@ -124,8 +124,6 @@ def sign(args: argparse.Namespace) -> None:
     _say_issued(authority, issued, deliver(authority, issued, directory, args.der))
     for path in foreign_keys(issued, directory):
         warn(f"{path} is the key of a certificate before this one, and does not fit it: delete it")
-    if issued.role == DEVICE:
-        leave_shared(args, authority, [issued.subject])
     print_warnings(authority)
 
 
@@ -137,6 +135,8 @@ def renew(args: argparse.Namespace) -> None:
     before = authority.find(latest.subject, latest.role)
     if args.revoke_old:
         check_crls(args, authority)
+        authority.unlock()  # before anything is said of what follows
+        say_who_shares(args, authority, before)
     directory = args.out or default_output(args, latest.role, latest.subject)
     prepare(directory, latest.role, replacing=True)
     issued = authority.renew(
@@ -146,7 +146,28 @@ def renew(args: argparse.Namespace) -> None:
     if args.revoke_old:
         publish_crl(args, authority)
         say_what_devices_know(args, [one for one in before if one.not_after > authority.now])
+    elif latest.role == SHARED:
+        say_still_good(authority, latest.subject)
     print_warnings(authority)
+
+
+def say_still_good(authority: Authority, group: str) -> None:
+    """Say so where certificates that a group has shared stay good beside its new one."""
+    before = [
+        one
+        for one in authority.inventory.entries(SHARED, group)
+        if one.state == SUPERSEDED and one.not_after > authority.now
+    ]
+    if before:
+        end = max(one.not_after for one in before)
+        print(
+            as_called(
+                f"What {group} has shared before stays good until {end:%Y-%m-%d}, and keeps "
+                f"letting in whoever has the key and a password. If the key was stolen: securemqtt "
+                f"ca renew {group} --revoke-old makes another certificate, and revokes all before "
+                f"it."
+            )
+        )
 
 
 def issue(

@@ -28,6 +28,7 @@ from securemqtt_tools.commands.ca_issuing import (
     default_output,
     issue,
     join_and_bind,
+    say_still_good,
 )
 from securemqtt_tools.pki.authority import Authority
 from securemqtt_tools.pki.entry import ISSUED, REVOKED
@@ -75,6 +76,7 @@ def share(args: argparse.Namespace) -> None:
         print(f"Group {group} has a certificate to share until {end}, serial {good[-1].serial}.")
     else:
         issue(args, authority, {group: lambda: _issued(args, authority, group)}, SHARED)
+        say_still_good(authority, group)
     change_rules(args, authority, lambda now: now.with_shared(group, ids))
     if config is not None:
         devices.hand_over(authority, config.directory)  # who has one of its own comes by no other

@@ -32,6 +32,7 @@ from securemqtt.bundle import find as find_bundle
 from securemqtt.errors import BundleNotFound
 from securemqtt.protocol.topics import problem
 from securemqtt_tools import completion
+from securemqtt_tools.broker.config import CA
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.cli import (
     FatalError,
@@ -45,9 +46,9 @@ from securemqtt_tools.commands.broker_rules import (
     check_no_device,
     hand_on,
     join,
-    leave_shared,
     rules_of,
 )
+from securemqtt_tools.commands.broker_sharing import leave_at_issue, leave_shared
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
@@ -225,24 +226,27 @@ def run(args: argparse.Namespace) -> int:
     _check_options(args)
     is_pi = args.board == _PI
     imported = _imported(args, is_pi)
-    where = find_destination(args.broker, args.home, imported is not None)
+    where = find_destination(args.broker, args.home, _is_foreign(args, imported))
     home = Home(args.home)
     source = imported or Authority.open(
         home.ca, passphrase_source(args.passphrase_file), witnesses=home.witnesses
     )
-    # First, since the bundle says what the device may do.
-    joining = _join_groups(args, source) if isinstance(source, Authority) else []
+    joining = []
+    if isinstance(source, Authority):
+        leave_at_issue(args, source)
+        joining = _join_groups(args, source)  # first, since the bundle says what it may do
     config = where.config
+    device_id = imported.device_id if imported else check_device_id(args.id)
     roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
-        device_id=imported.device_id if imported else check_device_id(args.id),
+        device_id=device_id,
         host=where.host,
         port=where.port,
         keep_alive_s=args.keep_alive,
         ntp_host=None if is_pi else args.ntp,
-        rules=rules_for(args.id, config, args.keep_alive, args.prefix) if config else None,
+        rules=rules_for(device_id, config, args.keep_alive, args.prefix) if config else None,
         prefix=args.prefix,
-        imported=imported is not None,
+        imported=imported is not None and config is None,
         password=_password(args),
     )
     if where.remark:
@@ -274,6 +278,14 @@ def run(args: argparse.Namespace) -> int:
         if is_pi:
             steps.say(as_called(_what_to_try(args)))
     return 0
+
+
+def _is_foreign(args: argparse.Namespace, imported: Imported | None) -> bool:
+    """Return True for files of another authority than that of this home's broker: a certificate
+    that devices share, say, is our own. Raise FatalError.
+    """
+    trust = Home(args.home).broker / CA
+    return imported is not None and not (trust.exists() and imported.is_of(trust))
 
 
 def _join_groups(args: argparse.Namespace, authority: Authority) -> list[str]:

@@ -6,7 +6,7 @@ that one's key is needed from day to day; the root's key file may be kept offlin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -64,6 +64,8 @@ class Authority:
         self._clock = clock
         self._issuer: Issuer | None = None
         self.witnesses: tuple[Path, ...] = (directory / layout.CRL,)
+        # Told of each certificate as soon as it is recorded, before anything is done with it.
+        self.on_issued: Callable[[Issued], None] = lambda _: None
 
     @classmethod
     def create(
@@ -386,7 +388,9 @@ class Authority:
         )
         self.inventory.record(entry, replacing=renew, revoke_old=revoke_old)
         chain = (certificate,) if self.intermediate is None else (certificate, self.intermediate)
-        return Issued(role, subject, entry.names, entry.serial, chain, private_key)
+        issued = Issued(role, subject, entry.names, entry.serial, chain, private_key)
+        self.on_issued(issued)
+        return issued
 
     def _require_issuer(self) -> Issuer:
         succession.check(self)

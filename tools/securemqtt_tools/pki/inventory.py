@@ -84,10 +84,11 @@ class Inventory:
         "superseded".
 
         Raise FatalError when the subject has a valid certificate and `replacing` is false, and for
-        another's key.
+        another's key or name.
         """
         now = entry.issued_at
         with self.transaction() as connection:
+            _check_name(connection, entry.role, entry.subject)
             _check_key(connection, entry)
             unrevoked = "role = ? AND subject = ? AND state != ?"
             for old in tables.select(connection, unrevoked, (entry.role, entry.subject, REVOKED)):
@@ -109,15 +110,10 @@ class Inventory:
 
     def check_name(self, role: str, subject: str) -> None:
         """Raise FatalError for the id of a device that is the name of a shared certificate, or the
-        other way round: both are a client's, by the same name.
+        other way round: both are a client's, by the same name. `record` makes sure of it.
         """
-        if role == DEVICE and self.entries(SHARED, subject):
-            raise FatalError(
-                f"{subject} is the name of a certificate that several devices share: choose "
-                f"another id"
-            )
-        if role == SHARED and self.entries(DEVICE, subject):
-            raise FatalError(f"{subject} is the id of a device: choose another name for the group")
+        with self._connection() as connection:
+            _check_name(connection, role, subject)
 
     def by_serial(self, text: str) -> Entry | None:
         """Return the certificate whose serial number in hex is, or alone begins with, `text` (8
@@ -296,6 +292,20 @@ def already_issued(entry: Entry) -> FatalError:
         f"{entry.serial}): "
         "to replace it, use ca renew (or the option --renew)"
     )
+
+
+def _check_name(connection: sqlite3.Connection, role: str, subject: str) -> None:
+    """Refuse one name for a device and for a certificate that several devices share."""
+
+    def is_known(as_role: str) -> bool:
+        return bool(tables.select(connection, "role = ? AND subject = ?", (as_role, subject)))
+
+    if role == DEVICE and is_known(SHARED):
+        raise FatalError(
+            f"{subject} is the name of a certificate that several devices share: choose another id"
+        )
+    if role == SHARED and is_known(DEVICE):
+        raise FatalError(f"{subject} is the id of a device: choose another name for the group")
 
 
 def _check_key(connection: sqlite3.Connection, entry: Entry) -> None:

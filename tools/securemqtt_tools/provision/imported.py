@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from securemqtt.protocol.topics import valid_elsewhere
+from securemqtt.protocol.topics import valid_elsewhere, valid_id
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Issued, foreign
 from securemqtt_tools.pki.clock import Clock, system_clock
@@ -50,6 +50,13 @@ class Imported:
     def issuing_certificate(self) -> x509.Certificate:
         """The certificate to hold a clock against: there is none of the authority's here."""
         return self.chain[0]
+
+    def is_of(self, trust: Path) -> bool:
+        """Return True if the authority in a file has issued the certificate, for an id that may be
+        one of its devices'. Raise FatalError.
+        """
+        roots = foreign.read_certificates(trust)
+        return valid_id(self.device_id) and foreign.was_issued(self.chain[-1], roots)
 
     def trust_anchors(self) -> tuple[x509.Certificate, ...]:
         """Return the CAs by which the device is to verify its broker."""

@@ -55,6 +55,7 @@ from securemqtt_tools.pki.profiles import SHARED, role_of
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.02
+_LONGEST_NAME = 64  # of what somebody says to be, in the log: no id is longer
 NOBODY = "?"  # until there is a user name
 CONNECT_S = 10.0  # from the end of the TLS handshake to a whole CONNECT
 
@@ -299,7 +300,7 @@ class Admission:
         if not self._shares(name, group):
             await _refuse(writer, BAD_USERNAME_PASSWORD)
             raise NotAdmitted(
-                f"{name!r} is none of those who share the certificate of {group}"
+                f"{name[:_LONGEST_NAME]!r} is none of those who share the certificate of {group}"
                 + ", since it has one of its own" * (name in self._have_their_own)
             )
         return replace(identity, name=name)

@@ -22,6 +22,8 @@ AWAIT_FIRST = f"ok = {MODULE}:await_first()"
 # For the other nodes a new one waits so long, and one that comes back half of that (RabbitMQ's
 # own ten times 30 s).
 WAIT_S = 600.0
+# Where no node serves yet, for the first one alone: rules may have changed while all were down.
+FIRST_S = 120
 ENDS_WITH_A_NODE = (
     "the nodes of a RabbitMQ share users, rules and kept sessions; what ends with a node is: its "
     "retained messages, sessions that are not kept, wills of the devices that it had"
@@ -63,20 +65,38 @@ awaited(Left_s) ->
         {{Running, _}} -> Running
     end.
 
-%% Rules may have changed while all were down, which the first node alone knows.
+%% Rules may have changed while all were down, which the first node alone knows. So it is waited for
+%% while it starts, and for a while where it does not yet, unless another node serves already.
 await_first() ->
-    {{Nodes, Wait_s}} = settings(),
-    await_first(hd(Nodes), Wait_s * 10).
+    {{[First | _], Wait_s}} = settings(),
+    await_first(First, now_s(), Wait_s, is_not_told).
 
-await_first(First, Left) ->
-    case lists:member(First, rabbit_nodes:all_running())
-        andalso rpc:call(First, rabbit, is_booting, [], 5000) =:= true of
-        true when Left > 0 -> timer:sleep(100), await_first(First, Left - 1);
-        _ -> ok
+await_first(First, Since_s, Wait_s, Told) ->
+    Waited_s = now_s() - Since_s,
+    case {{says(First, is_running), says(First, is_booting)}} of
+        {{true, _}} -> ok;
+        {{_, true}} when Waited_s < Wait_s ->
+            timer:sleep(100),
+            await_first(First, Since_s, Wait_s, Told);
+        _ ->
+            case running() of
+                [] when Waited_s < {FIRST_S} ->
+                    Told =:= is_told orelse rabbit_log:notice("no node serves yet: waiting for the "
+                        "first, ~s, at most {FIRST_S} s", [First]),
+                    timer:sleep(500),
+                    await_first(First, Since_s, Wait_s, is_told);
+                [] ->
+                    rabbit_log:warning("Warning: the first node, ~s, has not come: this one opens "
+                        "with the users and rules that were taken up last", [First]);
+                _ -> ok
+            end
     end.
 
-running() ->
-    [Node || Node <- others(), rpc:call(Node, rabbit, is_running, [], 5000) =:= true].
+now_s() -> erlang:monotonic_time(second).
+
+says(Node, What) -> rpc:call(Node, rabbit, What, [], 5000) =:= true.
+
+running() -> [Node || Node <- others(), says(Node, is_running)].
 
 others() -> element(1, settings()) -- [node()].
 

@@ -30,7 +30,7 @@ from securemqtt_tools.broker.rabbitmq.control import (
 )
 from securemqtt_tools.broker.rabbitmq.crls import write_crl
 from securemqtt_tools.broker.rabbitmq.definitions import all_definitions, user_definitions
-from securemqtt_tools.broker.rabbitmq.membership import read_cookie
+from securemqtt_tools.broker.rabbitmq.membership import ERLANG_COOKIE, read_cookie
 from securemqtt_tools.broker.rabbitmq.program import Program
 from securemqtt_tools.broker.rabbitmq.settings import FIRST, NOTHING, PLUGINS, advanced_config
 from securemqtt_tools.broker.rabbitmq.topics import is_ambiguous, is_as_much
@@ -43,7 +43,6 @@ from securemqtt_tools.pki.files import explained, make_directory, write_file, wr
 DIRECTORY = "rabbitmq"
 _NODE = "rabbit@localhost"
 _LOOPBACK = "127.0.0.1"
-_COOKIE = ".erlang.cookie"
 _CONFIGURATION = "rabbitmq.conf"
 _ADVANCED = "advanced.config"
 _PLUGINS = "enabled_plugins"
@@ -127,7 +126,7 @@ class RabbitMQ(Engine):
         write_files(
             here,
             {
-                _COOKIE: cookie,
+                ERLANG_COOKIE: cookie,
                 _CONFIGURATION: FIRST.encode(),
                 _ADVANCED: advanced_config(config, here / _FIRST_PROGRAM, here / _CRLS, more),
                 _PLUGINS: PLUGINS.encode(),

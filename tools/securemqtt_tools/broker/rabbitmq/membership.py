@@ -8,6 +8,7 @@ each node, and keeps it nowhere: no further node can come.
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki.files import make_directory, read_private, write_files
+from securemqtt_tools.pki.files import explained, make_directory, read_private, write_files
 from securemqtt_tools.pki.issued import certificate_pem
 from securemqtt_tools.pki.keys import generate_key, key_pem
 from securemqtt_tools.pki.profiles import BACKDATE, Issuer, ca_certificate
@@ -27,6 +28,8 @@ DIRECTORY = "cluster"
 TRUST = "nodes.pem"
 NODE = "node.pem"
 COOKIE = "cookie"
+# Its copy in rabbitmq/ itself, where Erlang looks for it.
+ERLANG_COOKIE = ".erlang.cookie"
 _DAYS = 10 * 365
 
 
@@ -51,6 +54,19 @@ def write_membership(directory: Path, files: dict[str, bytes]) -> None:
     """Write a node's files into its directory of RabbitMQ's. Raise FatalError."""
     make_directory(directory / DIRECTORY)
     write_files(directory / DIRECTORY, files)
+
+
+def remove_membership(directory: Path) -> bool:
+    """Take a node's files away from its directory of RabbitMQ's; return True if there were some.
+    Raise FatalError.
+    """
+    here = directory / DIRECTORY
+    if not here.exists():
+        return False
+    with explained(f"remove {here}"):
+        (directory / ERLANG_COOKIE).unlink(missing_ok=True)
+        shutil.rmtree(here)
+    return True
 
 
 def read_cookie(directory: Path) -> bytes:

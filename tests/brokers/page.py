@@ -36,6 +36,7 @@ reason below; its test fails when that begins to work.
 | | {columns} |
 |---|{rules}|
 {rows}
+
 {reasons}
 `{again}` runs `tests/brokers/` and writes this page; `make test` and `make test-brokers` run the
 same tests. [conformance.md](conformance.md) has MQTT itself, clause by clause, for the first two;
@@ -121,7 +122,8 @@ def page(results: Results, titles: str, micropython: str) -> str:
 def _titles() -> str:
     settings = BrokerConfig(Path(), ("localhost",), 0)
     with hivemq_installed():
-        return ", ".join(engine_of(settings, name).title for name in BROKERS)
+        titles = [engine_of(settings, name).title for name in BROKERS]
+    return ", ".join(one.replace("The ", "the ") for one in titles)
 
 
 def main() -> int:

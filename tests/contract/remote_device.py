@@ -57,11 +57,6 @@ def granted():
     return all(entry.granted for entry in client._connection.inbox.subscriptions.values())
 
 
-def has_granted(topic_filter):
-    """Return True if the broker has granted this one."""
-    return client._connection.inbox.subscriptions[topic_filter].granted
-
-
 def failures_from_now():
     """Have a later look at the counter of failures see those from now on only."""
     client._connection.counters["failures"] = 0

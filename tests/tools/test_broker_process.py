@@ -50,6 +50,12 @@ from support.speed import seconds
 ENGINES = ["mosquitto", "amqtt"]
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make one of these tests' own: they count who has a rule, and other tests leave theirs."""
+    return Authority.create(tmp_path_factory.mktemp("process") / "ca", passphrase=None)
+
+
 @pytest.fixture
 def config(tmp_path: Path, authority: Authority) -> BrokerConfig:
     return BrokerConfig.create(tmp_path / "broker", authority, names=["localhost"], port=0)

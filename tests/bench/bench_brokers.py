@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from bench_revocation import is_broken
+from bench_revocation import is_broken, out_s
 from figures import Figure
 from setting import Setting
 
 from securemqtt_tools.broker.kinds import AMQTT, HIVEMQ, MOSQUITTO, RABBITMQ
 from support.brokers.doors import Door, open_door
 from support.identities.bundles import write_bundle
-from support.identities.credentials import Credentials
 
 _MESSAGES = 3_000
 _WINDOW = 20  # ours; of paho's the better one counts
@@ -70,17 +69,7 @@ def _connections(door: Door, name: str) -> Iterator[Figure]:
             {64: [_CONNECTIONS / (time.monotonic() - began)]},
         )
         yield Figure(
-            f"{name}: until a revoked one is out, s", {64: [_out_s(door, revoked, credentials)]}
+            f"{name}: until a revoked one is out, s", {64: [out_s(door, revoked, credentials)]}
         )
         broken = float(sum(map(is_broken, peers)))
         yield Figure(f"{name}: of {_CONNECTIONS} others, connections that broke", {64: [broken]})
-
-
-def _out_s(door: Door, device_id: str, credentials: Credentials) -> float:
-    with door.enter(device_id, credentials) as peer:
-        door.authority.revoke(device_id)
-        door.broker.config.refresh(door.authority)
-        began = time.monotonic()
-        door.broker.reload()
-        peer.wait_closed()
-        return time.monotonic() - began

@@ -13,7 +13,7 @@ from setting import Setting
 
 from support.brokers.doors import Door, open_door
 from support.brokers.mqtt import Peer, Refused
-from support.identities.credentials import client_certificate, signer_of
+from support.identities.credentials import Credentials, client_certificate, signer_of
 
 _CONNECTED = 1000
 _ROLES = 10_000
@@ -39,15 +39,16 @@ def measure(setting: Setting, rounds: int = 1) -> Iterator[Figure]:
                 device_id = f"other-{number}"
                 peer = door.enter(device_id, client_certificate(directory, signer, [device_id]))
                 others.append(stack.enter_context(peer))
-            taken_s.append(_revoked_s(door))
+            device_id = door.new_id()
+            taken_s.append(out_s(door, device_id, door.credentials(device_id)))
             broken.append(float(sum(is_broken(peer) for peer in others)))
     yield Figure(f"until one of {_CONNECTED} is out, {_ROLES} rules, s", {64: taken_s})
     yield Figure("others whose connection broke", {64: broken})
 
 
-def _revoked_s(door: Door) -> float:
-    device_id = door.new_id()
-    with door.enter(device_id) as peer:
+def out_s(door: Door, device_id: str, credentials: Credentials) -> float:
+    """Revoke a connected device; return the time from the reload until it is out, in seconds."""
+    with door.enter(device_id, credentials) as peer:
         door.authority.revoke(device_id)
         door.broker.config.refresh(door.authority)
         began = time.monotonic()

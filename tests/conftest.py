@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
+from securemqtt_tools.broker.rules_file import NAME as RULES_NAME
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.simboard import SimulatedBoard
 from support.brokers.hivemq import hivemq_installed, require_hivemq
@@ -59,6 +60,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority.create(
         tmp_path_factory.mktemp("authority") / "ca", name="securemqtt test", passphrase=None
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rules_end_with_the_module(authority: Authority) -> Iterator[None]:
+    """Delete what a module's tests left of rules beside the session's authority, which other
+    modules' brokers would go by, those that come later on the same worker.
+    """
+    yield
+    (authority.directory / RULES_NAME).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -137,14 +137,18 @@ def lost(connection: "Owner", error: Exception) -> None:
     connection.counters["failures"] += 1
     # It may be MemoryError, where there was no memory even for an error of ours.
     transient = error.transient if isinstance(error, SecureMQTTError) else True
-    delay_ms, connection.failures_in_a_row = next_delay(
-        random_between, connection.failures_in_a_row, _lived_ms(connection), transient
-    )
-    if connection.state == "connected":
-        bound_ms = _struck(connection, error, now)
-        if bound_ms:
-            delay_ms = min(delay_ms, random_between(0, bound_ms))
-    delay_ms = connection.settings.next_broker(delay_ms, trying)
+    if trying and connection.settings.turn_to_next():
+        delay_ms = 0  # and a round over several brokers counts as one failure
+    else:
+        delay_ms, connection.failures_in_a_row = next_delay(
+            random_between, connection.failures_in_a_row, _lived_ms(connection), transient
+        )
+        if connection.state == "connected":
+            bound_ms = _struck(connection, error, now)
+            if bound_ms:
+                delay_ms = min(delay_ms, random_between(0, bound_ms))
+        if not trying:
+            connection.settings.turn_to_next()
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {:.1f} s.".format(error, delay_ms / 1000))

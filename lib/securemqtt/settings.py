@@ -72,16 +72,15 @@ class Settings:
         for name in values:
             setattr(self, name, values[name])
 
-    def next_broker(self, delay_ms: int, has_failed: bool) -> int:
-        """Have the next of several brokers tried after this one; return after how many ms: at once,
-        where an attempt `has_failed` and there is one that was not tried since the last connection,
-        or since all of them were.
+    def turn_to_next(self) -> bool:
+        """Have the next of several brokers tried after this one; return True if it is one that was
+        not tried since the last connection, or since all of them were.
         """
         if not self.hosts:
-            return delay_ms
+            return False
         from . import hosts
 
-        return 0 if hosts.turn_to_next(self) and has_failed else delay_ms
+        return hosts.turn_to_next(self)
 
     @property
     def address(self) -> str:

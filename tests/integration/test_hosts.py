@@ -4,6 +4,7 @@ both interpreters and both faces.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,13 @@ async def main():
             number += 1
             await asyncio.sleep(0.1)
 asyncio.run(main())
+"""
+NOBODY = """\
+import sys
+from securemqtt import Client, log_to
+log_to(lambda level, text: print(text))
+with Client(sys.argv[1], connect_timeout_s=600):
+    pass
 """
 
 
@@ -87,11 +95,39 @@ def test_it_goes_to_the_next_and_back(
     ) as process:
         try:
             for stays, goes in (brokers, brokers[::-1], brokers):
-                goes.kill()
                 stays.start()
+                goes.kill()
                 with Peer(stays.port, client_context(stays.directory / "ca.pem", eye)) as peer:
                     peer.connect("eye")
                     peer.subscribe("devices/pump/n")
                     assert peer.receive()[0] == "devices/pump/n"
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("board", [False, True], ids=["cpython", "micropython"])
+def test_a_round_counts_as_one_failure(authority: Authority, tmp_path: Path, board: bool) -> None:
+    """Else a client of five would wait for up to a minute after it has tried each of them once."""
+    hosts = [f"localhost:{free_port('127.0.0.1')}" for _ in range(5)]
+    bundle = write_bundle(tmp_path / "bundle", authority, "pump", port=1, host=hosts, board=board)
+    command = micropython_command() if board else [sys.executable, "-u"]
+    delays: list[float] = []
+    with subprocess.Popen(
+        [*command, "-c", NOBODY, str(bundle)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=micropython_environment() if board else None,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                delays += map(float, re.findall(r"Next attempt in ([\d.]+) s", line))
+                if len(delays) == 15:
+                    break
+        finally:
+            process.kill()
+    assert [number for number, delay in enumerate(delays, 1) if delay and number % 5] == []
+    waited = delays[4::5]
+    assert len(waited) == 3
+    assert all(delay <= bound for delay, bound in zip(waited, (1, 2, 4), strict=True)), waited

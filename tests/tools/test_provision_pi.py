@@ -336,6 +336,8 @@ def test_what_to_try_names_the_bundle_where_no_usual_place_is_it(
 
 def test_it_joins_groups_and_knows_their_rules(provisioner: Provisioner, tmp_path: Path) -> None:
     out, home = tmp_path / "bundle", provisioner.home
+    (home / "ca").unlink()
+    Authority.create(home / "ca", passphrase=None)  # in which nobody is called like the group
     names = ["localhost"]
     BrokerConfig.create(home / "broker", provisioner.authority, names=names, port=8883)
     allow = ["allow", "greenhouse", "write", "weather/#", "--home", str(home)]

@@ -148,11 +148,10 @@ def test_of_several_brokers_each_has_its_port_and_its_turn() -> None:
     assert len(firsts) == 5
     order = list(settings.hosts)
     for number, (host, port) in enumerate(order[1:] + order[:1]):
-        last = number == 4
-        assert settings.next_broker(700, True) == (700 if last else 0)
+        assert settings.turn_to_next() is (number != 4)
         assert (settings.host, settings.port) == (host, port)
-    assert settings.next_broker(700, False) == 700
-    assert _load(host=["one.local"]).host == "one.local"
+    alone = _load(host=["one.local"])
+    assert alone.host == "one.local" and not alone.turn_to_next()
 
 
 def test_of_several_brokers_what_is_no_broker_is_told() -> None:

@@ -137,18 +137,14 @@ def lost(connection: "Owner", error: Exception) -> None:
     connection.counters["failures"] += 1
     # It may be MemoryError, where there was no memory even for an error of ours.
     transient = error.transient if isinstance(error, SecureMQTTError) else True
-    if trying and connection.settings.turn_to_next():
-        delay_ms = 0  # and a round over several brokers counts as one failure
-    else:
-        delay_ms, connection.failures_in_a_row = next_delay(
-            random_between, connection.failures_in_a_row, _lived_ms(connection), transient
-        )
-        if connection.state == "connected":
-            bound_ms = _struck(connection, error, now)
-            if bound_ms:
-                delay_ms = min(delay_ms, random_between(0, bound_ms))
-        if not trying:
-            connection.settings.turn_to_next()
+    before, lived_ms = connection.failures_in_a_row, _lived_ms(connection)
+    delay_ms, connection.failures_in_a_row = next_delay(random_between, before, lived_ms, transient)
+    if connection.state == "connected":
+        bound_ms = _struck(connection, error, now)
+        if bound_ms:
+            delay_ms = min(delay_ms, random_between(0, bound_ms))
+    if connection.settings.turn_to_next() and trying:  # a round over several is one failure
+        delay_ms, connection.failures_in_a_row = 0, before
     connection.moment_ms = now + delay_ms
     connection.set_state("waiting")
     log("warning", "{} Next attempt in {:.1f} s.".format(error, delay_ms / 1000))
@@ -215,8 +211,7 @@ def _tell_parked(connection: "Owner", entry: "Entry") -> None:
     connection.last_error = error = MessageRefused(what)
     delivery.error = error
     log("error", str(error))
-    if connection.inbox is not None:
-        connection.inbox.new_error(error)
+    _tell(connection, error)
     connection.wake()
 
 
@@ -271,8 +266,8 @@ def given_up(connection: "Owner", timeout_s: float) -> Exception:
     if error is None:
         from .errors import TimedOut
 
-        address = connection.settings.address
-        return TimedOut("no connection to {} within {} s".format(address, timeout_s))
+        what = "no connection to {} within {} s"
+        return TimedOut(what.format(connection.settings.address, timeout_s))
     return error
 
 

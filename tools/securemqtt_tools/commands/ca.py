@@ -148,7 +148,11 @@ def _renew_intermediate(parser: argparse.ArgumentParser) -> None:
 def _revoke(parser: argparse.ArgumentParser) -> None:
     _add_subject(parser)
     parser.add_argument(
-        "--reason", choices=REASONS, default="unspecified", help="default: unspecified"
+        "--reason",
+        choices=REASONS,
+        default="unspecified",
+        metavar="REASON",
+        help=f"as the CRL names it (RFC 5280): {', '.join(REASONS)} (default: unspecified)",
     )
     add_passphrase_option(parser)
 

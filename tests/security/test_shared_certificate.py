@@ -130,7 +130,8 @@ def test_each_is_itself_and_has_what_the_group_has(group: Group) -> None:
             command = f"devices/{each}/command/on"
             controller.publish(command, each.encode())
             assert peer.receive() == (command, each.encode())
-            assert peer.drain() == []
+            # Mosquitto 2.1 sends a copy for each of the filters that it fits (MQTT-3.3.5-1).
+            assert {topic for topic, _ in peer.drain()} <= {command}
         assert controller.drain()
         # Each writes in its own prefix, and not in the other's, nor in one of the group's name.
         for topic in (f"devices/{other}/t", f"devices/{group.name}/t", _MORE_BY_RULE):

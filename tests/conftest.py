@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from securemqtt_tools.broker import BrokerConfig, BrokerProcess
@@ -26,10 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
     no Ctrl-C, and a Python that writes out each line at once, as few users have it.
 
     The limit of a test follows the machine's speed, too, which this is the first to ask for: before
-    there are workers, which are told.
+    there are workers, which are told. Hypothesis's own, of 200 ms, would be for the machine's load.
     """
     if config.option.timeout is None:
         config.option.timeout = seconds(float(config.getini("timeout")))
+    hypothesis.settings.register_profile("securemqtt", deadline=None)
+    hypothesis.settings.load_profile("securemqtt")
     for name in ("micropython", "mosquitto"):
         try:
             find_program(name)

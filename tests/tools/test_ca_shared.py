@@ -14,9 +14,14 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from securemqtt_tools.broker.devices import read_devices
 from securemqtt_tools.broker.passwords import password_matches, read_hashes
+from securemqtt_tools.broker.rules_file import NAME as _RULES
 from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.entry import REVOKED
@@ -247,7 +252,7 @@ def test_who_is_revoked_shares_no_more(home: Home) -> None:
 def test_sharing_ends_although_the_files_cannot_be_written(home: Home, tmp_path: Path) -> None:
     home.good("ca", "device", "a", "b", "--shared", "lamps")
     (home.ca / "issued" / "devices" / "a" / "device.key").mkdir(parents=True)
-    home.run("ca", "device", "a")
+    assert "but not handed out: then run securemqtt ca renew a" in home.bad("ca", "device", "a")
     assert home.authority.inventory.entries("device", "a")
     assert read_rules(home.broker).shared == {"lamps": {"b"}}
     out = tmp_path / "bundle"
@@ -393,3 +398,126 @@ def test_a_running_broker_takes_it_up(home: Home) -> None:
         home.good("ca", "revoke", "lamps")
         home.good("broker", "reload")
         wait_until(lambda: not comes_in("a"), seconds(20), "that a is out")
+
+
+def test_a_restored_backup_learns_who_shares_no_more(home: Home, tmp_path: Path) -> None:
+    """Whom the broker's CRL shows to be revoked, or who has got a certificate of its own, has no
+    other way in after `ca recover` either.
+    """
+    home.good("ca", "device", "a", "b", "c", "--shared", "lamps")
+    rules = {path: path.read_bytes() for path in (home.ca, home.broker) for path in [path / _RULES]}
+    shutil.copytree(home.ca, tmp_path / "backup")
+    home.good("ca", "device", "a", "b")
+    home.good("ca", "revoke", "a")
+    witness = tmp_path / "witness"
+    witness.mkdir()
+    for one in "ab":
+        shutil.copy(home.ca / "issued" / "devices" / one / "device.crt", witness / f"{one}.crt")
+    shutil.copy(home.crl, witness / "crl.pem")
+    shutil.rmtree(home.ca)
+    shutil.move(tmp_path / "backup", home.ca)
+    for path, content in rules.items():
+        path.write_bytes(content)
+    _, said, _ = home.run("ca", "recover", witness)
+    assert [line.split(" no more")[0] for line in said.splitlines() if " no more" in line] == [
+        "a shares the certificate of lamps",
+        "b shares the certificate of lamps",
+    ]
+    for where in (home.ca, home.broker):
+        assert read_rules(where).shared == {"lamps": {"c"}}
+
+
+def test_who_is_known_by_serial_number_only_may_still_share(bare: Home, tmp_path: Path) -> None:
+    bare.good("ca", "device", "a", "--shared", "lamps")
+    shutil.copytree(bare.ca, tmp_path / "backup")
+    bare.good("ca", "device", "a")
+    bare.good("ca", "revoke", "a")
+    shutil.copy(bare.ca / "crl.pem", tmp_path / "crl.pem")
+    shutil.rmtree(bare.ca)
+    shutil.move(tmp_path / "backup", bare.ca)
+    _, said, _ = bare.run("ca", "recover", tmp_path / "crl.pem")
+    assert "still shares the certificate of lamps: a. Whom you know to be revoked, take out" in said
+
+
+def test_no_device_is_called_like_a_group(home: Home, tmp_path: Path) -> None:
+    """Else a denial would hit the group, and never the device."""
+    home.good("broker", "group", "house", "a")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
+    (tmp_path / "r.csr").write_bytes(request.public_bytes(Encoding.PEM))
+    taken = "house is the name of a group: choose another id"
+    place = ("--broker", f"localhost:{home.port}", "--out", tmp_path / "bundle")
+    assert taken in home.bad("ca", "sign", tmp_path / "r.csr", "--role", "device")
+    assert taken in home.bad("ca", "device", "house")
+    assert taken in home.bad("provision", "pi", "--id", "house", *place)
+    assert home.authority.inventory.entries("device") == []
+    # A home from before this was refused gets on.
+    (home.ca / _RULES).rename(tmp_path / "aside")
+    (home.broker / _RULES).rename(tmp_path / "beside")
+    home.good("ca", "device", "house")
+    (tmp_path / "aside").rename(home.ca / _RULES)
+    home.good("ca", "renew", "house")
+    home.good("broker", "group", "house", "--remove", "a")
+
+
+def test_a_second_try_makes_another_password(home: Home, tmp_path: Path) -> None:
+    """Whoever was taken out had the first one, and its thief has it."""
+    home.good("ca", "device", "a", "b", "--shared", "lamps")
+    before = password(home, "a")
+    home.good("broker", "group", "lamps", "--remove", "a")
+    (tmp_path / "file").write_text("")
+    home.bad("ca", "device", "a", "--shared", "lamps", "--out", tmp_path / "file" / "x")
+    assert read_rules(home.broker).shared == {"lamps": {"b"}}
+    home.good("ca", "device", "a", "--shared", "lamps")
+    assert not password_matches(read_hashes(home.broker / "passwords")["a"], before)
+    assert password_matches(read_hashes(home.broker / "passwords")["a"], password(home, "a"))
+
+
+@pytest.mark.parametrize("command", ["ca device", "broker password"])
+def test_a_password_that_cannot_be_kept_replaces_none(
+    home: Home, tmp_path: Path, command: str
+) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    hashes = read_hashes(home.broker / "passwords")
+    (tmp_path / "file").write_text("")
+    if command == "ca device":
+        home.good("broker", "group", "lamps", "--remove", "a")
+        home.bad("ca", "device", "a", "--shared", "lamps", "--out", tmp_path / "file")
+    else:
+        home.bad("broker", "password", "a", "--out", tmp_path / "file" / "a")
+    assert read_hashes(home.broker / "passwords") == hashes
+
+
+def test_rules_that_are_damaged_issue_nothing_and_keep_nobody_from_being_revoked(
+    home: Home,
+) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    home.good("ca", "device", "b")
+    whole = (home.broker / _RULES).read_bytes()
+    (home.broker / _RULES).write_text("{")
+    assert "rules.json is damaged" in home.bad("ca", "device", "new")
+    assert not home.authority.inventory.entries("device", "new")
+    status, said, err = home.run("ca", "revoke", "b")
+    assert (status, "Revoked device b" in said, len(home.read_crl())) == (1, True, 1)
+    assert "rules.json is damaged" in err and "take it out by --remove: b" in err
+    (home.broker / _RULES).write_bytes(whole)
+    assert "nothing to revoke" in home.bad("ca", "revoke", "b")
+
+
+def test_what_fails_after_a_certificate_was_recorded_says_how_to_go_on(home: Home) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    (home.broker / "acl").unlink()
+    (home.broker / "acl").mkdir()
+    (home.broker / "acl" / "x").touch()
+    said = home.bad("ca", "device", "a")
+    assert "the certificate of a was issued (serial " in said
+    assert "but not handed out: then run securemqtt ca renew a --role device" in said
+
+
+def test_who_leaves_stays_connected_until_its_files_are_there(home: Home) -> None:
+    home.good("ca", "device", "a", "--shared", "lamps")
+    with home.running():
+        _, said, _ = home.run("ca", "device", "a", "--group", "all")
+        assert said.endswith("The broker takes that up at its next reload, too.\n")
+        assert read_rules(home.broker).groups["all"] == {"a"}

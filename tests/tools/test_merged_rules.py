@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,8 +89,9 @@ def _sharing(*sharing: str, members: tuple[str, ...] = _IDS) -> Rules:
         (_sharing("pump"), _sharing("pump", "valve"), {"pump"}),
         (_sharing("pump"), _sharing("valve"), set()),
         (_sharing("pump", "valve"), _sharing(), set()),  # the last one was taken away there
-        (_sharing("pump", "valve"), _sharing(members=("valve",)), {"pump"}),
-        (_sharing("pump"), Rules(), {"pump"}),
+        (_sharing("pump", "valve"), _sharing(members=("valve",)), set()),
+        (_sharing("pump", "valve"), Rules(1, {"crew": frozenset()}), set()),  # and all members
+        (_sharing("pump"), Rules(), set()),
         (_sharing(), _sharing("pump"), set()),
     ],
 )
@@ -115,14 +118,44 @@ def _subsets(of: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
 
 
 _whom = st.sampled_from([*((one, False) for one in _IDS), *((one, True) for one in _GROUPS)])
-_rules = st.builds(
-    lambda groups, lines, networks: Rules(
+
+
+def _of(
+    groups: dict[str, frozenset[str]],
+    shared: dict[str, frozenset[str]],
+    lines: Iterable[tuple[tuple[str, bool], str, str]],
+    networks: Iterable[tuple[tuple[str, bool], str]],
+) -> Rules:
+    """Make rules of what was drawn: a group is one only where this side knows it, and whoever
+    shares its certificate is a member.
+    """
+    known = groups.keys()
+    return Rules(
         1,
         groups,
-        tuple(Rule(*whom, action, one) for whom, action, one in lines),
-        tuple(Binding(*whom, parse_network(one)) for whom, one in networks),
-    ),
-    st.fixed_dictionaries({one: _subsets(_IDS) for one in _GROUPS}),
+        tuple(
+            Rule(who, is_group, action, one)
+            for (who, is_group), action, one in lines
+            if who in known or not is_group
+        ),
+        tuple(
+            Binding(who, is_group, parse_network(one))
+            for (who, is_group), one in networks
+            if who in known or not is_group
+        ),
+        {
+            one: sharing & groups[one]
+            for one, sharing in shared.items()
+            if sharing & groups.get(one, frozenset())
+        },
+    )
+
+
+_members = {one: _subsets(_IDS) for one in _GROUPS}
+_rules = st.builds(
+    _of,
+    st.fixed_dictionaries({}, optional=_members),
+    st.fixed_dictionaries({}, optional=_members),
     st.frozensets(
         st.tuples(_whom, st.sampled_from(ACTIONS), st.sampled_from(_FILTERS)), max_size=4
     ),
@@ -142,8 +175,13 @@ def test_whatever_the_sides_are_nobody_has_more_than_each_lets_him(
         for topic in _FILTERS:
             denied = any(covered(one.access(identity).denied, topic) for one in sides)
             assert covered(both.access(identity).denied, topic) or not denied
-            allowed = both.access(identity).allows(READ, topic)
-            assert newer.access(identity).allows(READ, topic) or not allowed
+            for action in (READ, WRITE):
+                allowed = both.access(identity).allows(action, topic)
+                assert newer.access(identity).allows(action, topic) or not allowed
+        for group in _GROUPS:
+            assert both.shares(identity, group) <= all(
+                side.shares(identity, group) for side in sides
+            )
         lets = [{one for one in _ADDRESSES if side.may_come_from(identity, one)} for side in sides]
         after = {one for one in _ADDRESSES if both.may_come_from(identity, one)}
         assert after <= (lets[0] & lets[1] or lets[0])

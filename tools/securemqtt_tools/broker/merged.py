@@ -17,7 +17,7 @@ def merged(newer: Rules, older: Rules) -> Rules:
     Members of the older side's are taken into groups to which nothing is given. The others get what
     these groups deny, and the networks, as rules of their own; and so is bound who may come from
     more networks, by the groups of both sides, than each side lets him. Who shares a certificate on
-    one side alone does not share it, where the other side knows who does, or has him in the group.
+    one side alone does not share it.
     """
     both = newer.with_lines(*(one for one in older.lines if one.action == DENY))
     both = replace(both, networks=_networks(newer, older), shared=_shared(newer, older))
@@ -97,9 +97,7 @@ def _networks(newer: Rules, older: Rules) -> tuple[Binding, ...]:
 
 def _shared(newer: Rules, older: Rules) -> dict[str, frozenset[str]]:
     kept = {
-        group: sharing & older.shared[group]
-        if group in older.shared
-        else sharing - older.groups.get(group, frozenset())  # the last of them was taken away
+        group: sharing & older.shared.get(group, frozenset())
         for group, sharing in newer.shared.items()
     }
     return {group: sharing for group, sharing in kept.items() if sharing}

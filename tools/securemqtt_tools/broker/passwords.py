@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,15 +25,17 @@ _SALT_BYTES = 12
 _PASSWORD_BYTES = 24
 
 
-def set_password(file: Path, identity: str) -> str:
+def set_password(file: Path, identity: str, keep: Callable[[str], None] = lambda _: None) -> str:
     """Make a new password for `identity`, replacing the old one; return it.
 
-    The file gets its hash. Raise FatalError.
+    The file gets its hash, once `keep` has been called with it and has put it where it is not lost;
+    where that fails, the one before stays. Raise FatalError.
     """
     check_device_id(identity)
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
     with _changing(file) as hashes:
         hashes[identity] = _hash(password, secrets.token_bytes(_SALT_BYTES), _ITERATIONS)
+        keep(password)
     return password
 
 

@@ -250,7 +250,7 @@ def password(args: argparse.Namespace) -> int:
     else:
         if args.out.exists():
             raise FatalError(f"{args.out} exists and was left as it is: choose another file")
-        write_file(args.out, passwords.set_password(file, args.id).encode())
+        passwords.set_password(file, args.id, lambda word: write_file(args.out, word.encode()))
         print(f"The password of {args.id} is in {args.out}; the broker keeps its hash only.")
     tell(config)
     return 0

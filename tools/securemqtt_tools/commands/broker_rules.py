@@ -163,7 +163,8 @@ def group(args: argparse.Namespace) -> int:
     joining, leaving = (list(map(check_device_id, ids)) for ids in (args.ids, args.remove))
     if joining or leaving:
         authority = authority_of(args)
-        check_no_device(authority, name)
+        if joining:
+            check_no_device(authority, name)
         now = join(args, authority, name, joining, leaving)
     else:
         now = rules_of(args)
@@ -221,6 +222,13 @@ def check_no_device(authority: Authority, name: str) -> None:
     """Raise FatalError where a group's name is a device's id: a rule would be for which of them?"""
     if authority.inventory.entries(DEVICE, name):
         raise FatalError(f"{name} is the id of a device: choose another name for the group")
+
+
+def check_no_group(authority: Authority, now: Rules, ids: Iterable[str]) -> None:
+    """Raise FatalError where an id that is no device yet is a group's name, for the same reason."""
+    for one in ids:
+        if one in now.groups and not authority.inventory.entries(DEVICE, one):
+            raise FatalError(f"{one} is the name of a group: choose another id")
 
 
 def _add_who(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from securemqtt_tools.broker.revocations import CRL, FILES, check, hand_over
 from securemqtt_tools.broker.rules import Rules
 from securemqtt_tools.broker.rules_file import newest_rules
 from securemqtt_tools.cli import FatalError, as_called
-from securemqtt_tools.commands.broker_sharing import revoke_shared
+from securemqtt_tools.commands.broker_sharing import no_more_sharing, revoke_shared
 from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import layout, recovery, succession
@@ -26,7 +26,7 @@ from securemqtt_tools.pki.profiles import DEVICE, ROLES, SERVER, SHARED
 def revoke(args: argparse.Namespace) -> None:
     """Revoke certificates and write the new CRL."""
     authority = open_authority(args)
-    rules = newest_rules(authority.directory, Home(args.home).broker)
+    rules = _known_rules(args, authority)
     _check_own(authority, rules, args.subject)
     found = authority.find(args.subject, args.role)
     is_valid = any(one.state != REVOKED and one.not_after > authority.now for one in found)
@@ -38,20 +38,32 @@ def revoke(args: argparse.Namespace) -> None:
     check_crls(args, authority)
     authority.unlock()  # no key, no CRL: then nothing shall be recorded as revoked either
     say_who_shares(args, authority, found)
-    if is_valid:
-        revoke_shared(args, authority, devices)  # first: who is revoked has no other way in
-    revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
-    for entry in revoked:
-        print(escaped(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}."))
-    publish_crl(args, authority)
-    say_what_devices_know(args, revoked)
-    print_warnings(authority)
+    with no_more_sharing(args, authority, devices if is_valid else ()):
+        revoked = authority.revoke(args.subject, reason=args.reason, role=args.role)
+        for entry in revoked:
+            print(escaped(f"Revoked {entry.role} {entry.subject}, serial {entry.serial}."))
+        publish_crl(args, authority)
+        say_what_devices_know(args, revoked)
+        print_warnings(authority)
+
+
+def _known_rules(args: argparse.Namespace, authority: Authority) -> Rules:
+    """Return the rules, none where they cannot be read, which keeps nobody from being revoked:
+    `no_more_sharing` tells of it.
+    """
+    try:
+        return newest_rules(authority.directory, Home(args.home).broker)
+    except FatalError:
+        return Rules()
 
 
 def say_who_shares(args: argparse.Namespace, authority: Authority, found: list[Entry]) -> None:
     """Say which devices are put out, where one of what is to be revoked is shared."""
+    groups = sorted({one.subject for one in found if one.role == SHARED})
+    if not groups:
+        return
     rules = newest_rules(authority.directory, Home(args.home).broker)
-    for group in sorted({one.subject for one in found if one.role == SHARED}):
+    for group in groups:
         ids = sorted(rules.shared.get(group, ()))
         print(
             f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
@@ -107,21 +119,22 @@ def recover(args: argparse.Namespace) -> None:
             raise FatalError(f"{place} holds nothing that this authority has signed")
     if not former:
         authority.unlock()  # no key, no CRL: then nothing shall be recorded either
-    done = recovery.take_over(authority.inventory, found)
-    newest = authority.inventory.newest_crl()
-    if not done and newest is not None and done.number <= newest.number:
-        print("The inventory knows all of it: nothing to take over.")
-    else:
-        print(
-            f"Taken over: revocations: {done.revocations}, certificates: {done.certificates}, from "
-            f"files: {len(found)}."
+    with no_more_sharing(args, authority, recovery.news_of_devices(authority.inventory, found)):
+        done = recovery.take_over(authority.inventory, found)
+        newest = authority.inventory.newest_crl()
+        if not done and newest is not None and done.number <= newest.number:
+            print("The inventory knows all of it: nothing to take over.")
+        else:
+            print(
+                f"Taken over: revocations: {done.revocations}, certificates: {done.certificates}, "
+                f"from files: {len(found)}."
+            )
+        unlisted = any(
+            one.state == REVOKED and one.in_crl is None and one.role in ROLES
+            for one in authority.inventory.entries()
         )
-    unlisted = any(
-        one.state == REVOKED and one.in_crl is None and one.role in ROLES
-        for one in authority.inventory.entries()
-    )
-    if not former and (done or unlisted or newest is None or done.number > newest.number):
-        publish_crl(args, authority, above=done.number)  # first, whatever the rest comes to
+        if not former and (done or unlisted or newest is None or done.number > newest.number):
+            publish_crl(args, authority, above=done.number)  # first, whatever the rest comes to
     for line in recovered.take_over(later, authority, Home(home).broker):
         print(escaped(as_called(line)))
     if former:
@@ -132,6 +145,15 @@ def recover(args: argparse.Namespace) -> None:
             f"Revoked, and known by serial number only: {len(unknown)}. The CRL lists them, until "
             f"the authority ends."
         )
+        sharing = _known_rules(args, authority).shared
+        for group, ids in sorted(sharing.items()):
+            print(
+                as_called(
+                    f"One of them may be of a device that still shares the certificate of {group}: "
+                    f"{', '.join(sorted(ids))}. Whom you know to be revoked, take out: securemqtt "
+                    f"broker group {group} --remove ID."
+                )
+            )
     print_warnings(authority)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from securemqtt_tools.cli import warn
-from securemqtt_tools.commands.broker_sharing import leave_at_issue
+from securemqtt_tools.commands.broker_sharing import heed_rules
 from securemqtt_tools.home import Home
 from securemqtt_tools.output import is_terminal
 from securemqtt_tools.pki.authority import Authority
@@ -29,7 +29,7 @@ def open_authority(args: argparse.Namespace) -> Authority:
         passphrase_source(getattr(args, "passphrase_file", None)),
         witnesses=Home(args.home).witnesses,
     )
-    return leave_at_issue(args, authority)
+    return heed_rules(args, authority)
 
 
 def print_warnings(authority: Authority) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.progress import track
@@ -12,10 +12,15 @@ from rich.progress import track
 from securemqtt.platform import escaped
 from securemqtt_tools.broker.networks import Network, parse_network
 from securemqtt_tools.broker.rules import check_group
-from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_network import bind, show
-from securemqtt_tools.commands.broker_rules import check_no_device, hand_on, join
+from securemqtt_tools.commands.broker_rules import (
+    check_no_device,
+    check_no_group,
+    hand_on,
+    join,
+    rules_of,
+)
 from securemqtt_tools.commands.ca_crl import (
     check_crls,
     publish_crl,
@@ -66,7 +71,8 @@ def device(args: argparse.Namespace) -> None:
             device_id, days=args.days, key_type=args.key_type, renew=args.renew
         )
 
-    check_no_group(authority, args.ids)
+    before = rules_of(args)
+    check_no_group(authority, before, args.ids)  # of all, before the first has one
     for one in args.groups:
         check_group(one)
         check_no_device(authority, one)
@@ -80,16 +86,12 @@ def device(args: argparse.Namespace) -> None:
         DEVICE,
     )
     join_and_bind(args, authority, args.ids, networks)
+    leaving = [one for one in args.ids if before.sharing(one)]
     if args.groups or networks:
-        hand_on(args)
-
-
-def check_no_group(authority: Authority, ids: Iterable[str]) -> None:
-    """Raise FatalError where an id is a group's name."""
-    taken = read_rules(authority.directory).groups
-    for one in ids:
-        if one in taken:
-            raise FatalError(f"{one} is the name of a group: choose another id")
+        if leaving:
+            print("The broker takes that up at its next reload, too.")
+        else:
+            hand_on(args)
 
 
 def join_and_bind(

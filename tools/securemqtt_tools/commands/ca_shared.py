@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from securemqtt.platform import escaped
@@ -19,12 +20,12 @@ from securemqtt_tools.commands.broker_common import directory_of
 from securemqtt_tools.commands.broker_rules import (
     change_rules,
     check_no_device,
+    check_no_group,
     hand_on,
     rules_of,
 )
 from securemqtt_tools.commands.ca_home import open_authority
 from securemqtt_tools.commands.ca_issuing import (
-    check_no_group,
     default_output,
     issue,
     join_and_bind,
@@ -77,11 +78,14 @@ def share(args: argparse.Namespace) -> None:
     else:
         issue(args, authority, {group: lambda: _issued(args, authority, group)}, SHARED)
         say_still_good(authority, group)
+    # Before they share: else a second try would find them sharing, and leave old passwords good.
+    _make_passwords(files, directory, hashes)
     change_rules(args, authority, lambda now: now.with_shared(group, ids))
     if config is not None:
         devices.hand_over(authority, config.directory)  # who has one of its own comes by no other
     print(f"Share it, in group {group}, with a password each: {', '.join(ids)}.")
-    _make_passwords(files, directory, hashes)
+    for file in files.values():
+        print(f"  {escaped(str(file))}")
     for one in ids:
         if one not in files:
             print(
@@ -140,7 +144,7 @@ def _check(
 ) -> None:
     """Raise FatalError where one of the ids cannot share the certificate of a group."""
     check_no_device(authority, group)
-    check_no_group(authority, ids)
+    check_no_group(authority, rules, ids)
     if group in ids:
         raise FatalError(f"{group} is the name of the group: choose another id")
     for one in args.groups:
@@ -167,5 +171,8 @@ def _make_passwords(files: dict[str, Path], directory: Path, hashes: Path) -> No
     if not hashes.exists():
         write_file(hashes, b"")
     for identity, file in files.items():
-        write_file(file, set_password(hashes, identity).encode())
-        print(f"  {escaped(str(file))}")
+        set_password(hashes, identity, partial(_keep, file))
+
+
+def _keep(file: Path, password: str) -> None:
+    write_file(file, password.encode())

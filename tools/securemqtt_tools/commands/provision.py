@@ -48,7 +48,7 @@ from securemqtt_tools.commands.broker_rules import (
     join,
     rules_of,
 )
-from securemqtt_tools.commands.broker_sharing import leave_at_issue, leave_shared
+from securemqtt_tools.commands.broker_sharing import heed_rules, leave_shared
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
@@ -233,7 +233,7 @@ def run(args: argparse.Namespace) -> int:
     )
     joining = []
     if isinstance(source, Authority):
-        leave_at_issue(args, source)
+        heed_rules(args, source)
         joining = _join_groups(args, source)  # first, since the bundle says what it may do
     config = where.config
     device_id = imported.device_id if imported else check_device_id(args.id)

@@ -64,6 +64,8 @@ class Authority:
         self._clock = clock
         self._issuer: Issuer | None = None
         self.witnesses: tuple[Path, ...] = (directory / layout.CRL,)
+        # Asked for a role and a subject before anything is issued: raises FatalError to refuse.
+        self.before_issuing: Callable[[str, str], None] = lambda *_: None
         # Told of each certificate as soon as it is recorded, before anything is done with it.
         self.on_issued: Callable[[Issued], None] = lambda _: None
 
@@ -374,6 +376,7 @@ class Authority:
         if not renew:  # said early, before any passphrase is asked for; `record` makes sure of it
             self.check_vacant(role, subject)
         self.inventory.check_name(role, subject)
+        self.before_issuing(role, subject)
         issuer, now = self._require_issuer(), self._clock()
         private_key = generate_key(key) if isinstance(key, str) else None
         public_key = check_public_key(private_key.public_key() if private_key else key)
@@ -389,7 +392,10 @@ class Authority:
         self.inventory.record(entry, replacing=renew, revoke_old=revoke_old)
         chain = (certificate,) if self.intermediate is None else (certificate, self.intermediate)
         issued = Issued(role, subject, entry.names, entry.serial, chain, private_key)
-        self.on_issued(issued)
+        try:
+            self.on_issued(issued)
+        except FatalError as error:
+            raise issued.not_handed_out(error) from error
         return issued
 
     def _require_issuer(self) -> Issuer:

@@ -54,12 +54,7 @@ def deliver(
         try:
             write_files(directory, files)
         except FatalError as error:
-            state = (
-                f"the certificate of {issued.subject} was issued (serial {issued.serial}) but "
-                f"not handed out"
-            )
-            remedy = f"then run securemqtt ca renew {issued.subject} --role {issued.role}"
-            raise FatalError(f"{error}; {state}: {remedy}") from error
+            raise issued.not_handed_out(error) from error
     return [directory / name for name in files]
 
 

@@ -43,6 +43,13 @@ class Issued:
         """The certificate itself."""
         return self.chain[0]
 
+    def not_handed_out(self, error: FatalError) -> FatalError:
+        """Return the error for what failed after it was recorded, which says how to go on."""
+        return FatalError(
+            f"{error}; the certificate of {self.subject} was issued (serial {self.serial}) but not "
+            f"handed out: then run securemqtt ca renew {self.subject} --role {self.role}"
+        )
+
     def certificate_pem(self) -> bytes:
         """Return the certificate alone in PEM."""
         return certificate_pem(self.certificate)

@@ -21,12 +21,12 @@ from cryptography.x509.oid import NameOID
 
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki.crls import crls_in, number_of
-from securemqtt_tools.pki.entry import Entry
+from securemqtt_tools.pki.entry import REVOKED, Entry
 from securemqtt_tools.pki.files import explained
 from securemqtt_tools.pki.inventory import Inventory
 from securemqtt_tools.pki.keys import check_public_key
 from securemqtt_tools.pki.names import name_text, serial_text
-from securemqtt_tools.pki.profiles import BACKDATE, SERVER, excluded_ids, role_of
+from securemqtt_tools.pki.profiles import BACKDATE, DEVICE, SERVER, excluded_ids, role_of
 from securemqtt_tools.pki.tables import Forgotten
 
 _SUFFIXES = frozenset({".crt", ".der", ".pem"})
@@ -150,6 +150,24 @@ def below(place: Path, closed: list[Path]) -> list[Path]:
         for directory, directories, files in os.walk(place, onerror=passed):
             found += [Path(directory, one) for one in (*directories, *files)]
     return sorted(found)
+
+
+def news_of_devices(inventory: Inventory, found: Sequence[Found]) -> set[str]:
+    """Return the ids of devices of which what was found says more than an inventory knows: that one
+    has a certificate, that one was revoked, that one is shut out. Raise FatalError.
+    """
+    known = {one.serial: one for one in inventory.entries()}
+    listed = set[str]().union(*(each.serials for each in found))
+    told = [one for each in found for leaf in each.certificates if (one := _entry(leaf))]
+    return {
+        *(one.subject for one in told if one.role == DEVICE and one.serial not in known),
+        *(
+            one.subject
+            for one in known.values()
+            if one.role == DEVICE and one.state != REVOKED and one.serial in listed
+        ),
+        *(id_ for each in found for id_ in each.ids),
+    }
 
 
 def take_over(inventory: Inventory, found: Sequence[Found]) -> TakenOver:

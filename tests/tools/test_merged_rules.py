@@ -102,7 +102,7 @@ def test_one_who_shares_a_certificate_on_one_side_alone_does_not(
     both.check()
     assert {one for one in _IDS if both.shares(one, "crew")} == expected
     assert merged(both, older) == both == merged(both, newer)
-    taken = "Taken away: rules that were here, and are not there: "
+    taken = "Taken away, since it was here, and is not there: "
     lost = "; ".join(
         f"{one} shares the certificate of crew"
         for one in _IDS

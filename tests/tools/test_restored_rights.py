@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from securemqtt_tools.broker.passwords import read_hashes
+from securemqtt_tools.broker.rules_file import read_rules
 from support.brokers.home import Home
 from support.requirements import heeding_modes
 from support.speed import seconds
@@ -82,8 +83,8 @@ def test_what_was_denied_or_taken_away_since_is_not_given_back(home: Restored) -
     home.restore()
     assert home.may("weather/secret", "lost")
     out = home.recover()
-    assert "Taken over: rules that were not here: lost is denied weather/secret." in out
-    assert "Taken away: rules that were here, and are not there: lost may read tide/#." in out
+    assert "Taken over, since it was not here: lost is denied weather/secret." in out
+    assert "Taken away, since it was here, and is not there: lost may read tide/#." in out
     assert "Taken over: roles: other (operator here, none there)." in out
     assert "securemqtt broker reload" in out
     assert not home.may("weather/secret", "lost")
@@ -104,9 +105,9 @@ def test_a_denial_counts_though_more_was_changed_here(home: Restored) -> None:
     home.good("broker", "allow", "lost", "write", "alarm")
     home.good("broker", "allow", "other", "write", "alarm")
     out = home.recover()
-    assert "Taken over: rules that were not here: lost is denied weather/secret." in out
+    assert "Taken over, since it was not here: lost is denied weather/secret." in out
     assert (
-        "Kept: rules that are here, and not there: lost may write alarm; other may write alarm."
+        "Kept, though it is here, and not there: lost may write alarm; other may write alarm."
         in out
     )
     assert "securemqtt broker rules" in out
@@ -124,8 +125,8 @@ def test_a_denial_of_here_stays_though_more_was_changed_there(home: Restored) ->
     home.restore()
     home.good("broker", "deny", "lost", "weather/#")
     out = home.recover()
-    assert "Kept: rules that are here, and not there: lost is denied weather/#." in out
-    assert "Taken over: rules that were not here: lost may write a; lost may write b." in out
+    assert "Kept, though it is here, and not there: lost is denied weather/#." in out
+    assert "Taken over, since it was not here: lost may write a; lost may write b." in out
     assert not home.may("weather/1", "lost")
     assert home.may("a", "lost")
 
@@ -138,7 +139,7 @@ def test_rules_that_were_changed_as_often_on_both_sides_are_told(home: Restored)
     (home.directory / "app" / "broker.json").write_text("{}")  # somebody else's
     home.restore()
     home.good("broker", "allow", "other", "read", "weather/#")
-    kept = "Kept: rules that are here, and not there: lost is in group crew; other may read"
+    kept = "Kept, though it is here, and not there: lost is in group crew; other may read"
     assert kept in home.recover()
 
 
@@ -159,7 +160,7 @@ def test_one_who_is_left_out_of_a_group_has_its_denials_and_networks(home: Resto
         "Taken over from groups, as rules of single ids: lost has to come from 192.0.2.0/24; lost "
         "is denied devices/vault/#." in out
     )
-    assert "Left: rules that are there, and not here: lost is in group crew." in out
+    assert "Left, since it is there, and not here: lost is in group crew." in out
     assert "securemqtt broker reload" in out
     assert not home.may("devices/vault/t", "lost")
     assert home.may("devices/other/t", "lost")
@@ -172,19 +173,26 @@ def test_networks_alone_are_taken_over(home: Restored) -> None:
     home.back_up()
     home.good("broker", "network", "lost", "192.0.2.1")
     home.restore()
-    taken = "Taken over: rules that were not here: lost has to come from 192.0.2.1/32."
+    taken = "Taken over, since it was not here: lost has to come from 192.0.2.1/32."
     assert taken in home.recover()
     assert "192.0.2.1" in home.good("broker", "network", "lost")
 
 
-def test_an_older_place_takes_nothing_away_from_the_rules(home: Restored, tmp_path: Path) -> None:
+def test_an_older_place_takes_no_rule_away(home: Restored, tmp_path: Path) -> None:
+    """But who shares a certificate on one side alone does not, and it is said."""
+    home.good("broker", "init", "localhost", "--force", "--passwords", "--port", str(home.port))
     home.good("broker", "allow", "lost", "read", "weather/#")
+    home.good("ca", "device", "lamp-1", "--shared", "lamps")
     older = tmp_path / "older"
     shutil.copytree(home.directory, older)
     home.good("broker", "deny", "lost", "weather/secret")
     home.good("broker", "grant", "other", "monitor")
+    home.good("ca", "device", "lamp-2", "--shared", "lamps")
     out = home.good("ca", "recover", older)
-    assert "rules" not in out
+    shared = "lamp-2 shares the certificate of lamps"
+    assert f"Taken away, since it was here, and is not there: {shared}." in out
+    assert read_rules(home.ca).shared == {"lamps": {"lamp-1"}}
+    assert read_rules(home.ca).groups == {"lamps": {"lamp-1", "lamp-2"}}
     assert not home.may("weather/secret", "lost")
     home.good("broker", "grant", "other", "operator")
     shutil.copytree(home.directory, tmp_path / "grown")
@@ -313,6 +321,19 @@ def test_a_directory_that_may_not_be_read_is_named(home: Restored, name: str) ->
         assert (done.returncode, done.stderr) == (0, "")
         assert f"Left: what is in {closed}, which may not be read: run this again" in done.stdout
         assert not home.may("weather/secret", "lost")
+
+
+def test_a_directory_of_the_home_that_may_not_be_read_is_named(home: Restored) -> None:
+    """A bundle that was made by sudo, say: it may be the one witness of a device."""
+    home.back_up()
+    home.restore()
+    closed = home.directory / "bundles" / "by-sudo"
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    done = home.recover_as_no_root(home.old)
+    closed.chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Left: what is in {closed}, which may not be read: run this again" in done.stdout
 
 
 def test_a_file_that_may_not_be_looked_at_is_not_taken_for_missing(home: Restored) -> None:

@@ -4,7 +4,7 @@ side was right, so what either has denied stays denied, and the rest is told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from securemqtt_tools.broker.networks import Binding, Network
@@ -19,17 +19,15 @@ def merged(newer: Rules, older: Rules) -> Rules:
     more networks, by the groups of both sides, than each side lets him. Who shares a certificate on
     one side alone does not share it.
     """
-    both = newer.with_lines(*(one for one in older.lines if one.action == DENY))
-    both = replace(both, networks=_networks(newer, older), shared=_shared(newer, older))
-    known = both.named_groups() & older.groups.keys()
-    before = {one: newer.groups.get(one, frozenset()) for one in known}
-    joined = {one: members | older.groups[one] for one, members in before.items()}
-    giving = {one.who for one in both.lines if one.is_group and one.action != DENY}
-    left_out = {one for group in known & giving for one in joined[group] - before[group]}
-    with_all = replace(both, groups={**newer.groups, **joined})
-    some = {one: before[one] if one in giving else joined[one] for one in known}
-    both = replace(both, groups={**newer.groups, **some})
-    both = _bound(_denied(both, with_all, left_out), with_all, (newer, older))
+    denials = (one for one in older.lines if one.action == DENY)
+    limited = replace(
+        newer.with_lines(*denials), networks=_networks(newer, older), shared=_shared(newer, older)
+    )
+    giving = {one.who for one in limited.lines if one.is_group and one.action != DENY}
+    # As if all members of the older side's groups were taken in: all that limits anybody.
+    crowded = replace(limited, groups=_joined(limited, older))
+    careful = replace(limited, groups=_joined(limited, older, but=giving))
+    both = _bound(_denied(careful, crowded), crowded, (newer, older))
     return both if both == newer else replace(both, number=newer.number + 1)
 
 
@@ -41,37 +39,51 @@ def told(here: Rules, there: Rules, both: Rules) -> list[str]:
     plain = {one for one, limits in ours.items() if limits and here.number >= there.number}
     alone = ours.keys() - theirs.keys()
     lines = {
-        "Taken over: rules that were not here": (after.keys() & theirs.keys()) - ours.keys(),
+        "Taken over, since it was not here": (after.keys() & theirs.keys()) - ours.keys(),
         "Taken over from groups, as rules of single ids": after.keys()
         - ours.keys()
         - theirs.keys(),
-        "Taken away: rules that were here, and are not there": ours.keys() - after.keys(),
-        "Kept: rules that are here, and not there": (alone & after.keys()) - plain,
-        "Left: rules that are there, and not here": theirs.keys() - ours.keys() - after.keys(),
+        "Taken away, since it was here, and is not there": ours.keys() - after.keys(),
+        "Kept, though it is here, and not there": (alone & after.keys()) - plain,
+        "Left, since it is there, and not here": theirs.keys() - ours.keys() - after.keys(),
     }
     return [f"{what}: {'; '.join(sorted(which))}." for what, which in lines.items() if which]
 
 
-def _denied(rules: Rules, with_all: Rules, left_out: set[str]) -> Rules:
-    """Return rules that deny to those who were left out of groups what these deny."""
-    return rules.with_lines(
+def _joined(rules: Rules, older: Rules, but: Collection[str] = ()) -> dict[str, frozenset[str]]:
+    """Return the groups of rules, with the older side's members of those that these rules know or
+    name, but for some.
+    """
+    known = rules.named_groups() & older.groups.keys() - set(but)
+    joined = {one: rules.groups.get(one, frozenset()) | older.groups[one] for one in known}
+    return {**rules.groups, **joined}
+
+
+def _denied(careful: Rules, crowded: Rules) -> Rules:
+    """Return rules that deny to those whom they leave out of groups what these deny."""
+    left_out = {
+        one
+        for group, members in crowded.groups.items()
+        for one in members - careful.groups.get(group, frozenset())
+    }
+    return careful.with_lines(
         *(
             Rule(identity, False, DENY, one)
             for identity in sorted(left_out)
-            for one in with_all.access(identity).denied
-            if not covered(rules.access(identity).denied, one)
+            for one in crowded.access(identity).denied
+            if not covered(careful.access(identity).denied, one)
         )
     )
 
 
-def _bound(rules: Rules, with_all: Rules, sides: tuple[Rules, Rules]) -> Rules:
+def _bound(rules: Rules, crowded: Rules, sides: tuple[Rules, Rules]) -> Rules:
     """Return rules that let nobody come from more networks than the sides do, the newer one first;
     whom neither binds, from those of the groups that he was left out of.
     """
-    bound = with_all.bound().union(*(side.bound() for side in sides))
+    bound = crowded.bound().union(*(side.bound() for side in sides))
     for identity in sorted(bound):
         newer, older = (side.networks_of(identity) for side in sides)
-        wanted = _common(newer, older) or with_all.networks_of(identity)
+        wanted = _common(newer, older) or crowded.networks_of(identity)
         now = rules.networks_of(identity)
         if not now or not all(_is_within(one, wanted) for one in now):
             own = [one for one in rules.networks if not one.is_group and one.who == identity]

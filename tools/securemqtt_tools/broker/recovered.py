@@ -183,12 +183,15 @@ def _files(places: Iterable[Path], authority: Authority, unread: list[str]) -> l
                 f"{place} holds nothing that this authority has signed, as far as it may be read, "
                 f"and {closed[count]} may not: run this as a user who may read it, root say"
             )
-    if closed:
-        unread.append(
-            f"Left: what is in {', '.join(map(str, dict.fromkeys(closed)))}, which may not be "
-            f"read: run this again as a user who may, root say"
-        )
+    unread += left_closed(closed)
     return [one for one in dict.fromkeys(found) if _is_ours(one.parent, authority)]
+
+
+def left_closed(closed: Iterable[Path]) -> list[str]:
+    """Say, in a line if there are any, which directories may not be read."""
+    names = ", ".join(map(str, dict.fromkeys(closed)))
+    what = "which may not be read: run this again as a user who may, root say"
+    return [f"Left: what is in {names}, {what}"] if names else []
 
 
 def _is_ours(directory: Path, authority: Authority) -> bool:

@@ -114,6 +114,7 @@ def recover(args: argparse.Namespace) -> None:
         Home(home).bundles,
     )
     found += recovery.search(places, authority.issuing_certificate)
+    closed = recovery.closed_in(places)
     for place in args.places:
         if not any(one.path.is_relative_to(place) for one in found):
             raise FatalError(f"{place} holds nothing that this authority has signed")
@@ -135,7 +136,10 @@ def recover(args: argparse.Namespace) -> None:
         )
         if not former and (done or unlisted or newest is None or done.number > newest.number):
             publish_crl(args, authority, above=done.number)  # first, whatever the rest comes to
-    for line in recovered.take_over(later, authority, Home(home).broker):
+    for line in (
+        *recovered.take_over(later, authority, Home(home).broker),
+        *recovered.left_closed(closed),
+    ):
         print(escaped(as_called(line)))
     if former:
         raise FatalError(former)

@@ -135,6 +135,17 @@ def files_of(places: Iterable[Path]) -> list[Path]:
     return files
 
 
+def closed_in(places: Iterable[Path]) -> list[Path]:
+    """Return the directories among these, and below them, that may not be read, of which `search`
+    says nothing. Raise FatalError.
+    """
+    closed: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            below(place, closed)
+    return closed
+
+
 def below(place: Path, closed: list[Path]) -> list[Path]:
     """Return all that is below a directory, and add to `closed` those directories, itself too, that
     may not be read: Path.rglob passes them over without a word. Raise FatalError.

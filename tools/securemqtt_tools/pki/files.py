@@ -5,6 +5,7 @@ disk.
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import json
 import os
@@ -94,6 +95,22 @@ def write_file(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
     write_files(path.parent, {path.name: content}, mode)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is read, changed and written back by several processes; they
+    wait for each other. Not to be nested. Raise FatalError.
+    """
+    with explained(f"lock {path}"):
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        with explained(f"lock {path}"):
+            _give_to_owner(lock, path.parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _write_beside(path: Path, content: bytes, mode: int) -> Path:
     _remove_leftovers(path)
     # owner-only
@@ -104,15 +121,21 @@ def _write_beside(path: Path, content: bytes, mode: int) -> Path:
             file.write(content)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            if os.geteuid() == 0:
-                # with sudo, a file in a user's home stays the user's
-                owner = path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            _give_to_owner(file.fileno(), path.parent)
             os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _give_to_owner(descriptor: int, directory: Path) -> None:
+    """Have a file belong to whoever has its directory: with sudo, one in a user's home stays the
+    user's.
+    """
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _remove_leftovers(path: Path) -> None:

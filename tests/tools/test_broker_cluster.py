@@ -55,7 +55,7 @@ def test_each_node_has_a_home(home: Home) -> None:
             mode = (membership(directory) / one).stat().st_mode
             assert stat.S_IMODE(mode) == 0o600
     for directory in others:
-        assert f"bring {directory} to that computer" in out
+        assert f"bring {directory} to that computer, into its ~/.securemqtt, over what" in out
     assert "what ends with a node is: its retained messages" in out
 
 

@@ -24,6 +24,7 @@ from support.brokers.cluster import NODES, require_loopback
 from support.brokers.home import Home
 from support.brokers.rabbitmq import require_rabbitmq
 from support.network.net import free_port
+from support.requirements import heeding_modes
 from support.speed import seconds
 
 THREE = ("a.local", "b.local", "c.local")
@@ -54,7 +55,7 @@ def test_each_node_has_a_home(home: Home) -> None:
             mode = (membership(directory) / one).stat().st_mode
             assert stat.S_IMODE(mode) == 0o600
     for directory in others:
-        assert f"bring {directory} to that computer" in out
+        assert f"bring {directory} to that computer, into its ~/.securemqtt, over what" in out
     assert "what ends with a node is: its retained messages" in out
 
 
@@ -80,32 +81,58 @@ def test_nodes_know_each_other_by_certificates_of_their_own_kind(home: Home) -> 
     assert trust.public_key().public_numbers() not in keys  # type: ignore[union-attr]
 
 
+def bring(directory: Path) -> int:
+    """Run the command of docs/cluster.md for the home below a directory, with an `ssh` that leads
+    to directories there; return its exit status.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    (command,) = [one for one in page.split("```sh\n") if one.startswith("for node in b.local")]
+    programs = directory / "bin"
+    programs.mkdir(exist_ok=True)
+    ssh = programs / "ssh"
+    ssh.write_text(f'#!/bin/sh\ncd "{directory}/$1" && HOME=$PWD exec sh -c "$2"\n')
+    ssh.chmod(0o700)
+    for one in THREE[1:]:
+        (directory / one).mkdir(exist_ok=True)
+    return subprocess.run(
+        [*heeding_modes(), "sh", "-ec", command.partition("```")[0]],
+        env={"HOME": str(directory), "PATH": f"{programs}:{os.environ['PATH']}"},
+        check=False,
+        timeout=seconds(60),
+    ).returncode
+
+
+def test_a_home_that_does_not_get_there_whole_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be the only copy of the node's keys."""
+    require_rabbitmq()
+    home = Home(tmp_path / ".securemqtt", capsys, broker=False)
+    home.good("broker", *INIT)
+    nodes_of = home.directory / "nodes"
+    assert stat.S_IMODE(nodes_of.stat().st_mode) == 0o700  # a tar of keys is here for a while
+    (b, c) = (membership(nodes_of / one) / NODE for one in THREE[1:])
+    kept = c.read_bytes()
+    c.chmod(0)
+    assert bring(tmp_path) != 0
+    assert c.read_bytes() == kept and not b.exists()
+    c.chmod(0o600)
+    # Nor where the other computer cannot be reached, or its disk is full.
+    (tmp_path / "c.local" / ".securemqtt").touch()
+    assert bring(tmp_path) != 0
+    assert c.read_bytes() == kept
+
+
 def test_homes_are_brought_again_by_the_same_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The one of docs/cluster.md, with an `ssh` that leads to directories here."""
     require_rabbitmq()
-    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
-    (command,) = [one for one in page.split("```sh\n") if one.startswith("for node in b.local")]
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    ssh = programs / "ssh"
-    ssh.write_text(f'#!/bin/sh\ncd "{tmp_path}/$1" && HOME=$PWD exec sh -c "$2"\n')
-    ssh.chmod(0o700)
-    for one in THREE[1:]:
-        (tmp_path / one).mkdir()
     home = Home(tmp_path / ".securemqtt", capsys, broker=False)
     kept = tmp_path / "b.local" / ".securemqtt" / "broker" / "rabbitmq" / "mnesia"
     trusts = set()
     for more in ((), ("--force",)):
         home.good("broker", *INIT, *more)
-        environment = {"HOME": str(tmp_path), "PATH": f"{programs}:{os.environ['PATH']}"}
-        subprocess.run(
-            ["sh", "-ec", command.partition("```")[0]],
-            env=environment,
-            check=True,
-            timeout=seconds(60),
-        )
+        assert bring(tmp_path) == 0
         assert list((home.directory / "nodes").iterdir()) == []
         for name in THREE[1:]:
             there = membership(tmp_path / name / ".securemqtt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from securemqtt_tools.broker import BrokerConfig
 from securemqtt_tools.broker.health import warnings
 from securemqtt_tools.broker.mosquitto.program import Places, render
 from securemqtt_tools.cli import FatalError
-from securemqtt_tools.pki import Authority
+from securemqtt_tools.pki import Authority, files
+from securemqtt_tools.pki.files import locked
 from securemqtt_tools.pki.layout import renew_intermediate
 
 NAMES = ["localhost", "127.0.0.1"]
@@ -277,3 +279,74 @@ def test_mosquitto_2_1_gets_no_deprecated_option(
     )
     assert f"plugin {prefix}/{place}/mosquitto_password_file.so\n" in text
     assert "use_identity_as_username false" in text
+
+
+def test_who_changed_nothing_of_it_brings_no_older_role_back(config: BrokerConfig) -> None:
+    """Each of these has read the settings before another process changes them."""
+    BrokerConfig.open(config.directory).with_role("boss", None)
+    config.follow_rules()
+    assert BrokerConfig.open(config.directory).roles == {}
+    config.changed(save_interval_s=61)
+    config.with_role("hub", "monitor")
+    now = BrokerConfig.open(config.directory)
+    assert (now.roles, now.save_interval_s) == ({"hub": "monitor"}, 61)
+    assert "boss" not in (config.directory / "acl").read_text(encoding="utf-8")
+
+
+def test_a_refresh_brings_no_older_role_back(config: BrokerConfig, authority: Authority) -> None:
+    BrokerConfig.open(config.directory).with_role("boss", None)
+    assert config.refresh(authority).roles == BrokerConfig.open(config.directory).roles == {}
+
+
+def test_a_broker_that_is_set_up_anew_has_the_roles_of_when_it_is_written(
+    config: BrokerConfig, tmp_path: Path
+) -> None:
+    """Signing its certificate may wait for a passphrase, while another process changes them."""
+
+    def while_it_is_set_up() -> bytes:
+        config.with_role("boss", None).with_role("hub", "monitor")
+        return b"correct horse battery"
+
+    Authority.create(tmp_path / "ca", passphrase=b"correct horse battery")
+    made = BrokerConfig.create(
+        config.directory,
+        Authority.open(tmp_path / "ca", while_it_is_set_up),
+        names=NAMES,
+        roles={"pump": "operator"},
+        keep_roles=True,
+    )
+    assert made.roles == {"hub": "monitor", "pump": "operator"}
+    assert BrokerConfig.open(config.directory) == made
+
+
+def test_of_many_that_change_the_settings_at_once_none_is_lost(config: BrokerConfig) -> None:
+    ids = [f"d{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        for each in pool.map(lambda name: config.with_role(name, "monitor"), ids):
+            assert each.roles["boss"] == "operator"
+    assert BrokerConfig.open(config.directory).roles.keys() == {"boss", *ids}
+    acl = (config.directory / "acl").read_text(encoding="utf-8")
+    assert all(f"user {one}\n" in acl for one in ids)
+
+
+def test_a_lock_that_is_held_is_waited_for_no_longer_than_it_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    monkeypatch.setattr(files, "_PATIENCE_S", 0.1)
+    with (
+        locked(path),
+        pytest.raises(FatalError, match="another command has kept .*/file from being changed"),
+        locked(path),
+    ):
+        pass
+    with locked(path):
+        pass
+
+
+def test_a_lock_is_no_way_to_another_file(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (tmp_path / ".file.lock").symlink_to(other)
+    with pytest.raises(FatalError, match="cannot lock .*/file"), locked(tmp_path / "file"):
+        pass
+    assert not other.exists()

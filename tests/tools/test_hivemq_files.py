@@ -10,7 +10,7 @@ import pytest
 from cryptography.x509 import SubjectKeyIdentifier
 
 from securemqtt_tools.broker import BrokerConfig
-from securemqtt_tools.broker.config import TLS12_CIPHERS
+from securemqtt_tools.broker.ciphers import TLS12_CIPHERS
 from securemqtt_tools.broker.hivemq.access import write_access
 from securemqtt_tools.broker.hivemq.build import SOURCES
 from securemqtt_tools.broker.hivemq.configuration import iana_name, render

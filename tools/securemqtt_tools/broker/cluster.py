@@ -43,6 +43,7 @@ def create_cluster(
             )
         )
         write_membership(directory / DIRECTORY, memberships[place.node])
+        settings |= {"roles": made[0].roles, "keep_roles": False}  # the first node's are all's
     return made
 
 

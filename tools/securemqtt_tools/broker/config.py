@@ -22,28 +22,26 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from securemqtt_tools.broker import devices, revocations
+from securemqtt_tools.broker import revocations
+from securemqtt_tools.broker.handover import hand_over, is_aged
 from securemqtt_tools.broker.kinds import AUTO, CERTIFICATE_ALONE, ENGINES, RABBITMQ
 from securemqtt_tools.broker.mosquitto.acl import acl_text
 from securemqtt_tools.broker.nodes import Cluster
 from securemqtt_tools.broker.public import find_root, read_public, root_pem
 from securemqtt_tools.broker.rules import ROLES, Access
-from securemqtt_tools.broker.rules_file import read_rules, reconcile
+from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.crls import issuer_of, key_of
-from securemqtt_tools.pki.entry import REVOKED
-from securemqtt_tools.pki.files import explained, make_directory, write_files
-from securemqtt_tools.pki.health import crl_fault
+from securemqtt_tools.pki.files import explained, locked, make_directory, write_files
 from securemqtt_tools.pki.layout import load_certificate
 from securemqtt_tools.pki.names import check_device_id, serial_text
 from securemqtt_tools.sudo import meant_instead
@@ -62,17 +60,6 @@ DATA = "data"
 LOG = "broker.log"
 _FORMAT = 2
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  (read from the settings, and not bound here)
-# RFC 9325 §4.2: with TLS 1.2 only ephemeral key exchange with an AEAD cipher. AES-128 first: it is
-# fast on boards.
-TLS12_CIPHERS = (
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-)
-TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 
 class NotRenewedError(FatalError):
@@ -101,7 +88,8 @@ class Limits:
 class BrokerConfig:
     """The settings of a broker.
 
-    Made by `create` or `open`; a change is a new object, written with `save`.
+    Made by `create` or `open`. What is written of them may be changed by another process at any
+    time: `changed`, `with_role` and `follow_rules` start from what is there then.
     """
 
     directory: Path
@@ -133,6 +121,7 @@ class BrokerConfig:
         websockets_port: int | None = None,
         passwords: bool = False,
         roles: Mapping[str, str] | None = None,
+        keep_roles: bool = False,
         save_each_change: bool = False,
         public: tuple[Path, Path] | None = None,
         root: Path | None = None,
@@ -144,7 +133,8 @@ class BrokerConfig:
 
         Port 0 stands for a free one, chosen when the broker first starts and kept from then on.
         Without `bind` the broker listens on all addresses, or on loopback when `names` has nothing
-        else. `roles` maps identities to names in ROLES. `save_each_change` writes sessions to disk
+        else. `roles` maps identities to names in ROLES; with `keep_roles` those that a
+        broker there has stay beside them. `save_each_change` writes sessions to disk
         at each change, not every minute: a crash loses less. `public` are the files of a public
         certificate and its key, which are taken in place of one of the authority's; `root` has its
         root, where this computer does not trust that. `engine` is one of kinds.ENGINES. With
@@ -174,7 +164,12 @@ class BrokerConfig:
             with explained(f"remove {config.directory / name}"):
                 (config.directory / name).unlink(missing_ok=True)
         config.renew_certificate(authority)
-        return config.refresh(authority)
+        hand_over(authority, config.directory)
+        with locked(config.directory / SETTINGS):
+            if keep_roles and (before := cls.so_far(config.directory)):
+                config = replace(config, roles={**before.roles, **config.roles})
+            _write(config, SETTINGS, ACL)
+        return config
 
     @classmethod
     def open(cls, directory: Path) -> BrokerConfig:
@@ -206,6 +201,14 @@ class BrokerConfig:
                 f"{path} is damaged ({error}): run securemqtt broker init --force"
             ) from error
         return config
+
+    @classmethod
+    def so_far(cls, directory: Path) -> BrokerConfig | None:
+        """Return the settings that are there; None where there are none that can be read."""
+        try:
+            return cls.open(directory)
+        except FatalError:
+            return None
 
     def check(self) -> None:
         """Raise FatalError for settings that cannot be meant, or that would break out of their line
@@ -241,17 +244,18 @@ class BrokerConfig:
             raise FatalError("Mosquitto cannot use a directory with a line break in its name")
 
     def save(self) -> None:
-        """Write the settings and the rules that follow from them. Raise FatalError."""
-        values = asdict(self)
-        del values["directory"]
-        text = json.dumps({"format": _FORMAT, **values}, indent=2) + "\n"
-        files = {
-            SETTINGS: text.encode(),
-            ACL: acl_text(self.roles, read_rules(self.directory)).encode(),
-        }
-        if not (self.directory / PASSWORDS).exists():
-            files[PASSWORDS] = b""
-        write_files(self.directory, files)
+        """Write these settings, whatever is there, and what follows from them. Raise FatalError."""
+        with locked(self.directory / SETTINGS):
+            _write(self, SETTINGS, ACL)
+
+    def follow_rules(self) -> BrokerConfig:
+        """Write what follows from the settings and the rules that are there now; return the
+        settings. Raise FatalError.
+        """
+        with locked(self.directory / SETTINGS):
+            now = BrokerConfig.open(self.directory)
+            _write(now, ACL)
+        return now
 
     def renew_certificate(self, authority: Authority) -> None:
         """Issue a new certificate for this server, or take the public one as it is now; write it
@@ -296,8 +300,8 @@ class BrokerConfig:
         return self.directory / (ROOT if self.is_public else CA)
 
     def refresh(self, authority: Authority) -> BrokerConfig:
-        """Bring the CRL and the server's certificate up to date; return and save the settings that
-        go with them.
+        """Bring the CRL, the rules and the server's certificate up to date; return the settings as
+        they are there.
 
         The authority's key, and so its passphrase, is used only when something has to be signed:
         certificates were revoked since the last CRL, the server's own among them, this is another
@@ -308,24 +312,9 @@ class BrokerConfig:
         nothing is changed then; NotRenewedError last of all, so that it keeps no revocation from
         working.
         """
-        revocations.check(authority, self.directory)
+        hand_over(authority, self.directory)
+        config = self.follow_rules()
         now, last = authority.now, authority.issuing_certificate.not_valid_after_utc
-        entries = authority.inventory.entries()
-        newest = authority.inventory.newest_crl()
-        unlisted = any(
-            one.state == REVOKED and one.in_crl is None and one.not_after > now for one in entries
-        )
-        if (
-            newest is None
-            or unlisted
-            or crl_fault(authority)
-            or _aged(newest.issued_at, newest.next_update, now, last, 2 / 3)
-        ):
-            authority.crl_pem()
-        revocations.hand_over(authority, self.directory)
-        devices.hand_over(authority, self.directory)
-        reconcile(authority.directory, self.directory)
-        self.save()
         certificate = self.server_certificate()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = serial_text(certificate.serial_number)
@@ -335,13 +324,13 @@ class BrokerConfig:
             or begin > now
             or self._shown()[1:] != list(filter(None, [authority.intermediate]))
         )
-        by_authority = not (self.is_public or self.has_issuer)
-        if self.is_public or (by_authority and (is_void or _aged(begin, end, now, last, 1 / 3))):
+        is_due = is_void or is_aged(begin, end, now, last, 1 / 3)
+        if config.is_public or (is_due and not config.has_issuer):
             try:
-                self.renew_certificate(authority)
+                config.renew_certificate(authority)
             except FatalError as error:
                 raise NotRenewedError(f"the certificate is shown as it was: {error}") from error
-        return self
+        return config
 
     def crl(self) -> x509.CertificateRevocationList:
         """Read the CRL. Raise FatalError."""
@@ -362,18 +351,42 @@ class BrokerConfig:
             raise FatalError(f"{path} is damaged: run securemqtt broker init --force") from error
 
     def changed(self, **changes: Any) -> BrokerConfig:
-        """Return and save the same settings with some of them changed. Raise FatalError."""
-        config = replace(self, **changes)
-        config.check()
-        config.save()
+        """Change some of the settings that are there now; return them all. Raise FatalError."""
+        return self._edited(lambda now: replace(now, **changes))
+
+    def with_role(self, identity: str, role: str | None) -> BrokerConfig:
+        """Give an identity another role, or none; return the settings. Raise FatalError."""
+
+        def edit(now: BrokerConfig) -> BrokerConfig:
+            others = {name: one for name, one in now.roles.items() if name != identity}
+            return replace(now, roles=others if role is None else {**others, identity: role})
+
+        return self._edited(edit)
+
+    def _edited(self, edit: Callable[[BrokerConfig], BrokerConfig]) -> BrokerConfig:
+        """Read, change and write the settings; of several processes that do so at once, none undoes
+        what another has done.
+        """
+        with locked(self.directory / SETTINGS):
+            config = edit(BrokerConfig.open(self.directory))
+            config.check()
+            _write(config, SETTINGS, ACL)
         return config
 
 
-def _aged(begin: datetime, end: datetime, now: datetime, last: datetime, part: float) -> bool:
-    """Say whether a part of a life is over, and a new one would end later: nothing outlives its
-    issuer.
-    """
-    return now > begin + (end - begin) * part and end < last
+def _write(config: BrokerConfig, *names: str) -> None:
+    """Write these files, and one for passwords where there is none; the lock is held."""
+    values = asdict(config)
+    del values["directory"]
+    text = json.dumps({"format": _FORMAT, **values}, indent=2) + "\n"
+    files = {
+        SETTINGS: text.encode(),
+        ACL: acl_text(config.roles, read_rules(config.directory)).encode(),
+    }
+    wanted = {name: files[name] for name in names}
+    if not (config.directory / PASSWORDS).exists():
+        wanted[PASSWORDS] = b""
+    write_files(config.directory, wanted)
 
 
 def _default_bind(names: Sequence[str], cluster: Cluster | None) -> str:

@@ -7,16 +7,14 @@ guessing.
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from securemqtt_tools.pki.files import OWNER_ONLY, explained, write_file
+from securemqtt_tools.pki.files import explained, locked, write_file
 from securemqtt_tools.pki.names import check_device_id
 
 _KIND = "7"  # PBKDF2 with HMAC-SHA-512
@@ -78,14 +76,9 @@ def _changing(file: Path) -> Iterator[dict[str, str]]:
     """Return the content to be changed and write it back; other processes that want to change it
     wait meanwhile.
     """
-    with explained(f"lock {file}"):
-        lock = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(file):
         hashes = read_hashes(file)
         yield hashes
         write_file(
             file, "".join(f"{identity}:{hashed}\n" for identity, hashed in hashes.items()).encode()
         )
-    finally:
-        os.close(lock)

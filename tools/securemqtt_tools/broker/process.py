@@ -140,7 +140,7 @@ class BrokerProcess:
             taken = taken_port(self.config.bind, ports)
             is_late = taken is not None or port_was_taken(said)
             if not chosen or not is_late or attempt == PORT_ATTEMPTS - 1:
-                settings.save()
+                settings.changed(port=settings.port, websockets_port=settings.websockets_port)
                 why = last_words(said)
                 if taken is not None:
                     option = "--port" if taken == self.config.port else "--websockets"

@@ -58,9 +58,8 @@ def init(args: argparse.Namespace) -> int:
         raise FatalError(
             f"there is a broker in {directory} already: to set it up anew, add --force"
         )
-    before = _so_far(directory)
-    roles = dict(before.roles) if before else {}
-    roles |= {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
+    before = BrokerConfig.so_far(directory)
+    roles = {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
     if bool(args.certificate) != bool(args.key) or (args.root and not args.certificate):
         raise FatalError("a public certificate comes with its key: give --certificate and --key")
     public = (args.certificate, args.key) if args.certificate else None
@@ -69,6 +68,7 @@ def init(args: argparse.Namespace) -> int:
         "websockets_port": args.websockets,
         "passwords": args.passwords,
         "roles": roles,
+        "keep_roles": True,  # a broker that is set up anew, for another name perhaps
         "save_each_change": args.save_each_change,
         "engine": args.kind,
     }
@@ -127,17 +127,6 @@ def init(args: argparse.Namespace) -> int:
     return 0
 
 
-def _so_far(directory: Path) -> BrokerConfig | None:
-    """Return the settings that there are already: a broker that is set up anew, for another name
-    perhaps, keeps its roles.
-    """
-    try:
-        return BrokerConfig.open(directory)
-    # there are none yet, or they cannot be read, which --force is there for
-    except FatalError:
-        return None
-
-
 def reload(args: argparse.Namespace) -> int:
     """Bring the broker's files up to date and tell the running one."""
     config = BrokerConfig.open(directory_of(args))
@@ -155,7 +144,7 @@ def reload(args: argparse.Namespace) -> int:
             _say_certificate(config)
     else:
         check_crl(config.directory)
-        config.save()  # the rules may have come with the CRL
+        config.follow_rules()  # the rules may have come with the CRL
     _say_crl(config)
     tell(config)
     if not here:
@@ -222,10 +211,7 @@ def grant(args: argparse.Namespace) -> int:
     """Return an id a role."""
     identity = check_device_id(args.id)
     config = BrokerConfig.open(directory_of(args))
-    roles = {name: role for name, role in config.roles.items() if name != identity}
-    if args.role in ROLES:
-        roles[identity] = args.role
-    config = config.changed(roles=roles)
+    config = config.with_role(identity, args.role if args.role in ROLES else None)
     print(
         f"{identity} "
         f"{ROLES[args.role].summary if args.role in ROLES else 'has its own prefix only'}."

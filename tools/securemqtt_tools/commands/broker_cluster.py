@@ -42,9 +42,10 @@ def say_nodes(args: argparse.Namespace, config: BrokerConfig) -> None:
         return
     for one in config.cluster.others:
         print(
-            f"Node {one}: bring {Home(args.home).node(one).path} to that computer, as its "
-            f"~/.securemqtt, in the place of what is there (docs/cluster.md). Its keys and the "
-            f"cookie are in it, so let nobody else read it on the way."
+            f"Node {one}: bring {Home(args.home).node(one).path} to that computer, into its "
+            f"~/.securemqtt, over what is there (docs/cluster.md): with that deleted, what waits "
+            f"for devices is lost. Its keys and the cookie are in it, so let nobody else read it "
+            f"on the way."
         )
 
 

@@ -284,7 +284,7 @@ def change_rules(
     if not (broker / SETTINGS).exists():
         return change(authority, None, edit)
     now = change(authority, broker, edit)
-    BrokerConfig.open(broker).save()
+    BrokerConfig.open(broker).follow_rules()
     return now
 
 

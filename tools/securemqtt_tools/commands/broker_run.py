@@ -130,7 +130,7 @@ def _refresh(
     before = _crl_and_certificate(config)
     if not is_authority_here(args):
         warn(without_authority(args))
-        config.save()  # the rules may have come with the CRL
+        config.follow_rules()  # the rules may have come with the CRL
         return False
     try:
         config.refresh(authority())

@@ -67,6 +67,7 @@ from securemqtt_tools.provision.identity import Source
 from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
+from securemqtt_tools.provision.sharing import check_sharing
 from securemqtt_tools.provision.steps import Steps
 
 _PI = "pi"
@@ -237,6 +238,11 @@ def run(args: argparse.Namespace) -> int:
         joining = _join_groups(args, source)  # first, since the bundle says what it may do
     config = where.config
     device_id = imported.device_id if imported else check_device_id(args.id)
+    remarks = list(imported.remarks) if imported else []
+    if config and imported and imported.shared_by is not None:
+        has_password = args.password_file is not None
+        rules = rules_of(args)
+        remarks += check_sharing(device_id, imported.shared_by, config, rules, has_password)
     roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
         device_id=device_id,
@@ -246,13 +252,14 @@ def run(args: argparse.Namespace) -> int:
         ntp_host=None if is_pi else args.ntp,
         rules=rules_for(device_id, config, args.keep_alive, args.prefix) if config else None,
         prefix=args.prefix,
-        imported=imported is not None and config is None,
+        made_elsewhere=imported is not None,
+        is_foreign=imported is not None and config is None,
         password=_password(args),
     )
     if where.remark:
         warn(where.remark)
     steps = Steps(Console(highlight=False))
-    for remark in imported.remarks if imported else ():
+    for remark in remarks:
         steps.say(f"  {remark}")
     make_order = _pi_order if is_pi else _board_order
     order = replace(make_order(args, settings, source), roots=roots)

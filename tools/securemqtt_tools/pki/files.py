@@ -5,6 +5,7 @@ disk.
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import json
 import os
@@ -24,6 +25,8 @@ _Value = TypeVar("_Value", list[Any], dict[str, Any])
 OWNER_ONLY = 0o600
 READABLE = 0o644
 _ABANDONED_S = 600  # writing one of these files takes far less
+_PATIENCE_S = 30
+_LOOK_S = 0.02
 _LARGEST_BYTES = 4 << 20  # the CAs that a computer trusts take a twentieth of it
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -94,6 +97,40 @@ def write_file(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
     write_files(path.parent, {path.name: content}, mode)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is read, changed and written back by several processes; they
+    wait for each other, for up to 30 s. Not to be nested. Raise FatalError.
+    """
+    # No link is followed: with sudo, its target would come to belong to the directory's owner.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with explained(f"lock {path}"):
+        lock = os.open(path.with_name(f".{path.name}.lock"), flags, OWNER_ONLY)
+    try:
+        with explained(f"lock {path}"):
+            _give_to_owner(lock, path.parent)
+            _take(lock, path)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, path: Path) -> None:
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise FatalError(
+                    f"another command has kept {path} from being changed for {_PATIENCE_S} s: end "
+                    f"it, or try again later"
+                ) from error
+            time.sleep(_LOOK_S)
+        else:
+            return
+
+
 def _write_beside(path: Path, content: bytes, mode: int) -> Path:
     _remove_leftovers(path)
     # owner-only
@@ -104,15 +141,21 @@ def _write_beside(path: Path, content: bytes, mode: int) -> Path:
             file.write(content)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            if os.geteuid() == 0:
-                # with sudo, a file in a user's home stays the user's
-                owner = path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            _give_to_owner(file.fileno(), path.parent)
             os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _give_to_owner(descriptor: int, directory: Path) -> None:
+    """Have a file belong to whoever has its directory: with sudo, one in a user's home stays the
+    user's.
+    """
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -57,7 +57,8 @@ class Rules:
 class Settings:
     """What config.json says beside the names of files.
 
-    None leaves a key to the user, or to the library's default.
+    None leaves a key to the user, or to the library's default. `made_elsewhere`: certificate and
+    key come from files, and nothing is issued; `is_foreign`: they are for another broker than ours.
     """
 
     device_id: str
@@ -67,7 +68,8 @@ class Settings:
     ntp_host: str | None = None
     rules: Rules | None = None
     prefix: str | None = None
-    imported: bool = False
+    made_elsewhere: bool = False
+    is_foreign: bool = False
     password: bytes | None = field(default=None, repr=False)  # beside the id as user name
 
     def entries(self) -> dict[str, Any]:
@@ -84,7 +86,7 @@ class Settings:
             entries["keep_alive_s"] = self.keep_alive_s
         if self.prefix is not None:
             entries["prefix"] = self.prefix
-        if self.imported:
+        if self.is_foreign:
             entries["imported"] = True
         if self.password is not None:
             entries["username"] = self.device_id
@@ -180,7 +182,7 @@ def config_text(
     for a change.
     """
     kept = dict(current) if current.get("client_id") == settings.device_id else {}
-    if not settings.imported:
+    if not settings.is_foreign:
         kept.pop("imported", None)
     elsewhere = (kept.get("host"), kept.get("port")) != (settings.host, settings.port)
     if settings.rules is None and elsewhere:

@@ -51,6 +51,11 @@ class Imported:
         """The certificate to hold a clock against: there is none of the authority's here."""
         return self.chain[0]
 
+    @property
+    def shared_by(self) -> str | None:
+        """The group whose devices share the certificate; None for one that is a device's own."""
+        return common_name(self.chain[0]) if role_of(self.chain[0]) == SHARED else None
+
     def is_of(self, trust: Path) -> bool:
         """Return True if the authority in a file has issued the certificate, for an id that may be
         one of its devices'. Raise FatalError.

@@ -32,12 +32,12 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from securemqtt.protocol.topics import valid_id
+from securemqtt_tools.broker.ciphers import TLS12_CIPHERS
 from securemqtt_tools.broker.config import (
     CA,
     CRL,
     PASSWORDS,
     SERVER,
-    TLS12_CIPHERS,
     BrokerConfig,
 )
 from securemqtt_tools.broker.devices import read_devices

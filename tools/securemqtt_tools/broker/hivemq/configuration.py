@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from securemqtt_tools.broker.config import TLS12_CIPHERS, TLS13_CIPHERS, BrokerConfig
+from securemqtt_tools.broker.ciphers import TLS12_CIPHERS, TLS13_CIPHERS
+from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.hivemq.stores import KEYSTORE, TRUSTSTORE
 from securemqtt_tools.cli import FatalError
 

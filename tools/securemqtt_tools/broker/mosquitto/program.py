@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
+from securemqtt_tools.broker.ciphers import TLS12_CIPHERS, TLS13_CIPHERS
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.rules_file import unenforced
 from securemqtt_tools.cli import FatalError
@@ -236,8 +237,8 @@ def _listener(
     yield f"crlfile {places.directory / files.CRL}"
     yield "require_certificate true"
     yield "tls_version tlsv1.2"
-    yield f"ciphers {':'.join(files.TLS12_CIPHERS)}"
-    yield f"ciphers_tls1.3 {':'.join(files.TLS13_CIPHERS)}"
+    yield f"ciphers {':'.join(TLS12_CIPHERS)}"
+    yield f"ciphers_tls1.3 {':'.join(TLS13_CIPHERS)}"
     # The identity is the certificate's CN, and it is the client id too, whatever the client says
     # that it is. Mosquitto never looks at a password where the certificate is the identity, so with
     # passwords the user name takes that place.

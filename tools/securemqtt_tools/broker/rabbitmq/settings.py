@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from securemqtt_tools.broker import config as files
+from securemqtt_tools.broker.ciphers import TLS12_CIPHERS, TLS13_CIPHERS
 from securemqtt_tools.broker.config import BrokerConfig
 from securemqtt_tools.broker.rabbitmq.client_id import MODULE
 from securemqtt_tools.broker.rabbitmq.definitions import EXCHANGE, VHOST
@@ -79,7 +80,7 @@ def _tls(directory: Path, crls: Path) -> Iterable[str]:
     yield f"{{keyfile, {erlang_string(str(directory / files.SERVER))}}}"
     yield "{verify, verify_peer}, {fail_if_no_peer_cert, true}"
     yield "{versions, ['tlsv1.3', 'tlsv1.2']}"
-    ciphers = (*files.TLS13_CIPHERS, *files.TLS12_CIPHERS)
+    ciphers = (*TLS13_CIPHERS, *TLS12_CIPHERS)
     yield f"{{ciphers, [{', '.join(map(erlang_string, ciphers))}]}}"
     yield "{honor_cipher_order, true}, {client_renegotiation, false}, {reuse_sessions, false}"
     cache = f"{{internal, [{{dir, {erlang_string(str(crls))}}}]}}"

@@ -76,7 +76,7 @@ class BoardBundle:
         """
         if reason:
             lines = [
-                f"{'import the' if self._order.settings.imported else 'issue a'} certificate "
+                f"{'import the' if self._order.settings.made_elsewhere else 'issue a'} certificate "
                 f"({reason}) and write it and its private key to {SECURE}"
             ]
         else:

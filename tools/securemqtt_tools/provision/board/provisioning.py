@@ -192,7 +192,7 @@ class _Provisioning:
         settings = self._order.settings
         with self._steps.step("Certificate", quiet=True) as step:
             ends = bundle.issue()
-            verb = "imported for" if settings.imported else "issued to"
+            verb = "imported for" if settings.made_elsewhere else "issued to"
             step.note = f"{verb} {settings.device_id}, until {ends:%Y-%m-%d}"
 
     def _connect(self, join_anew: bool) -> None:

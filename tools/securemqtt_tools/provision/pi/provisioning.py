@@ -121,7 +121,7 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
         if found.is_open:
             steps.say(f"  would make {place.title} owner-only")
         if reason:
-            do = "import the" if settings.imported else "issue a"
+            do = "import the" if settings.made_elsewhere else "issue a"
             steps.say(f"  would {do} certificate ({reason}) and write it, with its private key")
         for name in [*files, *([CONFIG] if reason or config else [])]:
             steps.say(f"  would write {name}")
@@ -133,7 +133,7 @@ def provision_pi(order: PiOrder, steps: Steps) -> bool:
                 settings.device_id, days=order.certificate_days, renew=True
             )
             step.note = (
-                f"certificate {'imported' if settings.imported else 'issued'}, until "
+                f"certificate {'imported' if settings.made_elsewhere else 'issued'}, until "
                 f"{issued.certificate.not_valid_after_utc:%Y-%m-%d}"
             )
             private = identity_files(

@@ -336,7 +336,7 @@ def test_a_lock_that_is_held_is_waited_for_no_longer_than_it_should(
     monkeypatch.setattr(files, "_PATIENCE_S", 0.1)
     with (
         locked(path),
-        pytest.raises(FatalError, match="another command has kept .*/file from being changed"),
+        pytest.raises(FatalError, match="another command has kept"),
         locked(path),
     ):
         pass
@@ -347,6 +347,6 @@ def test_a_lock_that_is_held_is_waited_for_no_longer_than_it_should(
 def test_a_lock_is_no_way_to_another_file(tmp_path: Path) -> None:
     other = tmp_path / "other"
     (tmp_path / ".file.lock").symlink_to(other)
-    with pytest.raises(FatalError, match="cannot lock .*/file"), locked(tmp_path / "file"):
+    with pytest.raises(FatalError, match="cannot lock"), locked(tmp_path / "file"):
         pass
     assert not other.exists()

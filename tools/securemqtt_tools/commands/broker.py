@@ -23,14 +23,14 @@ from pathlib import Path
 
 from securemqtt_tools import completion
 from securemqtt_tools.broker.issuing import DAYS
-from securemqtt_tools.broker.kinds import AUTO, ENGINES
-from securemqtt_tools.broker.nodes import DEFAULT_PORT as CLUSTER_PORT
+from securemqtt_tools.broker.kinds import ENGINES
 from securemqtt_tools.broker.rules import ROLES
 from securemqtt_tools.cli import Subcommand, add_subcommands, whole_number
 from securemqtt_tools.commands import broker_actions as actions
 from securemqtt_tools.commands import (
     broker_audit,
     broker_clients,
+    broker_init,
     broker_install,
     broker_network,
     broker_rules,
@@ -40,10 +40,6 @@ from securemqtt_tools.commands import (
 from securemqtt_tools.pki.passphrase import add_passphrase_option
 
 PLAIN = "device"  # the role of who has none
-DEFAULT_PORT = 8883
-DEFAULT_WEBSOCKETS_PORT = 8884
-
-_PORT = whole_number(0, 65535)  # 0: any that is free
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,91 +51,6 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand; 0 when all was well. Raise FatalError."""
     status: int = args.action(args)
     return status
-
-
-def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="host name or IP address (default: those of this host)",
-    )
-    parser.add_argument("--port", type=_PORT, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}")
-    parser.add_argument(
-        "--websockets",
-        type=_PORT,
-        nargs="?",
-        const=DEFAULT_WEBSOCKETS_PORT,
-        metavar="PORT",
-        help=f"also listen for WebSockets over TLS (wss) (PORT: {DEFAULT_WEBSOCKETS_PORT})",
-    )
-    parser.add_argument(
-        "--passwords",
-        action="store_true",
-        help="demand user name and password on top of the certificate",
-    )
-    parser.add_argument(
-        "--bind",
-        metavar="ADDRESS",
-        help="listen on this address only (default: all; loopback if NAMEs are loopback)",
-    )
-    parser.add_argument(
-        "--certificate",
-        type=Path,
-        metavar="FILE",
-        help="show this public certificate, with its chain (certbot's fullchain.pem, lego's .crt), "
-        "in place of one of your authority's",
-    )
-    parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="its private key (privkey.pem, .key)"
-    )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        metavar="FILE",
-        help="its root (default: found among the CAs that this computer trusts)",
-    )
-    for role in ROLES:
-        parser.add_argument(
-            f"--{role}",
-            action="append",
-            default=[],
-            metavar="ID",
-            help=f"an id that {ROLES[role].summary}",
-        )
-    parser.add_argument(
-        "--save-each-change",
-        action="store_true",
-        help="write sessions to disk at each change instead of every minute: a crash loses less, "
-        "at a cost",
-    )
-    parser.add_argument(
-        "--for",
-        dest="kind",
-        choices=ENGINES,
-        default=AUTO,
-        help="which broker is to run with it (default: Mosquitto where installed, else the "
-        "embedded one)",
-    )
-    parser.add_argument(
-        "--cluster",
-        nargs="+",
-        metavar="NODE",
-        help="the names of all computers that are to be one broker, this one first",
-    )
-    parser.add_argument(
-        "--cluster-port",
-        type=whole_number(1, 65535),
-        default=CLUSTER_PORT,
-        metavar="PORT",
-        help=f"where they hear each other, and nobody else (default: {CLUSTER_PORT})",
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="set it up anew where there is one already; ids keep their roles",
-    )
-    add_passphrase_option(parser)
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
@@ -220,35 +131,10 @@ _COMMANDS = (
     Subcommand(
         "init",
         "set up the broker: its certificate, rules and settings",
-        _init,
-        actions.init,
-        (
-            "init",
-            "init mqtt.local 192.168.1.5 --operator controller",
-            "init mqtt.local --websockets --passwords",
-            "init mqtt.local --for rabbitmq",
-            "init mqtt.local --for rabbitmq --cluster a.local b.local c.local",
-            "init mqtt.example.org --certificate /etc/letsencrypt/live/mqtt.example.org/"
-            "fullchain.pem \\\n      --key /etc/letsencrypt/live/mqtt.example.org/privkey.pem",
-        ),
-        """
-
-With --passwords, a client needs a certificate of the authority and its own user name and password.
-The embedded broker also sees to it that both belong to the same id. Mosquitto cannot: there the
-user name alone says who a client is, so whoever has the password of one device and the certificate
-of another passes for the first.
-
-With --certificate and --key the broker shows a certificate that browsers trust, too. Who may enter
-stays with your authority. Both files are read again at each `broker reload`, and once a day by
-`broker run`, so that certbot and lego can renew them.
-
-With --cluster each node has a home of its own in HOME/nodes, which is to be brought to its computer
-(docs/cluster.md); the NAMEs are those that all nodes share.
-
-With --websockets, Mosquitto before 2.1 takes no notice of a CRL on that port. There an id with a
-revoked certificate is refused with any certificate, also a newer one, until the revoked one would
-have run out, and so is an id that differs from it in capitals only. On the other port only the
-revoked certificate is refused.""",
+        broker_init.configure,
+        broker_init.init,
+        broker_init.EXAMPLES,
+        broker_init.DETAILS,
     ),
     Subcommand(
         "run",

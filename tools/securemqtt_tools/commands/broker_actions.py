@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import socket
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from rich.console import Console
 from rich.markup import escape
@@ -16,31 +12,23 @@ from rich.markup import escape
 from securemqtt.platform import escaped
 from securemqtt_tools.broker import check as looking
 from securemqtt_tools.broker import config as files
-from securemqtt_tools.broker import issuing, lock, passwords
-from securemqtt_tools.broker.changeover import comes_back, left_behind
+from securemqtt_tools.broker import issuing, passwords
 from securemqtt_tools.broker.config import BrokerConfig, NotRenewedError
 from securemqtt_tools.broker.health import revocation_of, warnings
 from securemqtt_tools.broker.privileges import become_holder
-from securemqtt_tools.broker.public import names_of
 from securemqtt_tools.broker.revocations import check_crl
 from securemqtt_tools.broker.rules import ROLES
-from securemqtt_tools.broker.rules_file import read_rules
 from securemqtt_tools.cli import FatalError, as_called, warn
-from securemqtt_tools.commands import broker_cluster
 from securemqtt_tools.commands.broker_common import (
     authority_of,
     directory_of,
-    installed,
     is_authority_here,
-    say_shortcomings,
     tell,
-    where,
     without_authority,
 )
 from securemqtt_tools.pki import Authority, succession
 from securemqtt_tools.pki.crls import issuer_of, key_of
 from securemqtt_tools.pki.files import write_file
-from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.health import crl_fault
 from securemqtt_tools.pki.keys import Passphrase
 from securemqtt_tools.pki.names import check_device_id
@@ -48,83 +36,6 @@ from securemqtt_tools.pki.passphrase import new_passphrase, passphrase_source
 
 _ISSUER_OPTION = "--issuer-passphrase-file"
 _MARKS = {True: "[green]yes[/]", False: "[red]NO [/]", None: "[dim]-- [/]"}
-
-
-def init(args: argparse.Namespace) -> int:
-    """Set up the broker."""
-    directory = directory_of(args)
-    had_issuer = (directory / files.ISSUER).exists()
-    if (directory / files.SETTINGS).exists() and not args.force:
-        raise FatalError(
-            f"there is a broker in {directory} already: to set it up anew, add --force"
-        )
-    before = BrokerConfig.so_far(directory)
-    roles = {check_device_id(identity): role for role in ROLES for identity in getattr(args, role)}
-    if bool(args.certificate) != bool(args.key) or (args.root and not args.certificate):
-        raise FatalError("a public certificate comes with its key: give --certificate and --key")
-    public = (args.certificate, args.key) if args.certificate else None
-    settings: dict[str, Any] = {
-        "port": args.port,
-        "websockets_port": args.websockets,
-        "passwords": args.passwords,
-        "roles": roles,
-        "keep_roles": True,  # a broker that is set up anew, for another name perhaps
-        "save_each_change": args.save_each_change,
-        "engine": args.kind,
-    }
-    if args.cluster:
-        config = broker_cluster.create(args, authority_of(args), settings)
-    else:
-        config = BrokerConfig.create(
-            directory,
-            authority_of(args),
-            names=args.names or (_names_in(args.certificate) if public else _own_names()),
-            public=public,
-            root=args.root,
-            bind=args.bind,
-            **settings,
-        )
-    print(f"The broker is set up in {directory}: {where(config)}, for {', '.join(config.names)}.")
-    for identity, role in config.roles.items():
-        print(f"{identity} {ROLES[role].summary}.")
-    if config.is_public:
-        root = x509.load_pem_x509_certificate((directory / files.ROOT).read_bytes())
-        print(
-            f"It shows the certificate in {config.certificate}. Devices that are provisioned from "
-            f"now on trust {root.subject.rfc4514_string()!r} beside our own authority; provision "
-            "the others again."
-        )
-        print(as_called("After each renewal of the certificate: securemqtt broker reload."))
-    if config.passwords:
-        print(
-            as_called(
-                "Each device needs a password as well: securemqtt broker password ID --out FILE"
-            )
-        )
-    if had_issuer and not config.is_public:
-        print(
-            as_called(
-                "Its issuing key was for the names of before: make one with securemqtt broker "
-                "issuer."
-            )
-        )
-    sharing = ", ".join(sorted(read_rules(config.directory).shared))
-    if sharing and not config.passwords:
-        warn(
-            f"it asks for no passwords, so none of those who share the certificate of {sharing} "
-            f"comes in as itself (docs/shared-certificates.md)"
-        )
-    engine = installed(config)
-    if engine is not None:
-        say_shortcomings(engine.shortcomings(config))
-    if before is not None:
-        kinds = (before.engine, config.engine)
-        say_shortcomings(left_behind(directory, *kinds) + comes_back(directory, *kinds))
-    broker_cluster.say_left(config)
-    broker_cluster.say_nodes(args, config)
-    runs = lock.is_held(directory)
-    print(as_called(f"Next: securemqtt broker {'reload' if runs else 'run, or install'}."))
-    return 0
 
 
 def reload(args: argparse.Namespace) -> int:
@@ -280,18 +191,6 @@ def _say_certificate(config: BrokerConfig) -> None:
     end = config.server_certificate().not_valid_after_utc
     key = "" if config.is_public else ", with a new key,"
     print(f"The broker shows a new certificate{key} until {end:%Y-%m-%d}.")
-
-
-def _names_in(certificate: Path) -> list[str]:
-    names = names_of(read_certificates(certificate)[0])
-    if not names or any("*" in name for name in names):
-        raise FatalError("which of the certificate's names do devices use? Give NAME")
-    return names
-
-
-def _own_names() -> list[str]:
-    host = socket.gethostname().partition(".")[0]
-    return [f"{host}.local", host, "localhost", "127.0.0.1"]
 
 
 def _say_crl(config: BrokerConfig) -> None:

@@ -30,18 +30,13 @@ from rich.console import Console
 
 from securemqtt.bundle import find as find_bundle
 from securemqtt.errors import BundleNotFound
-from securemqtt.protocol.topics import problem
-from securemqtt_tools import completion
-from securemqtt_tools.broker.config import CA
 from securemqtt_tools.broker.rules import check_group
 from securemqtt_tools.cli import (
     FatalError,
-    add_home_option,
     as_called,
-    directory,
     warn,
-    whole_number,
 )
+from securemqtt_tools.commands import provision_options
 from securemqtt_tools.commands.broker_rules import (
     check_no_device,
     hand_on,
@@ -49,185 +44,46 @@ from securemqtt_tools.commands.broker_rules import (
     rules_of,
 )
 from securemqtt_tools.commands.broker_sharing import heed_rules, leave_shared
+from securemqtt_tools.commands.provision_files import (
+    imported_of,
+    is_foreign,
+    password_of,
+    remarks_on,
+)
 from securemqtt_tools.home import Home
 from securemqtt_tools.pki import Authority
 from securemqtt_tools.pki.foreign import read_certificates
 from securemqtt_tools.pki.names import check_device_id
 from securemqtt_tools.pki.passphrase import (
-    add_passphrase_option,
     new_passphrase,
     passphrase_source,
 )
-from securemqtt_tools.profiles import load_all, load_profile
+from securemqtt_tools.profiles import load_profile
 from securemqtt_tools.provision.board.order import Order
 from securemqtt_tools.provision.board.provisioning import provision_board
 from securemqtt_tools.provision.bundle import Settings
-from securemqtt_tools.provision.destination import PORT, find_destination, rules_for
+from securemqtt_tools.provision.destination import find_destination, rules_for
 from securemqtt_tools.provision.identity import Source
-from securemqtt_tools.provision.imported import Imported, read_imported
 from securemqtt_tools.provision.pi.places import LocalDirectory, SshDirectory
 from securemqtt_tools.provision.pi.provisioning import PiOrder, provision_pi
-from securemqtt_tools.provision.sharing import check_sharing
 from securemqtt_tools.provision.steps import Steps
 
-_PI = "pi"
 _SSID_BYTES = range(1, 33)
 # IEEE 802.11i: a WPA passphrase; none at all is an open network
 _WIFI_PASSWORD_BYTES = range(8, 64)
-_BOARD_ONLY = (
-    "port",
-    "wifi",
-    "wifi_password_file",
-    "main",
-    "force_boot",
-    "force_main",
-    "no_connect",
-    "romfs",
-)
-_PI_ONLY = ("out", "ssh", "key_passphrase_file")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    boards = [profile.key for profile in load_all() if profile.is_board]
-    parser.add_argument(
-        "board", choices=[*boards, _PI], metavar="BOARD", help=f"{', '.join(boards)}, or {_PI}"
-    )
-    identity = parser.add_argument(
-        "--id",
-        help="the device's id: 1 to 64 of A-Z a-z 0-9 _ - (with --certificate also others; default "
-        "there: its common name)",
-    )
-    completion.completed(identity, completion.ids)
-    parser.add_argument(
-        "--broker",
-        required=True,
-        metavar="HOST[:PORT]",
-        help=f"as in its certificate, or mqtts://HOST[:PORT]; port: your own broker's, else {PORT}",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would change, and change nothing"
-    )
-    parser.add_argument(
-        "--renew",
-        action="store_true",
-        help="issue a new certificate, also if the device, or another, has a good one",
-    )
-    parser.add_argument(
-        "--certificate-days",
-        type=whole_number(1, 36500, "days"),
-        metavar="DAYS",
-        help="validity (default: five years)",
-    )
-    parser.add_argument(
-        "--keep-alive",
-        type=whole_number(5, 65535, "s"),
-        metavar="S",
-        help="MQTT keep-alive in seconds (default: 60)",
-    )
-    parser.add_argument(
-        "--prefix",
-        metavar="TOPIC",
-        help="what ~ stands for at this broker (default: devices/ID)",
-    )
-    group = parser.add_argument(
-        "--group",
-        action="append",
-        default=[],
-        dest="groups",
-        metavar="GROUP",
-        help="a group whose rules count for it (securemqtt broker rules); may be repeated",
-    )
-    completion.completed(group, completion.ids)
-    add_home_option(parser)
-    add_passphrase_option(parser)
-    made = parser.add_argument_group("files made elsewhere, with openssl say (nothing is issued)")
-    made.add_argument(
-        "--ca",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help="the CA that issued the broker's certificate, PEM or DER; may be given again",
-    )
-    made.add_argument(
-        "--certificate",
-        type=Path,
-        metavar="FILE",
-        help="the device's certificate, PEM or DER; in PEM with intermediates behind it",
-    )
-    made.add_argument(
-        "--key", type=Path, metavar="FILE", help="its private key, which only you may read"
-    )
-    made.add_argument(
-        "--key-password-file",
-        type=Path,
-        metavar="FILE",
-        help="what opens an encrypted key (-: standard input); default: ask",
-    )
-    parser.add_argument(
-        "--password-file",
-        type=Path,
-        metavar="FILE",
-        help="the device's password at a broker that asks for one, beside its id as user name "
-        "(-: standard input)",
-    )
-    board = parser.add_argument_group("a board")
-    board.add_argument("--port", help="its serial port (default: the one board found on USB)")
-    board.add_argument("--wifi", metavar="SSID", help="the Wi-Fi to join; asks for its password")
-    board.add_argument(
-        "--wifi-password-file",
-        type=Path,
-        metavar="FILE",
-        help="read it from FILE, which only you may read",
-    )
-    board.add_argument(
-        "--ntp", default="pool.ntp.org", metavar="HOST", help="time server (default: pool.ntp.org)"
-    )
-    board.add_argument(
-        "--main",
-        type=Path,
-        metavar="FILE",
-        help="your program, as main.py; if it dies there at once, the one before comes back",
-    )
-    board.add_argument(
-        "--force-boot", action="store_true", help="replace a boot.py that is not ours"
-    )
-    board.add_argument(
-        "--force-main", action="store_true", help="replace a main.py that is not ours"
-    )
-    board.add_argument(
-        "--no-connect", action="store_true", help="do not have the board connect to the broker"
-    )
-    board.add_argument(
-        "--romfs",
-        action="store_true",
-        help="put the library into the ROMFS of the board's firmware, where it takes less heap",
-    )
-    pi = parser.add_argument_group("a Raspberry Pi")
-    place = pi.add_mutually_exclusive_group()
-    place.add_argument(
-        "--out",
-        type=directory,
-        metavar="DIR",
-        help="put the bundle into a directory of this machine",
-    )
-    place.add_argument(
-        "--ssh", metavar="USER@HOST", help="put it into ~/.config/securemqtt there, with ssh"
-    )
-    pi.add_argument(
-        "--key-passphrase-file",
-        type=Path,
-        metavar="FILE",
-        help="encrypt the private key with the passphrase in FILE",
-    )
+    provision_options.add(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Provision; 0 when the device is as it should be. Raise FatalError."""
-    _check_options(args)
-    is_pi = args.board == _PI
-    imported = _imported(args, is_pi)
-    where = find_destination(args.broker, args.home, _is_foreign(args, imported))
+    provision_options.check(args)
+    is_pi = args.board == provision_options.PI
+    imported = imported_of(args, is_pi)
+    where = find_destination(args.broker, args.home, is_foreign(args, imported))
     home = Home(args.home)
     source = imported or Authority.open(
         home.ca, passphrase_source(args.passphrase_file), witnesses=home.witnesses
@@ -238,11 +94,7 @@ def run(args: argparse.Namespace) -> int:
         joining = _join_groups(args, source)  # first, since the bundle says what it may do
     config = where.config
     device_id = imported.device_id if imported else check_device_id(args.id)
-    remarks = list(imported.remarks) if imported else []
-    if config and imported and imported.shared_by is not None:
-        has_password = args.password_file is not None
-        rules = rules_of(args)
-        remarks += check_sharing(device_id, imported.shared_by, config, rules, has_password)
+    remarks = remarks_on(args, imported, where)
     roots = read_certificates(config.server_trust()) if config and config.is_public else ()
     settings = Settings(
         device_id=device_id,
@@ -254,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         prefix=args.prefix,
         made_elsewhere=imported is not None,
         is_foreign=imported is not None and config is None,
-        password=_password(args),
+        password=password_of(args),
     )
     if where.remark:
         warn(where.remark)
@@ -287,14 +139,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _is_foreign(args: argparse.Namespace, imported: Imported | None) -> bool:
-    """Return True for files of another authority than that of this home's broker: a certificate
-    that devices share, say, is our own. Raise FatalError.
-    """
-    trust = Home(args.home).broker / CA
-    return imported is not None and not (trust.exists() and imported.is_of(trust))
-
-
 def _join_groups(args: argparse.Namespace, authority: Authority) -> list[str]:
     """Have the device join the groups that were asked for, but at a dry run; return those that are
     new to it. Raise FatalError.
@@ -320,68 +164,6 @@ def _what_to_try(args: argparse.Namespace) -> str:
         if Path(find_bundle(None)).resolve() == args.out.expanduser().resolve():
             named = ""
     return f"Try it: securemqtt pub '~/hello' hi{named}"
-
-
-def _imported(args: argparse.Namespace, is_pi: bool) -> Imported | None:
-    """Return the identity that was given in files; None if one is to be issued."""
-    if not args.certificate:
-        return None
-    return read_imported(
-        args.ca,
-        args.certificate,
-        args.key,
-        device_id=args.id,
-        for_board=not is_pi,
-        password=lambda: _key_password(args),
-        has_login=args.password_file is not None,
-    )
-
-
-def _key_password(args: argparse.Namespace) -> bytes:
-    what = f"Password of {args.key}"
-    return passphrase_source(args.key_password_file, what, "--key-password-file")()
-
-
-def _password(args: argparse.Namespace) -> bytes | None:
-    return None if args.password_file is None else passphrase_source(args.password_file)()
-
-
-def _check_options(args: argparse.Namespace) -> None:
-    is_pi = args.board == _PI
-    for name in _BOARD_ONLY if is_pi else _PI_ONLY:
-        if getattr(args, name):
-            other = ": that of the broker goes with --broker HOST:PORT" if name == "port" else ""
-            raise FatalError(
-                f"--{name.replace('_', '-')} is for {'boards' if is_pi else 'a Raspberry Pi'} only"
-                f"{other}"
-            )
-    if is_pi and not (args.out or args.ssh):
-        raise FatalError("where should the Pi's bundle go? Give --out DIR or --ssh USER@HOST")
-    _check_files(args)
-    if args.prefix is not None and (args.prefix[-1:] == "/" or problem(args.prefix, False)):
-        raise FatalError("--prefix must be a topic without + and #, its last character no /")
-    if args.wifi_password_file and not args.wifi:
-        raise FatalError("--wifi-password-file needs --wifi SSID")
-
-
-def _check_files(args: argparse.Namespace) -> None:
-    files = ("ca", "certificate", "key")
-    given = [name for name in files if getattr(args, name)]
-    if not given:
-        if args.key_password_file:
-            raise FatalError("--key-password-file is for --key FILE")
-        if not args.id:
-            raise FatalError("which device is it? Give --id ID")
-        return
-    missing = [f"--{name}" for name in files if name not in given]
-    if missing:
-        raise FatalError(
-            f"files that were made elsewhere come as three, --ca, --certificate and --key: "
-            f"{' and '.join(missing)} is missing"
-        )
-    for option, value in (("certificate-days", args.certificate_days), ("group", args.groups)):
-        if value:
-            raise FatalError(f"--{option} is for a certificate that is issued here")
 
 
 def _board_order(args: argparse.Namespace, settings: Settings, authority: Source) -> Order:

@@ -451,6 +451,11 @@ def test_no_device_is_called_like_a_group(home: Home, tmp_path: Path) -> None:
     assert taken in home.bad("ca", "sign", tmp_path / "r.csr", "--role", "device")
     assert taken in home.bad("ca", "device", "house")
     assert taken in home.bad("provision", "pi", "--id", "house", *place)
+    assert taken in home.bad(
+        "provision", "pi", "--id", "house", *place, "--group", "x", "--dry-run"
+    )
+    assert taken in home.bad("provision", "pi", "--id", "house", *place, "--group", "x")
+    assert "x" not in read_rules(home.ca).groups
     assert home.authority.inventory.entries("device") == []
     # A home from before this was refused gets on.
     (home.ca / _RULES).rename(tmp_path / "aside")
@@ -501,6 +506,9 @@ def test_rules_that_are_damaged_issue_nothing_and_keep_nobody_from_being_revoked
     status, said, err = home.run("ca", "revoke", "b")
     assert (status, "Revoked device b" in said, len(home.read_crl())) == (1, True, 1)
     assert "rules.json is damaged" in err and "take it out by --remove: b" in err
+    status, said, err = home.run("ca", "revoke", "lamps")
+    assert (status, "Revoked shared lamps" in said, len(home.read_crl())) == (0, True, 2)
+    assert "rules.json is damaged" in err and "Who shares what is revoked cannot be told" in err
     (home.broker / _RULES).write_bytes(whole)
     assert "nothing to revoke" in home.bad("ca", "revoke", "b")
 

@@ -91,7 +91,8 @@ def _sharing(*sharing: str, members: tuple[str, ...] = _IDS) -> Rules:
         (_sharing("pump", "valve"), _sharing(), set()),  # the last one was taken away there
         (_sharing("pump", "valve"), _sharing(members=("valve",)), set()),
         (_sharing("pump", "valve"), Rules(1, {"crew": frozenset()}), set()),  # and all members
-        (_sharing("pump"), Rules(), set()),
+        (_sharing("pump"), Rules(1), set()),
+        (_sharing("pump"), Rules(), {"pump"}),  # that side was never changed
         (_sharing(), _sharing("pump"), set()),
     ],
 )

@@ -191,6 +191,7 @@ def test_an_older_place_takes_no_rule_away(home: Restored, tmp_path: Path) -> No
     out = home.good("ca", "recover", older)
     shared = "lamp-2 shares the certificate of lamps"
     assert f"Taken away, since it was here, and is not there: {shared}." in out
+    assert "of lamp-2, gets in by securemqtt ca device ID --shared lamps.\n" in out
     assert read_rules(home.ca).shared == {"lamps": {"lamp-1"}}
     assert read_rules(home.ca).groups == {"lamps": {"lamp-1", "lamp-2"}}
     assert not home.may("weather/secret", "lost")
@@ -334,6 +335,7 @@ def test_a_directory_of_the_home_that_may_not_be_read_is_named(home: Restored) -
     closed.chmod(0o700)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Left: what is in {closed}, which may not be read: run this again" in done.stdout
+    assert done.stdout.endswith("root say, and name it at the end\n")
 
 
 def test_a_file_that_may_not_be_looked_at_is_not_taken_for_missing(home: Restored) -> None:

@@ -19,6 +19,8 @@ def merged(newer: Rules, older: Rules) -> Rules:
     more networks, by the groups of both sides, than each side lets him. Who shares a certificate on
     one side alone does not share it.
     """
+    if not older.number:
+        return newer  # that side was never changed, so it has taken nothing from anybody
     denials = (one for one in older.lines if one.action == DENY)
     limited = replace(
         newer.with_lines(*denials), networks=_networks(newer, older), shared=_shared(newer, older)

@@ -7,7 +7,7 @@ What is damaged there costs only what it held, and is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TypeVar
@@ -87,7 +87,7 @@ def take_over(later: Later, authority: Authority, broker: Path) -> list[str]:
         lists = [one.hashes for one in later.brokers if one.hashes is not None]
         if config.passwords:
             done += _take_away_passwords(broker / PASSWORDS, lists)
-        config.save()  # the rules, too, in the form that the broker reads
+        config.follow_rules()  # in the form that the broker reads
     if any(line.startswith("Taken") for line in done):
         done.append(
             "The broker takes that up by securemqtt broker reload, and by securemqtt broker "
@@ -107,6 +107,12 @@ def _take_over_rules(found: Iterable[Rules], authority: Authority, broker: Path)
                 if directory.is_dir():
                     write_rules(directory, both)
     said = told(here, there, both)
+    said += [
+        f"Who is to share the certificate of {group} again, of {', '.join(sorted(lost))}, gets in "
+        f"by securemqtt ca device ID --shared {group}."
+        for group, sharing in sorted(here.shared.items())
+        if (lost := sharing - both.shared.get(group, frozenset()))
+    ]
     if said:
         said.append("Look whether that is what you want: securemqtt broker rules")
     return said
@@ -126,7 +132,7 @@ def _with_less(config: BrokerConfig, there: Mapping[str, str]) -> tuple[BrokerCo
     if lessened:
         kept = {one: role for one, role in config.roles.items() if one not in lessened}
         less = {one: there[one] for one in lessened if one in there}
-        config = replace(config, roles={**kept, **less})
+        config = config.changed(roles={**kept, **less})
         said.append(f"Taken over: roles: {', '.join(lessened.values())}.")
     grown = _differing(config.roles, there, less=False)
     if grown:
@@ -190,7 +196,9 @@ def _files(places: Iterable[Path], authority: Authority, unread: list[str]) -> l
 def left_closed(closed: Iterable[Path]) -> list[str]:
     """Say, in a line if there are any, which directories may not be read."""
     names = ", ".join(map(str, dict.fromkeys(closed)))
-    what = "which may not be read: run this again as a user who may, root say"
+    what = (
+        "which may not be read: run this again as a user who may, root say, and name it at the end"
+    )
     return [f"Left: what is in {names}, {what}"] if names else []
 
 

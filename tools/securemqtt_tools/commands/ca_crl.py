@@ -12,7 +12,7 @@ from securemqtt_tools.broker.privileges import become_holder
 from securemqtt_tools.broker.revocations import CRL, FILES, check, hand_over
 from securemqtt_tools.broker.rules import Rules
 from securemqtt_tools.broker.rules_file import newest_rules
-from securemqtt_tools.cli import FatalError, as_called
+from securemqtt_tools.cli import FatalError, as_called, warn
 from securemqtt_tools.commands.broker_sharing import no_more_sharing, revoke_shared
 from securemqtt_tools.commands.ca_home import open_authority, print_warnings
 from securemqtt_tools.home import Home
@@ -62,13 +62,15 @@ def say_who_shares(args: argparse.Namespace, authority: Authority, found: list[E
     groups = sorted({one.subject for one in found if one.role == SHARED})
     if not groups:
         return
-    rules = newest_rules(authority.directory, Home(args.home).broker)
+    try:
+        shared = newest_rules(authority.directory, Home(args.home).broker).shared
+    except FatalError as error:
+        warn(f"{error}. Who shares what is revoked cannot be told")
+        shared = {}
     for group in groups:
-        ids = sorted(rules.shared.get(group, ()))
-        print(
-            f"This puts out every device that shows the certificate of {group}, which {len(ids)} "
-            f"share{': ' * bool(ids)}{', '.join(ids)}."
-        )
+        ids = sorted(shared.get(group, ()))
+        which = f", which {len(ids)} share: {', '.join(ids)}" if ids else ""
+        print(f"This puts out every device that shows the certificate of {group}{which}.")
 
 
 def _check_own(authority: Authority, rules: Rules, subject: str) -> None:
@@ -114,7 +116,13 @@ def recover(args: argparse.Namespace) -> None:
         Home(home).bundles,
     )
     found += recovery.search(places, authority.issuing_certificate)
-    closed = recovery.closed_in(places)
+    # of those that are named, `look` tells
+    named = tuple(one.resolve() for one in args.places)
+    closed = [
+        one
+        for one in recovery.closed_in(places)
+        if not any(one.resolve().is_relative_to(place) for place in named)
+    ]
     for place in args.places:
         if not any(one.path.is_relative_to(place) for one in found):
             raise FatalError(f"{place} holds nothing that this authority has signed")

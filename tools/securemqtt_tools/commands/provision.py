@@ -39,6 +39,7 @@ from securemqtt_tools.cli import (
 from securemqtt_tools.commands import provision_options
 from securemqtt_tools.commands.broker_rules import (
     check_no_device,
+    check_no_group,
     hand_on,
     join,
     rules_of,
@@ -143,7 +144,9 @@ def _join_groups(args: argparse.Namespace, authority: Authority) -> list[str]:
     """Have the device join the groups that were asked for, but at a dry run; return those that are
     new to it. Raise FatalError.
     """
-    device_id, groups = check_device_id(args.id), rules_of(args).groups
+    device_id, rules = check_device_id(args.id), rules_of(args)
+    check_no_group(authority, rules, [device_id])
+    groups = rules.groups
     for one in args.groups:
         check_group(one)
         check_no_device(authority, one)

@@ -110,7 +110,9 @@ class Relay:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST, as a network does whose far end has died."""
+    """Close with RST, as a network does whose far end has died; unless it is closed already."""
+    if writer.transport.is_closing():
+        return
     writer.get_extra_info("socket").setsockopt(
         socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
     )

@@ -456,6 +456,11 @@ def test_no_device_is_called_like_a_group(home: Home, tmp_path: Path) -> None:
     )
     assert taken in home.bad("provision", "pi", "--id", "house", *place, "--group", "x")
     assert "x" not in read_rules(home.ca).groups
+    itself = "own is the id of a device: choose another name"
+    assert itself in home.bad("ca", "device", "own", "--group", "own")
+    assert itself in home.bad("ca", "device", "own", "--shared", "lamps", "--group", "own")
+    assert itself in home.bad("provision", "pi", "--id", "own", *place, "--group", "own")
+    assert "own" not in read_rules(home.ca).groups
     assert home.authority.inventory.entries("device") == []
     # A home from before this was refused gets on.
     (home.ca / _RULES).rename(tmp_path / "aside")

@@ -218,9 +218,11 @@ def join(
     )
 
 
-def check_no_device(authority: Authority, name: str) -> None:
-    """Raise FatalError where a group's name is a device's id: a rule would be for which of them?"""
-    if authority.inventory.entries(DEVICE, name):
+def check_no_device(authority: Authority, name: str, coming: Iterable[str] = ()) -> None:
+    """Raise FatalError where a group's name is a device's id, or of one that is just `coming`: a
+    rule would be for which of them?
+    """
+    if name in coming or authority.inventory.entries(DEVICE, name):
         raise FatalError(f"{name} is the id of a device: choose another name for the group")
 
 

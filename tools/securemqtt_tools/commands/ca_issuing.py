@@ -75,7 +75,7 @@ def device(args: argparse.Namespace) -> None:
     check_no_group(authority, before, args.ids)  # of all, before the first has one
     for one in args.groups:
         check_group(one)
-        check_no_device(authority, one)
+        check_no_device(authority, one, args.ids)
     networks = list(map(parse_network, args.networks))
     if not args.renew:
         _check_vacant(args, authority)

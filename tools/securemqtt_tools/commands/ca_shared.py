@@ -149,7 +149,7 @@ def _check(
         raise FatalError(f"{group} is the name of the group: choose another id")
     for one in args.groups:
         check_group(one)
-        check_no_device(authority, one)
+        check_no_device(authority, one, ids)
     for one in ids:
         authority.inventory.check_name(DEVICE, one)
         others = [other for other in rules.sharing(one) if other != group]

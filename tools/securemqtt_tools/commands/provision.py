@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         outcome = "ready" if changed else "up to date: there was nothing to change"
         steps.say(f"{settings.device_id} is {outcome}.")
         if isinstance(source, Authority):
+            # Where nothing was issued, too: an earlier run may have ended before that.
             leave_shared(args, source, [settings.device_id])
             if joining:
                 hand_on(args)
@@ -149,7 +150,7 @@ def _join_groups(args: argparse.Namespace, authority: Authority) -> list[str]:
     groups = rules.groups
     for one in args.groups:
         check_group(one)
-        check_no_device(authority, one)
+        check_no_device(authority, one, [device_id])
     new = [one for one in dict.fromkeys(args.groups) if device_id not in groups.get(one, ())]
     for one in new:
         if not args.dry_run:
